@@ -1,0 +1,1 @@
+"""Measurements of the inner cipher: correlation, NPCR, UACI, entropy and the rest."""

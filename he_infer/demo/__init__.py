@@ -1,0 +1,1 @@
+"""The main job from images to report, as `he-infer demo` runs it."""

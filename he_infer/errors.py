@@ -1,0 +1,123 @@
+"""Every error that he_infer raises on purpose.
+
+    HeInferError
+    ├── UsageError            a mistake of the caller's that a changed call mends
+    │   ├── HeadError             a head that cannot be computed under encryption
+    │   ├── ParameterError        CKKS parameters outside the security budget, or a chain too short
+    │   ├── ShapeError            an array of another shape or range than the plan's
+    │   └── ImageError            an image that cannot be read
+    ├── EngineError           an operation refused before SEAL is asked (level, scale, slots, parameter id)
+    ├── KeyProblem             keys
+    │   ├── MissingKey            no such key, or keys made for another plan
+    │   ├── WrongPassphrase       the key file does not open
+    │   └── SecretKeyRefused      something that holds a secret key came near the server
+    ├── FormatError           bytes that are not what they should be
+    │   ├── NotThisFormat         another kind of file or message altogether
+    │   ├── UnsupportedVersion    a version of the format that this release does not read
+    │   ├── Truncated             fewer or more bytes than the header announces
+    │   └── NotAuthentic          the MAC or tag does not match
+    └── ServerError           the other side of the wire
+        ├── ServerUnreachable     no answer
+        ├── Unauthorised          the token was refused
+        ├── ProtocolMismatch      it speaks another version
+        ├── ServerBusy            try again later
+        └── RequestRefused        a documented refusal, with its code
+
+A message says what was wrong, what was expected and what to do. It never holds a key, a feature or a score.
+"""
+
+
+class HeInferError(Exception):
+    """The root of all errors that he_infer raises on purpose; its text is fit for a user's eyes."""
+
+
+class UsageError(HeInferError):
+    """A mistake that a changed call, option or file mends."""
+
+
+class HeadError(UsageError):
+    """A head holds a layer, width or depth that the encrypted computation does not carry."""
+
+
+class ParameterError(UsageError):
+    """CKKS parameters outside the security budget, or a modulus chain too short for the head."""
+
+
+class ShapeError(UsageError):
+    """An array's shape, type or range does not fit the plan."""
+
+
+class ImageError(UsageError):
+    """An image file cannot be read as one."""
+
+
+class EngineError(HeInferError):
+    """An operation on values whose level, scale, slot count or parameter id does not allow it."""
+
+
+class KeyProblem(HeInferError):
+    """Something about keys; see the subclasses."""
+
+
+class MissingKey(KeyProblem):
+    """No such key, or keys that were made for another plan."""
+
+
+class WrongPassphrase(KeyProblem):
+    """A key file does not open under this passphrase."""
+
+
+class SecretKeyRefused(KeyProblem):
+    """Bytes that hold a secret key were handed to the untrusted side, which refuses them."""
+
+
+class FormatError(HeInferError):
+    """Bytes that do not follow the format they should."""
+
+
+class NotThisFormat(FormatError):
+    """Another kind of file or message altogether."""
+
+
+class UnsupportedVersion(FormatError):
+    """A version of the format that this release does not read."""
+
+
+class Truncated(FormatError):
+    """Fewer or more bytes than the header announces."""
+
+
+class NotAuthentic(FormatError):
+    """A MAC or tag does not match: the bytes were changed, or made under another key."""
+
+
+class ServerError(HeInferError):
+    """The server could not be reached or did not answer as wanted."""
+
+
+class ServerUnreachable(ServerError):
+    """No connection, or no answer in time."""
+
+
+class Unauthorised(ServerError):
+    """The token was refused."""
+
+
+class ProtocolMismatch(ServerError):
+    """The server speaks another version of the protocol, or another SEAL wire format."""
+
+
+class ServerBusy(ServerError):
+    """The server's queue is full; `retry_after` is its own estimate in seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RequestRefused(ServerError):
+    """The server refused the request; `code` is one of the documented error codes."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,1 @@
+"""The untrusted side: HTTP routes, authentication, worker processes, stores. It cannot load what decrypts."""
