@@ -1,0 +1,80 @@
+"""What both command lines share: expected errors become one line, figures become JSON. Knows no command."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+# The error trees whose messages are written for users. Named rather than imported, so that a process which must not
+# load a package (the server and `cipher`, say) does not do so in order to print an error.
+_ERROR_TREES = ("he_infer.errors", "cipher.errors", "models.errors")
+
+# Modules that come with an extra of the distribution, and that extra.
+_EXTRAS = {
+    "tenseal": "client",
+    "torch": "client",
+    "httpx2": "client",
+    "pydicom": "client",
+    "sklearn": "client",
+    "PIL": "client",
+    "fastapi": "server",
+    "uvicorn": "server",
+    "sqlalchemy": "server",
+    "obstore": "server",
+    "pebble": "server",
+    "safetensors": "server",
+    "matplotlib": "demo",
+    "jinja2": "client",
+    "scipy": "experiments",
+}
+
+
+def run(app: typer.Typer) -> None:
+    """Run a typer app; never returns.
+
+    Exit codes: 0 done, 1 an expected error (one line on standard error), 2 wrong usage, 130 interrupted. An error
+    that nobody expected keeps its traceback, since it is a defect to report.
+    """
+    try:
+        app()
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/]", end=" ")
+        print(line, file=sys.stderr)  # noqa: T201 - not through rich, which would read brackets in a path as markup
+        sys.exit(1)
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for an error that a user can mend; None for a defect."""
+    if any(kind.__module__ in _ERROR_TREES for kind in type(error).__mro__):
+        return " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError):
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is not None:
+            return f"This command needs the package '{error.name}'. Install it with: pip install 'he-infer[{extra}]'"
+        return None
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    return None
+
+
+def write_json(path: Path, figures: Mapping[str, object]) -> None:
+    """Write figures as JSON, whole or not at all (a temporary file, then a rename).
+
+    Raises:
+        OSError: the folder is missing or not writable.
+    """
+    text = json.dumps(dict(figures), indent=2, ensure_ascii=False) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

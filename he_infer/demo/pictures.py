@@ -1,0 +1,106 @@
+"""The report's pictures, drawn with matplotlib as PNG bytes. Colours are told apart by colour-blind readers."""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+# Okabe and Ito's palette (2008).
+BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
+_STYLE = {"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _displayed(image: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Scale an image (H, W) or (H, W, C) of any type to [0, 1] for display, between its 0.5 and 99.5 percentiles."""
+    values = image.astype(np.float64)
+    low, high = np.percentile(values, [0.5, 99.5])
+    return np.clip((values - low) / max(high - low, 1e-12), 0.0, 1.0)
+
+
+def image_and_cipher_image(image: NDArray[np.generic], cipher_image: NDArray[np.generic], title: str) -> bytes:
+    """Draw an image (H, W) or (H, W, C), its cipher image of the same shape and type, and both histograms."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.2, 6.4), layout="constrained")
+        axes = figure.subplots(2, 2, height_ratios=[1.5, 1.0])
+        panels = ((image, f"{title}", BLUE), (cipher_image, "its cipher image", VERMILION))
+        for column, (pixels, name, colour) in enumerate(panels):
+            shown = axes[0, column]
+            # The cipher image is shown over its type's whole range, so that any structure left would be seen.
+            if column:
+                info = np.iinfo(pixels.dtype)
+                grey = (pixels.astype(np.float64) - info.min) / (info.max - info.min)
+            else:
+                grey = _displayed(pixels)
+            shown.imshow(grey, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+            shown.set_title(name)
+            shown.set_axis_off()
+            info = np.iinfo(pixels.dtype)
+            counts, edges = np.histogram(pixels, bins=256, range=(info.min, info.max + 1))
+            bars = axes[1, column]
+            bars.fill_between(edges[:-1], counts, step="post", color=colour, linewidth=0)
+            bars.set_ylim(bottom=0)
+            bars.set_xlabel(f"pixel value ({pixels.dtype})")
+            bars.set_ylabel("pixels")
+        return _png(figure)
+
+
+def confusion_matrices(
+    clear: NDArray[np.int64], encrypted: NDArray[np.int64], classes: Sequence[str], top: int = 12
+) -> bytes:
+    """Draw both confusion matrices side by side; (C, C) counts, rows are the true classes.
+
+    With more than `top` classes the cells carry no numbers, since they could not be read.
+    """
+    size = 3.0 + 0.32 * min(len(classes), 24)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(2 * size, size), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, counts, name in zip(axes, (clear, encrypted), ("in clear", "encrypted"), strict=True):
+            share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            axis.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+            axis.set_title(name)
+            axis.set_xlabel("predicted")
+            axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+            axis.set_yticks(range(len(classes)), classes)
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            if len(classes) <= top:
+                for (row, column), count in np.ndenumerate(counts):
+                    dark = share[row, column] > 0.5
+                    axis.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
+        axes[0].set_ylabel("true")
+        return _png(figure)
+
+
+def score_errors(errors: NDArray[np.float64]) -> bytes:
+    """Draw the distribution of |encrypted score - clear score| over all test images, on a logarithmic axis."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 2.4), layout="constrained")
+        axis = figure.subplots()
+        positive = np.maximum(np.abs(errors).ravel(), 1e-12)
+        low, high = np.log10(positive.min()), np.log10(positive.max())
+        bins = np.logspace(low - 0.1, high + 0.1, 40)
+        axis.hist(positive, bins=bins, color=BLUE)
+        axis.set_xscale("log")
+        axis.axvline(positive.max(), color=VERMILION, linestyle="--", linewidth=1.2)
+        axis.annotate(
+            "largest",
+            (positive.max(), axis.get_ylim()[1]),
+            color=VERMILION,
+            ha="right",
+            va="top",
+            xytext=(-4, 0),
+            textcoords="offset points",
+        )
+        axis.set_xlabel("|encrypted score - clear score|")
+        axis.set_ylabel("scores")
+        return _png(figure)
