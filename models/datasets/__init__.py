@@ -1,1 +1,63 @@
-"""Classification sets: MedMNIST files, image folders, DICOM folders, and the modality set from pydicom."""
+"""Data sets for classification: MedMNIST's layout, image folders, DICOM folders with a table, and the modality set."""
+
+from pathlib import Path
+
+from models.datasets import medmnist_index
+from models.datasets.dataset import SPLITS, Dataset, Split
+from models.errors import NoSuchDataset
+
+__all__ = ["MODALITY", "SPLITS", "Dataset", "Split", "load"]
+
+MODALITY = "modality"
+"""The name of the set of DICOM patches that comes with installed packages."""
+
+
+def load(name_or_path: str | Path, *, seed: int = 0) -> Dataset:
+    """A data set by name or from the user's own files.
+
+    - `modality`: patches of the DICOM images that come with pydicom and pydicom-data; nothing is fetched.
+    - `pneumoniamnist`, `breastmnist_64`, ...: MedMNIST's sets; see `medmnist.load_named`.
+    - a file `.npz` in MedMNIST's layout.
+    - a folder of images with one subfolder a class; see `folder.load_folder`.
+    - a DICOM folder with a CSV of labels, or that CSV file; see `dicom_table.load_table`.
+
+    A known name is taken as such unless it is written as a path (with a separator or a suffix). `seed` chooses the
+    splits of folders, which have none of their own, and nothing else.
+
+    Raises:
+        NoSuchDataset: neither a known name nor an existing file or folder.
+        BadLayout: a file or folder that follows none of these layouts.
+        BadContents: a single class, an empty split, pixels that are not numbers and the like.
+    """
+    text = str(name_or_path)
+    plain = Path(text).name == text and not Path(text).suffix
+    if plain and text.lower() == MODALITY:
+        from models.datasets.modality import load_modality
+
+        return load_modality()
+    if plain and medmnist_index.split_name(text) is not None:
+        from models.datasets.medmnist import load_named
+
+        return load_named(text)
+    return _load_path(Path(text).expanduser(), seed)
+
+
+def _load_path(path: Path, seed: int) -> Dataset:
+    if path.is_dir():
+        from models.datasets.dicom_table import find_table, load_table
+        from models.datasets.folder import load_folder
+
+        table = find_table(path)
+        return load_folder(path, seed=seed) if table is None else load_table(table, seed=seed)
+    if not path.exists():
+        raise NoSuchDataset(
+            f"There is no data set '{path}': neither a file, nor a folder, nor a known name. Known names: {MODALITY}, "
+            f"{', '.join(medmnist_index.ENTRIES)} (the latter also as NAME_64, NAME_128, NAME_224)."
+        )
+    if path.suffix.lower() in (".csv", ".tsv"):
+        from models.datasets.dicom_table import load_table
+
+        return load_table(path, seed=seed)
+    from models.datasets.medmnist import load_file
+
+    return load_file(path)

@@ -1,0 +1,92 @@
+"""What a data set is here: three splits of images with one class each, and what a reader must know about them."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[Any]
+Labels = NDArray[np.int64]
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their classes.
+
+    images: (N, H, W) grey or (N, H, W, 3) colour; uint8, uint16, or float32 in display units (0 black, 1 white).
+    labels: (N,) int64, each an index into the data set's classes.
+    """
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, limit: int) -> "Split":
+        """The first `limit` images (all of them where there are fewer)."""
+        return Split(self.images[:limit], self.labels[:limit])
+
+    def digests(self) -> list[bytes]:
+        """A SHA-256 of each image's shape, type and pixels: equal exactly where the images are."""
+        header = f"{self.images.shape[1:]}{self.images.dtype.str}".encode()
+        return [hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).digest() for image in self.images]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A classification set with fixed splits. The test split is for the last figure only, never for a choice."""
+
+    name: str
+    classes: tuple[str, ...]
+    task: str
+    """`binary-class`, `multi-class` or `ordinal-regression` (MedMNIST's words)."""
+    train: Split
+    val: Split
+    test: Split
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures must know: few patients, doubled images, imbalance. Plain sentences."""
+    sources: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """The original image files behind each split, where there are any."""
+    patients: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Class -> split -> number of different patients, where that is known. Train and val may share patients."""
+
+    scaling: str = "dataset"
+    """How images are best scaled: `dataset` keeps brightness and contrast, `image` evens them out; see Preprocessing."""
+    orientation: str = "mirror"
+    """What leaves the class as it is: `fixed` nothing, `mirror` left-right mirroring, `any` turns by 90 degrees too."""
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return 1 if self.train.images.ndim == 3 else int(self.train.images.shape[3])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return int(self.train.images.shape[1]), int(self.train.images.shape[2])
+
+    def splits(self) -> Iterator[tuple[str, Split]]:
+        """The three splits with their names."""
+        yield from (("train", self.train), ("val", self.val), ("test", self.test))
+
+    def with_notes(self, *notes: str) -> "Dataset":
+        """The same set with more to say about it."""
+        return replace(self, notes=(*self.notes, *notes))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over classes, images and labels of all splits, in hex: the identity of the data behind a figure."""
+        total = hashlib.sha256("\0".join(self.classes).encode())
+        for name, split in self.splits():
+            total.update(name.encode())
+            for digest in split.digests():
+                total.update(digest)
+            total.update(split.labels.astype("<i8").tobytes())
+        return total.hexdigest()

@@ -1,0 +1,163 @@
+"""Sets in MedMNIST's `.npz` layout: by name, or any file of that layout.
+
+Layout: `{train,val,test}_images` (N, H, W) or (N, H, W, 3), `{train,val,test}_labels` (N,) or (N, 1) integers.
+"""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.datasets import medmnist_index as index
+from models.datasets.checks import checked
+from models.datasets.dataset import SPLITS, Dataset, Split
+from models.errors import BadContents, BadLayout, NoSuchDataset
+
+DATA_FOLDER_VARIABLE = "HE_INFER_DATA"
+_SIDES = (8, 1024)
+"""The sides in pixels that are taken. MedMNIST has 28 to 224; beyond 1024 a whole set no longer fits in memory."""
+
+
+def load_named(name: str) -> Dataset:
+    """One of MedMNIST's two-dimensional sets: `breastmnist`, or `breastmnist_64` for its 64-pixel version.
+
+    It is taken from the folder that the environment variable HE_INFER_DATA names, if the file lies there (whatever
+    its bytes: a site may keep a rebuilt copy); else fetched once from Zenodo record 10519652, checked against the
+    official MD5 sum, and kept in the user's cache.
+
+    Raises:
+        NoSuchDataset: not a name of MedMNIST's, or it cannot be fetched.
+        BadLayout, BadContents: as `load_file`.
+    """
+    known = index.split_name(name)
+    if known is None:
+        raise NoSuchDataset(
+            f"'{name}' is not one of MedMNIST's sets: {', '.join(index.ENTRIES)}, each also as NAME_64 (or _128, _224)."
+        )
+    base, size = known
+    folder = os.environ.get(DATA_FOLDER_VARIABLE)
+    if folder:
+        local = Path(folder) / index.file_name(base, size)
+        if local.is_file():
+            return load_file(local)
+    return load_file(_fetch(base, size))
+
+
+def load_file(path: Path) -> Dataset:
+    """Any `.npz` file of MedMNIST's layout. No checksum is asked for: the file is the user's own.
+
+    Raises:
+        NoSuchDataset: no such file.
+        BadLayout: not an `.npz` file, or arrays missing.
+        BadContents: images or labels that cannot be learned from; see `checks.checked`.
+    """
+    arrays = _read(path)
+    base_and_size = index.split_name(path.stem)
+    entry = index.ENTRIES[base_and_size[0]] if base_and_size else None
+    labels = {name: _labels(path, name, arrays[f"{name}_labels"]) for name in SPLITS}
+    highest = max((int(values.max()) for values in labels.values() if len(values)), default=0)
+    if entry is not None and highest < len(entry.classes):
+        classes = entry.classes
+    else:
+        classes = tuple(f"class {label}" for label in range(highest + 1))
+    splits = {name: Split(_images(path, name, arrays[f"{name}_images"]), labels[name]) for name in SPLITS}
+    return checked(
+        Dataset(
+            name=path.stem,
+            classes=classes,
+            task=entry.task if entry else ("binary-class" if len(classes) == 2 else "multi-class"),
+            train=splits["train"],
+            val=splits["val"],
+            test=splits["test"],
+            orientation=index.orientation(base_and_size[0] if base_and_size else "", classes),
+        )
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    wanted = [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")]
+    if not path.is_file():
+        raise NoSuchDataset(f"There is no file {path}. Give a data set file (.npz), a folder, or a known name.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise BadLayout(f"{path} is a single array, not an .npz file with {', '.join(wanted)}.")
+            missing = [name for name in wanted if name not in file.files]
+            if missing:
+                raise BadLayout(
+                    f"{path} lacks {', '.join(missing)}. An .npz data set needs {', '.join(wanted)}; this file has "
+                    f"{', '.join(file.files) or 'nothing'}."
+                )
+            return {name: file[name] for name in wanted}
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise BadLayout(
+            f"{path} cannot be read as an .npz data set ({type(error).__name__}). Expected a whole file with "
+            f"{', '.join(wanted)} and no pickled objects: fetch or export it again."
+        ) from error
+
+
+def _images(path: Path, split: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
+        raise BadContents(
+            f"{path}: {split}_images has the shape {images.shape}. Expected (N, H, W), (N, H, W, 1) or (N, H, W, 3); "
+            "three-dimensional volumes are not read."
+        )
+    if not all(_SIDES[0] <= side <= _SIDES[1] for side in images.shape[1:3]):
+        raise BadContents(
+            f"{path}: {split}_images are {images.shape[1]} x {images.shape[2]} pixels. Sides of {_SIDES[0]} to "
+            f"{_SIDES[1]} are read: resize them."
+        )
+    if images.dtype.kind == "f":
+        return images.astype(np.float32)
+    if images.dtype.kind == "b":
+        return images.astype(np.uint8) * np.uint8(255)
+    if images.dtype.kind in "iu" and images.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        if images.size and (images.min() < 0 or images.max() > np.iinfo(np.uint16).max):
+            raise BadContents(
+                f"{path}: {split}_images are {images.dtype} from {images.min()} to {images.max()}. Integer "
+                "pixels must lie in 0..65535: shift or scale them."
+            )
+        return images.astype(np.uint16)
+    return images
+
+
+def _labels(path: Path, split: str, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise BadContents(
+            f"{path}: {split}_labels has {labels.shape[1]} labels an image (a multi-label set, such as chestmnist). "
+            "Only sets with one class an image are read: choose one label column and save it as (N, 1)."
+        )
+    if labels.ndim not in (1, 2):
+        raise BadContents(f"{path}: {split}_labels has the shape {labels.shape}. Expected (N,) or (N, 1).")
+    flat = labels.reshape(-1)
+    if flat.dtype.kind == "f" and np.isfinite(flat).all() and (flat == np.floor(flat)).all():
+        flat = flat.astype(np.int64)
+    if flat.dtype.kind not in "iub":
+        raise BadContents(f"{path}: {split}_labels are of type {labels.dtype}. Expected whole numbers from 0 up.")
+    if len(flat) and (flat.min() < 0 or flat.max() > 9999):
+        raise BadContents(f"{path}: {split}_labels run from {flat.min()} to {flat.max()}. Expected classes from 0 up.")
+    return flat.astype(np.int64)
+
+
+def _fetch(base: str, size: int) -> Path:
+    import pooch
+
+    try:
+        found: str = pooch.retrieve(
+            url=index.url(base, size),
+            known_hash=f"md5:{index.md5(base, size)}",
+            fname=index.file_name(base, size),
+            path=pooch.os_cache("he-infer"),
+            progressbar=False,
+        )
+    except (OSError, ValueError) as error:
+        reason = "its bytes do not match the official MD5 sum" if isinstance(error, ValueError) else "no connection"
+        raise NoSuchDataset(
+            f"'{index.file_name(base, size)}' could not be fetched from Zenodo record {index.RECORD} ({reason}). "
+            f"Download it elsewhere and name its folder in {DATA_FOLDER_VARIABLE}, or give the file's path."
+        ) from error
+    return Path(found)

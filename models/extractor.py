@@ -1,0 +1,117 @@
+"""The CNN that turns a preprocessed image into a feature vector. It runs in the clear, at the client."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import DamagedBundle, InputError
+
+KIND = "cnn"
+VERSION = 1
+WIDTHS = (16, 4096)
+"""Feature widths that the encrypted head carries."""
+
+
+@dataclass(frozen=True)
+class CnnConfig:
+    """The shape of the network: all that is needed to build it before its weights are loaded."""
+
+    in_channels: int
+    """1 grey, 3 colour."""
+    size: int
+    """Side of the input in pixels."""
+    width: int
+    """Length of the feature vector."""
+    channels: tuple[int, ...] = (24, 48, 96)
+    """Channels of each stage; each stage after the first halves the side."""
+    bound: float = 4.0
+    """Every feature lies strictly within +-bound, whatever the image: the network ends in bound * tanh(x / bound)."""
+
+    def __post_init__(self) -> None:
+        if not WIDTHS[0] <= self.width <= WIDTHS[1]:
+            raise InputError(
+                f"A feature width of {self.width} was asked for. {WIDTHS[0]} to {WIDTHS[1]} can be computed on "
+                "under encryption; 512 is usual."
+            )
+        if self.in_channels not in (1, 3) or not 1 <= len(self.channels) <= 6 or not 0 < self.bound <= 64:
+            raise InputError(
+                "The network's shape makes no sense: 1 or 3 input channels, 1 to 6 stages, bound up to 64."
+            )
+        if not all(1 <= n <= 1024 for n in self.channels) or not 8 <= self.size <= 1024:
+            raise InputError("The network's shape makes no sense: 1 to 1024 channels a stage, 8 to 1024 pixels a side.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that the bundle carries."""
+        return {"kind": KIND, "version": VERSION, **asdict(self), "channels": list(self.channels)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "CnnConfig":
+        """Read the form that the bundle carries.
+
+        Raises:
+            DamagedBundle: a field is missing or makes no sense, or the version is unknown.
+        """
+        try:
+            if values["version"] != VERSION:
+                raise DamagedBundle(
+                    f"The bundle's extractor has version {values['version']!r}; this release knows "
+                    f"{VERSION}. Use a newer release."
+                )
+            return cls(
+                in_channels=int(values["in_channels"]),
+                size=int(values["size"]),
+                width=int(values["width"]),
+                channels=tuple(int(n) for n in values["channels"]),
+                bound=float(values["bound"]),
+            )
+        except (KeyError, TypeError, ValueError, InputError) as error:
+            raise DamagedBundle("The bundle's extractor description is incomplete. Export the bundle again.") from error
+
+
+class Cnn(nn.Module):
+    """(N, in_channels, size, size) -> (N, width), each feature within +-bound."""
+
+    def __init__(self, config: CnnConfig) -> None:
+        super().__init__()
+        self.config = config
+        # Larger inputs are halved at once until about 28 to 40 pixels are left, so that time does not grow with them.
+        reduce = max(1, 2 ** round(torch.log2(torch.tensor(config.size / 32)).item()))
+        layers: list[nn.Module] = []
+        before = config.in_channels
+        for stage, width in enumerate(config.channels):
+            if stage:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            layers.append(_Block(before, width, stride=reduce if stage == 0 else 1))
+            before = width
+        self.trunk = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(2)
+        self.drop = nn.Dropout(0.2)
+        self.project = nn.Linear(4 * before, config.width, bias=False)
+        self.norm = nn.BatchNorm1d(config.width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of a batch of preprocessed images."""
+        maps = self.pool(self.trunk(images)).flatten(1)
+        features: Tensor = self.norm(self.project(self.drop(maps)))
+        return self.config.bound * torch.tanh(features / self.config.bound)
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut around the second (He et al. 2016, in the small)."""
+
+    def __init__(self, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        side = 3 if stride == 1 else 2 * stride - 1
+        self.first = nn.Sequential(
+            nn.Conv2d(before, width, side, stride=stride, padding=side // 2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = self.first(maps)
+        return torch.relu(maps + self.second(maps))

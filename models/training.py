@@ -1,0 +1,319 @@
+"""Train extractor and head together, choose on the validation split only, and check the head before it is exported."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.augment import Augmentation
+from models.bundle import Bundle, versions
+from models.datasets.dataset import Dataset
+from models.errors import TrainingError
+from models.extractor import Cnn, CnnConfig
+from models.heads import Head, Linear, Polynomial
+from models.metrics import figures
+from models.preprocessing import Preprocessing
+from models.trainable import HIDDEN, KINDS, RANGE, TrainableHead, make
+
+Progress = Callable[["Epoch"], None]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is known after one pass over the training images."""
+
+    number: int
+    """From 1."""
+    of: int
+    loss: float
+    """Mean training loss."""
+    val_accuracy: float
+    val_auc: float
+    val_loss: float
+    """Class-balanced cross-entropy on the validation images: what is chosen by."""
+    best: bool
+    """Whether this is the best epoch so far."""
+    seconds: float
+    """Since training began."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults suit sets from a few hundred to some ten thousand images on two cores."""
+
+    epochs: int | None = None
+    """Passes over the training images; None: about `images` in all, between 3 and 80 passes."""
+    images: int = 60_000
+    batch: int = 64
+    rate: float = 2e-3
+    """Peak learning rate of AdamW under one cycle (Smith and Topin 2018)."""
+    decay: float = 0.05
+    smoothing: float = 0.05
+    """Label smoothing."""
+    penalty: float = 0.05
+    """Weight of the penalty that keeps activation inputs in range."""
+    average: float = 0.995
+    """Decay of the running average of the weights, which is what is validated and exported."""
+    balanced: bool = True
+    """Whether rare classes weigh more, so that each class counts alike."""
+    augmentation: Augmentation = Augmentation()
+    largest_side: int = 64
+    """Images are reduced to this side, to keep training on a CPU within minutes."""
+
+    def passes(self, count: int) -> int:
+        """Number of epochs for so many training images."""
+        return self.epochs if self.epochs is not None else min(max(round(self.images / count), 3), 80)
+
+
+def train(
+    dataset: Dataset,
+    *,
+    head: str = "mlp",
+    width: int = 512,
+    hidden: int = HIDDEN,
+    seed: int = 0,
+    policy: str = "hidden",
+    name: str | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Train on `dataset.train`, choose the epoch on `dataset.val`; `dataset.test` is not looked at.
+
+    Args:
+        dataset: see `models.datasets.load`.
+        head: `linear`, `mlp` (hidden layer and x^2) or `cubic` (hidden layer and a learned cubic).
+        width: length of the feature vector, 16 to 4096.
+        hidden: size of the hidden layer of `mlp` and `cubic`.
+        seed: decides weights, order and augmentation; the same seed, versions and thread count give the same bundle.
+        policy: `hidden` or `open`, recorded in the bundle.
+        name: the bundle's name; the data set's and the head's by default.
+        recipe: epochs, rates and augmentation.
+        progress: called after each epoch.
+
+    Raises:
+        TrainingError: the training diverged, or activations leave the range in which the head may be evaluated.
+        InputError, HeadError: a width, size or kind of head that is not supported.
+    """
+    recipe = recipe or Recipe()
+    trainer = _Trainer(dataset, head, width, hidden, seed, recipe)
+    best = trainer.run(progress)
+    exported = trainer.head.export()
+    features = trainer.features(trainer.inputs["train"])
+    exported, ranges = _in_range(exported, features)
+    return Bundle(
+        name=name or f"{dataset.name}-{head}",
+        classes=dataset.classes,
+        preprocessing=trainer.preprocessing,
+        extractor=trainer.extractor.eval(),
+        extractor_json=trainer.extractor.config.to_json(),
+        head=exported,
+        input_bound=trainer.extractor.config.bound,
+        policy=policy,
+        training={
+            "seed": seed,
+            "head": head,
+            "data": {
+                "name": dataset.name,
+                "digest": dataset.digest,
+                "train": len(dataset.train),
+                "val": len(dataset.val),
+            },
+            "recipe": asdict(replace(recipe, epochs=best.of)),
+            "chosen_epoch": best.number,
+            "threads": torch.get_num_threads(),
+            "validation": {"accuracy": round(best.val_accuracy, 6), "auc": _json_number(best.val_auc)},
+            "activation_range": ranges,
+        },
+        versions=versions(),
+    )
+
+
+class _Trainer:
+    """Network, data and optimiser of one training."""
+
+    def __init__(self, dataset: Dataset, kind: str, width: int, hidden: int, seed: int, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.orientation = dataset.orientation
+        size = min(recipe.largest_side, *dataset.size)
+        self.preprocessing = Preprocessing.fit(
+            dataset.train.images, size=size, channels=dataset.channels, scaling=dataset.scaling
+        )
+        self.inputs = {name: self.preprocessing.apply(getattr(dataset, name).images) for name in ("train", "val")}
+        self.labels = {name: torch.from_numpy(getattr(dataset, name).labels) for name in ("train", "val")}
+        counts = torch.bincount(self.labels["train"], minlength=len(dataset.classes)).float()
+        present = int((counts > 0).sum())
+        self.class_weight = torch.where(counts > 0, counts.sum() / (present * counts.clamp_min(1)), counts)
+        # Weights are drawn in a forked state of the global generator, so that the caller's own chance is untouched.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.extractor = Cnn(CnnConfig(in_channels=dataset.channels, size=size, width=width))
+            self.head: TrainableHead = make(kind, width, len(dataset.classes), hidden)
+        self.seed = seed
+        self.network = nn.ModuleList([self.extractor, self.head])
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def run(self, progress: Progress | None) -> Epoch:
+        """Train; leaves the chosen weights in place and returns the chosen epoch."""
+        count = len(self.labels["train"])
+        batch = min(self.recipe.batch, count)
+        epochs = self.recipe.passes(count)
+        optimiser = torch.optim.AdamW(self.network.parameters(), lr=self.recipe.rate, weight_decay=self.recipe.decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=self.recipe.rate, total_steps=epochs * (count // batch), pct_start=0.2
+        )
+        average = _Average(self.network, self.recipe.average)
+        began = time.monotonic()
+        best: Epoch | None = None
+        chosen: dict[str, Tensor] = {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)  # dropout draws from the global generator
+            for number in range(1, epochs + 1):
+                loss = self._epoch(optimiser, schedule, average, batch)
+                if not math.isfinite(loss):
+                    raise TrainingError(
+                        "The training diverged: its loss is no longer a number. Use a lower learning rate or another seed."
+                    )
+                with average.in_place():
+                    epoch = self._validate(number, epochs, loss, best, time.monotonic() - began)
+                if epoch.best:
+                    best, chosen = epoch, average.copy()
+                if progress is not None:
+                    progress(epoch)
+        if best is None:
+            raise TrainingError("No epoch gave a usable validation figure. Check the validation images and labels.")
+        self.network.load_state_dict(chosen)
+        self.network.eval()
+        return best
+
+    def features(self, inputs: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Features of preprocessed images, float64."""
+        self.network.eval()
+        with torch.inference_mode():
+            parts = [self.extractor(inputs[start : start + 256]) for start in range(0, len(inputs), 256)]
+        return np.asarray(torch.cat(parts).double().numpy())
+
+    def _epoch(
+        self,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        average: "_Average",
+        batch: int,
+    ) -> float:
+        self.network.train()
+        inputs, labels = self.inputs["train"], self.labels["train"]
+        weight = self.class_weight if self.recipe.balanced else None
+        order = torch.randperm(len(labels), generator=self.generator)
+        total, steps = 0.0, len(labels) // batch
+        for step in range(steps):
+            chosen = order[step * batch : (step + 1) * batch]
+            images = self.recipe.augmentation.apply(inputs[chosen], self.orientation, self.generator)
+            scores, penalty = self.head(self.extractor(images))
+            loss = functional.cross_entropy(
+                scores, labels[chosen], weight=weight, label_smoothing=self.recipe.smoothing
+            )
+            optimiser.zero_grad()
+            (loss + self.recipe.penalty * penalty).backward()
+            optimiser.step()
+            schedule.step()
+            average.update()
+            total += float(loss.detach())
+        return total / steps
+
+    def _validate(self, number: int, of: int, loss: float, best: Epoch | None, seconds: float) -> Epoch:
+        features = self.features(self.inputs["val"])
+        scores = self.head.export().evaluate(features)
+        reached = figures(self.labels["val"].numpy(), scores)
+        val_loss = float(
+            functional.cross_entropy(torch.from_numpy(scores), self.labels["val"], weight=self.class_weight.double())
+        )
+        better = math.isfinite(val_loss) and (best is None or val_loss < best.val_loss)
+        return Epoch(number, of, loss, reached.accuracy, reached.auc, val_loss, better, seconds)
+
+
+class _Average:
+    """A running average of a module's weights (Polyak); normalisation statistics are averaged along."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module = module
+        self.decay = decay
+        self.steps = 0
+        self.values = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the module's present weights. Early on the average is short, so that the start is forgotten."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, value in self.module.state_dict().items():
+            if value.is_floating_point():
+                self.values[name].mul_(decay).add_(value, alpha=1 - decay)
+            else:
+                self.values[name].copy_(value)
+
+    def copy(self) -> dict[str, Tensor]:
+        """The average as it is now."""
+        return {name: value.clone() for name, value in self.values.items()}
+
+    def in_place(self) -> "_Swapped":
+        """A context in which the module has the averaged weights."""
+        return _Swapped(self)
+
+
+class _Swapped:
+    def __init__(self, average: _Average) -> None:
+        self.average = average
+        self.kept: dict[str, Tensor] = {}
+
+    def __enter__(self) -> None:
+        self.kept = {name: value.detach().clone() for name, value in self.average.module.state_dict().items()}
+        self.average.module.load_state_dict(self.average.values)
+
+    def __exit__(self, *_: object) -> None:
+        self.average.module.load_state_dict(self.kept)
+
+
+def _in_range(head: Head, features: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Head, list[dict[str, float]]]:
+    """Check what goes into each polynomial on the training features; bring the inputs of x^2 exactly into range.
+
+    For a pure square the rescaling is free: (s z)^2 = s^2 z^2, so the next layer's column takes up 1 / s^2.
+
+    Raises:
+        TrainingError: a polynomial other than x^2 meets inputs out of range.
+    """
+    layers = list(head.layers)
+    ranges = []
+    for index, layer in enumerate(layers):
+        if not isinstance(layer, Polynomial):
+            continue
+        before, after = layers[index - 1], layers[index + 1]
+        if not (isinstance(before, Linear) and isinstance(after, Linear)):
+            raise TrainingError(f"Layer {index} of the head is a polynomial that is not between two linear layers.")
+        inputs = (
+            Head(tuple(layers[:index])).evaluate(features) if index > 1 else features @ before.weight.T + before.bias
+        )
+        largest = np.abs(inputs).max(axis=0)
+        if layer.coefficients == (0.0, 0.0, 1.0):
+            scale = np.minimum(1.0, RANGE / np.maximum(largest, 1e-12))
+            layers[index - 1] = Linear(before.weight * scale[:, None], before.bias * scale)
+            layers[index + 1] = Linear(after.weight / scale**2, after.bias)
+            largest = largest * scale
+        elif largest.max() > 1.5 * RANGE:
+            raise TrainingError(
+                f"Activation inputs reach {largest.max():.2f} on the training images, beyond 1.5 times the {RANGE:g} "
+                "that the polynomial was trained for. Raise the penalty, or train longer."
+            )
+        ranges.append({"layer": index, "allowed": RANGE, "reached": round(float(largest.max()), 4)})
+    return Head(tuple(layers)), ranges
+
+
+def _json_number(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+__all__ = ["KINDS", "Epoch", "Progress", "Recipe", "train"]
