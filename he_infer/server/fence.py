@@ -1,0 +1,52 @@
+"""The import guard: a process that installs it cannot load the code that decrypts, trains or reads images.
+
+The walls between the packages are checked when the code is built; this holds them while it runs, whatever a
+dependency, a configuration or a later edit does.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+FORBIDDEN = ("he_infer.client", "he_infer.demo", "he_infer.commands", "cipher", "models", "experiments", "torch")
+
+
+class FencedImport(ImportError):
+    """A module beyond the fence was asked for."""
+
+
+class _Fence(MetaPathFinder):
+    """Refuses the forbidden modules and everything below them; leaves all others to the next finder."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del path, target
+        if is_forbidden(fullname):
+            raise FencedImport(f"'{fullname}' must not be loaded in the server's processes.", name=fullname)
+        return None
+
+
+def is_forbidden(name: str) -> bool:
+    """Does a module of this name lie beyond the fence?"""
+    return any(name == top or name.startswith(top + ".") for top in FORBIDDEN)
+
+
+def install() -> None:
+    """Put the guard before all other finders of this process; a second call changes nothing.
+
+    Raises:
+        FencedImport: something beyond the fence is loaded already, so that the guard would promise too much.
+    """
+    loaded = sorted(name for name in sys.modules if is_forbidden(name))
+    if loaded:
+        raise FencedImport(f"Loaded before the server's import guard was installed: {', '.join(loaded)}.")
+    if not any(isinstance(finder, _Fence) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Fence())
+
+
+def installed() -> bool:
+    """Is the guard in place?"""
+    return bool(sys.meta_path) and isinstance(sys.meta_path[0], _Fence)

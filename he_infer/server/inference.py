@@ -1,0 +1,285 @@
+"""Evaluation keys and encrypted classification: what the routes of these names do. Knows no HTTP.
+
+Order of checks for every message: size, prefix, MAC, header, freshness, replay and limits; then the queue, and only in a
+worker process are the parts parsed.
+"""
+
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from he_infer import wire
+from he_infer.errors import NotAuthentic, NotThisFormat, Truncated, UnsupportedVersion
+from he_infer.refusals import Code, Refused
+from he_infer.server.audit import AuditLog
+from he_infer.server.blobs import Blobs
+from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata
+from he_infer.server.pool import WorkerPool
+from he_infer.server.receipts import Signer
+
+KEY_PARTS = frozenset({"galois", "relin"})
+_NONCE = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Who asks, with which token (for the MAC), under which request id (for the logs)."""
+
+    caller: Caller
+    token: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that the operator set; see `ServerSettings`."""
+
+    max_keys: int
+    max_request: int
+    clock_window: float
+    wall_seconds: float
+
+
+class Inference:
+    """Registers evaluation keys and has ciphertexts evaluated.
+
+    Args:
+        models: what the workers say they serve (`Evaluation.describe`).
+        seal: name of the HE library and its wire format, stored with every key.
+    """
+
+    def __init__(
+        self,
+        *,
+        metadata: Metadata,
+        blobs: Blobs,
+        pool: WorkerPool,
+        signer: Signer,
+        audit: AuditLog,
+        models: Sequence[Mapping[str, Any]],
+        seal: str,
+        limits: Limits,
+    ) -> None:
+        self._metadata = metadata
+        self._blobs = blobs
+        self._pool = pool
+        self._signer = signer
+        self._audit = audit
+        self._seal = seal
+        self._limits = limits
+        self.models = list(models)
+        self._models = {model["id"]: model for model in models}
+        self._plans = {plan["digest"]: plan for model in models for plan in model["plans"]}
+
+    def register_keys(self, request: Request, plan: str, body: bytes) -> dict[str, Any]:
+        """Check and store a client's evaluation keys for a plan, in the place of those it had.
+
+        Returns:
+            `{"plan", "key_id", "bytes"}`; the keys survive the server's end from here on.
+
+        Raises:
+            Refused: see docs/protocol.md.
+        """
+        with self._audit.watching("keys.register", request.caller.client_id, request.request_id, plan=plan):
+            envelope = self._open(request, body, wire.Kind.KEYS, self._limits.max_keys)
+            match envelope.header:
+                case {"plan": str(named)} if named == plan and len(envelope.header) == 3:
+                    pass
+                case _:
+                    raise Refused(Code.INVALID, "The header must have nonce, time and the plan that the route names.")
+            expected = self._plan(plan)
+            parts = envelope.part_map
+            if "secret" in parts:
+                raise Refused(Code.SECRET_KEY, "A secret key was sent; it was discarded. Never send one: make new keys.")
+            if not parts.keys() <= KEY_PARTS or (expected["needs_keys"] and not parts):
+                raise Refused(Code.BAD_KEYS, "Expected the parts 'galois' and 'relin' as far as the plan needs them.")
+            self._metadata.use_nonce(request.caller.client_id, envelope.header["nonce"], self._nonce_expiry())
+            key_id = secrets.token_hex(16)
+            names = sorted(parts)
+            task = {"do": "check_keys", "plan": plan, "key_id": key_id, "names": names}
+            self._pool.submit(request.caller.client_id, task, [parts[name] for name in names]).result()
+            self._store_keys(request.caller, plan, key_id, parts)
+            return {"plan": plan, "key_id": key_id, "bytes": sum(len(data) for data in parts.values())}
+
+    def list_keys(self, caller: Caller) -> list[dict[str, Any]]:
+        """The client's registered keys, without their bytes."""
+        return [
+            {
+                "plan": record.plan,
+                "key_id": record.key_id,
+                "seal": record.seal,
+                "created": record.created,
+                "bytes": sum(part.size for part in record.parts),
+                "usable": record.plan in self._plans and record.seal == self._seal,
+            }
+            for record in self._metadata.keys(caller.client_id)
+        ]
+
+    def delete_keys(self, request: Request, plan: str) -> None:
+        """Forget the client's keys for a plan.
+
+        Raises:
+            Refused: `missing_keys` where there are none.
+        """
+        with self._audit.watching("keys.delete", request.caller.client_id, request.request_id, plan=plan):
+            key_id = self._metadata.delete_keys(request.caller.client_id, plan)
+            if key_id is None:
+                raise Refused(Code.MISSING_KEYS, "This client has registered no keys for this plan.")
+            self._drop_key_blobs(request.caller.client_id, key_id)
+
+    def classify(self, request: Request, model_id: str, body: bytes) -> bytes:
+        """Evaluate a model's head on ciphertexts.
+
+        Returns:
+            The sealed answer: encrypted scores, and a signed receipt in its header.
+
+        Raises:
+            Refused: see docs/protocol.md.
+        """
+        caller = request.caller
+        with self._audit.watching("classify", caller.client_id, request.request_id, model=model_id) as details:
+            model = self._models.get(model_id)
+            if model is None:
+                raise Refused(Code.UNKNOWN_MODEL, "No such model is served here; GET /v1/models lists those that are.")
+            envelope = self._open(request, body, wire.Kind.REQUEST, self._limits.max_request)
+            match envelope.header:
+                case {"model": str(named), "plan": str(digest)} if named == model_id and len(envelope.header) == 4:
+                    pass
+                case _:
+                    raise Refused(
+                        Code.INVALID, "The header must have nonce, time, plan and the model that the route names."
+                    )
+            plan = next((plan for plan in model["plans"] if plan["digest"] == digest), None)
+            if plan is None:
+                raise Refused(Code.UNKNOWN_PLAN, "This model has no plan of this digest; GET /v1/models lists them.")
+            record = self._keys_for(caller, plan)
+            self._metadata.admit_query(
+                caller, envelope.header["nonce"], self._nonce_expiry(), model_id, int(plan["batch"])
+            )
+            try:
+                reply, out = self._evaluate(caller, plan, record, envelope)
+            except Refused:
+                self._metadata.refund_query(caller.client_id, model_id, int(plan["batch"]))
+                raise
+            answer = self._answer(request, model, digest, body, reply, out)
+            details["bytes"] = len(answer)
+            return answer
+
+    def _evaluate(
+        self, caller: Caller, plan: Mapping[str, Any], record: KeyRecord | None, envelope: wire.Envelope
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        task = {
+            "do": "evaluate",
+            "plan": plan["digest"],
+            "key_id": record.key_id if record else None,
+            "names": [part.name for part in record.parts] if record else [],
+        }
+        supply = None if record is None else lambda: self._read_keys(caller, record)
+        return self._pool.submit(caller.client_id, task, [data for _, data in envelope.parts], supply).result()
+
+    def _answer(
+        self,
+        request: Request,
+        model: Mapping[str, Any],
+        plan: str,
+        body: bytes,
+        reply: Mapping[str, Any],
+        out: Sequence[bytes],
+    ) -> bytes:
+        parts = tuple((f"ct{index}", data) for index, data in enumerate(out))
+        receipt = {
+            "version": 1,
+            "model": model["id"],
+            "head_digest": model["head_digest"],
+            "plan": plan,
+            "request": hashlib.sha256(body).hexdigest(),
+            "answer": wire.parts_digest(parts),
+            "time": int(time.time() * 1000),
+        }
+        header = {
+            "receipt": receipt,
+            "signature": self._signer.sign(receipt),
+            "server_us": int(float(reply["seconds"]) * 1e6),
+        }
+        key = wire.mac_key(request.token, wire.Direction.TO_CLIENT)
+        return wire.Envelope(wire.Kind.ANSWER, header, parts).seal(key)
+
+    def _open(self, request: Request, body: bytes, kind: wire.Kind, max_bytes: int) -> wire.Envelope:
+        key = wire.mac_key(request.token, wire.Direction.TO_SERVER)
+        try:
+            envelope = wire.Envelope.open(body, key, kind=kind, max_bytes=max_bytes)
+        except NotAuthentic as error:
+            raise Refused(Code.BAD_MAC, str(error)) from error
+        except UnsupportedVersion as error:
+            raise Refused(Code.UNSUPPORTED_VERSION, str(error)) from error
+        except Truncated as error:
+            raise Refused(Code.TRUNCATED, str(error)) from error
+        except NotThisFormat as error:
+            raise Refused(Code.NOT_AN_ENVELOPE, str(error)) from error
+        match envelope.header:
+            case {"nonce": str(nonce), "time": int(sent)} if _NONCE.fullmatch(nonce) and not isinstance(sent, bool):
+                if abs(sent / 1000 - time.time()) > self._limits.clock_window:
+                    raise Refused(
+                        Code.STALE,
+                        f"The envelope's time is more than {self._limits.clock_window:g} s from the server's; "
+                        "set the clock, or take the server's time from GET /v1/info.",
+                    )
+            case _:
+                raise Refused(Code.INVALID, "The header needs a nonce of 32 hex digits and a time in milliseconds.")
+        return envelope
+
+    def _nonce_expiry(self) -> float:
+        # An envelope is acceptable from one window before its time to one after it.
+        return time.time() + 2 * self._limits.clock_window
+
+    def _plan(self, digest: str) -> Mapping[str, Any]:
+        plan = self._plans.get(digest)
+        if plan is None:
+            raise Refused(Code.UNKNOWN_PLAN, "No model of this server has a plan of this digest; see GET /v1/models.")
+        return plan
+
+    def _keys_for(self, caller: Caller, plan: Mapping[str, Any]) -> KeyRecord | None:
+        if not plan["needs_keys"]:
+            return None
+        records = self._metadata.keys(caller.client_id, plan["digest"])
+        if not records:
+            raise Refused(
+                Code.MISSING_KEYS, "This client has registered no evaluation keys for this plan: PUT /v1/keys/<plan>."
+            )
+        if records[0].seal != self._seal:
+            raise Refused(
+                Code.MISSING_KEYS,
+                f"The registered keys were made for {records[0].seal}; this server runs {self._seal}. Register new ones.",
+            )
+        return records[0]
+
+    def _store_keys(self, caller: Caller, plan: str, key_id: str, parts: Mapping[str, bytes]) -> None:
+        listing = []
+        for name, data in sorted(parts.items()):
+            self._blobs.put_new(_key_path(caller.client_id, key_id, name), data)
+            listing.append(KeyPart(name, len(data), hashlib.sha256(data).hexdigest()))
+        record = KeyRecord(key_id, plan, self._seal, time.time(), tuple(listing))
+        replaced = self._metadata.put_keys(caller.client_id, record)
+        if replaced is not None:
+            self._drop_key_blobs(caller.client_id, replaced)
+
+    def _read_keys(self, caller: Caller, record: KeyRecord) -> list[bytes]:
+        parts = []
+        for part in record.parts:
+            data = self._blobs.get(_key_path(caller.client_id, record.key_id, part.name))
+            if len(data) != part.size or hashlib.sha256(data).hexdigest() != part.sha256:
+                raise Refused(Code.DAMAGED, "The stored evaluation keys are damaged; register them again.")
+            parts.append(data)
+        return parts
+
+    def _drop_key_blobs(self, client_id: str, key_id: str) -> None:
+        for path in self._blobs.list(f"keys/{client_id}/{key_id}"):
+            self._blobs.delete(path)
+
+
+def _key_path(client_id: str, key_id: str, name: str) -> str:
+    return f"keys/{client_id}/{key_id}/{name}"

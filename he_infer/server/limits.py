@@ -1,0 +1,41 @@
+"""What a worker process may use of the machine. Set by the worker itself before it reads a byte from outside."""
+
+import resource
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """Bounds on one worker process; beyond them it dies alone, and the server starts another."""
+
+    address_space: int = 4 << 30
+    """Bytes of address space (RLIMIT_AS)."""
+    cpu_seconds: int = 60
+    """Seconds of processor time a task (RLIMIT_CPU, moved on before each task)."""
+    file_bytes: int = 256 << 20
+    """Bytes of any file it writes (RLIMIT_FSIZE): SEAL saves through files in memory."""
+    open_files: int = 64
+    """Open descriptors (RLIMIT_NOFILE)."""
+
+
+def apply(limits: WorkerLimits) -> None:
+    """Bound this process for good, and forbid core dumps, which would hold evaluation keys."""
+    _bound(resource.RLIMIT_AS, limits.address_space)
+    _bound(resource.RLIMIT_FSIZE, limits.file_bytes)
+    _bound(resource.RLIMIT_NOFILE, limits.open_files)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def grant_cpu(limits: WorkerLimits) -> None:
+    """Allow this process `cpu_seconds` more from now on; the kernel ends it with SIGXCPU after that."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    spent = int(usage.ru_utime + usage.ru_stime) + 1
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = spent + limits.cpu_seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def _bound(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (bound, bound))

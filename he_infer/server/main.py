@@ -1,0 +1,112 @@
+"""Runs the server process: fence, settings, service, uvicorn. `he-infer serve` replaces itself with this module."""
+
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from he_infer.errors import HeInferError, UsageError
+from he_infer.refusals import Refused
+from he_infer.server import fence
+from he_infer.server.app import build
+from he_infer.server.observe import configure_logging
+from he_infer.server.service import Service
+from he_infer.settings import ServerSettings
+
+SETTINGS_VARIABLE = "HE_INFER_SERVE"
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, settings: ServerSettings, address: str, port: int) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._address = address
+        self._port = port
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._settings.port_file is not None:
+            write_whole(self._settings.port_file, f"{self._port}\n")
+        sys.stdout.write(f"he-infer server ready on {self._address}\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    """Run the server with the settings that stand as JSON in the environment; exits 0 after a graceful stop."""
+    fence.install()
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    os.umask(0o077)
+    configure_logging()
+    try:
+        serve(ServerSettings(**json.loads(os.environ[SETTINGS_VARIABLE])))
+    except (HeInferError, Refused) as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
+def serve(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        HeInferError, OSError, Refused: the server cannot start; the message says why.
+    """
+    listener = listen(settings.host, settings.port)
+    port = int(listener.getsockname()[1])
+    service = Service(settings)
+    log = structlog.get_logger("he_infer.server")
+    log.info("audit", head=service.audit.head())
+    if settings.record_dir is not None:
+        log.warning("recording", note="all bodies are saved; this is an aid for demonstrations and audits")
+    config = uvicorn.Config(
+        build(service),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        loop="asyncio",
+        http="h11",
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+    scheme = "https" if settings.tls_cert else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    # uvicorn raises the signals it has handled once more when it is done; by then there is nothing left to do.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _ignore)
+    _Server(config, settings, f"{scheme}://{host}:{port}", port).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind before anything is started, so that a taken port costs nothing.
+
+    Raises:
+        UsageError: the address cannot be had.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise UsageError(
+            f"Cannot listen on {host} port {port}: {error.strerror or error}. Choose another with --port, or 0 for a free one."
+        ) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees all of it or none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    return

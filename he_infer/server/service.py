@@ -1,0 +1,185 @@
+"""Puts the server's parts together from its settings, and takes them apart again. Knows no HTTP."""
+
+import os
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from he_infer.errors import NotThisFormat, UsageError
+from he_infer.refusals import Code, Refused
+from he_infer.server import tokens
+from he_infer.server.access import authenticate
+from he_infer.server.audit import AuditLog
+from he_infer.server.blobs import Blobs
+from he_infer.server.inference import Inference, Limits
+from he_infer.server.limits import WorkerLimits
+from he_infer.server.metadata import Caller, Metadata
+from he_infer.server.observe import Metrics
+from he_infer.server.pool import WorkerPool
+from he_infer.server.receipts import Signer
+from he_infer.server.record import Recorder
+from he_infer.server.tokens import Scope
+from he_infer.server.vault import Vault
+from he_infer.server.worker import WorkerConfig
+from he_infer.settings import ServerSettings
+
+FIRST_CLIENT = "default"
+AUDIT_FILE = "audit.jsonl"
+DATABASE_FILE = "metadata.sqlite3"
+_ORPHAN_AGE = timedelta(hours=1)
+_HOUSEKEEPING_SECONDS = 60.0
+
+
+def prepare_data_dir(folder: Path) -> None:
+    """Make the folder of the server's data, readable by its owner alone.
+
+    Raises:
+        UsageError: it exists and others may read it.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        raise UsageError(f"{folder} is open to other users; expected mode 0700. Run: chmod 700 {folder}")
+
+
+def open_metadata(settings_url: str | None, data_dir: Path) -> Metadata:
+    """The database of the settings: by URL, or SQLite in the data folder."""
+    return Metadata(settings_url) if settings_url else Metadata.sqlite(data_dir / DATABASE_FILE)
+
+
+class Service:
+    """The running server behind its routes.
+
+    Args:
+        settings: checked settings.
+
+    Raises:
+        UsageError, FormatError, OSError, Refused: the data folder, the stores or a bundle are not usable.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self._log = structlog.get_logger("he_infer.server")
+        prepare_data_dir(settings.data_dir)
+        self.metadata = open_metadata(settings.database_url, settings.data_dir)
+        self.blobs = Blobs(settings.blob_url or settings.data_dir / "blobs")
+        self.audit = AuditLog(settings.data_dir / AUDIT_FILE)
+        self.signer = Signer.load_or_create(settings.data_dir / "signing.key")
+        self.pool = WorkerPool(
+            WorkerConfig(
+                bundles=tuple(path.resolve() for path in settings.bundles),
+                batches=settings.batches,
+                precision=settings.precision,
+                key_cache=settings.key_cache,
+                limits=WorkerLimits(address_space=settings.worker_memory, cpu_seconds=settings.cpu_seconds),
+            ),
+            workers=settings.workers,
+            queue=settings.queue,
+            wall_seconds=settings.wall_seconds,
+        )
+        self.vault = Vault(self.metadata, self.blobs, self.audit, settings.data_dir / "spool", settings.max_object)
+        self.metrics = Metrics(self.pool)
+        self.recorder = Recorder(settings.record_dir) if settings.record_dir else None
+        self.draining = False
+        self._stop = threading.Event()
+        hello = self.pool.start()
+        self.seal = str(hello["engine"])
+        self.inference = Inference(
+            metadata=self.metadata,
+            blobs=self.blobs,
+            pool=self.pool,
+            signer=self.signer,
+            audit=self.audit,
+            models=hello["models"],
+            seal=self.seal,
+            limits=Limits(settings.max_keys, settings.max_request, settings.clock_window, settings.wall_seconds),
+        )
+        self._first_token()
+        self._housekeeping = threading.Thread(target=self._keep_house, name="he-infer-housekeeping", daemon=True)
+        self._housekeeping.start()
+
+    def authenticate(self, token: str | None, scope: Scope) -> Caller:
+        """See `he_infer.server.access.authenticate`."""
+        return authenticate(self.metadata, token, scope)
+
+    def check_ready(self) -> None:
+        """Could a request be answered now?
+
+        Raises:
+            Refused: `draining`, `storage`, or `busy` while no worker is ready.
+        """
+        if self.draining:
+            raise Refused(Code.DRAINING, "The server is shutting down.", retry_after=5.0)
+        self.metadata.ping()
+        if not self.pool.ready:
+            raise Refused(Code.BUSY, "No worker process is ready yet.", retry_after=1.0)
+
+    def stop(self) -> None:
+        """Finish what was accepted, end the workers, close the stores."""
+        self.draining = True
+        self._stop.set()
+        self.pool.drain(self.settings.drain_seconds)
+        self._housekeeping.join(timeout=10.0)
+        self.metadata.close()
+
+    def _first_token(self) -> None:
+        """Take the first client's token from the token file, or make it there. Known tokens are left as they are."""
+        path = self.settings.token_file
+        if path is None:
+            return
+        if path.exists():
+            text = path.read_text(encoding="utf-8").strip()
+            token_id = tokens.token_id(text)
+            if token_id is None:
+                raise NotThisFormat(f"{path} does not hold a token (hei_...); remove it to have one made.")
+            if self.metadata.find_token(token_id) is not None:
+                return
+            token = tokens.NewToken(token_id, text, tokens.digest(text))
+        else:
+            token = tokens.new_token()
+            write_secret(path, token.text + "\n")
+        self.metadata.add_token(FIRST_CLIENT, token, frozenset({Scope.CLASSIFY, Scope.STORE}))
+        self.audit.append(
+            "token.add", client="operator", request_id="-", outcome="ok", token=token.token_id, name=FIRST_CLIENT
+        )
+
+    def _keep_house(self) -> None:
+        while True:
+            try:
+                self.metadata.forget_nonces(time.time())
+                self._collect_orphans()
+            except Refused as refused:  # a store that is away now may be back at the next turn
+                self._log.warning("housekeeping", code=refused.code.value, message=refused.message)
+            if self._stop.wait(_HOUSEKEEPING_SECONDS):
+                return
+
+    def _collect_orphans(self) -> None:
+        """Remove blobs that no row names: left behind where the server died between storing and recording."""
+        old_objects = self.blobs.list("objects", older_than=_ORPHAN_AGE)
+        live_objects = self.metadata.object_blobs() if old_objects else set()
+        old_keys = self.blobs.list("keys", older_than=_ORPHAN_AGE)
+        live_keys = self.metadata.key_ids() if old_keys else set()
+        orphans = [path for path in old_objects if path not in live_objects]
+        orphans += [path for path in old_keys if path.split("/")[2] not in live_keys]
+        for path in orphans:
+            self.blobs.delete(path)
+        bound = time.time() - _ORPHAN_AGE.total_seconds()
+        for file in (self.settings.data_dir / "spool").iterdir():
+            if file.stat().st_mtime < bound:
+                file.unlink(missing_ok=True)
+        if orphans:
+            self._log.info("orphans", removed=len(orphans))
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Create a file that its owner alone may read.
+
+    Raises:
+        OSError: it exists, or cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)

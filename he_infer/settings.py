@@ -1,0 +1,105 @@
+"""The server's settings: one checked, frozen value from a TOML file, the environment and the command line, in that order.
+
+Environment variables are named HE_INFER_SERVER_<FIELD>, as in HE_INFER_SERVER_PORT=8443. No setting holds a secret.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from he_infer.errors import UsageError
+
+ENVIRONMENT_PREFIX = "HE_INFER_SERVER_"
+_MIB = 1 << 20
+
+
+def _default_workers() -> int:
+    return max(1, min(4, len(os.sched_getaffinity(0))))
+
+
+class ServerSettings(BaseSettings):
+    """Everything an operator may set. Sizes are bytes, times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
+
+    bundles: tuple[Path, ...] = Field(min_length=1, description="Bundle files (.hebundle) to serve; only their heads are read.")
+    data_dir: Path = Field(Path("he-infer-server"), description="Database, blobs, audit log and signing key; made with mode 0700.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
+    port_file: Path | None = Field(None, description="Write the port here once the server accepts connections.")
+    token_file: Path | None = Field(None, description="A first token is taken from here, or made and written here.")
+    tls_cert: Path | None = Field(None, description="PEM certificate chain; with tls_key, the server speaks HTTPS.")
+    tls_key: Path | None = Field(None, description="PEM private key of the certificate.")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite in data_dir.")
+    blob_url: str | None = Field(None, description="Object store URL such as s3://bucket/prefix; by default a folder in data_dir.")
+    batches: tuple[int, ...] = Field((1,), min_length=1, description="Images a request, one plan each.")
+    precision: float = Field(1e-3, gt=0, lt=1, description="Largest error of a score that plans are made for.")
+
+    workers: int = Field(default_factory=_default_workers, ge=1, le=256, description="Worker processes.")
+    queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait for a worker; more are answered 429.")
+    wall_seconds: float = Field(30.0, gt=0, description="Longest evaluation before its worker is killed.")
+    cpu_seconds: int = Field(60, ge=1, description="Processor time of one evaluation.")
+    worker_memory: int = Field(4096 * _MIB, ge=512 * _MIB, description="Address space of a worker.")
+    key_cache: int = Field(256 * _MIB, ge=0, description="Memory for evaluation keys in each worker.")
+    drain_seconds: float = Field(30.0, ge=0, description="How long accepted requests may take once the server stops.")
+
+    max_keys: int = Field(512 * _MIB, ge=_MIB, description="Largest key registration.")
+    max_request: int = Field(64 * _MIB, ge=1024, description="Largest classification request.")
+    max_object: int = Field(4096 * _MIB, ge=1024, description="Largest sealed object.")
+    bodies_in_memory: int = Field(1024 * _MIB, ge=_MIB, description="All request bodies held at one time.")
+    body_seconds: float = Field(120.0, gt=0, description="Longest time for a body to arrive.")
+    clock_window: float = Field(300.0, gt=0, description="Accepted difference between an envelope's time and the server's.")
+
+    record_dir: Path | None = Field(
+        None, description="Save every received and sent body here, as seen: an aid for demonstrations and audits only."
+    )
+
+    @field_validator("batches")
+    @classmethod
+    def _positive_batches(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(batch < 1 for batch in value) or len(set(value)) != len(value):
+            raise ValueError("batch sizes must be positive and different")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together")
+        if self.max_keys > self.bodies_in_memory or self.max_request > self.bodies_in_memory:
+            raise ValueError("bodies_in_memory must hold at least one key registration and one request")
+        return self
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> ServerSettings:
+    """Read the settings: command line over environment over file over defaults.
+
+    Args:
+        config: a TOML file whose keys are the fields of `ServerSettings`.
+        overrides: fields given on the command line; None stands for not given.
+
+    Raises:
+        UsageError: a setting is unknown or has a value that it must not have; the message names it.
+        OSError: the file cannot be read.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values = tomllib.loads(config.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{config} is not a TOML file: {error}.") from error
+        values = {name: value for name, value in values.items() if not _in_environment(name)}
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return ServerSettings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise UsageError(f"Setting {where}: {first['msg']} (see 'he-infer serve --help').") from error
+
+
+def _in_environment(name: str) -> bool:
+    return any(variable.upper() == ENVIRONMENT_PREFIX + name.upper() for variable in os.environ)

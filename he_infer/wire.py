@@ -1,0 +1,230 @@
+"""What crosses between client and server: the envelope, byte for byte. docs/protocol.md is its specification.
+
+An envelope carries a small JSON header and a number of named binary parts (ciphertexts, evaluation keys), and ends with
+an HMAC-SHA256 under a key derived from the client's bearer token. A reader checks, in this order: the fixed prefix and
+all lengths, the MAC, the header; nothing in the parts is looked at here. This module knows neither HTTP nor CKKS.
+"""
+
+import hashlib
+import hmac
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from importlib.metadata import version
+from typing import Any
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from he_infer.errors import NotAuthentic, NotThisFormat, Truncated, UnsupportedVersion
+
+MAGIC = b"HEIW"
+VERSION = 1
+MAC_BYTES = 32
+MAX_HEADER = 256 * 1024
+MAX_PARTS = 4096
+MAX_NAME = 64
+
+# magic, version, kind, header length, body length; little-endian, no padding.
+_PREFIX = struct.Struct("<4sHHIQ")
+PREFIX_BYTES = _PREFIX.size
+
+Header = Mapping[str, Any]
+
+
+class Kind(IntEnum):
+    """What an envelope is for."""
+
+    KEYS = 1
+    """Client to server: evaluation keys for one plan."""
+    REQUEST = 2
+    """Client to server: ciphertexts to classify."""
+    ANSWER = 3
+    """Server to client: encrypted scores and their receipt."""
+
+
+class Direction(IntEnum):
+    """Who speaks. Each direction has a MAC key of its own, so that a message cannot be reflected to its sender."""
+
+    TO_SERVER = 1
+    TO_CLIENT = 2
+
+
+def mac_key(token: str, direction: Direction) -> bytes:
+    """Derive the 32-byte MAC key of one direction from a bearer token (HKDF-SHA256, RFC 5869, no salt).
+
+    The token holds 256 random bits, so it is a good input key; the server, which stores only the token's hash, derives
+    the same key from the token that the request carries.
+    """
+    label = {Direction.TO_SERVER: b"to-server", Direction.TO_CLIENT: b"to-client"}[direction]
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"he-infer/envelope/v1/" + label).derive(token.encode())
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """One message: a kind, a JSON header and named parts.
+
+    The header is any JSON object without the member `parts`, which the encoding adds itself.
+    """
+
+    kind: Kind
+    header: Header
+    parts: tuple[tuple[str, bytes], ...] = field(repr=False)
+
+    @property
+    def part_map(self) -> dict[str, bytes]:
+        """The parts by name."""
+        return dict(self.parts)
+
+    def seal(self, key: bytes) -> bytes:
+        """Encode and authenticate.
+
+        Args:
+            key: the 32 bytes of `mac_key` for the direction in which the envelope travels.
+
+        Raises:
+            NotThisFormat: the header or the names of the parts break the format's own limits.
+        """
+        _check_names([name for name, _ in self.parts])
+        if "parts" in self.header:
+            raise NotThisFormat("An envelope's header must not have the member 'parts': the encoding adds it.")
+        listing = [[name, len(data)] for name, data in self.parts]
+        header = canonical_json({**self.header, "parts": listing})
+        if len(header) > MAX_HEADER:
+            raise NotThisFormat(f"The envelope's header has {len(header)} bytes; at most {MAX_HEADER} are allowed.")
+        body_length = sum(len(data) for _, data in self.parts)
+        prefix = _PREFIX.pack(MAGIC, VERSION, int(self.kind), len(header), body_length)
+        signed = b"".join((prefix, header, *(data for _, data in self.parts)))
+        return signed + hmac.digest(key, signed, "sha256")
+
+    @staticmethod
+    def open(data: bytes, key: bytes, *, kind: Kind, max_bytes: int) -> "Envelope":
+        """Check and decode.
+
+        Args:
+            data: the whole message.
+            key: the 32 bytes of `mac_key` for the direction from which the message came.
+            kind: the only kind that is welcome here.
+            max_bytes: the largest message accepted; checked before anything is copied.
+
+        Raises:
+            NotThisFormat: not an envelope, too large, of another kind, or its header is not canonical.
+            UnsupportedVersion: an envelope of another version of the protocol.
+            Truncated: fewer or more bytes than its prefix or header announces.
+            NotAuthentic: the MAC does not match.
+        """
+        header_length, body_length = _check_prefix(data, kind, max_bytes)
+        view = memoryview(data)
+        if not hmac.compare_digest(hmac.digest(key, view[:-MAC_BYTES], "sha256"), view[-MAC_BYTES:]):
+            raise NotAuthentic(
+                "The envelope's MAC does not match: it was changed on its way, or sealed under another token."
+            )
+        body_start = PREFIX_BYTES + header_length
+        header = _parse_header(bytes(view[PREFIX_BYTES:body_start]))
+        sizes = _parse_listing(header.pop("parts", None), body_length)
+        parts: list[tuple[str, bytes]] = []
+        offset = body_start
+        for name, size in sizes:
+            parts.append((name, bytes(view[offset : offset + size])))
+            offset += size
+        return Envelope(kind, header, tuple(parts))
+
+
+def canonical_json(value: Mapping[str, Any]) -> bytes:
+    """The one JSON encoding that the protocol signs: sorted keys, no spaces, UTF-8, no NaN or infinity.
+
+    Raises:
+        NotThisFormat: the value holds something that JSON has no form for.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotThisFormat("A header holds a value that canonical JSON cannot carry.") from error
+
+
+def parse_canonical(data: bytes) -> dict[str, Any]:
+    """Parse canonical JSON of an object, and refuse every other spelling of the same value.
+
+    Raises:
+        NotThisFormat: not JSON, not an object, or not in canonical form (so duplicate keys are refused too).
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise NotThisFormat("The envelope's header is not JSON; expected a canonical JSON object.") from error
+    if not isinstance(value, dict) or canonical_json(value) != data:
+        raise NotThisFormat("The envelope's header is not a JSON object in canonical form.")
+    return value
+
+
+def _check_prefix(data: bytes, kind: Kind, max_bytes: int) -> tuple[int, int]:
+    if len(data) > max_bytes:
+        raise NotThisFormat(f"The message has {len(data)} bytes; at most {max_bytes} are accepted here.")
+    if len(data) < len(MAGIC) or data[: len(MAGIC)] != MAGIC:
+        raise NotThisFormat("These bytes are not an envelope of he-infer (they do not begin with 'HEIW').")
+    if len(data) < PREFIX_BYTES + MAC_BYTES:
+        raise Truncated(f"The envelope ends after {len(data)} bytes, before its header.")
+    _, number, kind_number, header_length, body_length = _PREFIX.unpack_from(data)
+    if number != VERSION:
+        raise UnsupportedVersion(f"The envelope has version {number}; this release speaks version {VERSION}.")
+    if kind_number != kind:
+        raise NotThisFormat(f"An envelope of kind {kind_number} came where kind {int(kind)} ({kind.name}) is expected.")
+    if header_length > MAX_HEADER:
+        raise NotThisFormat(f"The envelope's header has {header_length} bytes; at most {MAX_HEADER} are allowed.")
+    expected = PREFIX_BYTES + header_length + body_length + MAC_BYTES
+    if len(data) != expected:
+        raise Truncated(f"The envelope has {len(data)} bytes; its prefix announces {expected}.")
+    return header_length, body_length
+
+
+def _parse_header(data: bytes) -> dict[str, Any]:
+    return parse_canonical(data)
+
+
+def _parse_listing(listing: object, body_length: int) -> list[tuple[str, int]]:
+    if not isinstance(listing, list) or len(listing) > MAX_PARTS:
+        raise NotThisFormat(f"The envelope's header must list its parts, {MAX_PARTS} at most.")
+    sizes: list[tuple[str, int]] = []
+    for entry in listing:
+        match entry:
+            case [str(name), int(size)] if not isinstance(size, bool) and size >= 0:
+                sizes.append((name, size))
+            case _:
+                raise NotThisFormat("Each entry of the envelope's 'parts' must be a name and a length.")
+    _check_names([name for name, _ in sizes])
+    total = sum(size for _, size in sizes)
+    if total != body_length:
+        raise Truncated(f"The envelope's parts add up to {total} bytes; its body has {body_length}.")
+    return sizes
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if len(names) > MAX_PARTS:
+        raise NotThisFormat(f"An envelope has {len(names)} parts; at most {MAX_PARTS} are allowed.")
+    if len(set(names)) != len(names):
+        raise NotThisFormat("Two parts of an envelope have the same name.")
+    for name in names:
+        if not (0 < len(name) <= MAX_NAME and name.isascii() and name.isprintable()):
+            raise NotThisFormat(f"A part's name must have 1 to {MAX_NAME} printable ASCII characters.")
+
+
+def seal_format() -> str:
+    """The HE library and version whose serialized form travels in the parts; other versions refuse its bytes.
+
+    Read from the installed distribution's metadata: nothing of the library is imported.
+    """
+    return f"tenseal-{version('tenseal')}"
+
+
+def parts_digest(parts: Sequence[tuple[str, bytes]]) -> str:
+    """SHA-256 in hex over the names, lengths and SHA-256 of some parts: what a receipt says of an answer."""
+    listing = [[name, len(data), hashlib.sha256(data).hexdigest()] for name, data in parts]
+    return hashlib.sha256(canonical_json({"parts": listing})).hexdigest()
+
+
+def receipt_message(receipt: Header) -> bytes:
+    """The bytes that the server signs (Ed25519) for a receipt, and that the client verifies."""
+    return b"he-infer/receipt/v1\n" + canonical_json(receipt)
