@@ -39,7 +39,7 @@ class HeadBundle:
 
     @property
     def model_id(self) -> str:
-        """What the model is called on the wire: its name reduced to `a-z 0-9 . _ -`, and 8 digits of the head's digest."""
+        """What the model is called on the wire: its name reduced to `a-z 0-9 . _ -`, and 8 digits of the digest."""
         slug = re.sub(r"[^a-z0-9._-]+", "-", self.name.lower()).strip("-.")[:48] or "model"
         return f"{slug}-{self.head.digest[:8]}"
 
@@ -96,7 +96,13 @@ def _parse(path: Path, described: str | None) -> dict[str, Any]:
             f"{path} is a bundle of version {metadata.get('version')}; this release reads version {VERSION}."
         )
     match metadata:
-        case {"name": str(), "classes": [str(), str(), *rest], "policy": str(policy), "head": list(), "input_bound": bound}:
+        case {
+            "name": str(),
+            "classes": [str(), str(), *rest],
+            "policy": str(policy),
+            "head": list(),
+            "input_bound": bound,
+        }:
             if not all(isinstance(name, str) for name in rest):
                 raise NotThisFormat(f"{path} is damaged: a class name is not text.")
             if policy not in POLICIES:

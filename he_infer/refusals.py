@@ -1,7 +1,7 @@
 """The documented refusals of the server: one code, one HTTP status and one meaning each. Both sides read this table."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Refusal:
     """For the documentation and for a client that has nothing better to say."""
 
 
-class Code(str, Enum):
+class Code(StrEnum):
     """The `code` of `{"error": {"code", "message", "request_id"}}`."""
 
     UNAUTHORISED = "unauthorised"

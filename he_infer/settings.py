@@ -1,4 +1,4 @@
-"""The server's settings: one checked, frozen value from a TOML file, the environment and the command line, in that order.
+"""The server's settings: one checked, frozen value from a TOML file, the environment and the command line.
 
 Environment variables are named HE_INFER_SERVER_<FIELD>, as in HE_INFER_SERVER_PORT=8443. No setting holds a secret.
 """
@@ -26,8 +26,12 @@ class ServerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
 
-    bundles: tuple[Path, ...] = Field(min_length=1, description="Bundle files (.hebundle) to serve; only their heads are read.")
-    data_dir: Path = Field(Path("he-infer-server"), description="Database, blobs, audit log and signing key; made with mode 0700.")
+    bundles: tuple[Path, ...] = Field(
+        min_length=1, description="Bundle files (.hebundle) to serve; only their heads are read."
+    )
+    data_dir: Path = Field(
+        Path("he-infer-server"), description="Database, blobs, audit log and signing key; made with mode 0700."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
     port_file: Path | None = Field(None, description="Write the port here once the server accepts connections.")
@@ -35,7 +39,9 @@ class ServerSettings(BaseSettings):
     tls_cert: Path | None = Field(None, description="PEM certificate chain; with tls_key, the server speaks HTTPS.")
     tls_key: Path | None = Field(None, description="PEM private key of the certificate.")
     database_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite in data_dir.")
-    blob_url: str | None = Field(None, description="Object store URL such as s3://bucket/prefix; by default a folder in data_dir.")
+    blob_url: str | None = Field(
+        None, description="Object store URL such as s3://bucket/prefix; by default a folder in data_dir."
+    )
     batches: tuple[int, ...] = Field((1,), min_length=1, description="Images a request, one plan each.")
     precision: float = Field(1e-3, gt=0, lt=1, description="Largest error of a score that plans are made for.")
 
@@ -52,7 +58,9 @@ class ServerSettings(BaseSettings):
     max_object: int = Field(4096 * _MIB, ge=1024, description="Largest sealed object.")
     bodies_in_memory: int = Field(1024 * _MIB, ge=_MIB, description="All request bodies held at one time.")
     body_seconds: float = Field(120.0, gt=0, description="Longest time for a body to arrive.")
-    clock_window: float = Field(300.0, gt=0, description="Accepted difference between an envelope's time and the server's.")
+    clock_window: float = Field(
+        300.0, gt=0, description="Accepted difference between an envelope's time and the server's."
+    )
 
     record_dir: Path | None = Field(
         None, description="Save every received and sent body here, as seen: an aid for demonstrations and audits only."

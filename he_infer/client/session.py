@@ -1,7 +1,7 @@
 """A client's session with a server: HTTP, envelopes, retries, errors. Knows nothing of images or secret keys.
 
-A request is repeated only where the transport failed or the server was busy, never for what an answer holds: a server must
-not learn anything of a score from what the client does next.
+A request is repeated only where the transport failed or the server was busy, never for what an answer holds: a server
+must not learn anything of a score from what the client does next.
 """
 
 import hashlib
@@ -27,7 +27,6 @@ from he_infer.errors import (
     RequestRefused,
     SecretKeyRefused,
     ServerBusy,
-    ServerError,
     ServerUnreachable,
     Unauthorised,
 )
@@ -37,6 +36,7 @@ _OCTETS = {"Content-Type": "application/octet-stream"}
 _CHUNK = 1 << 20
 _MAX_ANSWER = 1 << 30
 Result = TypeVar("Result")
+_Body = TypeVar("_Body", bound=BaseModel)
 
 
 class _Protocol(BaseModel):
@@ -355,7 +355,7 @@ class Session:
         return next((entry for entry in self.objects() if entry.id == object_id), None)
 
     def _negotiate(self) -> _Info:
-        """First contact: is this a server of ours, of our protocol and our HE library?"""
+        """At first contact, check that this is a server of ours, of our protocol and our HE library."""
         if self._info is None:
             info = self._parse(_Info, self._request("GET", "/v1/info"))
             if info.service != "he-infer":
@@ -388,12 +388,10 @@ class Session:
         while True:
             try:
                 return send()
-            except ServerBusy as busy:
-                wait, last = busy.retry_after, busy
-            except ServerUnreachable as gone:
-                wait, last = 0.5, gone  # type: ServerError
-            if time.monotonic() + wait > deadline:
-                raise last
+            except (ServerBusy, ServerUnreachable) as error:
+                wait = error.retry_after if isinstance(error, ServerBusy) else 0.5
+                if time.monotonic() + wait > deadline:
+                    raise
             time.sleep(wait)
 
     def _request(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
@@ -433,11 +431,13 @@ class Session:
             case _:
                 return RequestRefused(message, code)
 
-    def _parse(self, kind: type[_Body], response: httpx2.Response) -> "_Body":
+    def _parse(self, kind: type[_Body], response: httpx2.Response) -> _Body:
         try:
             return kind.model_validate_json(response.content)
         except ValidationError as error:
-            raise ProtocolMismatch(f"{self.url} does not answer as a server of he-infer of this version does.") from error
+            raise ProtocolMismatch(
+                f"{self.url} does not answer as a server of he-infer of this version does."
+            ) from error
 
 
 class _StoredKeys(BaseModel):
@@ -467,9 +467,6 @@ class _StoredObject(BaseModel):
 class _ObjectList(BaseModel):
     objects: list[_StoredObject]
     next: str | None
-
-
-_Body = TypeVar("_Body", bound=BaseModel)
 
 
 def _model(offer: _ModelOffer) -> ServedModel:

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+
 def serve(
     bundles: Annotated[list[Path] | None, typer.Argument(metavar="BUNDLE...", help="Bundle files to serve.")] = None,
     *,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of all that must survive (made with mode 0700).")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of all that must survive (made with mode 0700).")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     port_file: Annotated[Path | None, typer.Option(help="Write the port here once connections are accepted.")] = None,
@@ -29,7 +32,7 @@ def serve(
 ) -> None:
     """Run the server: it scores encrypted features and keeps sealed images, and holds no key that opens either.
 
-    Example: `he-infer serve pneumonia.hebundle --data-dir /var/lib/he-infer --port 8443 --tls-cert cert.pem --tls-key key.pem`
+    Example: `he-infer serve pneumonia.hebundle --data-dir /var/lib/he-infer --port 8443`
 
     Every option may also stand in a TOML file (`--config`) or in the environment as HE_INFER_SERVER_<NAME>.
     """

@@ -13,7 +13,8 @@ audit_app = typer.Typer(help="Check a server's audit log.", no_args_is_help=True
 
 DataDir = Annotated[Path, typer.Option(help="The server's data folder.", envvar="HE_INFER_SERVER_DATA_DIR")]
 DatabaseUrl = Annotated[
-    str | None, typer.Option(help="The server's database, where it is not SQLite.", envvar="HE_INFER_SERVER_DATABASE_URL")
+    str | None,
+    typer.Option(help="The server's database, where it is not SQLite.", envvar="HE_INFER_SERVER_DATABASE_URL"),
 ]
 
 
@@ -21,11 +22,16 @@ DatabaseUrl = Annotated[
 def add(
     client: Annotated[str, typer.Argument(help="Name of the client; made where it is new.")],
     *,
-    scope: Annotated[list[str], typer.Option(help="classify, store or admin; repeat for several.")] = ["classify", "store"],  # noqa: B006 - typer copies it
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="classify, store or admin; repeat for several.", show_default="classify and store"),
+    ] = None,
     days: Annotated[float | None, typer.Option(min=0, help="Days until it expires; without, it does not.")] = None,
     storage_quota: Annotated[int | None, typer.Option(min=0, help="Bytes that the client may store.")] = None,
     daily_queries: Annotated[int | None, typer.Option(min=0, help="Images that the client may classify a day.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="Write the token here (mode 0600), not to the screen.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Write the token here (mode 0600), not to the screen.")
+    ] = None,
     data_dir: DataDir = Path("he-infer-server"),
     database_url: DatabaseUrl = None,
 ) -> None:
@@ -36,7 +42,7 @@ def add(
     from he_infer.server import service, tokens
     from he_infer.server.audit import AuditLog
 
-    scopes = tokens.parse_scopes(scope)
+    scopes = tokens.parse_scopes(scope or ("classify", "store"))
     service.prepare_data_dir(data_dir)
     token = tokens.new_token()
     if token_file is not None:
@@ -75,9 +81,7 @@ def list_(*, data_dir: DataDir = Path("he-infer-server"), database_url: Database
         expired = record.expires is not None and record.expires <= time.time()
         state = "revoked" if record.revoked is not None else "expired" if expired else "valid"
         scopes = " ".join(sorted(scope.value for scope in record.scopes))
-        table.add_row(
-            record.token_id, record.client, scopes, _date(record.created), _date(record.expires), state
-        )
+        table.add_row(record.token_id, record.client, scopes, _date(record.created), _date(record.expires), state)
     metadata.close()
     Console(width=120).print(table)
 
@@ -122,7 +126,9 @@ def verify(
 
     chain = verify_chain(data_dir / AUDIT_FILE)
     if expect is not None and chain.head != expect:
-        raise NotAuthentic(f"The audit log ends in {chain.head}, not in {expect}: lines were cut off its end, or added.")
+        raise NotAuthentic(
+            f"The audit log ends in {chain.head}, not in {expect}: lines were cut off its end, or added."
+        )
     typer.echo(f"{chain.entries} entries, unbroken. Last hash: {chain.head}")
 
 

@@ -17,7 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope as AsgiScope, Send
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from he_infer import __version__, wire
 from he_infer.refusals import REFUSALS, Code, Refused
@@ -187,9 +188,7 @@ def _add_public_routes(app: FastAPI, service: Service, call: _Caller) -> None:
             seal=service.seal,
             receipt_key=service.signer.public_key,
             time=int(time.time() * 1000),
-            limits=schemas.BodyLimits(
-                keys=settings.max_keys, request=settings.max_request, object=settings.max_object
-            ),
+            limits=schemas.BodyLimits(keys=settings.max_keys, request=settings.max_request, object=settings.max_object),
         )
 
 
@@ -305,7 +304,7 @@ def _add_object_routes(app: FastAPI, service: Service, call: _Caller) -> None:
     ) -> schemas.ObjectList:
         """The client's objects in the order of their ids. Needs the scope `store`."""
         caller = await call.authenticate(credentials, Scope.STORE)
-        return schemas.ObjectList.model_validate(await call.run(service.vault.list, caller, after, limit))
+        return schemas.ObjectList.model_validate(await call.run(service.vault.page, caller, after, limit))
 
     @app.delete("/v1/objects/{object_id}", status_code=204, tags=["objects"], responses=_responses(Code.NOT_FOUND))
     async def delete_object(object_id: ObjectId, request: Request, credentials: Credentials) -> Response:
@@ -315,9 +314,7 @@ def _add_object_routes(app: FastAPI, service: Service, call: _Caller) -> None:
         return Response(status_code=204)
 
 
-def _asked(
-    request: Request, caller: Caller, credentials: HTTPAuthorizationCredentials | None
-) -> inference.Request:
+def _asked(request: Request, caller: Caller, credentials: HTTPAuthorizationCredentials | None) -> inference.Request:
     token = credentials.credentials if credentials else ""
     return inference.Request(caller, token, request.state.request_id)
 
@@ -441,7 +438,9 @@ class _Watch:
         await self._send(message)
 
     async def refuse_internal(self) -> None:
-        body = json.dumps(error_body(Code.INTERNAL, "A defect of the server; tell its operator this id.", self.request_id))
+        body = json.dumps(
+            error_body(Code.INTERNAL, "A defect of the server; tell its operator this id.", self.request_id)
+        )
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})
         await self.send({"type": "http.response.body", "body": body.encode()})

@@ -33,7 +33,7 @@ class _Served:
 class Evaluation:
     """All models that a worker serves, their encoded weights and a bounded cache of clients' keys.
 
-    Plans follow from the bundle, the batch size and the precision alone, so every worker and every restart makes the same.
+    Plans follow from the bundle, the batch size and the precision alone: every worker and every restart makes the same.
 
     Args:
         paths: bundle files.

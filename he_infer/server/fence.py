@@ -30,7 +30,7 @@ class _Fence(MetaPathFinder):
 
 
 def is_forbidden(name: str) -> bool:
-    """Does a module of this name lie beyond the fence?"""
+    """Tell whether a module of this name lies beyond the fence."""
     return any(name == top or name.startswith(top + ".") for top in FORBIDDEN)
 
 
@@ -48,5 +48,5 @@ def install() -> None:
 
 
 def installed() -> bool:
-    """Is the guard in place?"""
+    """Tell whether the guard is in place."""
     return bool(sys.meta_path) and isinstance(sys.meta_path[0], _Fence)

@@ -1,7 +1,7 @@
 """Evaluation keys and encrypted classification: what the routes of these names do. Knows no HTTP.
 
-Order of checks for every message: size, prefix, MAC, header, freshness, replay and limits; then the queue, and only in a
-worker process are the parts parsed.
+Order of checks for every message: size, prefix, MAC, header, freshness, replay and limits; then the queue, and only in
+a worker process are the parts parsed.
 """
 
 import hashlib
@@ -72,8 +72,10 @@ class Inference:
         self._seal = seal
         self._limits = limits
         self.models = list(models)
-        self._models = {model["id"]: model for model in models}
-        self._plans = {plan["digest"]: plan for model in models for plan in model["plans"]}
+        self._models: dict[str, Mapping[str, Any]] = {model["id"]: model for model in models}
+        self._plans: dict[str, Mapping[str, Any]] = {
+            plan["digest"]: plan for model in models for plan in model["plans"]
+        }
 
     def register_keys(self, request: Request, plan: str, body: bytes) -> dict[str, Any]:
         """Check and store a client's evaluation keys for a plan, in the place of those it had.
@@ -94,7 +96,9 @@ class Inference:
             expected = self._plan(plan)
             parts = envelope.part_map
             if "secret" in parts:
-                raise Refused(Code.SECRET_KEY, "A secret key was sent; it was discarded. Never send one: make new keys.")
+                raise Refused(
+                    Code.SECRET_KEY, "A secret key was sent; it was discarded. Never send one: make new keys."
+                )
             if not parts.keys() <= KEY_PARTS or (expected["needs_keys"] and not parts):
                 raise Refused(Code.BAD_KEYS, "Expected the parts 'galois' and 'relin' as far as the plan needs them.")
             self._metadata.use_nonce(request.caller.client_id, envelope.header["nonce"], self._nonce_expiry())
@@ -253,7 +257,7 @@ class Inference:
         if records[0].seal != self._seal:
             raise Refused(
                 Code.MISSING_KEYS,
-                f"The registered keys were made for {records[0].seal}; this server runs {self._seal}. Register new ones.",
+                f"The registered keys are for {records[0].seal}; this server runs {self._seal}. Register new ones.",
             )
         return records[0]
 

@@ -97,7 +97,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise UsageError(
-            f"Cannot listen on {host} port {port}: {error.strerror or error}. Choose another with --port, or 0 for a free one."
+            f"Cannot listen on {host} port {port}: {error.strerror or error}. Choose another port, or 0 for a free one."
         ) from error
 
 

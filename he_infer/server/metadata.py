@@ -6,7 +6,7 @@ what it has returned from survives the end of the process. Times are Unix second
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,9 +280,7 @@ class Metadata:
             )
             for part in record.parts:
                 sql.execute(
-                    _KEY_PARTS.insert().values(
-                        key_id=record.key_id, name=part.name, size=part.size, sha256=part.sha256
-                    )
+                    _KEY_PARTS.insert().values(key_id=record.key_id, name=part.name, size=part.size, sha256=part.sha256)
                 )
             return None if old is None else str(old)
 
@@ -366,7 +364,7 @@ class Metadata:
     # Sealed objects
 
     def check_room(self, caller: Caller, object_id: str, size: int) -> None:
-        """Would an object of this id and size be accepted?
+        """Check that an object of this id and size would be accepted.
 
         Raises:
             Refused: `exists`, `quota`.
@@ -434,7 +432,9 @@ class Metadata:
                 with sql.begin():
                     yield sql
         except IntegrityError as error:
-            raise Refused(Code.EXISTS, "Another request stored this at the same moment; nothing was changed.") from error
+            raise Refused(
+                Code.EXISTS, "Another request stored this at the same moment; nothing was changed."
+            ) from error
         except DBAPIError as error:
             raise Refused(
                 Code.STORAGE, "The database cannot be used at the moment; try again later.", retry_after=5.0
@@ -484,7 +484,7 @@ def _check_room(sql: sa.Connection, caller: Caller, object_id: str, size: int) -
             )
 
 
-def _token_record(row: Mapping[str, Any]) -> TokenRecord:
+def _token_record(row: sa.RowMapping) -> TokenRecord:
     return TokenRecord(
         token_id=row["token_id"],
         client=row["name"],
@@ -497,5 +497,5 @@ def _token_record(row: Mapping[str, Any]) -> TokenRecord:
     )
 
 
-def _object_record(row: Mapping[str, Any]) -> ObjectRecord:
+def _object_record(row: sa.RowMapping) -> ObjectRecord:
     return ObjectRecord(row["object_id"], row["blob"], row["size"], row["sha256"], row["created"])

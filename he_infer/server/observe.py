@@ -52,7 +52,11 @@ class Metrics:
             "he_infer_requests", "Requests by route and outcome.", ("route", "outcome"), registry=self._registry
         )
         self._seconds = Histogram(
-            "he_infer_request_seconds", "Time to answer, by route.", ("route",), buckets=_SECONDS, registry=self._registry
+            "he_infer_request_seconds",
+            "Time to answer, by route.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self._registry,
         )
         self._bytes = Counter(
             "he_infer_body_bytes", "Bytes of bodies, by direction.", ("direction",), registry=self._registry
@@ -60,7 +64,7 @@ class Metrics:
         self._registry.register(_PoolCollector(pool))
 
     def answered(self, route: str, outcome: str, seconds: float, received: int, sent: int) -> None:
-        """Count one answered request. `route` is a template and `outcome` a code, so the number of series is bounded."""
+        """Count one answered request. `route` is a template, `outcome` a code: the number of series is bounded."""
         self._requests.labels(route, outcome).inc()
         self._seconds.labels(route).observe(seconds)
         self._bytes.labels("received").inc(received)
@@ -82,4 +86,6 @@ class _PoolCollector(Collector):
         yield GaugeMetricFamily("he_infer_tasks_running", "Tasks in workers.", value=self._pool.running)
         yield GaugeMetricFamily("he_infer_workers", "Worker processes.", value=len(self._pool.pids))
         yield CounterMetricFamily("he_infer_worker_deaths", "Workers that ended unasked.", value=self._pool.deaths)
-        yield CounterMetricFamily("he_infer_worker_overdue", "Workers killed at a time limit.", value=self._pool.overdue)
+        yield CounterMetricFamily(
+            "he_infer_worker_overdue", "Workers killed at a time limit.", value=self._pool.overdue
+        )

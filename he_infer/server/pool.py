@@ -1,7 +1,7 @@
 """The worker processes: started from a fork server, each with a pipe of its own, killed and replaced at will.
 
-Why not an executor from a library: a worker here parses hostile bytes, so nothing that it sends is unpickled (frames are
-JSON and raw parts), and workers share no lock or pipe, so that SIGKILL at any moment harms the one task in it alone.
+Why not an executor from a library: a worker here parses hostile bytes, so nothing that it sends is unpickled (frames
+are JSON and raw parts), and workers share no lock or pipe, so that SIGKILL at any moment harms one task alone.
 """
 
 import math
@@ -244,7 +244,7 @@ class WorkerPool:
 
     @property
     def ready(self) -> bool:
-        """Is there at least one worker process that has said hello?"""
+        """True once a worker process has said hello."""
         return any(slot.hello and slot.pid is not None for slot in self._slots)
 
     def _serve(self, slot: _Slot) -> None:

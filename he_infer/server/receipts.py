@@ -1,7 +1,7 @@
 """The server's signature under what it answered: an Ed25519 key of its own and the receipts that it signs.
 
-A receipt binds an answer to a request, a model and a plan, so that neither side can deny or exchange them later. It does
-not prove that the computation was done rightly.
+A receipt binds an answer to a request, a model and a plan, so that neither side can deny or exchange them later. It
+does not prove that the computation was done rightly.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Saves every body that the server receives and sends, byte for byte: what the server saw, for demonstrations and audits.
+"""Saves every body that the server receives and sends, byte for byte: what the server saw.
 
-Off unless the operator names a folder. The bodies are envelopes and sealed objects; the bearer tokens travel in a header
-and are not saved.
+An aid for demonstrations and audits, off unless the operator names a folder. The bodies are envelopes and sealed
+objects; the bearer tokens travel in a header and are not saved.
 """
 
 import itertools

@@ -106,7 +106,7 @@ class Service:
         return authenticate(self.metadata, token, scope)
 
     def check_ready(self) -> None:
-        """Could a request be answered now?
+        """Check that a request could be answered now.
 
         Raises:
             Refused: `draining`, `storage`, or `busy` while no worker is ready.

@@ -10,14 +10,14 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from he_infer.errors import UsageError
 
 _FORM = re.compile(r"hei_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 
 
-class Scope(str, Enum):
+class Scope(StrEnum):
     """What a token allows."""
 
     CLASSIFY = "classify"

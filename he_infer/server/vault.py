@@ -1,4 +1,4 @@
-"""Sealed objects: what the object routes do. The server sees ids, sizes and digests; the content is sealed by the client.
+"""Sealed objects: what the object routes do. The server sees ids, sizes and digests; the content is the client's.
 
 An object is created once under an id of the client's choosing (32 random hex digits), never overwritten, and visible to
 its own client alone.
@@ -103,8 +103,7 @@ class Vault:
     def put(self, caller: Caller, request_id: str, object_id: str, incoming: Incoming, sha256: str) -> dict[str, Any]:
         """Store a body that has arrived.
 
-        Args:
-            sha256: what the client says its body hashes to.
+        `sha256` is what the client says that the body hashes to.
 
         Returns:
             `{"id", "size", "sha256", "created"}`; the object survives the server's end from here on.
@@ -153,7 +152,7 @@ class Vault:
         ):
             return self._blobs.stream(record.blob, start, end)
 
-    def list(self, caller: Caller, after: str, limit: int) -> dict[str, Any]:
+    def page(self, caller: Caller, after: str, limit: int) -> dict[str, Any]:
         """One page of the client's objects in the order of their ids.
 
         Returns:

@@ -1,7 +1,7 @@
 """The worker process: the only place where bytes from outside are parsed by SEAL.
 
-It is forked from a clean fork server, fences itself in, bounds itself, and then answers one frame at a time on its pipe. It
-has no database, no store, no network and no key material but the evaluation keys it is handed.
+It is forked from a clean fork server, fences itself in, bounds itself, and then answers one frame at a time on its
+pipe. It has no database, no store, no network and no key material but the evaluation keys it is handed.
 """
 
 import signal

@@ -1,0 +1,30 @@
+"""Where the commands take a bearer token from: never an argument, never a URL."""
+
+import os
+from pathlib import Path
+
+from he_infer.errors import NotThisFormat, UsageError
+
+VARIABLE = "HE_INFER_TOKEN"
+_PREFIX = "hei_"
+
+
+def get_token(file: Path | None) -> str:
+    """Read the token from a file of mode 0600, or else from the environment variable HE_INFER_TOKEN.
+
+    Raises:
+        UsageError: there is neither, or others may read the file.
+        NotThisFormat: what was found is not a token.
+        OSError: the file cannot be read.
+    """
+    if file is not None:
+        if file.stat().st_mode & 0o077:
+            raise UsageError(f"{file} is open to other users; expected mode 0600. Run: chmod 600 {file}")
+        text, place = file.read_text(encoding="utf-8", errors="replace").strip(), str(file)
+    else:
+        text, place = os.environ.get(VARIABLE, "").strip(), VARIABLE
+        if not text:
+            raise UsageError(f"No token: give --token-file, or set {VARIABLE}. The server's operator makes one.")
+    if not text.startswith(_PREFIX) or not text.isascii() or not text.isprintable() or " " in text:
+        raise NotThisFormat(f"{place} does not hold a token; expected one line that begins with '{_PREFIX}'.")
+    return text

@@ -1,0 +1,80 @@
+"""The audit log: its chain holds, and every kind of tampering with a line breaks it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from he_infer.errors import NotAuthentic, NotThisFormat
+from he_infer.refusals import Code, Refused
+from he_infer.server.audit import GENESIS, AuditLog, verify
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path)
+    for number in range(5):
+        log.append("classify", client=f"c{number}", request_id=f"{number:016x}", outcome="ok", bytes=number)
+    return path
+
+
+def test_an_untouched_log_verifies(path: Path) -> None:
+    chain = verify(path)
+    assert chain.entries == 5
+    assert chain.head == AuditLog(path).head() != GENESIS
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_another_process_goes_on_with_the_chain(path: Path) -> None:
+    AuditLog(path).append("keys.delete", client="c", request_id="r", outcome="missing_keys")
+    assert verify(path).entries == 6
+
+
+@pytest.mark.parametrize("change", ["edit", "drop", "insert", "swap", "torn"])
+def test_tampering_is_found(path: Path, change: str) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    match change:
+        case "edit":
+            entry = json.loads(lines[2])
+            entry["client"] = "someone else"
+            lines[2] = json.dumps(entry, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        case "drop":
+            del lines[1]
+        case "insert":
+            lines.insert(3, lines[3])
+        case "swap":
+            lines[1], lines[2] = lines[2], lines[1]
+        case "torn":
+            lines[4] = lines[4][:-5]
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(NotAuthentic, match="breaks at line"):
+        verify(path)
+
+
+def test_lines_cut_off_the_end_show_in_the_head(path: Path) -> None:
+    head = verify(path).head
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    assert verify(path).head != head
+
+
+def test_nothing_is_appended_after_a_broken_line(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"{half a li")
+    with pytest.raises(NotThisFormat):
+        AuditLog(path).append("classify", client="c", request_id="r", outcome="ok")
+
+
+def test_what_is_refused_is_logged_with_its_code(path: Path) -> None:
+    log = AuditLog(path)
+    with pytest.raises(Refused), log.watching("classify", "client", "request", model="m"):
+        raise Refused(Code.BUSY, "full")
+    last = json.loads(path.read_bytes().splitlines()[-1])
+    assert (last["outcome"], last["details"]) == ("busy", {"model": "m"})
+
+
+def test_what_cannot_be_logged_is_not_acknowledged(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "missing" / "audit.jsonl")
+    with pytest.raises(Refused) as caught, log.watching("classify", "client", "request"):
+        pass
+    assert caught.value.code is Code.STORAGE
