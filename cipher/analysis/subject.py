@@ -1,0 +1,40 @@
+"""What the suite measures: anything that turns an image into one of the same shape and type under a key and a salt."""
+
+from typing import Protocol
+
+from cipher import inner
+from cipher.analysis.pixels import Image
+
+KEY_BYTES = 32
+SALT_BYTES = 16
+
+
+class Subject(Protocol):
+    """An image cipher under test."""
+
+    @property
+    def name(self) -> str:
+        """How the report calls it."""
+        ...
+
+    def encrypt(self, image: Image, key: bytes, salt: bytes) -> Image:
+        """The cipher image: same shape and type; the key has 32 bytes and the salt 16."""
+        ...
+
+    def decrypt(self, cipher_image: Image, key: bytes, salt: bytes) -> Image:
+        """The image back, from the cipher image alone."""
+        ...
+
+
+class Inner:
+    """The project's inner cipher, as the container calls it (`cipher.inner`)."""
+
+    name = "inner cipher"
+
+    def encrypt(self, image: Image, key: bytes, salt: bytes) -> Image:
+        """Encrypt with `cipher.inner.encrypt_image`."""
+        return inner.encrypt_image(image, key, salt)
+
+    def decrypt(self, cipher_image: Image, key: bytes, salt: bytes) -> Image:
+        """Decrypt with `cipher.inner.decrypt_image`."""
+        return inner.decrypt_image(cipher_image, key, salt)
