@@ -1,0 +1,32 @@
+"""One writer at a time on a file that is changed in place."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+if os.name == "nt":
+    import msvcrt
+
+    @contextmanager
+    def exclusive(handle: IO[bytes]) -> Iterator[None]:
+        """Hold the file's lock; wait for whoever has it."""
+        handle.seek(0)
+        msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
+        try:
+            yield
+        finally:
+            handle.seek(0)
+            msvcrt.locking(handle.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    @contextmanager
+    def exclusive(handle: IO[bytes]) -> Iterator[None]:
+        """Hold the file's lock; wait for whoever has it."""
+        fcntl.flock(handle.fileno(), fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(handle.fileno(), fcntl.LOCK_UN)

@@ -1,0 +1,47 @@
+"""Pixels as unsigned words: what the inner cipher computes on.
+
+A sample of one byte is one 8-bit word; a wider sample (16, 32 or 64 bit; signed, unsigned or floating) is one or more
+16-bit words, low half first. Only the bits are looked at, so every value, a signalling NaN included, comes back as it
+was. The bytes are the same on machines of either byte order, and for arrays of either.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipher.errors import UnsupportedImage
+
+Words: TypeAlias = NDArray[np.unsignedinteger[Any]]
+
+_KINDS = "uifb"
+
+
+def check_type(dtype: np.dtype[np.generic]) -> None:
+    """Refuse pixel types that are not plain numbers of 1, 2, 4 or 8 bytes.
+
+    Raises:
+        UnsupportedImage: naming the type.
+    """
+    if dtype.kind not in _KINDS or dtype.itemsize not in (1, 2, 4, 8):
+        raise UnsupportedImage(
+            f"Pixels of type {dtype} cannot be enciphered; integers, booleans and floats of 1, 2, 4 or 8 bytes can."
+        )
+
+
+def word_type(dtype: np.dtype[np.generic]) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+    """The word that samples of `dtype` are cut into."""
+    return np.dtype(np.uint8) if dtype.itemsize == 1 else np.dtype(np.uint16)
+
+
+def to_words(array: NDArray[np.generic]) -> Words:
+    """All samples in C order as a fresh one-dimensional array of words."""
+    little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=True)
+    words = little.reshape(-1).view(word_type(array.dtype).newbyteorder("<"))
+    return words.astype(word_type(array.dtype), copy=False)
+
+
+def from_words(words: Words, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """The inverse of `to_words`: an array of `shape` and `dtype`, its byte order included."""
+    little = words.astype(words.dtype.newbyteorder("<"), copy=False).view(dtype.newbyteorder("<"))
+    return little.reshape(shape).astype(dtype, copy=False)
