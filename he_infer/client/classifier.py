@@ -1,0 +1,152 @@
+"""Features to scores through a server: pack, encrypt, send, check, decrypt, unpack. The only flow that opens scores.
+
+It knows ciphertexts and a session. It knows neither images nor the extractor: features come in as an array.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.packing import pack, unpack
+from he_infer.ckks.plan import Plan
+from he_infer.client.receipt import Receipt
+from he_infer.client.secret_key import SecretKey
+from he_infer.client.session import ServedModel, Session
+from he_infer.errors import MissingKey, NotAuthentic, ShapeError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one request cost, by the clocks of both sides."""
+
+    images: int
+    bytes_up: int
+    bytes_down: int
+    server_seconds: float
+    """The server's own time for parsing, computing and saving."""
+    encrypt_seconds: float
+    decrypt_seconds: float
+    round_trip_seconds: float
+    """From sending to the last byte of the answer; the server's time is part of it."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Decrypted scores with what they cost and what they rest on."""
+
+    values: NDArray[np.float64] = field(repr=False)
+    """(n, classes), unrounded: for this process alone. What leaves it goes through `rounded`."""
+    precision: float
+    """The largest score error that the plan allows for."""
+    requests: tuple[Request, ...]
+    receipts: tuple[Receipt, ...] = field(repr=False)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) the class of the highest score of each image."""
+        return self.values.argmax(axis=1).astype(np.int64)
+
+    @property
+    def rounded(self) -> NDArray[np.float64]:
+        """The scores to the plan's precision: fit for a report or an export.
+
+        The low bits of a CKKS decryption carry the encryption's noise, from which the secret key may be learned by
+        whoever also knows the plaintext (Li and Micciancio 2021); so they are cut off before a score leaves the client.
+        """
+        digits = max(0, math.floor(-math.log10(self.precision)))
+        return np.round(self.values, digits)
+
+
+class EncryptedClassifier:
+    """Classifies features with one served model under one secret key.
+
+    Args:
+        session: an open session with the server.
+        model: one of the session's models.
+        plan: one of the model's plans; a request carries `plan.batch` images.
+        secret_key: made for the plan's parameters; it never leaves this object.
+
+    Raises:
+        MissingKey: the secret key was made for other parameters than the plan's.
+    """
+
+    def __init__(self, session: Session, model: ServedModel, plan: Plan, secret_key: SecretKey) -> None:
+        if secret_key.parameters != plan.parameters:
+            raise MissingKey(
+                "The secret key was made for other parameters than this model's plan. Make keys for it with "
+                "'he-infer keys new'."
+            )
+        self._session = session
+        self._model = model
+        self._plan = plan
+        self._secret_key = secret_key
+
+    def register(self) -> int:
+        """Make the plan's evaluation keys and register them, where the plan needs any; returns their bytes."""
+        parts = self._secret_key.evaluation_keys(self._plan)
+        if not parts:
+            return 0
+        return self._session.register(self._plan, parts).size
+
+    def scores(self, features: NDArray[np.floating], progress: Progress | None = None) -> Scores:
+        """Have the head evaluated on encrypted features.
+
+        Args:
+            features: (n, width), each within the model's input bound.
+            progress: called with the number of images done and their total after each request.
+
+        Raises:
+            ShapeError: features of another width, not finite, or beyond the model's bound.
+            MissingKey: no evaluation keys are registered for the plan.
+            NotAuthentic: the answer is not of the form that the plan gives.
+            ServerError and subclasses: see `Session.classify`.
+        """
+        values = np.asarray(features, dtype=np.float64)
+        bound = self._model.input_bound
+        if values.ndim != 2 or len(values) == 0:
+            raise ShapeError(f"Features have the shape {values.shape}; expected (n, width) with n at least 1.")
+        if not np.isfinite(values).all() or float(np.abs(values).max()) > bound:
+            raise ShapeError(
+                f"A feature lies outside the model's bound of {bound:g}, or is not a number. Such an image is unlike "
+                "the training images; it was not sent."
+            )
+        batch = self._plan.batch
+        parts = []
+        requests: list[Request] = []
+        receipts: list[Receipt] = []
+        for start in range(0, len(values), batch):
+            block = values[start : start + batch]
+            opened, request, receipt = self._ask(block)
+            parts.append(opened)
+            requests.append(request)
+            receipts.append(receipt)
+            if progress:
+                progress(start + len(block), len(values))
+        return Scores(np.concatenate(parts), self._plan.precision, tuple(requests), tuple(receipts))
+
+    def _ask(self, block: NDArray[np.float64]) -> tuple[NDArray[np.float64], Request, Receipt]:
+        began = time.perf_counter()
+        ciphertexts = self._secret_key.encrypt(pack(self._plan, block))
+        sent = time.perf_counter()
+        answer = self._session.classify(self._model, self._plan, ciphertexts)
+        received = time.perf_counter()
+        opened = unpack(self._plan, self._secret_key.decrypt(answer.parts), len(block))
+        ended = time.perf_counter()
+        if not np.isfinite(opened).all():
+            raise NotAuthentic("The server's answer does not decrypt to scores; it did not compute what was asked.")
+        request = Request(
+            images=len(block),
+            bytes_up=answer.bytes_up,
+            bytes_down=answer.bytes_down,
+            server_seconds=answer.server_seconds,
+            encrypt_seconds=sent - began,
+            decrypt_seconds=ended - received,
+            round_trip_seconds=received - sent,
+        )
+        return opened, request, answer.receipt

@@ -1,0 +1,133 @@
+"""`he-infer classify`: images to labels through a running server, which sees none of them."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from he_infer.client.session import ServedModel, Session
+    from models.bundle import Bundle
+
+
+def classify(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="DICOM, PNG or JPEG files, or folders.")],
+    *,
+    bundle_file: Annotated[Path, typer.Option("--bundle", help="The bundle whose extractor makes the features.")],
+    key_file: Annotated[Path, typer.Option("--key", help="Secret key file, from 'he-infer keys new'.")],
+    url: Annotated[str, typer.Option(help="The server's address.", envvar="HE_INFER_URL")] = "http://127.0.0.1:8080",
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token (mode 0600); else HE_INFER_TOKEN.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="PEM file of the authority behind the server's certificate.")
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None, typer.Option(help="File with the passphrase; else HE_INFER_PASSPHRASE, else a prompt.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Classify images with a server that sees neither image, feature nor score.
+
+    Example: `he-infer classify scans/ --bundle chest.hebundle --key hospital.key --token-file cloud.token`
+    """
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from he_infer.client.classifier import EncryptedClassifier
+    from he_infer.client.custody import KeyFile
+    from he_infer.client.session import Session
+    from he_infer.commands.passphrase import get_passphrase
+    from he_infer.commands.token import get_token
+    from he_infer.console import write_json
+    from models.bundle import Bundle
+    from models.images import load_image
+
+    console = Console()
+    bundle = Bundle.load(bundle_file)
+    files = find_images(images)
+    loaded = [
+        load_image(path)
+        for path in track(files, "Reading images", console=console, transient=True, disable=not console.is_terminal)
+    ]
+    features = bundle.features(loaded)
+    token = get_token(token_file)
+    keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
+    with Session(url, token, ca_file=ca_file) as session:
+        model = _served(session, bundle)
+        classifier = EncryptedClassifier(session, model, keys.plan, keys.secret_key)
+        started = time.perf_counter()
+        scores = classifier.scores(features)
+        seconds = time.perf_counter() - started
+    probabilities = bundle.probabilities(scores.rounded)
+
+    table = Table(title=f"{bundle.name} at {url}, {len(files)} images, encrypted")
+    for heading, justify in (("image", "left"), ("class", "left"), ("probability", "right"), ("server ms", "right")):
+        table.add_column(heading, justify="right" if justify == "right" else "left", overflow="fold")
+    rows = []
+    per_image = [request for request in scores.requests for _ in range(request.images)]
+    for path, label, row, request in zip(files, scores.labels, probabilities, per_image, strict=True):
+        server_ms = 1e3 * request.server_seconds / request.images
+        table.add_row(str(path), bundle.classes[label], f"{row[label]:.3f}", f"{server_ms:.1f}")
+        rows.append(
+            {
+                "image": str(path),
+                "class": bundle.classes[label],
+                "probability": round(float(row[label]), 4),
+                "server_ms": round(server_ms, 3),
+            }
+        )
+    console.print(table)
+    up, down = sum(request.bytes_up for request in scores.requests), sum(r.bytes_down for r in scores.requests)
+    console.print(f"{seconds:.2f} s in all; {up / 1e3:.0f} KB up, {down / 1e3:.0f} KB down.", highlight=False)
+    if json_file is not None:
+        write_json(
+            json_file,
+            {"model": model.id, "images": rows, "seconds": round(seconds, 4), "bytes_up": up, "bytes_down": down},
+        )
+
+
+def find_images(given: Sequence[Path]) -> list[Path]:
+    """The image files named, and those below the folders named, in a stable order.
+
+    Raises:
+        ImageError: a path does not exist, or a folder holds no file.
+    """
+    from he_infer.errors import ImageError
+
+    files: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(entry for entry in path.rglob("*") if entry.is_file() and not entry.name.startswith("."))
+            if not inside:
+                raise ImageError(f"The folder {path} holds no file. Expected DICOM, PNG or JPEG images.")
+            files += inside
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise ImageError(f"There is no file or folder {path}. Expected a DICOM, PNG or JPEG image.")
+    return files
+
+
+def _served(session: "Session", bundle: "Bundle") -> "ServedModel":
+    """The served model whose head is the bundle's own.
+
+    Raises:
+        UsageError: the server offers no model with this head.
+    """
+    from he_infer.ckks.head import Head
+    from he_infer.errors import UsageError
+
+    digest = Head.from_tensors(bundle.head_tensors, bundle.head_layers).digest
+    offered = session.models()
+    for model in offered:
+        if model.head_digest == digest:
+            return model
+    names = ", ".join(model.id for model in offered) or "none"
+    raise UsageError(
+        f"The server offers no model with the head of '{bundle.name}'; it serves: {names}. Use the bundle that the "
+        "server serves, or have the server serve this one."
+    )

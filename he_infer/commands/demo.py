@@ -1,0 +1,49 @@
+"""`he-infer demo`: the main job on real images, from files to report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME-or-FILE",
+            help="'modality' (DICOM images that come with packages), a MedMNIST set by name, an .npz file in its "
+            "layout, a folder with one subfolder a class, or a DICOM folder with a CSV of labels.",
+        ),
+    ] = "modality",
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for everything the run makes; a later run empties it.")] = Path(
+        "he-infer-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Decides training; not the keys, which are always fresh.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Classify only the first N test images.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Store real images encrypted, train, start a server, classify encrypted, and report.
+
+    Example: `he-infer demo --data pneumoniamnist --json figures.json`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from he_infer.console import write_json
+    from he_infer.demo.main_job import Options, run
+    from he_infer.demo.report import figure_rows
+
+    console = Console()
+    outcome = run(Options(data, out, seed, epochs, limit), console)
+    table = Table(title=f"{outcome.figures.dataset}: {outcome.figures.n_test} test images, clear against encrypted")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("meaning", style="dim")
+    for row in figure_rows(outcome.figures):
+        table.add_row(row.name, row.value, row.meaning)
+    console.print(table)
+    console.print(f"Report with pictures: {outcome.report}", markup=False, highlight=False, soft_wrap=True)
+    if json_file is not None:
+        write_json(json_file, outcome.figures.as_dict())

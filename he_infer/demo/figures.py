@@ -1,0 +1,33 @@
+"""The figures of one demo run, as printed, drawn and written to JSON."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What `he-infer demo --json` writes; the field names are part of the command's contract."""
+
+    dataset: str
+    classes: list[str]
+    n_test: int
+    """Test images, each classified once in clear and once encrypted."""
+    clear_accuracy: float
+    encrypted_accuracy: float
+    label_agreement: float
+    """Share of test images whose encrypted label equals the clear one."""
+    max_abs_error: float
+    """Largest |encrypted score - clear score| over all test images and classes."""
+    server_ms_median: float
+    """Median over requests of the server's own time to load, evaluate and save, in milliseconds."""
+    bytes_up: int
+    """Bytes of one request (median), envelope included."""
+    bytes_down: int
+    """Bytes of one answer (median), envelope included."""
+    evaluation_key_bytes: int
+    """Bytes of the evaluation keys, registered once."""
+    cipher_mb_per_s: float
+    """Millions of plaintext bytes sealed a second, on one thread, from reading a file to its synced container."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields by name, as JSON takes them."""
+        return asdict(self)

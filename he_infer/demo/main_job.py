@@ -1,0 +1,247 @@
+"""The main job, end to end: images, vault, training, server, encrypted classification, report.
+
+Every part is the real one: the steps call the same functions as the commands do, and the server is a process of
+its own.
+"""
+
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from cipher.inner import encrypt_image
+from cipher.vaultkey import VaultKey
+from he_infer import __version__
+from he_infer.ckks.plan import Plan
+from he_infer.client.classifier import EncryptedClassifier, Scores
+from he_infer.client.local_server import LocalServer
+from he_infer.client.secret_key import SecretKey
+from he_infer.client.session import ServedModel, Session
+from he_infer.demo import pictures, vault
+from he_infer.demo.evidence import control, on_the_server_side, plaintext_fragments
+from he_infer.demo.figures import Figures
+from he_infer.demo.progress import Step, Steps
+from he_infer.demo.report import Report, Row, figure_rows, write
+from he_infer.errors import UsageError
+from models import datasets
+from models.bundle import Bundle
+from models.datasets import Dataset
+from models.training import Epoch, Recipe, train
+
+MARK = "he-infer-demo"
+"""A file of this name marks a folder as one that a demo made, and that the next demo may empty."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose."""
+
+    data: str
+    """Name, file or folder of a classification set; see `models.datasets.load`."""
+    out: Path
+    """Folder for the bundle, the vault, the server's data and the report."""
+    seed: int
+    epochs: int | None
+    """Passes over the training images; None: the recipe's own number."""
+    limit: int | None
+    """Classify only so many test images; None: the whole test set."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives."""
+
+    figures: Figures
+    report: Path
+    dataset: Dataset
+
+
+@dataclass(frozen=True)
+class _Encrypted:
+    """The encrypted half of the job."""
+
+    clear: NDArray[np.float64]
+    scores: Scores
+    evaluation_key_bytes: int
+    features: NDArray[np.float32]
+    ready_seconds: float
+    model: ServedModel
+    plan: Plan
+
+
+def run(options: Options, console: Console) -> Outcome:
+    """Run the whole job and show its progress.
+
+    Raises:
+        UsageError: the output folder holds something that no demo made.
+        ModelsError, CipherError, HeInferError: see the steps; their texts are fit for a user.
+    """
+    _prepare(options.out)
+    steps = Steps(console, 6)
+    with steps.step("Read real images") as step:
+        dataset = datasets.load(options.data)
+        step.result = (
+            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.val)} validation, {len(dataset.test)} test "
+            f"images of {dataset.size[0]}x{dataset.size[1]}, {len(dataset.classes)} classes"
+        )
+    for note in dataset.notes:
+        console.print(f"      {note}", markup=False, highlight=False, style="yellow", soft_wrap=False)
+    with steps.step("Store them encrypted, restore") as step:
+        stored = _store(dataset, options.out / "server" / "vault", step)
+        step.result = (
+            f"{stored.objects} images, {stored.plain_bytes / 1e6:.1f} MB, back bit for bit; {stored.mb_per_s:.0f} MB/s"
+        )
+    with steps.step("Train extractor and head") as step:
+        bundle = _train(dataset, options, step)
+        path = options.out / "model.hebundle"
+        bundle.save(path)
+    with steps.step("Classify encrypted") as step:
+        encrypted = _classify(bundle, path, dataset, options, step)
+    with steps.step("Look at what the server saw") as step:
+        fragments = plaintext_fragments(dataset, encrypted.features, encrypted.clear)
+        sightings, found = on_the_server_side(options.out / "server", fragments)
+        positive = control(dataset, fragments)
+        step.result = f"{found.fragments} plaintext pieces searched in {found.files} objects: {len(found.found)} found"
+    with steps.step("Write the report") as step:
+        labels = dataset.test.labels[: len(encrypted.clear)]
+        figures = _figures(dataset, labels, encrypted, stored)
+        report = options.out / "report.html"
+        confusions = [_confusion(labels, predicted, len(dataset.classes)) for predicted in _labels(encrypted)]
+        write(
+            Report(
+                figures=figures,
+                made=time.strftime("Made on %Y-%m-%d"),
+                notes=dataset.notes,
+                method=_method(dataset, bundle, encrypted, options),
+                picture_cipher=_cipher_picture(dataset),
+                picture_confusion=pictures.confusion_matrices(confusions[0], confusions[1], dataset.classes),
+                picture_errors=pictures.score_errors(encrypted.scores.values - encrypted.clear),
+                sightings=sightings,
+                search=found,
+                control=positive,
+            ),
+            report,
+        )
+        step.result = str(report)
+    return Outcome(figures, report, dataset)
+
+
+def _prepare(out: Path) -> None:
+    """Make the output folder, or empty one that an earlier demo made; nothing else is ever deleted."""
+    if out.exists():
+        if not out.is_dir() or (any(out.iterdir()) and not (out / MARK).is_file()):
+            raise UsageError(
+                f"{out} exists and was not made by a demo, so nothing in it is touched. Name another folder with --out."
+            )
+        for entry in out.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).write_text("Made by 'he-infer demo'; the next demo empties this folder.\n", encoding="utf-8")
+
+
+def _store(dataset: Dataset, folder: Path, step: Step) -> vault.Stored:
+    """Seal the set's original files where it has any, else its test images; the key stays in this process."""
+    key = VaultKey.generate()
+    files = sorted({path for paths in dataset.sources.values() for path in paths})
+    vault.warm_up(key)
+    if files:
+        return vault.store_files(files, folder, key, step.update)
+    return vault.store_arrays(dataset.test.images, folder, key, step.update)
+
+
+def _train(dataset: Dataset, options: Options, step: Step) -> Bundle:
+    shown: list[Epoch] = []
+
+    def progress(epoch: Epoch) -> None:
+        shown.append(epoch)
+        step.update(epoch.number, epoch.of)
+
+    bundle = train(dataset, head="mlp", seed=options.seed, recipe=Recipe(epochs=options.epochs), progress=progress)
+    best = [epoch for epoch in shown if epoch.best][-1]
+    step.result = f"{bundle.head.width} features; validation accuracy {best.val_accuracy:.3f} at epoch {best.number}"
+    return bundle
+
+
+def _classify(bundle: Bundle, path: Path, dataset: Dataset, options: Options, step: Step) -> _Encrypted:
+    test = dataset.test if options.limit is None else dataset.test.first(options.limit)
+    features = bundle.features(test.images)
+    server = options.out / "server"
+    with (
+        LocalServer([path], server / "data", record_dir=server / "wire") as local,
+        Session(local.url, local.token) as session,
+    ):
+        model = session.models()[0]
+        plan = model.plan_for(1)
+        classifier = EncryptedClassifier(session, model, plan, SecretKey.generate(plan.parameters))
+        key_bytes = classifier.register()
+        scores = classifier.scores(features, step.update)
+        ready = local.ready_seconds
+    clear = bundle.scores(features)
+    step.result = f"{len(scores.values)} images; server process ready in {ready:.1f} s, keys {key_bytes / 1e6:.1f} MB"
+    return _Encrypted(clear, scores, key_bytes, features, ready, model, plan)
+
+
+def _labels(encrypted: _Encrypted) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return encrypted.clear.argmax(axis=1).astype(np.int64), encrypted.scores.labels
+
+
+def _figures(dataset: Dataset, labels: NDArray[np.int64], encrypted: _Encrypted, stored: vault.Stored) -> Figures:
+    clear, opened = _labels(encrypted)
+    requests = encrypted.scores.requests
+    return Figures(
+        dataset=dataset.name,
+        classes=list(dataset.classes),
+        n_test=len(labels),
+        clear_accuracy=float((clear == labels).mean()),
+        encrypted_accuracy=float((opened == labels).mean()),
+        label_agreement=float((clear == opened).mean()),
+        max_abs_error=float(np.abs(encrypted.scores.values - encrypted.clear).max()),
+        server_ms_median=1e3 * float(np.median([request.server_seconds for request in requests])),
+        bytes_up=int(np.median([request.bytes_up for request in requests])),
+        bytes_down=int(np.median([request.bytes_down for request in requests])),
+        evaluation_key_bytes=encrypted.evaluation_key_bytes,
+        cipher_mb_per_s=stored.mb_per_s,
+    )
+
+
+def _confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (truth, predicted), 1)
+    return counts
+
+
+def _cipher_picture(dataset: Dataset) -> bytes:
+    """The inner cipher's image of an original image, or of a test image where there are no files."""
+    image = vault.show_image(dataset)
+    return pictures.image_and_cipher_image(
+        image, encrypt_image(image, secrets.token_bytes(32), secrets.token_bytes(16)), f"an image of {dataset.name}"
+    )
+
+
+def _method(dataset: Dataset, bundle: Bundle, encrypted: _Encrypted, options: Options) -> Sequence[Row]:
+    parameters = encrypted.plan.parameters
+    layers = " → ".join(str(layer) for layer in bundle.head.layers)
+    return [
+        Row("Data set", f"{dataset.name}, digest {dataset.digest[:16]}…, seed {options.seed}"),
+        Row("Extractor", f"CNN at the client, {bundle.head.width} features"),
+        Row("Head at the server", layers),
+        Row("Policy", encrypted.model.policy),
+        Row("CKKS", str(parameters)),
+        Row("Plan", f"{encrypted.plan.digest[:16]}…, batch {encrypted.plan.batch}"),
+        Row("Versions", f"he-infer {__version__}, Python {platform.python_version()}, {platform.machine()}"),
+    ]
+
+
+def table_rows(figures: Figures) -> list[Row]:
+    """The figures as the terminal shows them."""
+    return figure_rows(figures)

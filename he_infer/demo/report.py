@@ -1,0 +1,93 @@
+"""The demo's HTML report: one self-contained page with pictures, tables and what the server saw."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from he_infer.demo.figures import Figures
+from he_infer.demo.seen import Search, Sighting
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: a name, a formatted value, and what it means."""
+
+    name: str
+    value: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows. Pictures are PNG bytes."""
+
+    figures: Figures
+    made: str
+    notes: Sequence[str]
+    method: Sequence[Row]
+    picture_cipher: bytes
+    picture_confusion: bytes
+    picture_errors: bytes
+    sightings: Sequence[Sighting]
+    search: Search
+    control: Search
+    """The same search over the original files: the positive control."""
+
+
+def figure_rows(figures: Figures) -> list[Row]:
+    """The table that the terminal and the page both show."""
+    return [
+        Row("Accuracy in clear", f"{figures.clear_accuracy:.4f}", "the head on clear features, whole test set"),
+        Row("Accuracy encrypted", f"{figures.encrypted_accuracy:.4f}", "the head on ciphertexts, whole test set"),
+        Row("Label agreement", f"{figures.label_agreement:.4f}", "share of images with the same label both ways"),
+        Row("Largest score error", f"{figures.max_abs_error:.2e}", "|encrypted score - clear score|, all images"),
+        Row("Server time", f"{figures.server_ms_median:.1f} ms", "median a request: load, evaluate, save"),
+        Row("Bytes up", _kb(figures.bytes_up), "one request, envelope included"),
+        Row("Bytes down", _kb(figures.bytes_down), "one answer, envelope included"),
+        Row("Evaluation keys", _kb(figures.evaluation_key_bytes), "registered once a client and plan"),
+        Row("Image cipher", f"{figures.cipher_mb_per_s:.0f} MB/s", "file to synced container, one thread"),
+    ]
+
+
+def render(report: Report) -> str:
+    """The page as HTML; it refers to nothing outside itself."""
+    environment = Environment(
+        loader=PackageLoader("he_infer.demo"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    rows = figure_rows(report.figures)
+    tiles = [row for row in rows if row.name in ("Accuracy encrypted", "Label agreement", "Server time", "Bytes up")]
+    return environment.get_template("report.html.j2").render(
+        figures=report.figures,
+        made=report.made,
+        notes=report.notes,
+        tiles=tiles,
+        table=rows,
+        method=report.method,
+        picture_cipher=_data_url(report.picture_cipher),
+        picture_confusion=_data_url(report.picture_confusion),
+        picture_errors=_data_url(report.picture_errors),
+        sightings=report.sightings,
+        search=report.search,
+        control_found=len({hit.rpartition(" in ")[0] for hit in report.control.found}),
+        control_fragments=report.control.fragments,
+    )
+
+
+def write(report: Report, path: Path) -> None:
+    """Write the page to `path`."""
+    path.write_text(render(report), encoding="utf-8")
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _kb(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 1_000_000 else f"{count / 1e3:.1f} KB"
