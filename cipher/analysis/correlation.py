@@ -9,6 +9,14 @@ from scipy import stats
 from cipher.analysis.pixels import Image, planes
 
 DIRECTIONS = ("horizontal", "vertical", "diagonal")
+PUBLISHED = (
+    ("Kumar, Panna, Jha 2019: fractional DCT and chaos", (0.094, 0.005, 0.006)),
+    ("Chandrasekaran, Thiruvengadam 2017: chaos and number theory", (0.002, 0.001, 0.001)),
+    ("Chai et al. 2019: DNA operations and chaos", (-0.001, 0.009, -0.003)),
+    ("the paper's own method", (-0.007, 0.005, -0.041)),
+)
+"""The paper's Table 2: r in the order of `DIRECTIONS`. Its row labels do not match its bibliography, so by method."""
+
 SIGNIFICANCE = 0.001
 """Two-sided level of the bound |r| < 3.29 / sqrt(pairs)."""
 

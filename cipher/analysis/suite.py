@@ -34,11 +34,13 @@ class Effort:
     """Fresh keys for the chosen images, each with about a dozen encryptions."""
     likeness_keys: int = 16
     """Cipher images, and random ones, whose SSIM is compared."""
+    sequences: int = 60
+    """Sequences of a million bits for SP 800-22."""
 
     @classmethod
     def for_keys(cls, keys: int) -> "Effort":
         """Scale everything with the number of keys."""
-        return cls(keys, max(4, keys // 5), min(16, max(4, keys // 4)))
+        return cls(keys, max(4, keys // 5), min(16, max(4, keys // 4)), max(4, keys // 5))
 
     @property
     def steps(self) -> int:
@@ -212,7 +214,7 @@ def _chosen(subject: Subject, image: Image, effort: Effort, seeds: Seeds, progre
 
 
 def _identical(first: Image, second: Image) -> bool:
-    return first.dtype.str == second.dtype.str and np.array_equal(first, second)
+    return str(first.dtype) == str(second.dtype) and bool(np.array_equal(first, second))
 
 
 def _position(index: int, image: Image, rng: np.random.Generator) -> int:
@@ -235,7 +237,7 @@ def _key_bits(positions: dict[int, bool]) -> Line:
 
 
 def _has_windows(image: Image) -> bool:
-    return min(planes(image).shape[1:]) >= 11
+    return min(int(side) for side in planes(image).shape[1:]) >= 11
 
 
 def _structure(values: list[float], image: Image, seeds: Seeds) -> list[Line]:

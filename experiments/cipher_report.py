@@ -1,0 +1,219 @@
+"""The cipher's evaluation as JSON and as one self-contained HTML page."""
+
+import base64
+import math
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from cipher.analysis import correlation
+from cipher.analysis.line import Verdict
+from cipher.analysis.suite import Evaluation, Seeds
+from experiments import cipher_figures
+from experiments.cipher_figures import Picture
+from experiments.cipher_study import NOISE_TRIALS, Study, cropped, groups, verdict_of
+
+FORMAT = "he-infer cipher evaluation"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the report covers."""
+
+    studies: tuple[Study, ...]
+    seeds: Seeds
+    keys: int
+    command: str
+
+    @property
+    def surprises(self) -> list[str]:
+        """What did not come out as it must, over all images."""
+        return [f"{study.image.name}: {line}" for study in self.studies for line in study.surprises]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the summary."""
+
+    subject: str
+    group: str
+    lines: int
+    failed: int
+    smallest: float | None
+    verdict: Verdict
+
+
+def summary(study: Study) -> list[Row]:
+    """The study's groups, a row each."""
+    rows = []
+    for evaluation in (*study.ours, *study.positive, *study.negative):
+        for group, lines in groups(evaluation).items():
+            p_values = [p for line in lines for p in line.p_values]
+            failed = sum(line.verdict is Verdict.FAIL for line in lines)
+            smallest = min(p_values) if p_values else None
+            rows.append(Row(evaluation.subject, group, len(lines), failed, smallest, verdict_of(lines)))
+    return rows
+
+
+def as_json(run: Run) -> dict[str, object]:
+    """The whole run as JSON takes it; NaN and infinity become null."""
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "command": run.command,
+        "seed": run.seeds.seed,
+        "salt": run.seeds.salt.hex(),
+        "keys": run.keys,
+        "versions": versions(),
+        "surprises": run.surprises,
+        "images": [_study_json(study) for study in run.studies],
+    }
+    cleaned: dict[str, object] = _finite(document)
+    return cleaned
+
+
+def as_html(run: Run) -> str:
+    """The run as one page with its figures inside; it asks for nothing from outside."""
+    environment = Environment(
+        loader=PackageLoader("experiments"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": number,
+        "groups": lambda evaluation: list(groups(evaluation).items()),
+        "summary": summary,
+        "data_uri": _data_uri,
+        "drawn": _drawn,
+    }
+    return environment.get_template("cipher.html").render(
+        studies=run.studies,
+        command=run.command,
+        seed=run.seeds.seed,
+        keys=run.keys,
+        versions=", ".join(f"{name} {number}" for name, number in versions().items()),
+        surprises=run.surprises,
+        published=correlation.PUBLISHED,
+        noise_trials=NOISE_TRIALS,
+    )
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write the page whole or not at all (a temporary file, then a rename).
+
+    Raises:
+        OSError: the folder is missing or not writable.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """The versions that the figures depend on."""
+    found = {"Python": platform.python_version()}
+    for name in ("he-infer", "numpy", "scipy", "numba", "cryptography"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def number(value: float | None) -> str:
+    """A figure for a table: five digits, no false zeros."""
+    if value is None:
+        return ""
+    if math.isinf(value):
+        return "∞"
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value))
+    if abs(value) < 1e-3 or abs(value) >= 1e7:
+        return f"{value:.2e}"
+    return f"{value:.6g}" if abs(value) < 1 else f"{value:.7g}"
+
+
+def _study_json(study: Study) -> dict[str, object]:
+    return {
+        "name": study.image.name,
+        "shape": list(study.image.pixels.shape),
+        "type": str(study.image.pixels.dtype),
+        "effort": asdict(study.effort),
+        "table_2": {
+            "directions": list(correlation.DIRECTIONS),
+            "published": [{"method": name, "r": list(values)} for name, values in correlation.PUBLISHED],
+            "ours": list(study.correlation),
+            "bound": list(study.bounds),
+        },
+        "ours": [_evaluation_json(e) for e in study.ours],
+        "positive_controls": [_evaluation_json(e) for e in study.positive],
+        "negative_controls": [_evaluation_json(e) for e in study.negative],
+        "attack": [
+            {"subject": a.subject, "chosen_images": 4, "right_bytes": a.right_bytes, "stream_period_bytes": a.period}
+            for a in study.attacks
+        ],
+        "noise": [
+            {
+                "damage": n.name,
+                "damaged_pixels": n.damaged_pixels,
+                "wrong_pixels": n.wrong_pixels,
+                "intact_share": n.intact_share,
+                "psnr_db": n.psnr,
+            }
+            for n in study.noise
+        ],
+    }
+
+
+def _evaluation_json(evaluation: Evaluation) -> dict[str, object]:
+    return {
+        "subject": evaluation.subject,
+        "passed": evaluation.passed,
+        "p_threshold": evaluation.threshold,
+        "lines": [asdict(line) for line in evaluation.lines],
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _data_uri(picture: Picture) -> str:
+    return f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode('ascii')}"
+
+
+def _drawn(study: Study, name: str) -> Picture:
+    match name:
+        case "attack":
+            return cipher_figures.attack(study.attacks, cropped(study.image.pixels))
+        case "noise":
+            return cipher_figures.noise(study.noise, study.image.pixels)
+        case "randomness":
+            sources: Sequence[Evaluation] = (study.ours[1], *study.positive[1:], *study.negative[1:])
+            return cipher_figures.randomness(sources)
+        case _:
+            draw = {
+                "histograms": cipher_figures.histograms,
+                "correlations": cipher_figures.correlations,
+                "scatter": cipher_figures.scatter,
+                "differential": cipher_figures.differential,
+            }[name]
+            return draw(study)
