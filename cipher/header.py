@@ -188,7 +188,9 @@ class Header:
             )
         ]
         for segment in self.segments:
-            parts.append(_SEGMENT.pack(segment.pixels, segment.dtype[:2].encode(), segment.itemsize, len(segment.shape)))
+            parts.append(
+                _SEGMENT.pack(segment.pixels, segment.dtype[:2].encode(), segment.itemsize, len(segment.shape))
+            )
             parts += [_DIMENSION.pack(side) for side in segment.shape]
         return b"".join([*parts, labels])
 
@@ -215,7 +217,9 @@ def parse_prefix(data: bytes) -> tuple[Kind, int]:
         raise Damaged("The sealed object is cut off within its first bytes; restore it from a backup.")
     _, version, kind, length, zero = PREFIX.unpack(data[: PREFIX.size])
     if version != VERSION:
-        raise UnsupportedVersion(f"The sealed object has format version {version}; this release reads version {VERSION}.")
+        raise UnsupportedVersion(
+            f"The sealed object has format version {version}; this release reads version {VERSION}."
+        )
     if kind not in tuple(Kind) or zero or not _FIXED.size <= length <= MOST_HEADER:
         raise Damaged("The first bytes of the sealed object were changed; restore it from a backup.")
     return Kind(kind), length
@@ -251,12 +255,15 @@ def parse_header(kind: Kind, data: bytes) -> Header:
             raise changed from error
         segments.append(segment)
     labels = parse_names(data[position:])
-    header = Header(
-        kind, object_id, object_version, salt, digest, chunk_bytes, private_length, tuple(segments), labels
-    )
+    header = Header(kind, object_id, object_version, salt, digest, chunk_bytes, private_length, tuple(segments), labels)
     roles = [segment.pixels for segment in segments]
     fits = roles == _LAYOUTS[kind] and len(data) - position == labels_length and payload == header.payload_bytes
-    if not fits or private_length > MOST_PRIVATE or not LEAST_CHUNK <= chunk_bytes <= MOST_CHUNK or header.pack() != data:
+    if (
+        not fits
+        or private_length > MOST_PRIVATE
+        or not LEAST_CHUNK <= chunk_bytes <= MOST_CHUNK
+        or header.pack() != data
+    ):
         raise changed
     return header
 

@@ -37,6 +37,8 @@ def update_key(key: bytes, salt: bytes, stage: Stage, geometry: Geometry) -> byt
         BadKey: a key or salt of another length.
     """
     if len(key) != KEY_SIZE or len(salt) != SALT_SIZE:
-        raise BadKey(f"The cipher takes a key of {KEY_SIZE} bytes and a salt of {SALT_SIZE}; got {len(key)}, {len(salt)}.")
+        raise BadKey(
+            f"The cipher takes a key of {KEY_SIZE} bytes and a salt of {SALT_SIZE}; got {len(key)}, {len(salt)}."
+        )
     info = b"he-infer image cipher 1 " + stage.value.encode() + b" " + geometry.label()
     return HKDF(algorithm=SHA256(), length=KEY_SIZE, salt=salt, info=info).derive(key)

@@ -20,10 +20,11 @@ _INDEX_BITS = 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Partitions:
-    """The tiles in the order in which they are taken."""
+    """The tiles, row by row of the grid."""
 
     tiles: NDArray[np.int64]
-    """(T, 6): first row, first column, height, width, number of the permutation in the pool, place where it begins."""
+    """(T, 7): first row, first column, height, width, number of the permutation in the pool, place where it begins, and
+    where the tile's words begin in the vector: after those of all tiles that are taken before it."""
     pool: NDArray[np.int64]
     """(P, 1024): permutations of a whole tile's words, numbered row by row. A ragged tile of n words uses the entries
     below n, in their order."""
@@ -32,8 +33,8 @@ class Partitions:
 def select_partitions(geometry: Geometry, stream: KeyStream) -> Partitions:
     """Tiles, their order and their scrambling, from the confusion stage's key stream.
 
-    The stream is read in this order: one 64-bit word a tile, whose sorting gives the order; one 64-bit word a tile,
-    whose top 32 bits choose the permutation and whose low 10 bits the place where it begins; then 1024 words a
+    The stream is read in this order: one 64-bit word a tile, whose sorting gives the order; one 64-bit word a tile, whose
+    top 32 bits choose the permutation and whose low 10 bits the place where it begins; then 1024 words a
     permutation, whose sorting is the permutation. A word's low bits are replaced by its number before sorting, so
     that no two are equal.
     """
@@ -44,13 +45,16 @@ def select_partitions(geometry: Geometry, stream: KeyStream) -> Partitions:
     choices = stream.read_wide(count)
     pool_size = min(POOL, count)
     pool = _sorted_order(stream.read_wide(pool_size * TILE_WORDS).reshape(pool_size, TILE_WORDS), 10)
-    tiles = np.empty((count, 6), np.int64)
-    tiles[:, 0] = order // across * TILE
-    tiles[:, 1] = order % across * TILE
+    tiles = np.empty((count, 7), np.int64)
+    number = np.arange(count)
+    tiles[:, 0] = number // across * TILE
+    tiles[:, 1] = number % across * TILE
     tiles[:, 2] = np.minimum(TILE, geometry.rows - tiles[:, 0])
     tiles[:, 3] = np.minimum(TILE, geometry.columns - tiles[:, 1])
     tiles[:, 4] = (choices >> 32) % pool_size
     tiles[:, 5] = choices & (TILE_WORDS - 1)
+    taken = (tiles[:, 2] * tiles[:, 3])[order]
+    tiles[order, 6] = np.cumsum(taken) - taken
     return Partitions(tiles, pool)
 
 

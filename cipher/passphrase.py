@@ -167,7 +167,9 @@ def _derive(passphrase: str, salt: bytes, cost: Cost) -> tuple[bytes, bytes]:
                 salt=salt, length=32, iterations=cost.second, lanes=cost.third, memory_cost=cost.first
             ).derive(secret)
         except UnsupportedAlgorithm:
-            raise BadKey("This file needs Argon2id, which the installed OpenSSL lacks; upgrade `cryptography`.") from None
+            raise BadKey(
+                "This file needs Argon2id, which the installed OpenSSL lacks; upgrade `cryptography`."
+            ) from None
     else:
         root = Scrypt(salt=salt, length=32, n=1 << cost.first, r=cost.second, p=cost.third).derive(secret)
     expanded = HKDFExpand(algorithm=SHA256(), length=48, info=b"he-infer passphrase 1").derive(root)

@@ -147,7 +147,9 @@ def seal_segments(
         if options.progress:
             options.progress(chunk.nbytes)
     if again.digest() != digest:
-        raise SourceChanged("The file changed while it was being sealed; nothing was kept. Try again when it is at rest.")
+        raise SourceChanged(
+            "The file changed while it was being sealed; nothing was kept. Try again when it is at rest."
+        )
     return ObjectVersion(header.object_id.hex(), header.object_version)
 
 

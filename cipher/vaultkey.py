@@ -51,7 +51,12 @@ class VaultKey:
         return self._subkey(b"ledger", SIZE)
 
     def save(
-        self, path: str | os.PathLike[str], passphrase: str, *, cost: passphrases.Cost | None = None, replace: bool = False
+        self,
+        path: str | os.PathLike[str],
+        passphrase: str,
+        *,
+        cost: passphrases.Cost | None = None,
+        replace: bool = False,
     ) -> None:
         """Write the key to a file (mode 0600, atomically) that only the passphrase opens.
 

@@ -42,18 +42,14 @@ class VectorisedEngine:
     def gather(self, grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.int64], vector: Words) -> None:
         """As `Engine.gather`."""
         flat = grid.reshape(-1)
-        position = 0
-        for source, order in _tile_orders(tiles, pool, grid.shape[1]):
-            np.take(flat[source:], order, out=vector[position : position + len(order)], mode="clip")
-            position += len(order)
+        for source, order, position in _tile_orders(tiles, pool, grid.shape[1]):
+            np.take(flat[source:], order, out=vector[position : position + order.size], mode="clip")
 
     def scatter(self, vector: Words, tiles: NDArray[np.int64], pool: NDArray[np.int64], grid: Words) -> None:
         """As `Engine.scatter`."""
         flat = grid.reshape(-1)
-        position = 0
-        for source, order in _tile_orders(tiles, pool, grid.shape[1]):
-            flat[source:][order] = vector[position : position + len(order)]
-            position += len(order)
+        for source, order, position in _tile_orders(tiles, pool, grid.shape[1]):
+            flat[source:][order] = vector[position : position + order.size]
 
     def alter(self, grid: Words, rows: range, keys: Words, before: Words, sweep: Sweep) -> Words:
         """As `Engine.alter`."""
@@ -163,15 +159,15 @@ def tent(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
 
 def _tile_orders(
     tiles: NDArray[np.int64], pool: NDArray[np.int64], columns: int
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """For each tile: where it begins in the flat grid, and the order in which its words are read, counted from there."""
+) -> Iterator[tuple[int, NDArray[np.int64], int]]:
+    """For each tile: where it begins in the flat grid, how its words are read from there, where they go in the vector."""
     doubled = np.concatenate([pool, pool], axis=1)
     steps = doubled // TILE * columns + doubled % TILE
-    for row, column, height, width, chosen, cut in tiles.tolist():
+    for row, column, height, width, chosen, cut, position in tiles.tolist():
         if height == width == TILE:
             order = steps[chosen, cut : cut + TILE_WORDS]
         else:
             cells = doubled[chosen, cut : cut + TILE_WORDS]
             cells = cells[cells < height * width]
             order = cells // width * columns + cells % width
-        yield row * columns + column, order
+        yield row * columns + column, order, position
