@@ -85,7 +85,7 @@ def correlations(study: Study) -> Picture:
                     (x, max(abs(value), 2e-5)),
                     ha="center",
                     va="bottom",
-                    fontsize=6,
+                    fontsize=8,
                     rotation=90,
                     xytext=(0, 2),
                     textcoords="offset points",
@@ -97,10 +97,10 @@ def correlations(study: Study) -> Picture:
         axis.set_ylim(1e-5, 0.6)
         axis.set_xticks(range(3), correlation.DIRECTIONS)
         axis.set_ylabel("|r| of adjacent pixels")
-        axis.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+        axis.legend(fontsize=9, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
     return _picture(
-        draw, (7.6, 4.2), "svg", "Bars of the absolute correlation of five methods, and the significance bound"
+        draw, (9.4, 4.6), "svg", "Bars of the absolute correlation of five methods, and the significance bound"
     )
 
 
@@ -139,23 +139,14 @@ def differential(study: Study) -> Picture:
         axes = np.atleast_2d(figure.subplots(2, len(shown) // 2, squeeze=False))
         for axis, name in zip(axes.ravel(), shown, strict=True):
             _distribution(axis, _line(study.ours[0], name), name)
-            for evaluation in study.negative[:1]:
-                toy = _find(evaluation, name)
+            for toy in (_find(evaluation, name) for evaluation in study.negative[:1]):
                 if toy is not None and toy.values:
-                    axis.plot(
-                        np.array(toy.values) * 100,
-                        np.full(len(toy.values), -0.06),
-                        "|",
-                        color=VERMILION,
-                        transform=axis.get_xaxis_transform(),
-                        clip_on=False,
-                        markersize=7,
-                    )
+                    _marks(axis, np.array(toy.values) * 100)
         figure.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False
         )
 
-    return _picture(draw, (8.0, 5.0), "svg", "Histograms of NPCR and UACI over the keys, with their critical values")
+    return _picture(draw, (9.4, 5.6), "svg", "Histograms of NPCR and UACI over the keys, with their critical values")
 
 
 def attack(attacks: Sequence[Attack], victim: Image) -> Picture:
@@ -234,7 +225,7 @@ def randomness(evaluations: Sequence[Evaluation]) -> Picture:
         axis.set_yticks(range(len(battery.NAMES)), battery.NAMES)
         axis.invert_yaxis()
         axis.set_xlabel("share of P-values at or above 0.01, in %")
-        axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False)
+        axis.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False)
 
     return _picture(
         draw,
@@ -267,10 +258,28 @@ def _distribution(axis: Axes, line: Line, name: str) -> None:
     for place, limit in enumerate((low, high)):
         label = "critical values, 5 %" if place == 0 else None
         axis.axvline(limit, color=GREY, linestyle="--", linewidth=1.1, label=label)
-    axis.plot([], [], "|", color=VERMILION, markersize=8, label="the toy, each key")
     axis.set_title(f"{name}: {line.outside} of {line.keys} outside", fontsize=9)
-    axis.set_xlabel("%", labelpad=8)
+    axis.set_xlabel("%")
     axis.set_yticks([])
+
+
+def _marks(axis: Axes, values: NDArray[np.float64]) -> None:
+    """Mark single values in a strip under the histogram; one mark and a word where they are all the same."""
+    top = axis.get_ylim()[1]
+    axis.set_ylim(-0.13 * top, top)
+    axis.axhline(0, color="black", linewidth=0.7)
+    unique = np.unique(values)
+    axis.plot(unique, np.full(unique.size, -0.065 * top), "|", color=VERMILION, markersize=9, label="the toy, each key")
+    if unique.size == 1:
+        axis.annotate(
+            f"the toy: {unique[0]:g} %\nfor every key",
+            (float(unique[0]), 0.0),
+            xytext=(0, 14),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": VERMILION},
+        )
 
 
 def _flat_histogram(axis: Axes, values: NDArray[np.uint8], label: str) -> None:

@@ -90,6 +90,8 @@ def as_html(run: Run) -> str:
     )
     environment.filters |= {
         "number": number,
+        "probability": probability,
+        "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "groups": lambda evaluation: list(groups(evaluation).items()),
         "summary": summary,
         "data_uri": _data_uri,
@@ -143,6 +145,11 @@ def number(value: float | None) -> str:
     if abs(value) < 1e-3 or abs(value) >= 1e7:
         return f"{value:.2e}"
     return f"{value:.6g}" if abs(value) < 1 else f"{value:.7g}"
+
+
+def probability(value: float | None) -> str:
+    """A P-value or level for a table: three digits."""
+    return "" if value is None else f"{value:.3g}"
 
 
 def _study_json(study: Study) -> dict[str, object]:

@@ -99,7 +99,7 @@ def _command(images: list[str], keys: int, seed: int) -> str:
 
 
 def _print(console: Console, study: "Study") -> None:
-    from experiments.cipher_report import number, summary
+    from experiments.cipher_report import probability, summary
 
     table = Table(title=escape(study.image.described), title_justify="left")
     for name in ("subject", "group"):
@@ -109,11 +109,12 @@ def _print(console: Console, study: "Study") -> None:
     table.add_column("verdict")
     for row in summary(study):
         colour = {"pass": "green", "fail": "red"}.get(row.verdict.value, "dim")
-        cells = (row.subject, row.group, str(row.lines), str(row.failed), number(row.smallest))
+        cells = (row.subject, row.group, str(row.lines), str(row.failed), probability(row.smallest))
         table.add_row(*cells, f"[{colour}]{row.verdict.value}[/]")
     console.print(table)
     for attack in study.attacks:
         console.print(
-            f"four chosen images against the {attack.subject}: {attack.right_bytes:.2%} of a fifth image's bytes foretold (0.39% is chance)",
+            f"four chosen images against the {attack.subject}: {attack.right_bytes:.2%} of a fifth image's bytes "
+            "foretold (chance is 0.39%)",
             highlight=False,
         )
