@@ -68,7 +68,10 @@ def check(receipt: Mapping[str, Any], signature: str, server_key: str) -> Receip
         public.verify(bytes.fromhex(signature), receipt_message(receipt))
     except (InvalidSignature, ValueError) as error:
         raise NotAuthentic("The receipt's signature is not the server's; do not trust the answer.") from error
-    return Receipt(model, head, plan, request, answer, time, signature, server_key)
+    checked = Receipt(model, head, plan, request, answer, time, signature, server_key)
+    if receipt_message(checked.signed()) != receipt_message(receipt):
+        raise NotAuthentic("The answer carries a receipt with members of another type than they have.")
+    return checked
 
 
 def verify(

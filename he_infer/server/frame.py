@@ -30,9 +30,10 @@ def decode(data: bytes) -> tuple[dict[str, Any], list[bytes]]:
         start = _LENGTH.size + length
         header = json.loads(data[_LENGTH.size : start])
         sizes = header.pop("sizes")
-        if sum(sizes) != len(data) - start or any(size < 0 for size in sizes):
+        fitting = all(isinstance(size, int) and size >= 0 for size in sizes)
+        if not fitting or sum(sizes) != len(data) - start:
             raise FormatError("A frame between server and worker has parts of other lengths than announced.")
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError("A frame between server and worker is malformed.") from error
     view = memoryview(data)
     parts = []

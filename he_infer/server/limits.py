@@ -1,7 +1,11 @@
-"""What a worker process may use of the machine. Set by the worker itself before it reads a byte from outside."""
+"""What a worker process is told when it starts, and what it may use of the machine.
+
+The worker bounds itself before it reads a byte from outside.
+"""
 
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,18 @@ class WorkerLimits:
     """Bytes of any file it writes (RLIMIT_FSIZE): SEAL saves through files in memory."""
     open_files: int = 64
     """Open descriptors (RLIMIT_NOFILE)."""
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker needs to know to start."""
+
+    bundles: tuple[Path, ...]
+    batches: tuple[int, ...] = (1,)
+    precision: float = 1e-3
+    key_cache: int = 256 << 20
+    """Bytes of memory for evaluation keys."""
+    limits: WorkerLimits = field(default_factory=WorkerLimits)
 
 
 def apply(limits: WorkerLimits) -> None:

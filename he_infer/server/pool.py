@@ -18,7 +18,8 @@ from typing import Any
 
 from he_infer.errors import FormatError
 from he_infer.refusals import Code, Refused
-from he_infer.server import frame, worker
+from he_infer.server import frame
+from he_infer.server.limits import WorkerConfig
 from he_infer.server.queueing import FairQueue, QueueClosed, QueueFull
 
 Reply = tuple[dict[str, Any], list[bytes]]
@@ -49,7 +50,7 @@ class _Overdue(Exception):
 class _Slot:
     """One place for a worker process, and the process in it at the moment."""
 
-    def __init__(self, config: worker.WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._context = multiprocessing.get_context("forkserver")
         self._process: BaseProcess | None = None
@@ -74,7 +75,7 @@ class _Slot:
             return
         self.stop()
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=worker.main, args=(theirs, self._config), name="he-infer-worker")
+        process = self._context.Process(target=_enter, args=(theirs, self._config), name="he-infer-worker")
         try:
             process.start()
         except (OSError, EOFError) as error:  # the fork server is gone; the next attempt starts another
@@ -143,7 +144,7 @@ class WorkerPool:
         wall_seconds: longest time for one task.
     """
 
-    def __init__(self, config: worker.WorkerConfig, *, workers: int, queue: int, wall_seconds: float) -> None:
+    def __init__(self, config: WorkerConfig, *, workers: int, queue: int, wall_seconds: float) -> None:
         self._slots = [_Slot(config) for _ in range(workers)]
         self._queue: FairQueue[_Job] = FairQueue(queue)
         self._wall_seconds = wall_seconds
@@ -310,6 +311,13 @@ class WorkerPool:
 def _fail(job: _Job, error: Exception) -> None:
     if not job.future.done():
         job.future.set_exception(error)
+
+
+def _enter(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
+    """Begin the worker's life, in the worker: the server's own process loads neither numpy nor SEAL."""
+    from he_infer.server import worker
+
+    worker.main(connection, config)
 
 
 def _end(process: BaseProcess) -> None:

@@ -15,7 +15,7 @@ from he_infer.server.access import authenticate
 from he_infer.server.audit import AuditLog
 from he_infer.server.blobs import Blobs
 from he_infer.server.inference import Inference, Limits
-from he_infer.server.limits import WorkerLimits
+from he_infer.server.limits import WorkerConfig, WorkerLimits
 from he_infer.server.metadata import Caller, Metadata
 from he_infer.server.observe import Metrics
 from he_infer.server.pool import WorkerPool
@@ -23,7 +23,6 @@ from he_infer.server.receipts import Signer
 from he_infer.server.record import Recorder
 from he_infer.server.tokens import Scope
 from he_infer.server.vault import Vault
-from he_infer.server.worker import WorkerConfig
 from he_infer.settings import ServerSettings
 
 FIRST_CLIENT = "default"

@@ -5,27 +5,15 @@ pipe. It has no database, no store, no network and no key material but the evalu
 """
 
 import signal
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from he_infer.errors import HeInferError
 from he_infer.refusals import Code, Refused
 from he_infer.server import fence, frame, limits
 from he_infer.server.evaluation import Evaluation, NeedsKeys
+from he_infer.server.limits import WorkerConfig
 from he_infer.wire import seal_format
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """What a worker needs to know to start."""
-
-    bundles: tuple[Path, ...]
-    batches: tuple[int, ...] = (1,)
-    precision: float = 1e-3
-    key_cache: int = 256 << 20
-    limits: limits.WorkerLimits = field(default_factory=limits.WorkerLimits)
 
 
 def main(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:

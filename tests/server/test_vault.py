@@ -160,8 +160,10 @@ def test_pages_end_with_none(place: Place) -> None:
 def test_scrub_finds_what_changed_on_the_disk(place: Place) -> None:
     for number in range(4):
         place.put(place.one, f"{number:032x}", b"x" * 100)
-    files = {object_id: place.folder / "blobs" / place.vault.find(place.one, object_id).blob for object_id in
-             (f"{number:032x}" for number in range(4))}
+    files = {
+        object_id: place.folder / "blobs" / place.vault.find(place.one, object_id).blob
+        for object_id in (f"{number:032x}" for number in range(4))
+    }
     assert place.vault.scrub() == []
     files[f"{0:032x}"].unlink()
     files[f"{1:032x}"].write_bytes(b"x" * 99)

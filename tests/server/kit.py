@@ -1,0 +1,76 @@
+"""What the tests of the server share: a client with keys, and looks at the server's processes."""
+
+import secrets
+import time
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from he_infer.ckks.packing import pack, unpack
+from he_infer.ckks.plan import Plan
+from he_infer.client.secret_key import SecretKey
+
+from he_infer import wire
+from he_infer.client.local_server import LocalServer
+from he_infer.client.session import ServedModel, Session
+from he_infer.errors import (
+    RequestRefused,
+)
+from he_infer.refusals import REFUSALS, Code
+
+
+class Client:
+    """A client with keys of its own, registered."""
+
+    def __init__(self, server: LocalServer, session: Session, token: str) -> None:
+        self.server = server
+        self.session = session
+        self.token = token
+        self.model: ServedModel = session.models()[0]
+        self.plan: Plan = self.model.plans[0]
+        self.secret = SecretKey.generate(self.plan.parameters)
+        self.keys = self.secret.evaluation_keys(self.plan)
+        self.stored = session.register(self.plan, self.keys)
+
+    def encrypt(self, features: np.ndarray) -> list[bytes]:
+        return self.secret.encrypt(pack(self.plan, features))
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        answer = self.session.classify(self.model, self.plan, self.encrypt(features))
+        return unpack(self.plan, self.secret.decrypt(list(answer.parts)), len(features))
+
+    def sealed(self, parts: list[bytes] | None = None, **changes: object) -> bytes:
+        """A sealed request, with changes to its header."""
+        stamp = {"nonce": secrets.token_hex(16), "time": int(time.time() * 1000)}
+        header = {"model": self.model.id, "plan": self.plan.digest, **stamp, **changes}
+        named = tuple((f"ct{i}", data) for i, data in enumerate(parts if parts is not None else [b"x"]))
+        kept = {name: value for name, value in header.items() if value is not None}
+        return wire.Envelope(wire.Kind.REQUEST, kept, named).seal(wire.mac_key(self.token, wire.Direction.TO_SERVER))
+
+    def post(self, body: bytes, **headers: str) -> httpx2.Response:
+        sent = {"Authorization": f"Bearer {self.token}", **headers}
+        return httpx2.post(f"{self.server.url}/v1/models/{self.model.id}/classify", content=body, headers=sent)
+
+
+def refusal(response: httpx2.Response) -> Code:
+    """The code of a refusal, whose form and status are checked on the way."""
+    error = response.json()["error"]
+    assert set(error) == {"code", "message", "request_id"}
+    assert error["request_id"] == response.headers["X-Request-ID"]
+    code = Code(error["code"])
+    assert response.status_code == REFUSALS[code].status
+    return code
+
+
+def code_of(error: pytest.ExceptionInfo[RequestRefused]) -> Code:
+    return Code(error.value.code)
+
+
+def worker_pids(server: LocalServer) -> list[int]:
+    """The processes below the server that were forked by its fork server."""
+
+    def children(pid: int) -> list[int]:
+        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    return [grandchild for child in children(server.pid) for grandchild in children(child)]

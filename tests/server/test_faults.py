@@ -1,0 +1,162 @@
+"""Dying and hanging workers, a full queue, and the end of the server."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from he_infer.ckks.packing import unpack
+
+from he_infer.bundle import HeadBundle
+from he_infer.client.local_server import LocalServer
+from he_infer.client.session import Session
+from he_infer.errors import (
+    RequestRefused,
+    ServerBusy,
+)
+from he_infer.refusals import Code
+from he_infer.server.metadata import Metadata
+from he_infer.server.service import DATABASE_FILE
+from tests.server.kit import Client, code_of, worker_pids
+
+
+def test_sigkill_of_a_worker_harms_nobody(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:
+    options = ["--workers", "2"]
+    with (
+        LocalServer([bundle], tmp_path / "data", options=options) as server,
+        Session(server.url, server.token) as session,
+    ):
+        client = Client(server, session, server.token)
+        expected = HeadBundle.load(bundle).head.evaluate(features)
+        parts = client.encrypt(features)
+        wrong: list[object] = []
+        done = threading.Event()
+        count = 0
+
+        def ask() -> None:
+            nonlocal count
+            with Session(server.url, server.token) as own:
+                while not done.is_set():
+                    try:
+                        answer = own.classify(client.model, client.plan, parts)
+                        scores = unpack(client.plan, client.secret.decrypt(list(answer.parts)), 1)
+                        if np.abs(scores - expected).max() > 1e-3:
+                            wrong.append(scores)
+                        count += 1
+                    except RequestRefused as refused:
+                        if refused.code != Code.WORKER_DIED.value:
+                            wrong.append(refused)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        rng = np.random.default_rng(3)
+        for _ in range(25):
+            time.sleep(float(rng.uniform(0.01, 0.1)))
+            for pid in worker_pids(server)[:1]:
+                os.kill(pid, signal.SIGKILL)
+        done.set()
+        for thread in threads:
+            thread.join(timeout=60)
+        assert wrong == []
+        assert count > 0
+        assert np.abs(client.scores(features) - expected).max() < 1e-3
+        assert httpx2.get(f"{server.url}/readyz").status_code == 200
+
+
+def test_a_worker_that_hangs_is_killed_at_its_limit(
+    bundle: Path, tmp_path: Path, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HE_INFER_SERVER_WALL_SECONDS", "1")
+    options = ["--workers", "1"]
+    with (
+        LocalServer([bundle], tmp_path / "data", options=options) as server,
+        Session(server.url, server.token) as session,
+    ):
+        client = Client(server, session, server.token)
+        (pid,) = worker_pids(server)
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(RequestRefused) as error:
+            client.scores(features)
+        assert code_of(error) is Code.WORKER_LIMIT
+        assert client.scores(features).shape == (1, 3)
+
+
+def test_a_full_queue_answers_429_and_accepted_requests_finish(
+    bundle: Path, tmp_path: Path, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HE_INFER_SERVER_QUEUE", "2")
+    options = ["--workers", "1"]
+    with (
+        LocalServer([bundle], tmp_path / "data", options=options) as server,
+        Session(server.url, server.token) as session,
+    ):
+        client = Client(server, session, server.token)
+        (pid,) = worker_pids(server)
+        os.kill(pid, signal.SIGSTOP)  # so that tasks pile up, however fast the machine is
+        parts = client.encrypt(features)
+        outcomes: list[str] = []
+
+        def ask() -> None:
+            with Session(server.url, server.token, patience=0) as own:
+                try:
+                    own.classify(client.model, client.plan, parts)
+                    outcomes.append("ok")
+                except ServerBusy as busy:
+                    outcomes.append("busy" if busy.retry_after >= 1 else "busy without a time")
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 30
+        while outcomes.count("busy") < 5 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(pid, signal.SIGCONT)
+        for thread in threads:
+            thread.join(timeout=60)
+        assert sorted(outcomes) == ["busy"] * 5 + ["ok"] * 3
+
+
+def test_sigterm_finishes_what_was_accepted(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:
+    server = LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]).start()
+    with Session(server.url, server.token, patience=0) as session:
+        client = Client(server, session, server.token)
+        (pid,) = worker_pids(server)
+        os.kill(pid, signal.SIGSTOP)
+        parts = client.encrypt(features)
+        outcomes: list[object] = []
+
+        def ask() -> None:
+            outcomes.append(session.classify(client.model, client.plan, parts))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        accepted = b'"running":1'
+        deadline = time.monotonic() + 20
+        metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
+        (owner,) = {record.client_id for record in metadata.list_tokens()}
+        while metadata.queries(owner, int(time.time() // 86400)) < 1 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        metadata.close()
+        os.kill(server.pid, signal.SIGTERM)
+        time.sleep(0.3)
+        os.kill(pid, signal.SIGCONT)
+        thread.join(timeout=60)
+        assert len(outcomes) == 1
+        assert accepted
+    assert server.stop() == 0
+
+
+def test_workers_end_with_the_server_even_when_it_is_killed(bundle: Path, tmp_path: Path) -> None:
+    server = LocalServer([bundle], tmp_path / "data", options=["--workers", "2"]).start()
+    pids = worker_pids(server)
+    assert pids
+    server.kill()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]

@@ -1,0 +1,69 @@
+"""What the operator sees: logs, metrics, audit and records."""
+
+import json
+from pathlib import Path
+
+import httpx2
+import numpy as np
+
+from he_infer import wire
+from he_infer.client.local_server import LocalServer
+from he_infer.client.session import Session
+from he_infer.server import audit, tokens
+from he_infer.server.metadata import Metadata
+from he_infer.server.service import AUDIT_FILE, DATABASE_FILE
+from tests.server.kit import Client
+
+
+def test_the_log_has_request_ids_and_neither_payload_nor_token(
+    server: LocalServer, client: Client, features: np.ndarray
+) -> None:
+    client.scores(features)
+    lines = [line for line in server.log_path.read_text().splitlines() if line.startswith("{")]
+    entries = [json.loads(line) for line in lines]
+    requests = [entry for entry in entries if entry["event"] == "request"]
+    assert all(len(entry["request_id"]) == 16 and entry["status"] for entry in requests)
+    assert server.token not in server.log_path.read_text()
+
+
+def test_the_audit_log_verifies_while_the_server_runs(
+    server: LocalServer, client: Client, features: np.ndarray
+) -> None:
+    client.scores(features)
+    path = server.data_dir / AUDIT_FILE
+    actions = {json.loads(line)["action"] for line in path.read_bytes().splitlines()}
+    assert {"token.add", "keys.register", "classify"} <= actions
+    assert audit.verify(path).entries > 2
+
+
+def test_metrics_count_by_route_and_outcome(server: LocalServer, client: Client, features: np.ndarray) -> None:
+    token = tokens.new_token()
+    metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
+    metadata.add_token("operator", token, frozenset({tokens.Scope.ADMIN}))
+    metadata.close()
+    client.scores(features)
+    text = httpx2.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {token.text}"}).text
+    assert 'he_infer_requests_total{outcome="ok",route="/v1/models/{model}/classify"}' in text
+    assert "he_infer_queue_waiting 0.0" in text
+    assert "he_infer_workers 1.0" in text
+
+
+def test_recorded_bodies_are_what_crossed_the_wire(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:
+    seen = tmp_path / "seen"
+    with (
+        LocalServer([bundle], tmp_path / "data", record_dir=seen, options=["--workers", "1"]) as server,
+        Session(server.url, server.token) as session,
+    ):
+        client = Client(server, session, server.token)
+        client.scores(features)
+    names = [path.name for path in seen.iterdir()]
+    (request,) = [name for name in names if name.endswith("classify-received.bin")]
+    (answer,) = [name for name in names if name.endswith("classify-sent.bin")]
+    keys = {kind: wire.mac_key(server.token, kind) for kind in wire.Direction}
+    received = wire.Envelope.open(
+        (seen / request).read_bytes(), keys[wire.Direction.TO_SERVER], kind=wire.Kind.REQUEST, max_bytes=1 << 30
+    )
+    assert len(received.parts) == len(client.encrypt(features))
+    wire.Envelope.open(
+        (seen / answer).read_bytes(), keys[wire.Direction.TO_CLIENT], kind=wire.Kind.ANSWER, max_bytes=1 << 30
+    )
