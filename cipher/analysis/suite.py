@@ -120,6 +120,7 @@ def _key_by_key(subject: Subject, image: Image, effort: Effort, seeds: Seeds, pr
     rng, salt = seeds.generator("positions"), seeds.salt
     neighbours, flatness, likeness = tallies.Neighbours(), tallies.Flatness(), tallies.Likeness(image)
     plaintext, key_change = tallies.Differences(PLAINTEXT), tallies.Differences(KEY)
+    bit_planes = tallies.BitPlanes(PLAINTEXT)
     salt_change = tallies.Differences(SALT, pixelwise=False)
     wrong_key = tallies.Matches(KEY, "decrypted with one key bit wrong: right bytes", "chance")
     restored = 0
@@ -138,6 +139,7 @@ def _key_by_key(subject: Subject, image: Image, effort: Effort, seeds: Seeds, pr
         bit = int(rng.integers(8 * image.dtype.itemsize))
         other = subject.encrypt(sensitivity.flip_pixel_bit(image, pixel, bit), key, salt)
         plaintext.add(cipher_image, other)
+        bit_planes.add(bit, cipher_image, other)
 
         key_bit = index * 97 % sensitivity.KEY_BITS  # an odd step: all 256 bits in turn
         near = sensitivity.flip_bit(key, key_bit)
@@ -154,6 +156,7 @@ def _key_by_key(subject: Subject, image: Image, effort: Effort, seeds: Seeds, pr
         *neighbours.lines(),
         *flatness.lines(),
         *plaintext.lines(),
+        *bit_planes.lines(),
         *key_change.lines(),
         *wrong_key.lines(),
         _key_bits(positions),

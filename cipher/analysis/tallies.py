@@ -216,6 +216,47 @@ class Differences:
         return [line]
 
 
+class BitPlanes:
+    """Which bit planes of the cipher image change when one bit of a given place in a plain pixel does.
+
+    It sees what bytes hide: modular addition and multiplication carry a change upwards only, so that without rotations
+    the low bits of a cipher image never learn of the high bits of the plain one.
+    """
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._changed: dict[int, list[NDArray[np.int64]]] = {}
+        self._pixels = 1
+
+    def add(self, bit: int, first: Image, second: Image) -> None:
+        """Count one pair of cipher images whose plain images differ in bit `bit` of one pixel."""
+        difference = words(first) ^ words(second)
+        self._pixels = difference.size
+        width = 8 * difference.dtype.itemsize
+        planes = [int(np.count_nonzero(difference & (1 << place))) for place in range(width)]
+        self._changed.setdefault(bit, []).append(np.array(planes, dtype=np.int64))
+
+    def lines(self) -> list[Line]:
+        """One line: the summed squared deviates of all pairs of plain and cipher bit."""
+        deviates = []
+        for counts in self._changed.values():
+            trials = self._pixels * len(counts)
+            deviates.append((np.sum(counts, axis=0) - trials / 2) / math.sqrt(trials / 4))
+        cells = np.concatenate(deviates)
+        line = Line(
+            self._group,
+            "each plain bit to each cipher bit plane",
+            float((cells**2).mean()),
+            "chi-square over all pairs of bits, mean 1",
+            "strict avalanche criterion, Webster, Tavares 1985",
+            expected=1.0,
+            keys=sum(len(counts) for counts in self._changed.values()),
+            p_pooled=probability.spread(cells),
+            note=f"{cells.size} pairs, the farthest {float(np.abs(cells).max()):.2f} standard deviations off",
+        )
+        return [line]
+
+
 class Likeness:
     """MSE, and correlation pixel by pixel, of the plain image and its cipher images."""
 
