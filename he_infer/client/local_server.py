@@ -15,6 +15,7 @@ from typing import Self
 
 import httpx2
 
+from he_infer.client.session import trust
 from he_infer.errors import ServerError, ServerUnreachable
 
 _READY_SECONDS = 60.0
@@ -29,6 +30,7 @@ class LocalServer:
         data_dir: the server's data folder; made where it is missing. Its log is `server.log` in it.
         record_dir: where the server saves every body it receives and sends.
         token: a token to use, or None to have one made.
+        ca_file: PEM file to check the server's certificate with, where the options give it one.
         options: further options of `he-infer serve`.
 
     `start` (or the context manager) sets `url`, `token` and `pid`.
@@ -41,11 +43,13 @@ class LocalServer:
         *,
         record_dir: Path | None = None,
         token: str | None = None,
+        ca_file: Path | None = None,
         options: Sequence[str] = (),
     ) -> None:
         self._bundles = list(bundles)
         self._options = list(options)
         self._record_dir = record_dir
+        self._ca_file = ca_file
         self._process: subprocess.Popen[bytes] | None = None
         self.data_dir = data_dir
         self.log_path = data_dir / "server.log"
@@ -92,9 +96,10 @@ class LocalServer:
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
             self._wait_for(port_file)
-            self.url = f"http://127.0.0.1:{port_file.read_text(encoding='utf-8').strip()}"
+            scheme = "https" if self._ca_file else "http"
+            self.url = f"{scheme}://127.0.0.1:{port_file.read_text(encoding='utf-8').strip()}"
             self.token = token_file.read_text(encoding="utf-8").strip()
-        with httpx2.Client(trust_env=False, timeout=5.0) as http:
+        with httpx2.Client(trust_env=False, timeout=5.0, verify=trust(self._ca_file)) as http:
             http.get(f"{self.url}/healthz").raise_for_status()
         self.ready_seconds = time.monotonic() - started
         return self

@@ -6,6 +6,7 @@ must not learn anything of a score from what the client does next.
 
 import hashlib
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -163,7 +164,7 @@ class Session:
                 base_url=self.url,
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=timeout,
-                verify=str(ca_file) if ca_file else True,
+                verify=trust(ca_file),
                 # A proxy from the environment is not asked: requests go to the server that was named, or nowhere.
                 trust_env=False,
             )
@@ -467,6 +468,11 @@ class _StoredObject(BaseModel):
 class _ObjectList(BaseModel):
     objects: list[_StoredObject]
     next: str | None
+
+
+def trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """What a server's certificate is checked against: one authority's PEM file, or those that the system knows."""
+    return ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
 
 
 def _model(offer: _ModelOffer) -> ServedModel:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import sys
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def serve(settings: ServerSettings) -> None:
     Raises:
         HeInferError, OSError, Refused: the server cannot start; the message says why.
     """
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        check_certificate(settings.tls_cert, settings.tls_key)
     listener = listen(settings.host, settings.port)
     port = int(listener.getsockname()[1])
     service = Service(settings)
@@ -93,7 +96,7 @@ def listen(host: str, port: int) -> socket.socket:
         UsageError: the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio turns Nagle's algorithm off; without, each small answer would wait 40 ms for an ACK.
+    # With the protocol named, asyncio turns Nagle's algorithm off; without, a small answer waits 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -106,6 +109,23 @@ def listen(host: str, port: int) -> socket.socket:
             f"Cannot listen on {host} port {port}: {problem}. Choose another port, or 0 for a free one."
         ) from error
     return listener
+
+
+def check_certificate(certificate: Path, key: Path) -> None:
+    """Load the certificate and its key once, so that a wrong file is named before anything is started.
+
+    Raises:
+        UsageError: they are not PEM files, or do not belong together.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except FileNotFoundError as error:
+        missing = certificate if not certificate.exists() else key
+        raise UsageError(f"{missing} does not exist; expected a PEM file.") from error
+    except ssl.SSLError as error:
+        raise UsageError(
+            f"{certificate} and {key} are not a PEM certificate and its private key: {error.reason or error}."
+        ) from error
 
 
 def write_whole(path: Path, text: str) -> None:

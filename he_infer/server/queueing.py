@@ -1,8 +1,8 @@
 """The bounded, fair queue between requests and workers. Knows nothing of what a job is.
 
 Tenants take turns (round robin), so that one tenant's backlog costs another at most one job of waiting a turn.
-The whole queue is bounded. Where it is full, a tenant with fewer waiting jobs takes the place of the newest job of the tenant
-with most (longest queue drop), so that a flood cannot lock others out.
+The whole queue is bounded. Where it is full, a tenant with fewer waiting jobs takes the place of the newest job of the
+tenant with most (longest queue drop), so that a flood cannot lock others out.
 """
 
 import threading
