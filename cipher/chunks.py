@@ -1,7 +1,7 @@
 """How a payload is cut into chunks. The writer and the reader derive the same cuts from the header alone.
 
-Up to `WHOLE` bytes each segment is one chunk. A larger payload is cut into chunks of at most `CHUNK` bytes, along frames
-where a frame fits, else along rows, else along samples; so it can be sealed and opened in bounded memory.
+Up to `WHOLE` bytes each segment is one chunk. A larger payload is cut into chunks of at most `CHUNK` bytes, along
+frames where a frame fits, else along rows, else along samples; so it can be sealed and opened in bounded memory.
 """
 
 import math

@@ -170,7 +170,7 @@ def open_stream(
 ) -> Opened:
     """Open a sealed file's stream into `target`, chunk by chunk, each after its tag has been verified.
 
-    If it raises, what was written to `target` is the authentic beginning of the file, and must not be taken for the whole.
+    If it raises, what was written to `target` is the authentic beginning of the file, and must not be taken for all.
 
     Args:
         source: open for reading in binary, seekable.

@@ -1,4 +1,7 @@
-"""What a sealed object is, without a key and without opening it. Nothing here is authenticated: it is what it *says*."""
+"""What a sealed object is, without a key and without opening it.
+
+Nothing here is authenticated: it is what the object *says*.
+"""
 
 from dataclasses import dataclass
 

@@ -65,7 +65,7 @@ class Damaged(FormatProblem):
 
 
 class ContextMismatch(CipherError):
-    """The object is intact, but what was bound to it from outside (attributes, identifiers) is not what is there now."""
+    """The object is intact, but what was bound to it from outside (attributes, identifiers) is now something else."""
 
 
 class Replayed(CipherError):

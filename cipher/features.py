@@ -1,8 +1,8 @@
 """Step 1.2, extract features, and step 3, update the hidden layers.
 
-The feature is the collision sum of the histogram: integers only, and unchanged by any rearrangement of the pixels. That
-is why it need not be stored: the reader, having undone the alteration, holds the scrambled image, whose histogram is the
-plain one's, and so finds the size of the network that scrambled it.
+The feature is the collision sum of the histogram: integers only, and unchanged by any rearrangement of the pixels.
+That is why it need not be stored: the reader, having undone the alteration, holds the scrambled image, whose histogram
+is the plain one's, and so finds the size of the network that scrambled it.
 """
 
 from dataclasses import dataclass

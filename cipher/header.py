@@ -195,7 +195,7 @@ class Header:
         return b"".join([*parts, labels])
 
     def with_fresh(self, salt: bytes, object_id: bytes | None) -> "Header":
-        """This header with its salt, and its identifier if it is a new object's."""
+        """The same with its salt, and its identifier if it is a new object's."""
         return replace(self, salt=salt, object_id=object_id or self.object_id)
 
     def prefix(self) -> bytes:

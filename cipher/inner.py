@@ -68,7 +68,7 @@ def encipher(words: Words, geometry: Geometry, key: bytes, salt: bytes, engine: 
     # 1.2 extract features, 3 update hidden layers.
     layers = Features.extract(engine.histogram(block)).hidden_layers()
 
-    # 4 confusion. 4.3 update the key, 1.3 and 1.4 create its network; 4.1 select partitions, 4.2 scramble; 5.1 a vector.
+    # 4 confusion: 4.3 the key's update, 1.3 and 1.4 its network, 4.1 partitions, 4.2 scrambling; 5.1 a vector.
     vector = scramble(block, geometry, streams.begin(Stage.CONFUSION, layers), engine)
 
     # 5 diffusion. 5.3 update the key for each direction; 5.2 alter horizontally, then vertically.

@@ -1,8 +1,8 @@
 """Keys of one sealed object: the hedged data key, its wrapping, and what is derived from it.
 
-Hedged: the data key and the salt come from the operating system's randomness *and*, under a key that only the vault has,
-from the header and the content. A broken random generator therefore repeats neither a key nor a nonce for different
-images, and a working one leaves nothing to guess (compare RFC 8937).
+Hedged: the data key and the salt come from the operating system's randomness *and*, under a key that only the vault
+has, from the header and the content. A broken random generator therefore repeats neither a key nor a nonce for
+different images, and a working one leaves nothing to guess (compare RFC 8937).
 """
 
 import hashlib

@@ -1,11 +1,11 @@
 """One writer at a time on a file that is changed in place."""
 
-import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 
     @contextmanager

@@ -78,7 +78,7 @@ def create_network(stage_key: bytes, layers: int) -> Network:
 
 
 def effective_parameters(weights: NDArray[np.uint64]) -> bool:
-    """Step 1.4, weight analysis: is the layer invertible mod 2 (hence mod 2^64), and are its bits balanced?"""
+    """Step 1.4, weight analysis: a layer invertible mod 2 (hence mod 2^64), of balanced bits."""
     ones = sum(int(weight).bit_count() for weight in weights.flat)
     return abs(ones - 32 * weights.size) <= _BALANCE_LIMIT and _invertible_mod_2(weights)
 

@@ -33,8 +33,8 @@ class Partitions:
 def select_partitions(geometry: Geometry, stream: KeyStream) -> Partitions:
     """Tiles, their order and their scrambling, from the confusion stage's key stream.
 
-    The stream is read in this order: one 64-bit word a tile, whose sorting gives the order; one 64-bit word a tile, whose
-    top 32 bits choose the permutation and whose low 10 bits the place where it begins; then 1024 words a
+    The stream is read in this order: one 64-bit word a tile, whose sorting gives the order; one 64-bit word a tile,
+    whose top 32 bits choose the permutation and whose low 10 bits the place where it begins; then 1024 words a
     permutation, whose sorting is the permutation. A word's low bits are replaced by its number before sorting, so
     that no two are equal.
     """

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cipher.errors import Damaged
 
-
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -42,7 +41,7 @@ class Records:
             return self._sealing.decrypt(nonce, sealed, associated)
         except InvalidTag:
             raise Damaged(
-                "The sealed object was changed after it was sealed; nothing of it was restored. Restore it from a backup."
+                "The sealed object was changed after it was sealed, and is not restored. Take it from a backup."
             ) from None
 
     def _next(self) -> tuple[bytes, bytes]:

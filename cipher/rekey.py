@@ -30,12 +30,12 @@ def rekey_file(path: str | os.PathLike[str], old: VaultKey, new: VaultKey) -> bo
         StorageProblem: the file cannot be read or written.
     """
     try:
-        with Path(path).open("r+b", buffering=0) as handle, exclusive(handle):
-            with reading(path) as source:
-                plan = _plan(read_beginning(source), old, new)
+        with Path(path).open("r+b") as handle, exclusive(handle):
+            plan = _plan(read_beginning(handle), old, new)
             for index, slot in plan:
                 handle.seek(slot_position(index))
                 handle.write(slot)
+                handle.flush()
                 os.fsync(handle.fileno())
     except OSError as error:
         raise StorageProblem(f"Cannot rekey {os.fspath(path)}: {error.strerror or error}.") from error
@@ -65,13 +65,12 @@ def _plan(beginning: Beginning, old: VaultKey, new: VaultKey) -> list[tuple[int,
     try:
         data_key = unwrap(slots, new if holder is not None else old)
     except WrongKey:
-        for slot in beginning.slots:
-            parse_slot(slot)  # a damaged slot, rather than another key, may be why
+        beginning.parsed_slots()  # a damaged slot, rather than another key, may be why
         raise
     keys = ObjectKeys.derive(data_key, beginning.header.salt)
     if keys.commitment(beginning.prefix_bytes, beginning.header_bytes) != beginning.commitment:
         raise Damaged("The header of the sealed object was changed; restore it from a backup.")
-    plan = []
+    plan: list[tuple[int, bytes]] = []
     if holder is None:
         current = bytes.fromhex(old.key_id)
         holder = next(index for index in range(SLOTS) if (slot := slots[index]) is None or slot.key_id != current)

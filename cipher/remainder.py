@@ -9,6 +9,8 @@ the grid's four sweeps.
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from cipher.keystream import KeyStream
 from cipher.words import Words
 
@@ -49,5 +51,6 @@ def unrelease(block: Words, saved: Words, keys: RemainderKeys) -> Words:
 
 def _q(v: Words) -> Words:
     """The sweeps' bijection: v (2v + 1), its high half folded into the low one."""
-    squared = v * (v << 1 | 1)
-    return squared ^ (squared >> (4 * v.itemsize))
+    squared = np.multiply(v, np.bitwise_or(np.left_shift(v, 1), 1))
+    folded: Words = np.bitwise_xor(squared, np.right_shift(squared, 4 * v.itemsize))
+    return folded

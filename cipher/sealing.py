@@ -217,8 +217,8 @@ def _unlock(beginning: Beginning, vault_key: VaultKey) -> ObjectKeys:
     commitment = keys.commitment(beginning.prefix_bytes, beginning.header_bytes)
     if not hmac.compare_digest(commitment, beginning.commitment):
         raise Damaged(
-            "The key is right, but the header of the sealed object was changed, or is another object's; restore it from "
-            "a backup."
+            "The key is right, but the header of the sealed object was changed, or is another object's; restore it "
+            "from a backup."
         )
     return keys
 
@@ -232,8 +232,8 @@ def _segments(length: int, span: PixelSpan | None) -> tuple[Kind, tuple[Segment,
     after = length - span.offset - span.length
     if span.offset < 0 or after < 0 or pixels.nbytes != span.length:
         raise BadSpan(
-            f"A span of {span.length} bytes at {span.offset} for {pixels.nbytes} bytes of pixels does not fit a file of "
-            f"{length} bytes."
+            f"A span of {span.length} bytes at {span.offset} for {pixels.nbytes} bytes of pixels does not fit a file "
+            f"of {length} bytes."
         )
     around = (Segment("|u1", (size,), pixels=False) for size in (span.offset, after))
     before, behind = around
@@ -251,7 +251,7 @@ def _digest(source: BinaryIO) -> bytes:
 def _encipher(plain: bytes, chunk: Chunk, keys: ObjectKeys, salt: bytes, number: int) -> memoryview:
     image = np.frombuffer(plain, np.dtype(chunk.dtype)).reshape(chunk.shape)
     enciphered = encrypt_image(image, keys.inner, keys.inner_salt(salt, number))
-    return memoryview(np.ascontiguousarray(enciphered).reshape(-1).view(np.uint8))
+    return enciphered.reshape(-1).view(np.uint8).data
 
 
 def _decipher(enciphered: bytes, chunk: Chunk, keys: ObjectKeys, salt: bytes, number: int) -> bytes:

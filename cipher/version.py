@@ -31,10 +31,10 @@ class ObjectVersion:
         """
         if found.object_id != self.object_id:
             raise Replayed(
-                f"Expected object {self.object_id[:8]}, found object {found.object_id[:8]}: intact, but in the wrong place."
+                f"Expected object {self.object_id[:8]}, found {found.object_id[:8]}: intact, but in the wrong place."
             )
         if found.number < self.number:
             raise Replayed(
-                f"Expected version {self.number} of object {self.object_id[:8]} or later, found version {found.number}: "
-                "intact, but an older one was put back. Find out who replaced it, and restore the latest."
+                f"Expected version {self.number} of object {self.object_id[:8]} or later, found version {found.number}"
+                ": intact, but an older one was put back. Find out who replaced it, and restore the latest."
             )

@@ -17,7 +17,7 @@ def by_name(name: str) -> Engine:
     if name == "numpy":
         return VectorisedEngine()
     if name == "numba" and importlib.util.find_spec("numba") is not None:
-        from cipher.engine.compiled import CompiledEngine  # numba is an extra, and slow to load
+        from cipher.engine.compiled import CompiledEngine  # here, because numba is an extra and slow to load
 
         return CompiledEngine()
     raise ValueError(f"No engine {name!r} here; there are 'numpy' and, with the extra 'fast' installed, 'numba'.")

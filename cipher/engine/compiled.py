@@ -25,8 +25,8 @@ _SQUARE = 128
 def _compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile for whatever types a call brings; without the interpreter's lock, so that threads run side by side.
 
-    The machine code is kept on disk beside this file, or in the user's cache folder; where neither can be written, it is
-    compiled in each process.
+    The machine code is kept on disk beside this file, or in the user's cache folder; where neither can be written, it
+    is compiled in each process.
     """
     try:
         compiled: Any = numba.njit(cache=True, nogil=True, boundscheck=False)(function)
@@ -66,12 +66,13 @@ class CompiledEngine:
             grid, rows.start, rows.step, keys, before,
             word(sweep.forward), word(sweep.sideways), sweep.shift, sweep.offset,
         )  # fmt: skip
-        return grid[rows[-1]].copy()
+        last: Words = grid[rows[-1]].copy()
+        return last
 
     def restore(self, grid: Words, rows: range, keys: Words, before: Words, sweep: Sweep) -> Words:
         """As `Engine.restore`."""
         word = grid.dtype.type
-        last = grid[rows[-1]].copy()
+        last: Words = grid[rows[-1]].copy()
         _restore(
             grid, rows.start, rows.step, keys, before.copy(),
             word(sweep.forward), word(sweep.sideways), sweep.shift, sweep.offset,
@@ -142,7 +143,8 @@ def _histogram(words: Words) -> NDArray[np.int64]:
     for i in range(whole, words.size):
         word = np.uint64(words[i])
         counts[0, np.uint8(word ^ (word >> fold))] += 1
-    return counts.sum(axis=0)
+    total: NDArray[np.int64] = counts.sum(axis=0)
+    return total
 
 
 @_compiled
@@ -244,8 +246,8 @@ def _transpose(grid: Words, out: Words) -> None:
                     target[i] = square[i, j]
 
 
-# The loops that become vector code: plain runs over arrays that begin at 0. Given one array and two offsets instead, the
-# compiler does not see that they do not overlap, and is eight times slower.
+# The loops that become vector code: plain runs over arrays that begin at 0. Given one array and two offsets instead,
+# the compiler does not see that they do not overlap, and is eight times slower.
 
 
 @_compiled

@@ -136,7 +136,7 @@ def _evaluate(network: Network, first: int, count: int) -> NDArray[np.uint64]:
 
 
 def logistic(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
-    """x (2x + 1) mod 2^64: the logistic map's parabola, bijective on words (the map of RC6)."""
+    """Compute x (2x + 1) mod 2^64: the logistic map's parabola, bijective on words (the map of RC6)."""
     np.left_shift(x, 1, out=out)
     np.bitwise_or(out, 1, out=out)
     np.multiply(out, x, out=out)
@@ -160,7 +160,7 @@ def tent(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
 def _tile_orders(
     tiles: NDArray[np.int64], pool: NDArray[np.int64], columns: int
 ) -> Iterator[tuple[int, NDArray[np.int64], int]]:
-    """For each tile: where it begins in the flat grid, how its words are read from there, where they go in the vector."""
+    """For each tile: where it begins in the flat grid, in which order it is read from there, where it goes."""
     doubled = np.concatenate([pool, pool], axis=1)
     steps = doubled // TILE * columns + doubled % TILE
     for row, column, height, width, chosen, cut, position in tiles.tolist():
