@@ -3,6 +3,10 @@
 import typer
 
 from he_infer import console
+from he_infer.commands import keys, tokens
+from he_infer.commands.classify import classify
+from he_infer.commands.demo import demo
+from he_infer.commands.serve import serve
 
 app = typer.Typer(
     name="he-infer",
@@ -12,6 +16,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+for command, panel in (
+    (demo, "Try it"),
+    (classify, "Client"),
+    (serve, "Server"),
+):
+    app.command(rich_help_panel=panel)(command)
+app.add_typer(keys.app, name="keys", rich_help_panel="Client")
+app.add_typer(tokens.app, name="tokens", rich_help_panel="Server")
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ class Scores:
     @property
     def labels(self) -> NDArray[np.int64]:
         """(n,) the class of the highest score of each image."""
-        return self.values.argmax(axis=1).astype(np.int64)
+        return np.asarray(np.argmax(self.values, axis=1), dtype=np.int64)
 
     @property
     def rounded(self) -> NDArray[np.float64]:
@@ -60,7 +60,7 @@ class Scores:
         whoever also knows the plaintext (Li and Micciancio 2021); so they are cut off before a score leaves the client.
         """
         digits = max(0, math.floor(-math.log10(self.precision)))
-        return np.round(self.values, digits)
+        return np.asarray(np.round(self.values, digits))
 
 
 class EncryptedClassifier:
@@ -132,7 +132,7 @@ class EncryptedClassifier:
 
     def _ask(self, block: NDArray[np.float64]) -> tuple[NDArray[np.float64], Request, Receipt]:
         began = time.perf_counter()
-        ciphertexts = self._secret_key.encrypt(pack(self._plan, block))
+        ciphertexts = self._secret_key.encrypt(pack(self._plan, block), self._plan.input_scale)
         sent = time.perf_counter()
         answer = self._session.classify(self._model, self._plan, ciphertexts)
         received = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 # Okabe and Ito's palette (2008).
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
-_STYLE = {"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE: Any = {"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def _png(figure: Figure) -> bytes:
@@ -19,14 +20,14 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _displayed(image: NDArray[np.generic]) -> NDArray[np.float64]:
+def _displayed(image: NDArray[Any]) -> NDArray[Any]:
     """Scale an image (H, W) or (H, W, C) of any type to [0, 1] for display, between its 0.5 and 99.5 percentiles."""
     values = image.astype(np.float64)
     low, high = np.percentile(values, [0.5, 99.5])
-    return np.clip((values - low) / max(high - low, 1e-12), 0.0, 1.0)
+    return np.asarray(np.clip((values - low) / max(high - low, 1e-12), 0.0, 1.0))
 
 
-def image_and_cipher_image(image: NDArray[np.generic], cipher_image: NDArray[np.generic], title: str) -> bytes:
+def image_and_cipher_image(image: NDArray[Any], cipher_image: NDArray[Any], title: str) -> bytes:
     """Draw an image (H, W) or (H, W, C), its cipher image of the same shape and type, and both histograms."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.2, 6.4), layout="constrained")
@@ -89,7 +90,7 @@ def score_errors(errors: NDArray[np.float64]) -> bytes:
         positive = np.maximum(np.abs(errors).ravel(), 1e-12)
         low, high = np.log10(positive.min()), np.log10(positive.max())
         bins = np.logspace(low - 0.1, high + 0.1, 40)
-        axis.hist(positive, bins=bins, color=BLUE)
+        axis.hist(positive, bins=bins.tolist(), color=BLUE)
         axis.set_xscale("log")
         axis.axvline(positive.max(), color=VERMILION, linestyle="--", linewidth=1.2)
         axis.annotate(

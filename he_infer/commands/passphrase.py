@@ -1,0 +1,41 @@
+"""Where the commands take a passphrase from: a file, the environment or a prompt; never an argument."""
+
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from he_infer.errors import UsageError
+
+VARIABLE = "HE_INFER_PASSPHRASE"
+SHORTEST = 8
+
+
+def get_passphrase(file: Path | None, confirm: bool) -> str:
+    """Read a passphrase from `file`, else from HE_INFER_PASSPHRASE, else from a prompt without echo.
+
+    Args:
+        file: a file whose first line is the passphrase, readable by its owner alone.
+        confirm: ask twice at the prompt, and refuse a short one: it is about to protect something new.
+
+    Raises:
+        UsageError: there is none and no terminal to ask at, it is too short, or others may read the file.
+        OSError: the file cannot be read.
+    """
+    if file is not None:
+        if file.stat().st_mode & 0o077:
+            raise UsageError(f"{file} is open to other users; expected mode 0600. Run: chmod 600 {file}")
+        lines = file.read_text(encoding="utf-8").splitlines()
+        passphrase = lines[0] if lines else ""
+    elif VARIABLE in os.environ:
+        passphrase = os.environ[VARIABLE]
+    elif sys.stdin.isatty():
+        passphrase = str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm))
+    else:
+        raise UsageError(f"No passphrase: give --passphrase-file, set {VARIABLE}, or run this in a terminal.")
+    if not passphrase:
+        raise UsageError("The passphrase is empty.")
+    if confirm and len(passphrase) < SHORTEST:
+        raise UsageError(f"The passphrase is too short; expected at least {SHORTEST} characters.")
+    return passphrase
