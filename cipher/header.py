@@ -35,6 +35,7 @@ MOST_PRIVATE = 1 << 20
 MOST_BYTES = 1 << 48
 """Largest payload that a header may announce (256 TiB)."""
 MOST_LABELS = 1 << 15
+PADDING = 64
 LEAST_CHUNK = 8
 MOST_CHUNK = 64 * 2**20
 """A chunk is what a reader holds in memory at a time."""
@@ -254,16 +255,28 @@ def parse_header(kind: Kind, data: bytes) -> Header:
         except (CipherError, UnicodeDecodeError) as error:
             raise changed from error
         segments.append(segment)
-    labels = parse_names(data[position:])
-    header = Header(kind, object_id, object_version, salt, digest, chunk_bytes, private_length, tuple(segments), labels)
-    roles = [segment.pixels for segment in segments]
-    fits = roles == _LAYOUTS[kind] and len(data) - position == labels_length and payload == header.payload_bytes
-    if (
-        not fits
-        or private_length > MOST_PRIVATE
-        or not LEAST_CHUNK <= chunk_bytes <= MOST_CHUNK
-        or header.pack() != data
-    ):
+    labels = data[position:]
+    header = Header(
+        kind=kind,
+        object_id=object_id,
+        object_version=object_version,
+        salt=salt,
+        associated_digest=digest,
+        chunk_bytes=chunk_bytes,
+        private_length=private_length,
+        segments=tuple(segments),
+        labels=parse_names(labels),
+    )
+    fine = (
+        [segment.pixels for segment in segments] == _LAYOUTS[kind]
+        and payload == header.payload_bytes <= MOST_BYTES
+        and len(labels) == labels_length <= MOST_LABELS
+        and private_length <= MOST_PRIVATE
+        and private_length % PADDING == 0
+        and LEAST_CHUNK <= chunk_bytes <= MOST_CHUNK
+        and header.pack() == data
+    )
+    if not fine:
         raise changed
     return header
 
@@ -271,6 +284,20 @@ def parse_header(kind: Kind, data: bytes) -> Header:
 def pack_names(names: dict[str, str]) -> bytes:
     """Names as canonical JSON: sorted, without spaces, UTF-8."""
     return json.dumps(names, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def pad_names(names: bytes) -> bytes:
+    """Filled up with zero bytes to a multiple of 64, so that a secret name's length shows only roughly."""
+    return names + bytes(-len(names) % PADDING)
+
+
+def parse_padded_names(data: bytes) -> dict[str, str]:
+    """The inverse of `pad_names` after `pack_names`.
+
+    Raises:
+        Damaged: not such names.
+    """
+    return parse_names(data.rstrip(b"\0"))
 
 
 def parse_names(data: bytes) -> dict[str, str]:

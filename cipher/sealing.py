@@ -11,7 +11,17 @@ import numpy as np
 
 from cipher.chunks import Chunk, chunk_limit, count_chunks, cut
 from cipher.errors import BadSpan, ContextMismatch, Damaged, SourceChanged
-from cipher.header import EMPTY_SLOT, MOST_PRIVATE, TAG_SIZE, Header, Kind, Segment, pack_names, parse_names
+from cipher.header import (
+    EMPTY_SLOT,
+    MOST_PRIVATE,
+    TAG_SIZE,
+    Header,
+    Kind,
+    Segment,
+    pack_names,
+    pad_names,
+    parse_padded_names,
+)
 from cipher.inner import decrypt_image, encrypt_image
 from cipher.keys import ObjectKeys, hedged, unwrap, wrap
 from cipher.parse import Beginning, read_beginning
@@ -108,7 +118,7 @@ def seal_segments(
     private = dict(options.private)
     if options.name is not None:
         private["name"] = options.name
-    private_bytes = pack_names(private)
+    private_bytes = pad_names(pack_names(private))
     if len(private_bytes) > MOST_PRIVATE:
         raise BadSpan(f"Private names may take {MOST_PRIVATE} bytes in all; these take {len(private_bytes)}.")
     for segment in segments:
@@ -185,7 +195,7 @@ class Opening:
         self.header = header
         self._source = source
         self._records = Records(self._keys.sealing, beginning.commitment, beginning.records)
-        private = parse_names(self._records.open(source.read(header.private_length + TAG_SIZE)))
+        private = parse_padded_names(self._records.open(source.read(header.private_length + TAG_SIZE)))
         name = private.pop("name", None)
         self.opened = Opened(header.kind, self.version, name, private, dict(header.labels))
 
