@@ -46,7 +46,8 @@ def load(name: str) -> Named:
             raise FileNotFoundError(2, "No such image, neither as a file nor among pydicom's", name)
         path = Path(found)
     image = _read(path)
-    words(image)
+    if int(words(image).min()) == int(words(image).max()):
+        raise UnsupportedImage(f"{path.name} is of one single value; take an image that shows something")
     return Named(path.name, image)
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from cipher.analysis import chosen, quality, sensitivity, tallies, toy_attack
 from cipher.analysis.line import Line, Verdict, exact, judge, threshold
-from cipher.analysis.pixels import Image, planes, words
+from cipher.analysis.pixels import Image, from_flat, planes, words
 from cipher.analysis.subject import KEY_BYTES, SALT_BYTES, Subject
 
 Progress = Callable[[int], None]
@@ -188,6 +188,8 @@ def _chosen(subject: Subject, image: Image, effort: Effort, seeds: Seeds, progre
     black, white = chosen.black(image), chosen.white(image)
     counting = toy_attack.chosen_images(image)[1] if image.nbytes <= toy_attack.LARGEST else None
     second = counting if counting is not None else white
+    # A random image, since the one under test could be one of the chosen ones, of which all is known anyway.
+    probe = _random_image(image, seeds.generator("probe"))
     for _, key in seeds.keys(f"{subject.name}/chosen", effort.chosen_keys):
 
         def encrypt(plain: Image, key: bytes = key) -> Image:
@@ -202,12 +204,12 @@ def _chosen(subject: Subject, image: Image, effort: Effort, seeds: Seeds, progre
         flat["counting image"].add(of_second)
         flat["counting xor black"].add(chosen.xor(of_second, of_black))
         for name, residual in (("xor residual", chosen.xor_residual), ("sum residual", chosen.sum_residual)):
-            left = residual(encrypt, image, second)
+            left = residual(encrypt, probe, second)
             residuals[name].add(left)
             zeros[name].add(left, black)
         if counting is not None:
             recovered = toy_attack.recover(encrypt, image)
-            attack.add(recovered.predict(image), encrypt(image))
+            attack.add(recovered.predict(probe), encrypt(probe))
         progress(1)
     lines = [line for tally in flat.values() for line in tally.lines(with_entropy=False)]
     lines += neighbours.lines()
@@ -243,17 +245,17 @@ def _has_windows(image: Image) -> bool:
     return min(int(side) for side in planes(image).shape[1:]) >= 11
 
 
+def _random_image(like: Image, rng: np.random.Generator) -> Image:
+    """An image of uniformly random bytes."""
+    return from_flat(rng.integers(0, 256, like.nbytes, np.uint8), like)
+
+
 def _structure(values: list[float], image: Image, seeds: Seeds) -> list[Line]:
     """SSIM of plain and cipher images against that of plain and random images, by Welch's test."""
     if not values:
         return []
     rng = seeds.generator("ssim")
-    raw = words(image)
-    top = np.iinfo(raw.dtype).max
-    random = [
-        quality.ssim(image, rng.integers(0, top, image.shape, raw.dtype, endpoint=True).view(image.dtype))
-        for _ in values
-    ]
+    random = [quality.ssim(image, _random_image(image, rng)) for _ in values]
     p_value = float(stats.ttest_ind(values, random, equal_var=False).pvalue)
     line = Line(
         tallies.SIMILARITY,
