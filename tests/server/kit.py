@@ -1,5 +1,6 @@
 """What the tests of the server share: a client with keys, and looks at the server's processes."""
 
+import json
 import secrets
 import time
 from pathlib import Path
@@ -7,17 +8,48 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-from he_infer.ckks.packing import pack, unpack
-from he_infer.ckks.plan import Plan
-from he_infer.client.secret_key import SecretKey
+from safetensors.numpy import save_file
 
 from he_infer import wire
+from he_infer.ckks.packing import pack, unpack
+from he_infer.ckks.plan import Plan
 from he_infer.client.local_server import LocalServer
+from he_infer.client.secret_key import SecretKey
 from he_infer.client.session import ServedModel, Session
 from he_infer.errors import (
     RequestRefused,
 )
 from he_infer.refusals import REFUSALS, Code
+
+WIDTH, HIDDEN, CLASSES = 32, 8, 3
+
+
+def write_bundle(
+    path: Path, *, name: str = "Toy Chest", seed: int = 1, policy: str = "hidden", version: int = 1
+) -> Path:
+    """A bundle of a random head 32 -> 8 -> x^2 -> 3, without an extractor."""
+    rng = np.random.default_rng(seed)
+    tensors = {
+        "head.0.weight": rng.normal(0, 0.2, (HIDDEN, WIDTH)),
+        "head.0.bias": rng.normal(0, 0.1, HIDDEN),
+        "head.2.weight": rng.normal(0, 0.3, (CLASSES, HIDDEN)),
+        "head.2.bias": rng.normal(0, 0.1, CLASSES),
+    }
+    described = {
+        "format": "he-infer-bundle",
+        "version": version,
+        "name": name,
+        "classes": ["normal", "benign", "malignant"],
+        "policy": policy,
+        "input_bound": 1.0,
+        "head": [
+            {"kind": "linear", "weight": "head.0.weight", "bias": "head.0.bias"},
+            {"kind": "polynomial", "coefficients": [0.0, 0.0, 1.0]},
+            {"kind": "linear", "weight": "head.2.weight", "bias": "head.2.bias"},
+        ],
+    }
+    save_file(tensors, path, metadata={"he_infer_bundle": json.dumps(described)})
+    return path
 
 
 class Client:
@@ -34,7 +66,7 @@ class Client:
         self.stored = session.register(self.plan, self.keys)
 
     def encrypt(self, features: np.ndarray) -> list[bytes]:
-        return self.secret.encrypt(pack(self.plan, features))
+        return self.secret.encrypt(pack(self.plan, features), self.plan.input_scale)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         answer = self.session.classify(self.model, self.plan, self.encrypt(features))
