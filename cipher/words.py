@@ -36,12 +36,19 @@ def word_type(dtype: np.dtype[np.generic]) -> np.dtype[np.uint8] | np.dtype[np.u
 
 def to_words(array: NDArray[np.generic]) -> Words:
     """All samples in C order as a fresh one-dimensional array of words."""
-    little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=True)
+    bits = array.view(_bits_of(array.dtype))
+    little = bits.astype(bits.dtype.newbyteorder("<"), order="C", copy=True)
     words = little.reshape(-1).view(word_type(array.dtype).newbyteorder("<"))
     return words.astype(word_type(array.dtype), copy=False)
 
 
 def from_words(words: Words, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
     """The inverse of `to_words`: an array of `shape` and `dtype`, its byte order included."""
-    little = words.astype(words.dtype.newbyteorder("<"), copy=False).view(dtype.newbyteorder("<"))
-    return little.reshape(shape).astype(dtype, copy=False)
+    bits = _bits_of(dtype)
+    little = words.astype(words.dtype.newbyteorder("<"), copy=False).view(bits.newbyteorder("<"))
+    return little.astype(bits, copy=False).view(dtype).reshape(shape)
+
+
+def _bits_of(dtype: np.dtype[np.generic]) -> np.dtype[np.unsignedinteger[Any]]:
+    """The unsigned type of the same size and byte order: converting it never touches a bit, as a float's might."""
+    return np.dtype(f"u{dtype.itemsize}").newbyteorder(dtype.byteorder if dtype.byteorder in "<>" else "=")
