@@ -94,12 +94,12 @@ class Bundle:
         features = torch.cat(parts).float().numpy()
         if features.ndim != 2 or features.shape[1] != self.head.width:
             raise InputError(
-                f"The extractor gives features of shape {features.shape[1:]}; the head takes {self.head.width}."
+                f"The extractor gives features of shape {features.shape[1:]}; expected ({self.head.width},)."
             )
         if not np.isfinite(features).all() or np.abs(features).max() > self.input_bound:
             raise InputError(
-                f"The extractor gives features beyond the bundle's bound of {self.input_bound:g}. Such an image lies far "
-                "from the training images: check that it is of the kind that the bundle was trained for."
+                f"The extractor gives features beyond the bundle's bound of {self.input_bound:g}. Such an image lies "
+                "far from the training images: check that it is of the kind that the bundle was trained for."
             )
         return features
 
@@ -241,10 +241,12 @@ def _extractor(
     elif kind == MODULE:
         if module is None:
             raise BundleError(
-                f"The extractor of {path} is a module of its maker's own ({description.get('module', 'unnamed')}). Build "
-                "that module and hand it to Bundle.load(path, module=...): a bundle never runs foreign code by itself."
+                f"The extractor of {path} is its maker's own module ({description.get('module', 'unnamed')}). Build "
+                "it and hand it to Bundle.load(path, module=...): a bundle never runs foreign code by itself."
             )
-        built = module
+        from models.adopt import rebuild  # it makes bundles, and so imports this module
+
+        built = rebuild(module, description)
     else:
         raise DamagedBundle(f"The bundle's extractor is of the kind {kind!r}. Expected {CNN} or {MODULE}.")
     try:

@@ -15,7 +15,8 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, pixel_array
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.utils import pixel_array
 
 from models.errors import DamagedImage, ImageError, NotAnImage
 
@@ -117,7 +118,7 @@ def _display(dataset: pydicom.Dataset, index: int) -> NDArray[np.float32]:
 
 
 def _unit(values: NDArray[Any], maximum: int) -> NDArray[np.float32]:
-    return np.clip(values.astype(np.float32) / np.float32(maximum), 0, 1)
+    return np.asarray(np.clip(values.astype(np.float32) / np.float32(maximum), 0, 1))
 
 
 def _attributes(dataset: pydicom.Dataset, index: int) -> pydicom.Dataset:
@@ -194,7 +195,7 @@ def window_values(
         return np.clip((values - centre) / width + 0.5, 0, 1)
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
-    raise ImageError(f"The image names an unknown VOI LUT function. Expected LINEAR, LINEAR_EXACT or SIGMOID.")
+    raise ImageError("The image names an unknown VOI LUT function. Expected LINEAR, LINEAR_EXACT or SIGMOID.")
 
 
 def _padding(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_]:

@@ -106,7 +106,7 @@ def _load_raster(path: Path) -> Display:
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise DamagedImage(f"{path} cannot be decoded: the file is cut off or damaged. Fetch it again.") from error
     if image.mode in ("I;16", "I;16L", "I;16B", "I"):
-        return np.clip(np.asarray(image).astype(np.float32) / np.float32(65535), 0, 1)
+        return np.asarray(np.clip(np.asarray(image).astype(np.float32) / np.float32(65535), 0, 1))
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
     if image.mode in ("LA", "La") or "transparency" in image.info or image.mode in ("RGBA", "RGBa", "PA"):

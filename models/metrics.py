@@ -33,7 +33,7 @@ def softmax(scores: NDArray[Any]) -> NDArray[np.float64]:
 
 def predictions(scores: NDArray[Any]) -> NDArray[np.int64]:
     """The class of the highest score; the first one of equal scores."""
-    return np.argmax(scores, axis=1).astype(np.int64)
+    return np.asarray(np.argmax(scores, axis=1), dtype=np.int64)
 
 
 def figures(labels: NDArray[np.int64], scores: NDArray[Any]) -> Figures:

@@ -16,6 +16,7 @@ from models.errors import DamagedBundle, InputError
 VERSION = 1
 SIDES = (8, 1024)
 SCALINGS = ("dataset", "image")
+FRAMINGS = ("resize", "crop")
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _FLAT = 1e-3
@@ -27,15 +28,17 @@ class Preprocessing:
     """How images become network inputs.
 
     In order: to display units (uint8 / 255, uint16 / 65535, float as it is), to the wanted number of channels
-    (luminance, or grey repeated), cut to the central square, resized to `size` (bilinear, antialiased), then scaled:
-    `dataset` subtracts `mean` and divides by `std`, one number a channel, of the training images; `image` does so with
-    each image's own mean and deviation, which makes the result independent of brightness and contrast.
+    (luminance, or grey repeated), framed, then scaled. Framing `resize` cuts to the central square and resizes that
+    to `size` (bilinear, antialiased); `crop` takes the central `size` x `size` pixels as they are. Scaling `dataset`
+    subtracts `mean` and divides by `std`, one number a channel, of the training images; `image` does so with each
+    image's own mean and deviation, which makes the result independent of brightness and contrast.
     """
 
     size: int
     """Side of the network's input in pixels."""
     channels: int
     """1 grey, 3 colour."""
+    framing: str
     scaling: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -45,6 +48,7 @@ class Preprocessing:
         sound = (
             SIDES[0] <= self.size <= SIDES[1]
             and self.channels in (1, 3)
+            and self.framing in FRAMINGS
             and self.scaling in SCALINGS
             and len(self.mean) == len(self.std) == self.channels
             and all(np.isfinite(number) for number in numbers)
@@ -52,15 +56,23 @@ class Preprocessing:
         )
         if not sound:
             raise InputError(
-                f"This preprocessing makes no sense: size {self.size}, {self.channels} channel(s), scaling "
-                f"'{self.scaling}', {len(self.mean)} means and {len(self.std)} deviations. Expected a size of "
-                f"{SIDES[0]} to {SIDES[1]}, 1 or 3 channels, scaling {' or '.join(SCALINGS)}, positive deviations."
+                f"This preprocessing makes no sense: size {self.size}, {self.channels} channel(s), framing "
+                f"'{self.framing}', scaling '{self.scaling}', {len(self.mean)} means, {len(self.std)} deviations. "
+                f"Expected a size of {SIDES[0]} to {SIDES[1]}, 1 or 3 channels, framing {' or '.join(FRAMINGS)}, "
+                f"scaling {' or '.join(SCALINGS)}, positive deviations."
             )
 
     @classmethod
-    def fit(cls, images: NDArray[Any], *, size: int, channels: int, scaling: str = "dataset") -> "Preprocessing":
+    def plain(cls, size: int, channels: int) -> "Preprocessing":
+        """Framing alone: the result is in display units."""
+        return cls(size, channels, "resize", "dataset", (0.0,) * channels, (1.0,) * channels)
+
+    @classmethod
+    def fit(
+        cls, images: NDArray[Any], *, size: int, channels: int, framing: str = "resize", scaling: str = "dataset"
+    ) -> "Preprocessing":
         """Measure mean and deviation on training images (N, H, W[, 3]); never on validation or test images."""
-        plain = cls(size, channels, "dataset", (0.0,) * channels, (1.0,) * channels)
+        plain = cls(size, channels, framing, "dataset", (0.0,) * channels, (1.0,) * channels)
         total, squares, count = torch.zeros(channels), torch.zeros(channels), 0
         for start in range(0, len(images), 1024):
             part = plain.apply(images[start : start + 1024]).double()
@@ -70,7 +82,12 @@ class Preprocessing:
         mean = total / max(count, 1)
         std = (squares / max(count, 1) - mean**2).clamp_min(_FLAT**2).sqrt()
         return cls(
-            size, channels, scaling, tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())
+            size,
+            channels,
+            framing,
+            scaling,
+            tuple(round(v, 6) for v in mean.tolist()),
+            tuple(round(v, 6) for v in std.tolist()),
         )
 
     def apply(self, images: NDArray[Any] | Sequence[NDArray[Any]]) -> torch.Tensor:
@@ -125,6 +142,7 @@ class Preprocessing:
             return cls(
                 size=int(values["size"]),
                 channels=int(values["channels"]),
+                framing=str(values["framing"]),
                 scaling=str(values["scaling"]),
                 mean=tuple(float(v) for v in values["mean"]),
                 std=tuple(float(v) for v in values["std"]),
@@ -137,9 +155,7 @@ class Preprocessing:
     def _sized(self, images: NDArray[Any]) -> torch.Tensor:
         """(N, H, W[, 3]) -> (N, channels, size, size) in display units."""
         if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)) or 0 in images.shape:
-            raise InputError(
-                f"An image has the shape {images.shape[1:]}. Expected (H, W) for grey or (H, W, 3) for colour, not empty."
-            )
+            raise InputError(f"An image has the shape {images.shape[1:]}. Expected (H, W) or (H, W, 3), not empty.")
         if images.dtype == np.uint8:
             values = images.astype(np.float32) / np.float32(255)
         elif images.dtype == np.uint16:
@@ -157,6 +173,8 @@ class Preprocessing:
         elif pixels.shape[1] == 1 and self.channels == 3:
             pixels = pixels.expand(-1, 3, -1, -1)
         side = min(pixels.shape[2:])
+        if self.framing == "crop" and side > self.size:
+            side = self.size
         top, left = (pixels.shape[2] - side) // 2, (pixels.shape[3] - side) // 2
         pixels = pixels[:, :, top : top + side, left : left + side]
         if side != self.size:

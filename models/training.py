@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from torch.nn import functional
 from models.augment import Augmentation
 from models.bundle import Bundle, versions
 from models.datasets.dataset import Dataset
-from models.errors import TrainingError
+from models.errors import HeadError, TrainingError
 from models.extractor import Cnn, CnnConfig
-from models.heads import Head, Linear, Polynomial
 from models.metrics import figures
 from models.preprocessing import Preprocessing
+from models.ranges import into_range
 from models.trainable import HIDDEN, KINDS, RANGE, TrainableHead, make
 
 Progress = Callable[["Epoch"], None]
@@ -62,9 +62,16 @@ class Recipe:
     """Decay of the running average of the weights, which is what is validated and exported."""
     balanced: bool = True
     """Whether rare classes weigh more, so that each class counts alike."""
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
     largest_side: int = 64
     """Images are reduced to this side, to keep training on a CPU within minutes."""
+
+    @classmethod
+    def suited_to(cls, dataset: Dataset) -> "Recipe":
+        """The defaults for a set. Textures are not resampled; they are soon known by heart, so are shown less often."""
+        if dataset.texture:
+            return cls(images=10_000, augmentation=Augmentation(turn=0, zoom=0, shift=0))
+        return cls()
 
     def passes(self, count: int) -> int:
         """Number of epochs for so many training images."""
@@ -93,19 +100,22 @@ def train(
         seed: decides weights, order and augmentation; the same seed, versions and thread count give the same bundle.
         policy: `hidden` or `open`, recorded in the bundle.
         name: the bundle's name; the data set's and the head's by default.
-        recipe: epochs, rates and augmentation.
+        recipe: epochs, rates and augmentation; `Recipe.suited_to(dataset)` by default.
         progress: called after each epoch.
 
     Raises:
         TrainingError: the training diverged, or activations leave the range in which the head may be evaluated.
         InputError, HeadError: a width, size or kind of head that is not supported.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or Recipe.suited_to(dataset)
     trainer = _Trainer(dataset, head, width, hidden, seed, recipe)
     best = trainer.run(progress)
     exported = trainer.head.export()
     features = trainer.features(trainer.inputs["train"])
-    exported, ranges = _in_range(exported, features)
+    try:
+        exported, ranges = into_range(exported, features, RANGE)
+    except HeadError as error:
+        raise TrainingError(str(error)) from error
     return Bundle(
         name=name or f"{dataset.name}-{head}",
         classes=dataset.classes,
@@ -128,7 +138,7 @@ def train(
             "chosen_epoch": best.number,
             "threads": torch.get_num_threads(),
             "validation": {"accuracy": round(best.val_accuracy, 6), "auc": _json_number(best.val_auc)},
-            "activation_range": ranges,
+            "activation_range": [asdict(one) for one in ranges],
         },
         versions=versions(),
     )
@@ -142,7 +152,11 @@ class _Trainer:
         self.orientation = dataset.orientation
         size = min(recipe.largest_side, *dataset.size)
         self.preprocessing = Preprocessing.fit(
-            dataset.train.images, size=size, channels=dataset.channels, scaling=dataset.scaling
+            dataset.train.images,
+            size=size,
+            channels=dataset.channels,
+            framing="crop" if dataset.texture else "resize",
+            scaling=dataset.scaling,
         )
         self.inputs = {name: self.preprocessing.apply(getattr(dataset, name).images) for name in ("train", "val")}
         self.labels = {name: torch.from_numpy(getattr(dataset, name).labels) for name in ("train", "val")}
@@ -177,7 +191,7 @@ class _Trainer:
                 loss = self._epoch(optimiser, schedule, average, batch)
                 if not math.isfinite(loss):
                     raise TrainingError(
-                        "The training diverged: its loss is no longer a number. Use a lower learning rate or another seed."
+                        "The training diverged: its loss is no longer a number. Lower the learning rate."
                     )
                 with average.in_place():
                     epoch = self._validate(number, epochs, loss, best, time.monotonic() - began)
@@ -276,40 +290,6 @@ class _Swapped:
 
     def __exit__(self, *_: object) -> None:
         self.average.module.load_state_dict(self.kept)
-
-
-def _in_range(head: Head, features: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Head, list[dict[str, float]]]:
-    """Check what goes into each polynomial on the training features; bring the inputs of x^2 exactly into range.
-
-    For a pure square the rescaling is free: (s z)^2 = s^2 z^2, so the next layer's column takes up 1 / s^2.
-
-    Raises:
-        TrainingError: a polynomial other than x^2 meets inputs out of range.
-    """
-    layers = list(head.layers)
-    ranges = []
-    for index, layer in enumerate(layers):
-        if not isinstance(layer, Polynomial):
-            continue
-        before, after = layers[index - 1], layers[index + 1]
-        if not (isinstance(before, Linear) and isinstance(after, Linear)):
-            raise TrainingError(f"Layer {index} of the head is a polynomial that is not between two linear layers.")
-        inputs = (
-            Head(tuple(layers[:index])).evaluate(features) if index > 1 else features @ before.weight.T + before.bias
-        )
-        largest = np.abs(inputs).max(axis=0)
-        if layer.coefficients == (0.0, 0.0, 1.0):
-            scale = np.minimum(1.0, RANGE / np.maximum(largest, 1e-12))
-            layers[index - 1] = Linear(before.weight * scale[:, None], before.bias * scale)
-            layers[index + 1] = Linear(after.weight / scale**2, after.bias)
-            largest = largest * scale
-        elif largest.max() > 1.5 * RANGE:
-            raise TrainingError(
-                f"Activation inputs reach {largest.max():.2f} on the training images, beyond 1.5 times the {RANGE:g} "
-                "that the polynomial was trained for. Raise the penalty, or train longer."
-            )
-        ranges.append({"layer": index, "allowed": RANGE, "reached": round(float(largest.max()), 4)})
-    return Head(tuple(layers)), ranges
 
 
 def _json_number(value: float) -> float | None:

@@ -58,9 +58,12 @@ class Dataset:
     """Class -> split -> number of different patients, where that is known. Train and val may share patients."""
 
     scaling: str = "dataset"
-    """How images are best scaled: `dataset` keeps brightness and contrast, `image` evens them out; see Preprocessing."""
+    """How images are best scaled: `dataset` keeps brightness and contrast, `image` evens them out."""
     orientation: str = "mirror"
     """What leaves the class as it is: `fixed` nothing, `mirror` left-right mirroring, `any` turns by 90 degrees too."""
+
+    texture: bool = False
+    """Whether the images are cut-outs whose fine structure counts: they are never resampled, new images are cropped."""
 
     @property
     def channels(self) -> int:

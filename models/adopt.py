@@ -1,0 +1,167 @@
+"""A user's own torch module as the extractor: `adopt` makes a bundle of it, with a head trained on its features."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.bundle import MODULE, Bundle, versions
+from models.datasets.dataset import Dataset
+from models.errors import DamagedBundle, InputError
+from models.extractor import WIDTHS
+from models.head_training import train_head
+from models.preprocessing import Preprocessing
+from models.ranges import into_range
+from models.trainable import HIDDEN, RANGE
+
+BOUND = 4.0
+VERSION = 1
+_BATCH = 64
+
+
+class Bounded(nn.Module):
+    """Standardises a foreign module's features, and keeps each within +-bound by bound * tanh(x / bound)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, module: nn.Module, width: int, bound: float = BOUND) -> None:
+        super().__init__()
+        self.module = module
+        self.bound = bound
+        self.width = width
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, channels, size, size) -> (N, width)."""
+        scaled = (self.module(images).flatten(1) - self.mean) / self.deviation
+        return self.bound * torch.tanh(scaled / self.bound)
+
+    def describe(self) -> dict[str, Any]:
+        """The form that the bundle carries; the module's name is there for people, and never imported."""
+        kind = type(self.module)
+        return {
+            "kind": MODULE,
+            "version": VERSION,
+            "module": f"{kind.__module__}.{kind.__qualname__}",
+            "width": self.width,
+            "bound": self.bound,
+        }
+
+
+def adopt(
+    module: nn.Module,
+    dataset: Dataset,
+    *,
+    size: int,
+    channels: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    head: str = "mlp",
+    hidden: int = HIDDEN,
+    seed: int = 0,
+    policy: str = "hidden",
+    name: str | None = None,
+) -> Bundle:
+    """Make a bundle of one's own extractor. Its weights stay as they are; a head is trained on its features.
+
+    Args:
+        module: (N, channels, size, size) -> (N, width), or (N, width, 1, 1) as torchvision's networks give without
+            their last layer; width 16 to 4096. Load its weights first (`module.load_state_dict(...)`).
+        dataset: train and validation images; the test images are not looked at.
+        size: the side in pixels that the module wants.
+        channels: 1 or 3; those of the data set by default.
+        mean: what the module's makers subtracted from each channel, in display units; measured by default.
+        std: what they divided by.
+        head: `linear`, `mlp` or `cubic`.
+        hidden: size of the hidden layer.
+        seed: decides the head's training.
+        policy: `hidden` or `open`.
+        name: the bundle's name.
+
+    To load the bundle again, hand the same kind of module in: `Bundle.load(path, module=MyNet())`.
+
+    Raises:
+        InputError: the module does not give (N, width) features, or gives numbers that are not finite.
+        HeadError, TrainingError: as in training.
+    """
+    wanted = channels or dataset.channels
+    if mean is not None and std is not None:
+        preprocessing = Preprocessing(size, wanted, "resize", "dataset", mean, std)
+    else:
+        preprocessing = Preprocessing.fit(dataset.train.images, size=size, channels=wanted)
+    module = module.eval()
+    raw = {split: _raw(module, preprocessing, getattr(dataset, split).images) for split in ("train", "val")}
+    width = raw["train"].shape[1]
+    if not WIDTHS[0] <= width <= WIDTHS[1]:
+        raise InputError(f"The module gives {width} features an image. Expected {WIDTHS[0]} to {WIDTHS[1]}.")
+    extractor = Bounded(module, width).eval()
+    extractor.mean.copy_(torch.from_numpy(raw["train"].mean(axis=0)))
+    extractor.deviation.copy_(torch.from_numpy(np.maximum(raw["train"].std(axis=0), 1e-6)))
+    features = {split: _bounded(extractor, values) for split, values in raw.items()}
+    trained = train_head(
+        features["train"],
+        dataset.train.labels,
+        features["val"],
+        dataset.val.labels,
+        classes=len(dataset.classes),
+        kind=head,
+        hidden=hidden,
+        seed=seed,
+    )
+    exported, ranges = into_range(trained.head, features["train"], RANGE)
+    return Bundle(
+        name=name or f"{dataset.name}-{type(module).__name__.lower()}-{head}",
+        classes=dataset.classes,
+        preprocessing=preprocessing,
+        extractor=extractor,
+        extractor_json=extractor.describe(),
+        head=exported,
+        input_bound=BOUND,
+        policy=policy,
+        training={
+            "seed": seed,
+            "head": head,
+            "data": {"name": dataset.name, "digest": dataset.digest},
+            "validation": {"accuracy": round(trained.val_accuracy, 6)},
+            "activation_range": [{"layer": r.layer, "allowed": r.allowed, "reached": r.reached} for r in ranges],
+        },
+        versions=versions(),
+    )
+
+
+def rebuild(module: nn.Module, description: Mapping[str, Any]) -> Bounded:
+    """The adapted extractor around a fresh module, before its weights are loaded.
+
+    Raises:
+        DamagedBundle: the description is incomplete or of another version.
+    """
+    try:
+        if description["version"] != VERSION:
+            raise DamagedBundle(f"The bundle's extractor has version {description['version']!r}; expected {VERSION}.")
+        return Bounded(module, int(description["width"]), float(description["bound"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedBundle("The bundle's extractor description is incomplete. Export the bundle again.") from error
+
+
+def _raw(module: nn.Module, preprocessing: Preprocessing, images: NDArray[Any]) -> NDArray[np.float32]:
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), _BATCH):
+            given = module(preprocessing.apply(images[start : start + _BATCH]))
+            if not isinstance(given, Tensor) or given.flatten(1).ndim != 2:
+                raise InputError("The module must return one tensor of features, (N, width).")
+            parts.append(given.flatten(1).float())
+    features = torch.cat(parts).numpy()
+    if not np.isfinite(features).all():
+        raise InputError("The module gives features that are not finite. Check its weights and the input's scaling.")
+    return np.asarray(features)
+
+
+def _bounded(extractor: Bounded, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    scaled = (torch.from_numpy(raw) - extractor.mean) / extractor.deviation
+    return np.asarray((extractor.bound * torch.tanh(scaled / extractor.bound)).numpy())

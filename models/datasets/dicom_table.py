@@ -1,0 +1,129 @@
+"""A folder of DICOM (or other) images with a CSV table that gives each file its label."""
+
+import csv
+from pathlib import Path
+
+from models.datasets.dataset import Dataset
+from models.datasets.gather import Labelled, gather
+from models.errors import BadContents, BadLayout
+
+FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "image_id")
+LABEL_COLUMNS = ("label", "class", "target", "diagnosis")
+SPLIT_COLUMNS = ("split", "set", "subset")
+PATIENT_COLUMNS = ("patient", "patient_id", "patientid")
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def find_table(folder: Path) -> Path | None:
+    """The table of a folder: its only CSV or TSV file, or `labels.csv`; None where there is none.
+
+    Raises:
+        BadLayout: several tables, and none is called labels.csv.
+    """
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv") and path.is_file())
+    if len(tables) <= 1:
+        return tables[0] if tables else None
+    named = [path for path in tables if path.stem.lower() == "labels"]
+    if len(named) == 1:
+        return named[0]
+    raise BadLayout(
+        f"{folder} holds {len(tables)} tables ({', '.join(path.name for path in tables)}). Give the table's path, or "
+        "call the right one labels.csv."
+    )
+
+
+def load_table(table: Path, *, seed: int) -> Dataset:
+    """Images by a table with a header line: `file`, `label`, and if wanted `split` and `patient`.
+
+    Files are looked for below the table's folder, with and without the suffix .dcm. Other names of the columns are
+    understood: see `FILE_COLUMNS` and its neighbours. Separators may be comma, semicolon or tab.
+
+    Raises:
+        BadLayout: not a table, or a column is missing.
+        BadContents: a file of the table is missing, or bears two labels, or an unknown split.
+    """
+    rows = _rows(table)
+    columns = {name.strip().lower().replace(" ", "_"): name for name in rows[0]}
+    file_column = _column(table, columns, FILE_COLUMNS)
+    label_column = _column(table, columns, LABEL_COLUMNS)
+    split_column = next((columns[name] for name in SPLIT_COLUMNS if name in columns), None)
+    patient_column = next((columns[name] for name in PATIENT_COLUMNS if name in columns), None)
+    items: dict[Path, Labelled] = {}
+    missing: list[str] = []
+    for number, row in enumerate(rows, start=2):
+        file, label = (row[file_column] or "").strip(), (row[label_column] or "").strip()
+        if not file or not label:
+            raise BadContents(
+                f"{table}, line {number}: no {'file' if not file else 'label'}. Fill it in, or remove the line."
+            )
+        path = _find(table.parent, file)
+        if path is None:
+            missing.append(file)
+            continue
+        item = Labelled(
+            path,
+            label,
+            _split(table, number, row[split_column]) if split_column else None,
+            ((row[patient_column] or "").strip() or None) if patient_column else None,
+        )
+        if items.setdefault(path, item).label != label:
+            raise BadContents(
+                f"{table}, line {number}: {file} bears two labels, '{items[path].label}' and '{label}'. Keep one."
+            )
+    if missing:
+        raise BadContents(
+            f"{len(missing)} of the {len(rows)} files that {table} names are missing, the first is {missing[0]}. They "
+            "are looked for below the table's folder: correct the names, or remove the lines."
+        )
+    return gather(table.resolve().parent.name, list(items.values()), seed=seed)
+
+
+def _rows(table: Path) -> list[dict[str, str | None]]:
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadLayout(f"{table} cannot be read as a table of text (UTF-8).") from error
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    try:
+        rows: list[dict[str, str | None]] = list(csv.DictReader(text.splitlines(), delimiter=separator))
+    except csv.Error as error:
+        raise BadLayout(f"{table} cannot be read as a table ({error}).") from error
+    if not rows or not first.strip():
+        raise BadLayout(f"{table} holds no rows. Expected a header line (file, label) and one line an image.")
+    return rows
+
+
+def _column(table: Path, columns: dict[str, str], names: tuple[str, ...]) -> str:
+    for name in names:
+        if name in columns:
+            return columns[name]
+    raise BadLayout(
+        f"{table} has no column '{names[0]}' (nor {', '.join(names[1:])}). Its columns are "
+        f"{', '.join(columns.values())}: rename one."
+    )
+
+
+def _find(folder: Path, file: str) -> Path | None:
+    root = folder.resolve()
+    for candidate in (folder / file, folder / f"{file}.dcm"):
+        # A table must not reach files outside its own folder.
+        if candidate.is_file() and candidate.resolve().is_relative_to(root):
+            return candidate
+    return None
+
+
+def _split(table: Path, number: int, value: str | None) -> str:
+    split = _SPLITS.get((value or "").strip().lower())
+    if split is None:
+        raise BadContents(f"{table}, line {number}: the split is '{value}'. Expected train, val or test.")
+    return split

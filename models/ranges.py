@@ -1,0 +1,66 @@
+"""Keep what goes into a head's polynomials within the range that they were made for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import HeadError
+from models.heads import Head, Linear, Polynomial
+
+SQUARE = (0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What goes into one polynomial layer."""
+
+    layer: int
+    """Its index in the head."""
+    allowed: float
+    reached: float
+    """The largest absolute input on the data that was looked at."""
+
+
+def inputs(head: Head, layer: int, features: NDArray[Any]) -> NDArray[np.float64]:
+    """What goes into a layer: (N, values)."""
+    return head.activations(features)[layer - 1] if layer else np.asarray(features, dtype=np.float64)
+
+
+def into_range(head: Head, features: NDArray[Any], allowed: float, *, slack: float = 1.5) -> tuple[Head, list[Range]]:
+    """Check each polynomial's inputs on some features; bring the inputs of x^2 exactly into +-allowed.
+
+    For a pure square the rescaling is free: (s z)^2 = s^2 z^2, so the next layer's column takes up 1 / s^2.
+
+    Raises:
+        HeadError: a polynomial other than x^2 meets inputs beyond `slack` times what is allowed.
+    """
+    layers = list(head.layers)
+    found = []
+    for index, layer in enumerate(head.layers):
+        if not isinstance(layer, Polynomial):
+            continue
+        before, after = layers[index - 1], layers[index + 1]
+        largest = np.abs(inputs(head, index, features)).max(axis=0)
+        if layer.coefficients == SQUARE and isinstance(before, Linear) and isinstance(after, Linear):
+            scale = np.minimum(1.0, allowed / np.maximum(largest, 1e-12))
+            layers[index - 1] = Linear(before.weight * scale[:, None], before.bias * scale)
+            layers[index + 1] = Linear(after.weight / scale**2, after.bias)
+            largest = largest * scale
+        elif largest.max() > slack * allowed:
+            raise HeadError(
+                f"Inputs of the polynomial in layer {index} reach {largest.max():.2f}, beyond {slack:g} times the "
+                f"{allowed:g} that it was made for. Raise the training's penalty, or fit it on a wider range."
+            )
+        found.append(Range(index, allowed, float(largest.max())))
+    return Head(tuple(layers)), found
+
+
+def share_outside(head: Head, features: NDArray[Any], allowed: float) -> float:
+    """Share of the samples with at least one polynomial input beyond +-allowed; 0 for a linear head."""
+    outside = np.zeros(len(features), dtype=bool)
+    for index, layer in enumerate(head.layers):
+        if isinstance(layer, Polynomial):
+            outside |= (np.abs(inputs(head, index, features)) > allowed).any(axis=1)
+    return float(outside.mean()) if len(outside) else 0.0
