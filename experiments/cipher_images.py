@@ -11,8 +11,10 @@ from PIL import UnidentifiedImageError
 from pydicom.data import get_testdata_file
 from pydicom.errors import InvalidDicomError
 
-from cipher.analysis.pixels import Image, words
+from cipher.analysis.pixels import Image, planes, words
 from cipher.errors import UnsupportedImage
+
+LEAST_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ def load(name: str) -> Named:
             raise FileNotFoundError(2, "No such image, neither as a file nor among pydicom's", name)
         path = Path(found)
     image = _read(path)
+    if min(planes(image).shape[1:]) < LEAST_SIDE:
+        raise UnsupportedImage(
+            f"{path.name} is {' x '.join(str(side) for side in image.shape)}; "
+            f"the report's measures and pictures need {LEAST_SIDE} pixels or more to a side"
+        )
     if int(words(image).min()) == int(words(image).max()):
         raise UnsupportedImage(f"{path.name} is of one single value; take an image that shows something")
     return Named(path.name, image)

@@ -46,14 +46,18 @@ def bound(pairs: int) -> float:
 
 
 def adjacent(image: Image) -> tuple[Correlation, ...]:
-    """The correlation in all three directions, frames and colours pooled; constant pixels count as fully correlated."""
+    """The correlation in each direction that has pairs, frames and colours pooled.
+
+    Constant pixels count as fully correlated. An image of one row has no vertical or diagonal pairs.
+    """
     layers = planes(image).astype(np.float64)
     shifted = {
         "horizontal": (layers[:, :, :-1], layers[:, :, 1:]),
         "vertical": (layers[:, :-1, :], layers[:, 1:, :]),
         "diagonal": (layers[:, :-1, :-1], layers[:, 1:, 1:]),
     }
-    return tuple(Correlation(name, pearson(*shifted[name]), shifted[name][0].size) for name in DIRECTIONS)
+    paired = {name: pair for name, pair in shifted.items() if pair[0].size}
+    return tuple(Correlation(name, pearson(*pair), pair[0].size) for name, pair in paired.items())
 
 
 def pearson(left: Image, right: Image) -> float:

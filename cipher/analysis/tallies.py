@@ -58,13 +58,13 @@ class Flatness:
             low, high = entropy.interval(self._pixels)
             criterion = Criterion(
                 f"the entropy of {self._pixels} random bytes, at 0.2 %",
-                "Shannon 1948; Miller 1955; Williams 1976",
+                "Shannon 1948; Miller 1955; exact moments",
                 entropy.expected(self._pixels),
                 low,
                 high,
                 entropy.SIGNIFICANCE,
             )
-            pooled = entropy.p_value(sum(entropy.statistic(v, self._pixels) for v in values), len(values))
+            pooled = entropy.p_value(values, self._pixels)
             label = f"{self._label}bits a byte, {name}"
             result.append(series(self._group or ENTROPY, label, values, criterion, pooled))
         return result

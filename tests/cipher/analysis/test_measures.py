@@ -139,14 +139,26 @@ def test_expected_entropy_is_close_to_millers() -> None:
 
 
 def test_entropy_and_chi_square_of_random_bytes_have_their_distributions() -> None:
-    counts = [histogram.counts(_random((64, 64))) for _ in range(1500)]
-    g = np.array([entropy.statistic(entropy.shannon(c), 4096) for c in counts])
-    x = np.array([histogram.statistic(c) for c in counts])
-    for values in (g, x):
-        assert values.mean() == pytest.approx(255, abs=4 * math.sqrt(510 / 1500))
-        assert values.std() == pytest.approx(math.sqrt(510), rel=0.08)
-    low, high = entropy.interval(4096)
-    assert np.mean([low < entropy.shannon(c) < high for c in counts]) > 0.99
+    counts = [histogram.counts(_random((32, 32))) for _ in range(3000)]
+    values = np.array([histogram.statistic(c) for c in counts])
+    assert values.mean() == pytest.approx(255, abs=4 * math.sqrt(510 / 3000))
+    assert values.std() == pytest.approx(math.sqrt(510), rel=0.06)
+    entropies = [entropy.shannon(c) for c in counts]
+    assert entropy.p_value(entropies, 1024) > 1e-3
+    low, high = entropy.interval(1024)
+    assert np.mean([low < value < high for value in entropies]) == pytest.approx(0.998, abs=0.003)
+
+
+def test_the_moments_of_entropy_are_exact_where_all_outcomes_can_be_listed() -> None:
+    # Two bytes are equal with probability 1/256: then the entropy is 0, and 1 otherwise.
+    assert entropy.expected(2) == pytest.approx(255 / 256)
+
+
+def test_exact_and_asymptotic_moments_meet() -> None:
+    few, many = entropy.expected(65536), entropy.expected(65537)
+    assert (8 - few) / (8 - many) == pytest.approx(1.0, abs=1e-4)
+    widths = [high - low for low, high in (entropy.interval(65536), entropy.interval(65537))]
+    assert widths[0] / widths[1] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_a_flat_histogram_is_flagged_as_too_flat() -> None:

@@ -181,6 +181,13 @@ def test_a_narrow_image_is_measured_without_ssim() -> None:
     assert evaluation.passed
 
 
+def test_an_image_of_one_row_has_horizontal_neighbours_only() -> None:
+    evaluation = _run(WideBlock(), image=IMAGE.reshape(1, -1), effort=Effort(20, 4, 4))
+    names = {line.name for line in evaluation.lines if line.group == tallies.CORRELATION}
+    assert names == {"horizontal", "horizontal, low byte"}
+    assert evaluation.passed
+
+
 def test_a_constant_image_is_measured_without_its_correlation() -> None:
     evaluation = _run(WideBlock(), image=np.zeros((64, 64), np.uint8), effort=Effort(20, 4, 4))
     assert "pixel by pixel correlation" not in {line.name for line in evaluation.lines}
