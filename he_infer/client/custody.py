@@ -4,7 +4,6 @@ Within the passphrase's seal: `HEIK`, version (u16), length of a JSON object (u3
 time), the serialized secret key; all little-endian.
 """
 
-import json
 import os
 import struct
 import time
@@ -17,7 +16,7 @@ from cipher.errors import WrongPassphrase as CipherWrongPassphrase
 from he_infer.ckks.plan import Plan
 from he_infer.client.secret_key import SecretKey
 from he_infer.errors import NotThisFormat, Truncated, UnsupportedVersion, UsageError, WrongPassphrase
-from he_infer.wire import canonical_json, seal_format
+from he_infer.wire import canonical_json, parse_canonical, seal_format
 
 PURPOSE = "he-infer CKKS secret key"
 MAGIC = b"HEIK"
@@ -88,10 +87,14 @@ class KeyFile:
         start = _PREFIX.size + length
         if start >= len(plain):
             raise Truncated(f"{path} ends before its key. Restore it from a backup.")
-        about = json.loads(plain[_PREFIX.size : start])
-        if about["seal"] != seal_format():
+        match parse_canonical(plain[_PREFIX.size : start]):
+            case {"plan": str(plan), "seal": str(seal), "created": int(created)}:
+                pass
+            case _:
+                raise NotThisFormat(f"{path} is a secret key file without its description.")
+        if seal != seal_format():
             raise NotThisFormat(
-                f"{path} was made with {about['seal']}; this release has {seal_format()}, which does not read it. "
+                f"{path} was made with {seal}; this release has {seal_format()}, which does not read it. "
                 "Make new keys with 'he-infer keys new'."
             )
-        return KeyFile(SecretKey.from_bytes(plain[start:]), Plan.from_json(about["plan"]), float(about["created"]))
+        return KeyFile(SecretKey.from_bytes(plain[start:]), Plan.from_json(plan), float(created))

@@ -55,5 +55,11 @@ def serve(
     )
     # A fresh interpreter in the same process: nothing that the command line loaded is in the server's memory, and its
     # workers are forked from something that never saw more than the server's own packages.
-    environment = {**os.environ, "HE_INFER_SERVE": settings.model_dump_json(exclude_defaults=True)}
+    environment = {
+        # glibc keeps freed memory of large bodies for itself unless it is told not to.
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+        **os.environ,
+        "HE_INFER_SERVE": settings.model_dump_json(),
+    }
     os.execve(sys.executable, [sys.executable, "-m", "he_infer.server"], environment)  # noqa: S606 - no shell is the point
