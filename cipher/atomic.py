@@ -46,7 +46,7 @@ def atomic_write(destination: str | os.PathLike[str], *, mode: int = PRIVATE) ->
         StorageProblem: the file system refused to create, write, flush or rename.
     """
     path = Path(destination)
-    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     except OSError as error:
