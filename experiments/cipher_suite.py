@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -13,6 +14,7 @@ from rich.table import Table
 from he_infer.console import write_json
 
 if TYPE_CHECKING:
+    from cipher.analysis.line import Line
     from experiments.cipher_study import Study
 
 DEFAULT_KEYS = 300
@@ -23,7 +25,7 @@ def cipher(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE...",
+            metavar="IMAGE",
             help="DICOM, PNG, TIFF or NumPy files; or the names of files that come with pydicom, such as CT_small.dcm.",
         ),
     ],
@@ -67,7 +69,9 @@ def cipher(
         for line in run.surprises:
             console.print(f"[bold red]not as it must be:[/] {escape(line)}", highlight=False)
         raise typer.Exit(1)
-    console.print("Everything came out as it must: no line of ours or of an ideal cipher failed; the toy was flagged.")
+    console.print(
+        "As it must be: no line of ours or of an ideal cipher failed, and the toy was flagged.", soft_wrap=True
+    )
 
 
 def _refuse_missing_folder(option: str, path: Path | None) -> None:
@@ -99,22 +103,33 @@ def _command(images: list[str], keys: int, seed: int) -> str:
 
 
 def _print(console: Console, study: "Study") -> None:
-    from experiments.cipher_report import probability, summary
+    """One row a group; in each column, how many of its lines passed, and the smallest P-value."""
+    from experiments.cipher_study import groups
 
-    table = Table(title=escape(study.image.described), title_justify="left")
-    for name in ("subject", "group"):
-        table.add_column(name)
-    for name in ("lines", "failed", "smallest P"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    for row in summary(study):
-        colour = {"pass": "green", "fail": "red"}.get(row.verdict.value, "dim")
-        cells = (row.subject, row.group, str(row.lines), str(row.failed), probability(row.smallest))
-        table.add_row(*cells, f"[{colour}]{row.verdict.value}[/]")
+    columns = {"inner cipher": study.ours, "ideal control": study.positive, "toy": study.negative}
+    table = Table(title=escape(study.image.described), title_justify="left", box=box.SIMPLE)
+    table.add_column("lines passed, smallest P", no_wrap=True)
+    cells: dict[str, dict[str, str]] = {}
+    for name, evaluations in columns.items():
+        if evaluations:
+            table.add_column(name, no_wrap=True)
+        for evaluation in evaluations:
+            for group, lines in groups(evaluation).items():
+                cells.setdefault(group, {})[name] = _cell(lines)
+    for group, row in cells.items():
+        table.add_row(group, *(row.get(name, "") for name, evaluations in columns.items() if evaluations))
     console.print(table)
     for attack in study.attacks:
         console.print(
-            f"four chosen images against the {attack.subject}: {attack.right_bytes:.2%} of a fifth image's bytes "
-            "foretold (chance is 0.39%)",
+            f"four chosen images against the {attack.subject}: {attack.right_bytes:.2%} of another image's bytes "
+            "foretold (chance: 0.39%)",
             highlight=False,
+            soft_wrap=True,
         )
+
+
+def _cell(lines: "list[Line]") -> str:
+    failed = sum(line.verdict.value == "fail" for line in lines)
+    p_values = [p for line in lines for p in line.p_values]
+    text = f"{len(lines) - failed}/{len(lines)}" + (f"  {min(p_values):.1g}" if p_values else "")
+    return f"[red]✗ {text}[/]" if failed else f"[green]✓ {text}[/]"

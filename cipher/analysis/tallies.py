@@ -12,7 +12,7 @@ from cipher.analysis.pixels import Image, flat, highest, octets, words
 CORRELATION = "adjacent-pixel correlation"
 HISTOGRAM = "histogram"
 ENTROPY = "entropy"
-SIMILARITY = "likeness of plain and cipher image"
+SIMILARITY = "likeness to the plain image"
 
 ALPHA = 0.05
 """Level of a single NPCR or UACI, as Wu, Noonan and Agaian take it."""
