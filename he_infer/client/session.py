@@ -6,30 +6,25 @@ must not learn anything of a score from what the client does next.
 
 import hashlib
 import secrets
-import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from he_infer import wire
 from he_infer.ckks.plan import Plan
 from he_infer.client.receipt import Receipt, verify
+from he_infer.client.transport import Transport
 from he_infer.errors import (
-    MissingKey,
     NotAuthentic,
     NotThisFormat,
     ProtocolMismatch,
     RequestRefused,
-    SecretKeyRefused,
-    ServerBusy,
-    ServerUnreachable,
-    Unauthorised,
 )
 from he_infer.refusals import Code
 
@@ -153,23 +148,12 @@ class Session:
         timeout: float = 60.0,
         patience: float = 30.0,
     ) -> None:
-        self.url = url.rstrip("/")
         self._token = token
-        self._patience = patience
         self._server_key = server_key
         self._info: _Info | None = None
         self._clock_offset = 0.0
-        try:
-            self._http = httpx2.Client(
-                base_url=self.url,
-                headers={"Authorization": f"Bearer {token}"},
-                timeout=timeout,
-                verify=trust(ca_file),
-                # A proxy from the environment is not asked: requests go to the server that was named, or nowhere.
-                trust_env=False,
-            )
-        except (OSError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
-            raise ServerUnreachable(f"{self.url} is not a usable address, or {ca_file} no usable PEM file.") from error
+        self._http = Transport(url, token, ca_file=ca_file, timeout=timeout, patience=patience)
+        self.url = self._http.url
 
     def __enter__(self) -> Self:
         return self
@@ -185,7 +169,7 @@ class Session:
 
     def healthz(self) -> None:
         """Check that the server's process answers."""
-        self._request("GET", "/healthz")
+        self._http.request("GET", "/healthz")
 
     @property
     def server_key(self) -> str:
@@ -201,7 +185,7 @@ class Session:
             ParameterError: a plan's parameters are outside the security budget.
         """
         self._negotiate()
-        offers = self._parse(_ModelOffers, self._request("GET", "/v1/models"))
+        offers = self._http.parse(_ModelOffers, self._http.get("/v1/models"))
         return [_model(offer) for offer in offers.models]
 
     def register(self, plan: Plan, parts: Mapping[str, bytes]) -> StoredKeys:
@@ -220,16 +204,16 @@ class Session:
 
         def send() -> httpx2.Response:
             envelope = self._seal(wire.Kind.KEYS, {"plan": plan.digest}, pairs)
-            return self._request("PUT", f"/v1/keys/{plan.digest}", content=envelope, headers=_OCTETS)
+            return self._http.request("PUT", f"/v1/keys/{plan.digest}", content=envelope, headers=_OCTETS)
 
-        response = self._patiently(send)
-        stored = self._parse(_StoredKeys, response)
+        response = self._http.patiently(send)
+        stored = self._http.parse(_StoredKeys, response)
         return StoredKeys(stored.plan, stored.key_id, stored.bytes)
 
     def registered(self) -> set[str]:
         """The digests of the plans for which usable keys are registered."""
         self._negotiate()
-        listing = self._parse(_KeysList, self._request("GET", "/v1/keys"))
+        listing = self._http.parse(_KeysList, self._http.get("/v1/keys"))
         return {keys.plan for keys in listing.keys if keys.usable}
 
     def forget_keys(self, plan_digest: str) -> None:
@@ -239,7 +223,7 @@ class Session:
             MissingKey: there are none.
         """
         self._negotiate()
-        self._request("DELETE", f"/v1/keys/{plan_digest}")
+        self._http.request("DELETE", f"/v1/keys/{plan_digest}")
 
     def classify(self, model: ServedModel, plan: Plan, parts: Sequence[bytes]) -> Answer:
         """Have a head evaluated on ciphertexts.
@@ -262,9 +246,9 @@ class Session:
         def send() -> httpx2.Response:
             nonlocal sent
             sent = self._seal(wire.Kind.REQUEST, {"model": model.id, "plan": plan.digest}, named)
-            return self._request("POST", f"/v1/models/{model.id}/classify", content=sent, headers=_OCTETS)
+            return self._http.request("POST", f"/v1/models/{model.id}/classify", content=sent, headers=_OCTETS)
 
-        body = self._patiently(send).content
+        body = self._http.patiently(send).content
         key = wire.mac_key(self._token, wire.Direction.TO_CLIENT)
         envelope = wire.Envelope.open(body, key, kind=wire.Kind.ANSWER, max_bytes=_MAX_ANSWER)
         receipt = verify(
@@ -300,10 +284,10 @@ class Session:
 
         def send() -> httpx2.Response:
             headers = {**_OCTETS, "X-Content-SHA256": digest}
-            return self._request("PUT", f"/v1/objects/{name}", content=data, headers=headers)
+            return self._http.request("PUT", f"/v1/objects/{name}", content=data, headers=headers)
 
         try:
-            stored = self._parse(_StoredObject, self._patiently(send))
+            stored = self._http.parse(_StoredObject, self._http.patiently(send))
         except RequestRefused as refused:
             there = self._stored_already(name) if refused.code == Code.EXISTS.value else None
             if there is None or there.sha256 != digest:
@@ -319,7 +303,7 @@ class Session:
             NotAuthentic: the bytes are not those that were stored.
         """
         self._negotiate()
-        response = self._patiently(lambda: self._request("GET", f"/v1/objects/{object_id}"))
+        response = self._http.get(f"/v1/objects/{object_id}")
         if hashlib.sha256(response.content).hexdigest() != response.headers.get("X-Content-SHA256"):
             raise NotAuthentic(f"The server's object {object_id} is not what was stored.")
         return response.content
@@ -332,14 +316,14 @@ class Session:
         """
         self._negotiate()
         headers = {"Range": f"bytes={start}-{end - 1}"}
-        return self._patiently(lambda: self._request("GET", f"/v1/objects/{object_id}", headers=headers)).content
+        return self._http.get(f"/v1/objects/{object_id}", headers=headers).content
 
     def objects(self) -> Iterable[StoredObject]:
         """All objects of this client, in the order of their ids."""
         self._negotiate()
         after: str | None = ""
         while after is not None:
-            page = self._parse(_ObjectList, self._request("GET", "/v1/objects", params={"after": after}))
+            page = self._http.parse(_ObjectList, self._http.get("/v1/objects", params={"after": after}))
             yield from (entry.public() for entry in page.objects)
             after = page.next
 
@@ -350,7 +334,7 @@ class Session:
             RequestRefused: `not_found`.
         """
         self._negotiate()
-        self._request("DELETE", f"/v1/objects/{object_id}")
+        self._http.request("DELETE", f"/v1/objects/{object_id}")
 
     def _stored_already(self, object_id: str) -> StoredObject | None:
         return next((entry for entry in self.objects() if entry.id == object_id), None)
@@ -358,7 +342,7 @@ class Session:
     def _negotiate(self) -> _Info:
         """At first contact, check that this is a server of ours, of our protocol and our HE library."""
         if self._info is None:
-            info = self._parse(_Info, self._request("GET", "/v1/info"))
+            info = self._http.parse(_Info, self._http.request("GET", "/v1/info"))
             if info.service != "he-infer":
                 raise ProtocolMismatch(f"{self.url} is not a server of he-infer.")
             if not info.protocol.min <= wire.VERSION <= info.protocol.max:
@@ -382,63 +366,6 @@ class Session:
         stamp = {"nonce": secrets.token_hex(16), "time": int((time.time() + self._clock_offset) * 1000)}
         key = wire.mac_key(self._token, wire.Direction.TO_SERVER)
         return wire.Envelope(kind, {**header, **stamp}, parts).seal(key)
-
-    def _patiently(self, send: Callable[[], Result]) -> Result:
-        """Send, and send again while the server is busy or restarting and patience lasts."""
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                return send()
-            except (ServerBusy, ServerUnreachable) as error:
-                wait = error.retry_after if isinstance(error, ServerBusy) else 0.5
-                if time.monotonic() + wait > deadline:
-                    raise
-            time.sleep(wait)
-
-    def _request(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
-        try:
-            response = self._http.request(method, path, **arguments)
-        except httpx2.ConnectError as error:
-            raise ServerUnreachable(
-                f"No server answers at {self.url}. Is it running, and are address, port and TLS right?"
-            ) from error
-        except httpx2.TransportError as error:
-            raise ServerUnreachable(f"The connection to {self.url} failed before it answered.") from error
-        except (httpx2.InvalidURL, httpx2.HTTPError, ValueError) as error:
-            raise ServerUnreachable(f"{self.url} is not a usable address, or its answer is not HTTP.") from error
-        if response.is_success:
-            return response
-        raise self._refusal(response)
-
-    def _refusal(self, response: httpx2.Response) -> Exception:
-        try:
-            error = response.json()["error"]
-            code, message = str(error["code"]), str(error["message"])
-        except (ValueError, KeyError, TypeError):
-            return ProtocolMismatch(
-                f"{self.url} answers with status {response.status_code}, but not as a server of he-infer does."
-            )
-        match code:
-            case Code.UNAUTHORISED | Code.FORBIDDEN:
-                return Unauthorised(message)
-            case Code.BUSY | Code.DRAINING | Code.STORAGE:
-                return ServerBusy(message, retry_after=_seconds(response.headers.get("Retry-After")))
-            case Code.UNSUPPORTED_VERSION:
-                return ProtocolMismatch(message)
-            case Code.MISSING_KEYS:
-                return MissingKey(message)
-            case Code.SECRET_KEY:
-                return SecretKeyRefused(message)
-            case _:
-                return RequestRefused(message, code)
-
-    def _parse(self, kind: type[_Body], response: httpx2.Response) -> _Body:
-        try:
-            return kind.model_validate_json(response.content)
-        except ValidationError as error:
-            raise ProtocolMismatch(
-                f"{self.url} does not answer as a server of he-infer of this version does."
-            ) from error
 
 
 class _StoredKeys(BaseModel):
@@ -470,11 +397,6 @@ class _ObjectList(BaseModel):
     next: str | None
 
 
-def trust(ca_file: Path | None) -> ssl.SSLContext | bool:
-    """What a server's certificate is checked against: one authority's PEM file, or those that the system knows."""
-    return ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
-
-
 def _model(offer: _ModelOffer) -> ServedModel:
     plans = []
     for stated in offer.plans:
@@ -494,7 +416,3 @@ def _model(offer: _ModelOffer) -> ServedModel:
         plans=tuple(sorted(plans, key=lambda plan: plan.batch)),
         needs_keys=any(stated.needs_keys for stated in offer.plans),
     )
-
-
-def _seconds(header: str | None) -> float:
-    return float(header) if header and header.isdigit() else 1.0

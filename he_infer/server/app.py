@@ -5,7 +5,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -111,10 +111,14 @@ class _Caller:
         """Run a blocking function in a thread."""
         return await anyio.to_thread.run_sync(partial(function, *args), limiter=self._threads)
 
-    async def authenticate(self, credentials: HTTPAuthorizationCredentials | None, scope: Scope) -> Caller:
-        """See `Service.authenticate`."""
+    async def authenticate(
+        self, request: Request, credentials: HTTPAuthorizationCredentials | None, scope: Scope
+    ) -> Caller:
+        """See `Service.authenticate`; the log line of the request names the client from then on."""
         token = credentials.credentials if credentials else None
-        return await self.run(self._service.authenticate, token, scope)
+        caller = await self.run(self._service.authenticate, token, scope)
+        request.state.client = caller.client_id
+        return caller
 
     @contextlib.asynccontextmanager
     async def body(self, request: Request, limit: int) -> AsyncIterator[bytes]:
@@ -172,9 +176,9 @@ def _add_public_routes(app: FastAPI, service: Service, call: _Caller) -> None:
         return schemas.Health(status="ready")
 
     @app.get("/metrics", tags=["operations"], responses={**_responses(), 200: {"content": {"text/plain": {}}}})
-    async def metrics(credentials: Credentials) -> Response:
+    async def metrics(request: Request, credentials: Credentials) -> Response:
         """Prometheus metrics. Needs the scope `admin`."""
-        await call.authenticate(credentials, Scope.ADMIN)
+        await call.authenticate(request, credentials, Scope.ADMIN)
         return Response(service.metrics.render(), media_type=METRICS_TYPE)
 
     @app.get("/v1/info", tags=["protocol"])
@@ -194,9 +198,9 @@ def _add_public_routes(app: FastAPI, service: Service, call: _Caller) -> None:
 
 def _add_inference_routes(app: FastAPI, service: Service, call: _Caller) -> None:
     @app.get("/v1/models", tags=["inference"], responses=_responses())
-    async def models(credentials: Credentials) -> schemas.ModelList:
+    async def models(request: Request, credentials: Credentials) -> schemas.ModelList:
         """The models served, with the plans to pack features for. Needs the scope `classify`."""
-        await call.authenticate(credentials, Scope.CLASSIFY)
+        await call.authenticate(request, credentials, Scope.CLASSIFY)
         return schemas.ModelList.model_validate({"models": service.inference.models})
 
     @app.put(
@@ -208,21 +212,21 @@ def _add_inference_routes(app: FastAPI, service: Service, call: _Caller) -> None
     )
     async def register_keys(plan: PlanDigest, request: Request, credentials: Credentials) -> schemas.KeysStored:
         """Register evaluation keys for a plan, in the place of earlier ones. Needs the scope `classify`."""
-        caller = await call.authenticate(credentials, Scope.CLASSIFY)
+        caller = await call.authenticate(request, credentials, Scope.CLASSIFY)
         async with call.body(request, service.settings.max_keys) as body:
             stored = await call.run(service.inference.register_keys, _asked(request, caller, credentials), plan, body)
         return schemas.KeysStored.model_validate(stored)
 
     @app.get("/v1/keys", tags=["inference"], responses=_responses())
-    async def list_keys(credentials: Credentials) -> schemas.KeysList:
+    async def list_keys(request: Request, credentials: Credentials) -> schemas.KeysList:
         """The client's registered evaluation keys. Needs the scope `classify`."""
-        caller = await call.authenticate(credentials, Scope.CLASSIFY)
+        caller = await call.authenticate(request, credentials, Scope.CLASSIFY)
         return schemas.KeysList.model_validate({"keys": await call.run(service.inference.list_keys, caller)})
 
     @app.delete("/v1/keys/{plan}", status_code=204, tags=["inference"], responses=_responses(Code.MISSING_KEYS))
     async def delete_keys(plan: PlanDigest, request: Request, credentials: Credentials) -> Response:
         """Forget the client's evaluation keys for a plan. Needs the scope `classify`."""
-        caller = await call.authenticate(credentials, Scope.CLASSIFY)
+        caller = await call.authenticate(request, credentials, Scope.CLASSIFY)
         await call.run(service.inference.delete_keys, _asked(request, caller, credentials), plan)
         return Response(status_code=204)
 
@@ -240,7 +244,7 @@ def _add_inference_routes(app: FastAPI, service: Service, call: _Caller) -> None
     )
     async def classify(model: ModelId, request: Request, credentials: Credentials) -> Response:
         """Evaluate a model's head on the ciphertexts of an envelope. Needs the scope `classify`."""
-        caller = await call.authenticate(credentials, Scope.CLASSIFY)
+        caller = await call.authenticate(request, credentials, Scope.CLASSIFY)
         async with call.body(request, service.settings.max_request) as body:
             answer = await call.run(service.inference.classify, _asked(request, caller, credentials), model, body)
         return Response(answer, media_type=_OCTETS)
@@ -263,7 +267,7 @@ def _add_object_routes(app: FastAPI, service: Service, call: _Caller) -> None:
         x_content_sha256: Annotated[str, Header(description="SHA-256 of the body, hex.", pattern="^[0-9a-f]{64}$")],
     ) -> schemas.ObjectInfo:
         """Store a sealed object under a new id. Needs the scope `store`."""
-        caller = await call.authenticate(credentials, Scope.STORE)
+        caller = await call.authenticate(request, credentials, Scope.STORE)
         with await call.run(service.vault.expect, caller, object_id, announced_length(request)) as incoming:
             async with call.in_time():
                 async for piece in request.stream():
@@ -285,7 +289,7 @@ def _add_object_routes(app: FastAPI, service: Service, call: _Caller) -> None:
     )
     async def get_object(object_id: ObjectId, request: Request, credentials: Credentials) -> Response:
         """Read an object, or one range of it (`Range: bytes=first-last`). Needs the scope `store`."""
-        caller = await call.authenticate(credentials, Scope.STORE)
+        caller = await call.authenticate(request, credentials, Scope.STORE)
         record = await call.run(service.vault.find, caller, object_id)
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{record.sha256}"', "X-Content-SHA256": record.sha256}
         wanted = ranges.resolve(request.headers.get("range"), record.size)
@@ -298,18 +302,19 @@ def _add_object_routes(app: FastAPI, service: Service, call: _Caller) -> None:
 
     @app.get("/v1/objects", tags=["objects"], responses=_responses())
     async def list_objects(
+        request: Request,
         credentials: Credentials,
         after: Annotated[str, Query(pattern="^([0-9a-f]{32})?$", description="The last id already seen.")] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
     ) -> schemas.ObjectList:
         """The client's objects in the order of their ids. Needs the scope `store`."""
-        caller = await call.authenticate(credentials, Scope.STORE)
+        caller = await call.authenticate(request, credentials, Scope.STORE)
         return schemas.ObjectList.model_validate(await call.run(service.vault.page, caller, after, limit))
 
     @app.delete("/v1/objects/{object_id}", status_code=204, tags=["objects"], responses=_responses(Code.NOT_FOUND))
     async def delete_object(object_id: ObjectId, request: Request, credentials: Credentials) -> Response:
         """Delete an object. Needs the scope `store`."""
-        caller = await call.authenticate(credentials, Scope.STORE)
+        caller = await call.authenticate(request, credentials, Scope.STORE)
         await call.run(service.vault.delete, caller, request.state.request_id, object_id)
         return Response(status_code=204)
 
@@ -372,7 +377,7 @@ class _Observed:
             return
         watch = _Watch(receive, send, keep=self._service.recorder is not None)
         state = scope.setdefault("state", {})
-        state.update(request_id=watch.request_id, outcome="ok")
+        state.update(request_id=watch.request_id, outcome="ok", client=None)
         try:
             await self._app(scope, watch.receive, watch.send)
         except Exception:
@@ -381,15 +386,17 @@ class _Observed:
             if not watch.status:
                 await watch.refuse_internal()
         finally:
-            self._report(scope, watch, state["outcome"])
+            self._report(scope, watch, state)
 
-    def _report(self, scope: AsgiScope, watch: "_Watch", outcome: str) -> None:
+    def _report(self, scope: AsgiScope, watch: "_Watch", state: Mapping[str, Any]) -> None:
+        outcome = str(state["outcome"])
         route = getattr(scope.get("route"), "path", "unknown")
         seconds = time.perf_counter() - watch.started
         self._service.metrics.answered(route, outcome, seconds, watch.received, watch.sent)
         self._log.info(
             "request",
             request_id=watch.request_id,
+            client=state["client"],
             method=scope["method"],
             route=route,
             status=watch.status,

@@ -75,6 +75,34 @@ class AuditLog:
             }
             file.write(canonical_json({**entry, "hash": _hash(entry)}) + b"\n")
 
+    def repair(self) -> int:
+        """Cut off a last line that was being written when the machine stopped, and say so in the log.
+
+        Such a line was never acknowledged to anyone. Its bytes are kept beside the log, in `<name>.torn`.
+
+        Returns:
+            How many bytes were cut off.
+
+        Raises:
+            OSError: the file cannot be read or written.
+        """
+        if not self._path.exists():
+            return 0
+        with self._lock, self._path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
+            file.seek(start)
+            tail = file.read()
+            torn = tail[tail.rfind(b"\n") + 1 :]
+            if not torn:
+                return 0
+            with self._path.with_name(f"{self._path.name}.torn").open("ab") as aside:
+                aside.write(torn)
+            file.truncate(start + len(tail) - len(torn))
+        digest = hashlib.sha256(torn).hexdigest()
+        self.append("audit.repair", client="operator", request_id="-", outcome="ok", bytes=len(torn), sha256=digest)
+        return len(torn)
+
     def head(self) -> str:
         """Hash of the last line (64 zeros for an empty log), to be kept elsewhere.
 

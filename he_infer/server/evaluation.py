@@ -13,6 +13,9 @@ from he_infer.ckks.plan import Plan, make_plan
 from he_infer.errors import EngineError, FormatError, HeInferError, KeyProblem, SecretKeyRefused, UsageError
 from he_infer.refusals import Code, Refused
 
+# What pybind11 makes of SEAL's std::invalid_argument, std::logic_error and std::out_of_range.
+_SEAL_ERRORS = (ValueError, RuntimeError, IndexError)
+
 # A seeded key is half of what SEAL holds of it in memory.
 _EXPANSION = 2
 
@@ -113,6 +116,8 @@ class Evaluation:
             raise Refused(Code.SECRET_KEY, _line(error)) from error
         except (KeyProblem, FormatError, UsageError, EngineError) as error:
             raise Refused(Code.BAD_KEYS, _line(error)) from error
+        except _SEAL_ERRORS as error:
+            raise Refused(Code.BAD_KEYS, "The evaluation keys parse, but SEAL cannot use them.") from error
         size = _EXPANSION * sum(len(data) for data in parts.values())
         self._keys[plan, key_id] = (keys, size)
         self._keys.move_to_end((plan, key_id))
@@ -151,6 +156,8 @@ class Evaluation:
             raise Refused(Code.SECRET_KEY, _line(error)) from error
         except (FormatError, UsageError, EngineError, KeyProblem) as error:
             raise Refused(Code.BAD_CIPHERTEXT, _line(error)) from error
+        except _SEAL_ERRORS as error:
+            raise Refused(Code.BAD_CIPHERTEXT, "The ciphertexts parse, but SEAL cannot compute with them.") from error
         return out, time.perf_counter() - started
 
     def _evaluator(self, plan: str) -> Evaluator:

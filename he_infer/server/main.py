@@ -77,6 +77,7 @@ def serve(settings: ServerSettings) -> None:
         loop="asyncio",
         http="h11",
         lifespan="on",
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,

@@ -66,6 +66,8 @@ class Service:
         self.metadata = open_metadata(settings.database_url, settings.data_dir)
         self.blobs = Blobs(settings.blob_url or settings.data_dir / "blobs")
         self.audit = AuditLog(settings.data_dir / AUDIT_FILE)
+        if torn := self.audit.repair():
+            self._log.warning("audit", note="a line that was cut short is set aside", bytes=torn)
         self.signer = Signer.load_or_create(settings.data_dir / "signing.key")
         self.pool = WorkerPool(
             WorkerConfig(

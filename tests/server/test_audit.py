@@ -65,6 +65,17 @@ def test_nothing_is_appended_after_a_broken_line(path: Path) -> None:
         AuditLog(path).append("classify", client="c", request_id="r", outcome="ok")
 
 
+def test_a_line_cut_short_by_a_power_cut_is_set_aside_and_said(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"action":"classify","cli')
+    assert AuditLog(path).repair() == 25
+    assert path.read_bytes().startswith(whole)
+    assert json.loads(path.read_bytes().splitlines()[-1])["action"] == "audit.repair"
+    assert verify(path).entries == 6
+    assert path.with_name("audit.jsonl.torn").read_bytes() == b'{"action":"classify","cli'
+    assert AuditLog(path).repair() == 0
+
+
 def test_what_is_refused_is_logged_with_its_code(path: Path) -> None:
     log = AuditLog(path)
     with pytest.raises(Refused), log.watching("classify", "client", "request", model="m"):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -9,19 +10,16 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-from he_infer.ckks.packing import unpack
 
 from he_infer.bundle import HeadBundle
+from he_infer.ckks.packing import unpack
 from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
-from he_infer.errors import (
-    RequestRefused,
-    ServerBusy,
-)
+from he_infer.errors import HeInferError, RequestRefused, ServerBusy
 from he_infer.refusals import Code
 from he_infer.server.metadata import Metadata
 from he_infer.server.service import DATABASE_FILE
-from tests.server.kit import Client, code_of, worker_pids
+from tests.server.kit import Client, code_of, refusal, worker_pids
 
 
 def test_sigkill_of_a_worker_harms_nobody(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:
@@ -160,3 +158,87 @@ def test_workers_end_with_the_server_even_when_it_is_killed(bundle: Path, tmp_pa
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def raw_request(server: LocalServer, head: str) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=60)
+    connection.sendall(head.encode())
+    return connection
+
+
+def begin_classify(client: Client, length: int) -> socket.socket:
+    """Open a classification whose body does not come."""
+    return raw_request(
+        client.server,
+        f"POST /v1/models/{client.model.id}/classify HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"Authorization: Bearer {client.token}\r\nContent-Length: {length}\r\n\r\n",
+    )
+
+
+def read_all(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_bodies_that_do_not_come_are_bounded_in_time_and_in_memory(
+    bundle: Path, tmp_path: Path, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HE_INFER_SERVER_BODY_SECONDS", "2")
+    monkeypatch.setenv("HE_INFER_SERVER_BODIES_IN_MEMORY", str(16 << 20))
+    monkeypatch.setenv("HE_INFER_SERVER_MAX_REQUEST", str(16 << 20))
+    monkeypatch.setenv("HE_INFER_SERVER_MAX_KEYS", str(16 << 20))
+    options = ["--workers", "1"]
+    with (
+        LocalServer([bundle], tmp_path / "data", options=options) as server,
+        Session(server.url, server.token) as session,
+    ):
+        client = Client(server, session, server.token)
+        with begin_classify(client, (16 << 20) - 1000) as slow:
+            deadline = time.monotonic() + 20
+            while (answer := client.post(client.sealed())).status_code != 429 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert refusal(answer) is Code.BUSY
+            assert b" 408 " in read_all(slow).splitlines()[0]
+        assert client.scores(features).shape == (1, 3)
+
+
+def test_a_client_that_goes_away_costs_nothing(client: Client, features: np.ndarray) -> None:
+    parts = client.encrypt(features)
+    for _ in range(20):
+        body = client.sealed(parts)
+        with begin_classify(client, len(body)) as leaving:
+            leaving.sendall(body)
+    assert client.scores(features).shape == (1, 3)
+    assert httpx2.get(f"{client.server.url}/readyz").status_code == 200
+
+
+def test_a_restart_loses_no_request_of_a_patient_client(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:
+    server = LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]).start()
+    options = ["--workers", "1", "--port", server.url.rpartition(":")[2]]
+    with Session(server.url, server.token, patience=60) as session:
+        client = Client(server, session, server.token)
+        answered, failed = 0, []
+        done = threading.Event()
+
+        def ask() -> None:
+            nonlocal answered
+            while not done.is_set():
+                try:
+                    client.scores(features)
+                    answered += 1
+                except HeInferError as error:
+                    failed.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert server.stop() == 0
+        again = LocalServer([bundle], tmp_path / "data", token=server.token, options=options).start()
+        before = answered
+        deadline = time.monotonic() + 60
+        while answered < before + 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        done.set()
+        thread.join(timeout=60)
+        again.stop()
+        assert failed == []
+        assert answered >= before + 3
