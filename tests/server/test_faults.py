@@ -193,7 +193,7 @@ def test_bodies_that_do_not_come_are_bounded_in_time_and_in_memory(
         Session(server.url, server.token) as session,
     ):
         client = Client(server, session, server.token)
-        with begin_classify(client, (16 << 20) - 1000) as slow:
+        with begin_classify(client, (16 << 20) - 10) as slow:
             deadline = time.monotonic() + 20
             while (answer := client.post(client.sealed())).status_code != 429 and time.monotonic() < deadline:
                 time.sleep(0.02)
