@@ -1,0 +1,143 @@
+"""Kills a writer at every line that it executes, and looks at what is left.
+
+    python -m tests.hostile.killed_writer seal|restore|rekey|save FOLDER
+
+The writer runs in a forked child that is traced line by line; at line n of the writing modules the child sends itself
+SIGKILL. For n = 0, 1, 2, ... until a child finishes, the parent looks at the files. Prints the number of points tried;
+exits with 1 at the first file that is neither the old one nor the new one.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cipher import atomic, container, keys, record, rekey, sealing
+from cipher.container import Options, open_bytes, open_file, rekey_file, seal_bytes, seal_file
+from cipher.errors import WrongKey
+from cipher.passphrase import ARGON2ID, Cost
+from cipher.vaultkey import VaultKey
+
+KEY, OTHER = VaultKey(bytes(range(32))), VaultKey(bytes(32))
+TRACED = {module.__file__ for module in (atomic, container, keys, record, rekey, sealing)}
+CHEAP = Cost(ARGON2ID, 64, 1, 1)
+OLD, NEW = b"old" * 1000, b"new" * 1500
+
+
+def main(what: str, folder: Path) -> int:
+    prepare, write, look = SCENES[what]
+    point = 0
+    while True:
+        prepare(folder)
+        child = os.fork()
+        if child == 0:
+            _run_until(point, lambda: write(folder))
+        _, status = os.waitpid(child, 0)
+        wrong = look(folder)
+        if wrong:
+            print(f"killed at point {point}: {wrong}")
+            return 1
+        if os.WIFEXITED(status):
+            print(point)
+            return os.WEXITSTATUS(status)
+        point += 1
+
+
+def _run_until(point: int, write: Callable[[], object]) -> None:
+    """In the child: write, and die at the line of this number."""
+    left = point
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in TRACED:
+            return None
+        if event == "line":
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+        return trace
+
+    sys.settrace(trace)
+    try:
+        write()
+    except BaseException as error:
+        sys.settrace(None)
+        print(repr(error))
+        os._exit(3)
+    sys.settrace(None)
+    os._exit(0)
+
+
+def _prepare_seal(folder: Path) -> None:
+    (folder / "plain").write_bytes(NEW)
+    (folder / "object").write_bytes(seal_bytes(OLD, KEY))
+
+
+def _seal(folder: Path) -> None:
+    seal_file(folder / "plain", folder / "object", KEY, options=Options(chunk_bytes=1000))
+
+
+def _look_sealed(folder: Path) -> str:
+    found = open_bytes((folder / "object").read_bytes(), KEY)
+    return "" if found in (OLD, NEW) else f"the object opens to {len(found)} other bytes"
+
+
+def _prepare_restore(folder: Path) -> None:
+    (folder / "object").write_bytes(seal_bytes(NEW, KEY, options=Options(chunk_bytes=1000)))
+    (folder / "plain").write_bytes(OLD)
+
+
+def _restore(folder: Path) -> None:
+    open_file(folder / "object", folder / "plain", KEY)
+
+
+def _look_restored(folder: Path) -> str:
+    found = (folder / "plain").read_bytes()
+    return "" if found in (OLD, NEW) else f"the restored file has {len(found)} other bytes"
+
+
+def _rekey(folder: Path) -> None:
+    rekey_file(folder / "object", KEY, OTHER)
+
+
+def _look_rekeyed(folder: Path) -> str:
+    """Either key opens it, and running the rekey again finishes it."""
+    sealed = (folder / "object").read_bytes()
+    opened = []
+    for key in (KEY, OTHER):
+        try:
+            opened.append(open_bytes(sealed, key))
+        except WrongKey:
+            continue
+    if not opened or set(opened) != {OLD}:
+        return f"{len(opened)} keys open it"
+    _rekey(folder)
+    return "" if open_bytes((folder / "object").read_bytes(), OTHER) == OLD else "it could not be finished"
+
+
+def _save(folder: Path) -> None:
+    OTHER.save(folder / "key", "new", cost=CHEAP, replace=True)
+
+
+def _look_saved(folder: Path) -> str:
+    for phrase, key in (("old", KEY), ("new", OTHER)):
+        try:
+            return "" if VaultKey.load(folder / "key", phrase) == key else "another key"
+        except Exception as error:  # the other passphrase's turn
+            last = repr(error)
+    return last
+
+
+SCENES: dict[str, tuple[Callable[[Path], object], Callable[[Path], object], Callable[[Path], str]]] = {
+    "seal": (_prepare_seal, _seal, _look_sealed),
+    "restore": (_prepare_restore, _restore, _look_restored),
+    "rekey": (lambda folder: (folder / "object").write_bytes(seal_bytes(OLD, KEY)), _rekey, _look_rekeyed),
+    "save": (lambda folder: KEY.save(folder / "key", "old", cost=CHEAP, replace=True), _save, _look_saved),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
