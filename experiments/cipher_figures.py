@@ -53,7 +53,9 @@ def histograms(study: Study) -> Picture:
         counts, edges = np.histogram(plain, bins=min(256, high - low + 1), range=(low, high + 1))
         charts[0].stairs(counts, edges, fill=True, color=BLUE)
         charts[0].set_xlabel(f"pixel value, {low} to {high}")
-        charts[0].set_ylabel("pixels")
+        lopsided = counts.max() > 20 * max(float(np.percentile(counts, 95)), 1.0)
+        charts[0].set_yscale("log" if lopsided else "linear")
+        charts[0].set_ylabel("pixels (logarithmic)" if lopsided else "pixels")
         parts = octets(study.cipher_image)
         _flat_histogram(charts[1], list(parts.values())[-1], f"cipher image, {list(parts)[-1]}")
         if len(parts) > 1:
@@ -89,6 +91,8 @@ def correlations(study: Study) -> Picture:
                     rotation=90,
                     xytext=(0, 2),
                     textcoords="offset points",
+                    zorder=5,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
                 )
         for place, bound in enumerate(study.bounds):
             label = "3.29 / sqrt(pairs) for our image" if place == 0 else None

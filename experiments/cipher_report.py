@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from cipher.analysis import correlation
-from cipher.analysis.line import Verdict
+from cipher.analysis.line import Line, Verdict
 from cipher.analysis.suite import Evaluation, Seeds
 from experiments import cipher_figures
 from experiments.cipher_figures import Picture
@@ -39,27 +39,40 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of the summary."""
+class Cell:
+    """One group of one subject in the summary."""
 
-    subject: str
-    group: str
-    lines: int
-    failed: int
-    smallest: float | None
     verdict: Verdict
+    passed: int
+    lines: int
+    smallest: float | None
+    """The smallest P-value of the group."""
+
+    @classmethod
+    def of(cls, lines: list[Line]) -> "Cell":
+        """Sum up lines."""
+        p_values = [p for line in lines for p in line.p_values]
+        failed = sum(line.verdict is Verdict.FAIL for line in lines)
+        return cls(verdict_of(lines), len(lines) - failed, len(lines), min(p_values) if p_values else None)
 
 
-def summary(study: Study) -> list[Row]:
-    """The study's groups, a row each."""
-    rows = []
-    for evaluation in (*study.ours, *study.positive, *study.negative):
-        for group, lines in groups(evaluation).items():
-            p_values = [p for line in lines for p in line.p_values]
-            failed = sum(line.verdict is Verdict.FAIL for line in lines)
-            smallest = min(p_values) if p_values else None
-            rows.append(Row(evaluation.subject, group, len(lines), failed, smallest, verdict_of(lines)))
-    return rows
+@dataclass(frozen=True)
+class Summary:
+    """A row for each group, a column for each subject."""
+
+    columns: tuple[str, ...]
+    rows: dict[str, dict[str, Cell]]
+
+    @classmethod
+    def of(cls, study: Study) -> "Summary":
+        """Sum up a study; columns without evaluations are left out."""
+        subjects = {"inner cipher": study.ours, "ideal control": study.positive, "toy": study.negative}
+        rows: dict[str, dict[str, Cell]] = {}
+        for name, evaluations in subjects.items():
+            for evaluation in evaluations:
+                for group, lines in groups(evaluation).items():
+                    rows.setdefault(group, {})[name] = Cell.of(lines)
+        return cls(tuple(name for name, evaluations in subjects.items() if evaluations), rows)
 
 
 def as_json(run: Run) -> dict[str, object]:
@@ -93,7 +106,7 @@ def as_html(run: Run) -> str:
         "probability": probability,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "groups": lambda evaluation: list(groups(evaluation).items()),
-        "summary": summary,
+        "summary": Summary.of,
         "data_uri": _data_uri,
         "drawn": _drawn,
     }

@@ -14,7 +14,7 @@ from rich.table import Table
 from he_infer.console import write_json
 
 if TYPE_CHECKING:
-    from cipher.analysis.line import Line
+    from experiments.cipher_report import Cell
     from experiments.cipher_study import Study
 
 DEFAULT_KEYS = 300
@@ -104,20 +104,14 @@ def _command(images: list[str], keys: int, seed: int) -> str:
 
 def _print(console: Console, study: "Study") -> None:
     """One row a group; in each column, how many of its lines passed, and the smallest P-value."""
-    from experiments.cipher_study import groups
+    from experiments.cipher_report import Summary
 
-    columns = {"inner cipher": study.ours, "ideal control": study.positive, "toy": study.negative}
+    summary = Summary.of(study)
     table = Table(title=escape(study.image.described), title_justify="left", box=box.SIMPLE)
-    table.add_column("lines passed, smallest P", no_wrap=True)
-    cells: dict[str, dict[str, str]] = {}
-    for name, evaluations in columns.items():
-        if evaluations:
-            table.add_column(name, no_wrap=True)
-        for evaluation in evaluations:
-            for group, lines in groups(evaluation).items():
-                cells.setdefault(group, {})[name] = _cell(lines)
-    for group, row in cells.items():
-        table.add_row(group, *(row.get(name, "") for name, evaluations in columns.items() if evaluations))
+    for name in ("lines passed, smallest P", *summary.columns):
+        table.add_column(name, no_wrap=True)
+    for group, row in summary.rows.items():
+        table.add_row(group, *(_cell(row[name]) if name in row else "" for name in summary.columns))
     console.print(table)
     for attack in study.attacks:
         console.print(
@@ -128,8 +122,6 @@ def _print(console: Console, study: "Study") -> None:
         )
 
 
-def _cell(lines: "list[Line]") -> str:
-    failed = sum(line.verdict.value == "fail" for line in lines)
-    p_values = [p for line in lines for p in line.p_values]
-    text = f"{len(lines) - failed}/{len(lines)}" + (f"  {min(p_values):.1g}" if p_values else "")
-    return f"[red]✗ {text}[/]" if failed else f"[green]✓ {text}[/]"
+def _cell(cell: "Cell") -> str:
+    text = f"{cell.passed}/{cell.lines}" + ("" if cell.smallest is None else f"  {cell.smallest:.1g}")
+    return f"[green]✓ {text}[/]" if cell.passed == cell.lines else f"[red]✗ {text}[/]"
