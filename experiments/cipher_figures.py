@@ -3,11 +3,13 @@
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -20,7 +22,7 @@ from experiments.cipher_study import Attack, Noise, Study
 
 # Okabe and Ito's palette (2008): apart for every kind of colour vision, and in grey by lightness.
 BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#555555"
-_STYLE = {
+_STYLE: dict[RcKeyType, Any] = {
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -95,7 +97,7 @@ def correlations(study: Study) -> Picture:
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
                 )
         for place, bound in enumerate(study.bounds):
-            label = "3.29 / sqrt(pairs) for our image" if place == 0 else None
+            label = "3.29 / sqrt(pairs) for our image" if place == 0 else "_again"
             axis.hlines(bound, place - 0.46, place + 0.46, color="black", linestyle="--", linewidth=1.2, label=label)
         axis.set_yscale("log")
         axis.set_ylim(1e-5, 0.6)
@@ -157,15 +159,15 @@ def attack(attacks: Sequence[Attack], victim: Image) -> Picture:
     """The attack's pictures: the toy's victim comes back whole, ours does not; and the toy's key stream repeats."""
 
     def draw(figure: Figure) -> None:
-        top, bottom = figure.subfigures(2, 1, height_ratios=[3.1, 1.0])
-        axes = top.subplots(len(attacks), 3, squeeze=False)
-        for row, found in zip(axes, attacks, strict=True):
+        grid = figure.add_gridspec(len(attacks) + 1, 3, height_ratios=[1.0] * len(attacks) + [0.6])
+        for place, found in enumerate(attacks):
+            row = [figure.add_subplot(grid[place, column]) for column in range(3)]
             _show(row[0], words(victim), "the victim's image", stretch=True)
-            _show(row[1], words(found.cipher_image), f"encrypted by\n{found.subject}")
+            _show(row[1], words(found.cipher_image), f"encrypted by the\n{found.subject}")
             known = found.right_bytes == 1
             label = "all of it" if known else f"{found.right_bytes:.2%} of the bytes foretold, as by chance"
             _show(row[2], words(found.recovered), f"read after four chosen images:\n{label}", stretch=known)
-        axis = bottom.subplots()
+        axis = figure.add_subplot(grid[-1, :])
         toy = attacks[0]
         tail = toy.stream[toy.stream.size // 2 :][:400]
         axis.plot(tail, color=VERMILION, linewidth=0.8)
@@ -304,7 +306,7 @@ def _show(
     layer = planes(image)[0]
     step = max(1, -(-max(layer.shape) // _SHOWN_SIDE))
     layer = layer[::step, ::step]
-    low, high = limits or (0, highest(image))
+    low, high = (float(limit) for limit in limits or (0, highest(image)))
     if stretch:
         low, high = (float(v) for v in np.percentile(layer, [0.5, 99.5]))
     axis.imshow(layer, cmap="gray", vmin=low, vmax=max(high, low + 1), interpolation="nearest")

@@ -122,8 +122,57 @@ def as_html(run: Run) -> str:
     )
 
 
-def write_page(path: Path, page: str) -> None:
-    """Write the page whole or not at all (a temporary file, then a rename).
+def as_markdown(run: Run) -> str:
+    """The inner cipher's results as Markdown tables, as the documentation shows them."""
+    parts = [f"`{run.command}`"]
+    for study in run.studies:
+        parts += ["", f"### {study.image.described}", "", *_markdown_rows(study)]
+        toy, ours = study.attacks
+        parts += [
+            "",
+            f"Four chosen images foretell {toy.right_bytes:.2%} of another image's bytes for the toy and "
+            f"{ours.right_bytes:.2%} for the inner cipher (chance: 0.39%).",
+            "",
+            "| Damage to the inner cipher image | cipher pixels changed | plain pixels wrong | intact | PSNR, dB |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        parts += [
+            f"| {n.name} | {n.damaged_pixels:.0f} | {n.wrong_pixels:.1f} | {n.intact_share:.2%} | {n.psnr:.1f} |"
+            for n in study.noise
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def _markdown_rows(study: Study) -> list[str]:
+    rows = [
+        "| Measure | mean | ideal | one key in | outside, of keys (level) | P, rate | P, pooled | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for evaluation in study.ours:
+        for group, lines in groups(evaluation).items():
+            rows.append(f"| **{group}** | | | | | | | |")
+            rows += [_markdown_row(line) for line in lines]
+    return rows
+
+
+def _markdown_row(line: Line) -> str:
+    within = "" if line.low is None or line.high is None else f"{number(line.low)} .. {number(line.high)}"
+    outside = f"{line.keys}" if line.outside is None else f"{line.outside} of {line.keys} ({probability(line.size)})"
+    cells = (
+        line.name,
+        number(line.statistic),
+        number(line.expected),
+        within,
+        outside,
+        probability(line.p_rate),
+        probability(line.p_pooled),
+        line.verdict.value,
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def write_text(path: Path, page: str) -> None:
+    """Write a page whole or not at all (a temporary file, then a rename).
 
     Raises:
         OSError: the folder is missing or not writable.

@@ -33,6 +33,7 @@ def cipher(
     seed: Annotated[int, typer.Option(min=0, help="Keys, salt and noise are drawn from it.")] = 1,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write every figure as JSON here.")] = None,
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the report with its pictures here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the tables for the docs here.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help=f"A first look: {QUICK_KEYS} keys.")] = False,
 ) -> None:
     """Measure the inner image cipher on IMAGEs: correlation, NPCR, UACI, entropy, histograms, chosen images, SP 800-22.
@@ -42,12 +43,13 @@ def cipher(
     """
     from cipher.analysis.suite import Effort, Seeds
     from experiments.cipher_images import load
-    from experiments.cipher_report import Run, as_html, as_json, write_page
+    from experiments.cipher_report import Run, as_html, as_json, as_markdown, write_text
     from experiments.cipher_study import study
 
     count = keys if keys is not None else QUICK_KEYS if quick else DEFAULT_KEYS
     _refuse_missing_folder("--json", json)
     _refuse_missing_folder("--html", html)
+    _refuse_missing_folder("--markdown", markdown)
     console = Console()
     loaded = [load(name) for name in images]
     seeds, effort = Seeds(seed), Effort.for_keys(count)
@@ -63,8 +65,11 @@ def cipher(
         write_json(json, as_json(run))
         console.print(f"figures: {json}", highlight=False)
     if html is not None:
-        write_page(html, as_html(run))
+        write_text(html, as_html(run))
         console.print(f"report: {html}", highlight=False)
+    if markdown is not None:
+        write_text(markdown, as_markdown(run))
+        console.print(f"tables: {markdown}", highlight=False)
     if run.surprises:
         for line in run.surprises:
             console.print(f"[bold red]not as it must be:[/] {escape(line)}", highlight=False)
