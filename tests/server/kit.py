@@ -106,3 +106,9 @@ def worker_pids(server: LocalServer) -> list[int]:
         return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     return [grandchild for child in children(server.pid) for grandchild in children(child)]
+
+
+def processes(pid: int) -> list[int]:
+    """A process and all below it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in processes(int(child)))]

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
-from tests.server.kit import Client
+from tests.server.kit import Client, processes
 
 
 def closure(extra: str) -> set[str]:
@@ -42,11 +42,6 @@ def test_the_server_installs_without_torch_and_without_the_client_s_libraries() 
     assert {"fastapi", "tenseal", "sqlalchemy"} <= server
     assert not server & {"torch", "scikit-learn", "pydicom", "pillow", "httpx2", "matplotlib", "numba", "scipy"}
     assert "torch" in closure("client")
-
-
-def processes(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(found for child in children for found in processes(int(child)))]
 
 
 def proportional_bytes(pid: int) -> int:
