@@ -75,7 +75,12 @@ class Service:
                 batches=settings.batches,
                 precision=settings.precision,
                 key_cache=settings.key_cache,
-                limits=WorkerLimits(address_space=settings.worker_memory, cpu_seconds=settings.cpu_seconds),
+                limits=WorkerLimits(
+                    address_space=settings.worker_memory,
+                    cpu_seconds=settings.cpu_seconds,
+                    # SEAL loads through a file in memory, so the largest thing it may be given must fit into one.
+                    file_bytes=max(settings.max_keys, settings.max_request),
+                ),
             ),
             workers=settings.workers,
             queue=settings.queue,

@@ -63,7 +63,7 @@ class Mutations:
             "random after magic": lambda: b"HEIW" + self._random(),
             "flipped": lambda: self._flip(self._sealed(self._parts)),
             "truncated": self._truncated,
-            "lengthened": lambda: self._sealed(self._parts) + self._random(),
+            "lengthened": lambda: self._sealed(self._parts) + b"\0" + self._random(),
             "spliced": self._spliced,
             "wrong tenant": lambda: other.sealed(self._foreign),
             "resealed flip": lambda: self._sealed([self._flip(part) for part in self._parts]),
@@ -113,7 +113,7 @@ class Mutations:
     def _resealed_header(self) -> bytes:
         changes: list[dict[str, object]] = [
             {"time": int(self._rng.integers(-(2**62), 2**62))},
-            {"nonce": secrets.token_hex(int(self._rng.integers(0, 40)))},
+            {"nonce": secrets.token_hex(int(self._rng.integers(17, 40)))},
             {"plan": secrets.token_hex(32)},
             {"model": None},
             {"more": "x" * int(self._rng.integers(0, 1000))},
