@@ -149,6 +149,7 @@ class Inference:
             model = self._models.get(model_id)
             if model is None:
                 raise Refused(Code.UNKNOWN_MODEL, "No such model is served here; GET /v1/models lists those that are.")
+            self._pool.check_room(caller.client_id)
             envelope = self._open(request, body, wire.Kind.REQUEST, self._limits.max_request)
             match envelope.header:
                 case {"model": str(named), "plan": str(digest)} if named == model_id and len(envelope.header) == 4:

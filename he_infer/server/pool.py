@@ -193,6 +193,15 @@ class WorkerPool:
         """Process ids of the workers there are."""
         return [slot.pid for slot in self._slots if slot.pid is not None]
 
+    def check_room(self, tenant: str) -> None:
+        """Refuse early, before a message is checked and counted, what `submit` would refuse anyway.
+
+        Raises:
+            Refused: `busy`.
+        """
+        if not self._queue.has_room(tenant):
+            raise self._busy()
+
     def submit(
         self,
         tenant: str,

@@ -37,6 +37,11 @@ class FairQueue(Generic[Job]):
     def __len__(self) -> int:
         return self._size
 
+    def has_room(self, tenant: str) -> bool:
+        """Tell whether `put` would take a job of this tenant now."""
+        with self._changed:
+            return self._size < self.capacity or self._may_displace(tenant) is not None
+
     def put(self, tenant: str, job: Job) -> Job | None:
         """Add a job; returns the job of another tenant that lost its place to this one, if any did.
 
@@ -92,9 +97,14 @@ class FairQueue(Generic[Job]):
             return jobs
 
     def _make_room(self, tenant: str) -> Job:
-        own = len(self._waiting.get(tenant, ()))
-        longest = max(self._waiting, key=lambda name: len(self._waiting[name]))
-        if len(self._waiting[longest]) <= own + 1:
+        longest = self._may_displace(tenant)
+        if longest is None:
             raise QueueFull
         self._size -= 1
         return self._waiting[longest].pop()
+
+    def _may_displace(self, tenant: str) -> str | None:
+        """The tenant with most waiting jobs, where it has more than this one would have with another."""
+        own = len(self._waiting.get(tenant, ()))
+        longest = max(self._waiting, key=lambda name: len(self._waiting[name]))
+        return longest if len(self._waiting[longest]) > own + 1 else None

@@ -40,6 +40,17 @@ def test_equal_shares_are_not_dropped_for_each_other() -> None:
         queue.put("a", "a")
 
 
+def test_room_is_told_as_put_would_find_it() -> None:
+    queue: FairQueue[str] = FairQueue(2)
+    assert queue.has_room("a")
+    queue.put("a", "a1")
+    queue.put("a", "a2")
+    assert not queue.has_room("a")
+    assert queue.has_room("b")
+    queue.put("b", "b1")
+    assert not queue.has_room("b")
+
+
 def test_a_job_put_back_is_next_of_all() -> None:
     queue: FairQueue[str] = FairQueue(1)
     queue.put("a", "a1")
