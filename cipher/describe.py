@@ -4,6 +4,7 @@ Nothing here is authenticated: it is what the object *says*.
 """
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from cipher.header import Kind
 from cipher.parse import Source, read_beginning, reading
@@ -48,7 +49,16 @@ def describe(source: Source) -> Description:
         StorageProblem: it cannot be read.
     """
     with reading(source) as handle:
-        beginning = read_beginning(handle)
+        return describe_stream(handle)
+
+
+def describe_stream(handle: BinaryIO) -> Description:
+    """As `describe`, of an object that is open for reading.
+
+    Raises:
+        As `describe`, but OSError where it cannot be read.
+    """
+    beginning = read_beginning(handle)
     header = beginning.header
     slots = beginning.parsed_slots()
     pixels = header.pixel_segment()

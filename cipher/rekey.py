@@ -7,6 +7,7 @@ it again.
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from cipher.errors import Damaged, StorageProblem, WrongKey
 from cipher.header import EMPTY_SLOT, SLOTS, Slot, parse_slot
@@ -31,14 +32,23 @@ def rekey_file(path: str | os.PathLike[str], old: VaultKey, new: VaultKey) -> bo
     """
     try:
         with Path(path).open("r+b") as handle, exclusive(handle):
-            plan = _plan(read_beginning(handle), old, new)
-            for index, slot in plan:
-                handle.seek(slot_position(index))
-                handle.write(slot)
-                handle.flush()
-                os.fsync(handle.fileno())
+            return rekey_stream(handle, old, new)
     except OSError as error:
         raise StorageProblem(f"Cannot rekey {os.fspath(path)}: {error.strerror or error}.") from error
+
+
+def rekey_stream(handle: BinaryIO, old: VaultKey, new: VaultKey) -> bool:
+    """As `rekey_file`, on an object that is open for reading and writing, and that the caller has locked.
+
+    Raises:
+        As `rekey_file`, but OSError where it cannot be read or written.
+    """
+    plan = _plan(read_beginning(handle), old, new)
+    for index, slot in plan:
+        handle.seek(slot_position(index))
+        handle.write(slot)
+        handle.flush()
+        os.fsync(handle.fileno())
     return bool(plan)
 
 

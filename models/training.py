@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,9 @@ class Recipe:
     """How to train. The defaults suit sets from a few hundred to some ten thousand images on two cores."""
 
     epochs: int | None = None
-    """Passes over the training images; None: about `images` in all, between 3 and 80 passes."""
-    images: int = 60_000
+    """Passes over the training images; None: so many that about `images` are shown, between 3 and 80."""
+    images: int | None = None
+    """Training images shown in all, where `epochs` is None; None: as the data set suits."""
     batch: int = 64
     rate: float = 2e-3
     """Peak learning rate of AdamW under one cycle (Smith and Topin 2018)."""
@@ -62,20 +63,25 @@ class Recipe:
     """Decay of the running average of the weights, which is what is validated and exported."""
     balanced: bool = True
     """Whether rare classes weigh more, so that each class counts alike."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation | None = None
+    """None: as the data set suits."""
     largest_side: int = 64
     """Images are reduced to this side, to keep training on a CPU within minutes."""
 
-    @classmethod
-    def suited_to(cls, dataset: Dataset) -> "Recipe":
-        """The defaults for a set. Textures are not resampled; they are soon known by heart, so are shown less often."""
-        if dataset.texture:
-            return cls(images=10_000, augmentation=Augmentation(turn=0, zoom=0, shift=0))
-        return cls()
+    def suited_to(self, dataset: Dataset) -> "Recipe":
+        """The recipe with what it leaves open filled in for a set.
 
-    def passes(self, count: int) -> int:
-        """Number of epochs for so many training images."""
-        return self.epochs if self.epochs is not None else min(max(round(self.images / count), 3), 80)
+        Cut-outs whose texture counts are not resampled, and are known by heart soon, so fewer are shown.
+        """
+        plain = Augmentation(turn=0, zoom=0, shift=0) if dataset.texture else Augmentation()
+        images = self.images or (10_000 if dataset.texture else 60_000)
+        passes = min(max(round(images / max(len(dataset.train), 1)), 3), 80)
+        return replace(
+            self,
+            images=images,
+            epochs=self.epochs if self.epochs is not None else passes,
+            augmentation=self.augmentation or plain,
+        )
 
 
 def train(
@@ -100,14 +106,14 @@ def train(
         seed: decides weights, order and augmentation; the same seed, versions and thread count give the same bundle.
         policy: `hidden` or `open`, recorded in the bundle.
         name: the bundle's name; the data set's and the head's by default.
-        recipe: epochs, rates and augmentation; `Recipe.suited_to(dataset)` by default.
+        recipe: epochs, rates and augmentation; what it leaves open is filled in to suit the data set.
         progress: called after each epoch.
 
     Raises:
         TrainingError: the training diverged, or activations leave the range in which the head may be evaluated.
         InputError, HeadError: a width, size or kind of head that is not supported.
     """
-    recipe = recipe or Recipe.suited_to(dataset)
+    recipe = (recipe or Recipe()).suited_to(dataset)
     trainer = _Trainer(dataset, head, width, hidden, seed, recipe)
     best = trainer.run(progress)
     exported = trainer.head.export()
@@ -134,7 +140,7 @@ def train(
                 "train": len(dataset.train),
                 "val": len(dataset.val),
             },
-            "recipe": asdict(replace(recipe, epochs=best.of)),
+            "recipe": asdict(recipe),
             "chosen_epoch": best.number,
             "threads": torch.get_num_threads(),
             "validation": {"accuracy": round(best.val_accuracy, 6), "auc": _json_number(best.val_auc)},
@@ -176,7 +182,7 @@ class _Trainer:
         """Train; leaves the chosen weights in place and returns the chosen epoch."""
         count = len(self.labels["train"])
         batch = min(self.recipe.batch, count)
-        epochs = self.recipe.passes(count)
+        epochs = self.recipe.epochs or 1
         optimiser = torch.optim.AdamW(self.network.parameters(), lr=self.recipe.rate, weight_decay=self.recipe.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, max_lr=self.recipe.rate, total_steps=epochs * (count // batch), pct_start=0.2
@@ -222,11 +228,12 @@ class _Trainer:
         self.network.train()
         inputs, labels = self.inputs["train"], self.labels["train"]
         weight = self.class_weight if self.recipe.balanced else None
+        augmentation = self.recipe.augmentation or Augmentation()
         order = torch.randperm(len(labels), generator=self.generator)
         total, steps = 0.0, len(labels) // batch
         for step in range(steps):
             chosen = order[step * batch : (step + 1) * batch]
-            images = self.recipe.augmentation.apply(inputs[chosen], self.orientation, self.generator)
+            images = augmentation.apply(inputs[chosen], self.orientation, self.generator)
             scores, penalty = self.head(self.extractor(images))
             loss = functional.cross_entropy(
                 scores, labels[chosen], weight=weight, label_smoothing=self.recipe.smoothing

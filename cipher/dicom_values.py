@@ -1,0 +1,27 @@
+"""Single attribute values of data sets that may be odd or hostile: never a warning, never an exception."""
+
+import warnings
+
+from pydicom import Dataset
+
+
+def text(attributes: Dataset, name: str) -> str:
+    """The attribute as text; empty where it is missing, empty or cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            value = attributes.get(name)
+        except Exception:  # pydicom decodes the value here, and fails in whatever way hostile bytes lead it to
+            return ""
+    return "" if value is None else str(value)
+
+
+def number(attributes: Dataset, name: str, default: int = 0) -> int:
+    """The attribute as an integer; `default` where it is missing or empty, -1 where it is no integer."""
+    value = text(attributes, name)
+    if not value:
+        return default
+    try:
+        return int(value)
+    except ValueError:
+        return -1

@@ -1,0 +1,167 @@
+"""`he-experiments accuracy`: does encryption cost accuracy? The whole test set, in clear and under CKKS."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from experiments.agreement import Agreement
+    from experiments.encrypted import EncryptedRun
+    from models.bundle import Bundle
+    from models.datasets import Dataset
+
+FIELDS = (
+    "dataset",
+    "head",
+    "n",
+    "clear_accuracy",
+    "encrypted_accuracy",
+    "clear_auc",
+    "encrypted_auc",
+    "label_agreement",
+    "max_abs_error",
+)
+"""What `--json` writes."""
+
+
+def accuracy(
+    data: Annotated[
+        str,
+        typer.Option(
+            help="'modality', a MedMNIST set by name, an .npz file in its layout, a folder with one subfolder a class, "
+            "or a DICOM folder with a CSV of labels."
+        ),
+    ],
+    *,
+    head: Annotated[
+        Literal["linear", "mlp"], typer.Option(help="The head to train: linear, or one hidden layer with x².")
+    ] = "mlp",
+    bundle_file: Annotated[
+        Path | None, typer.Option("--bundle", help="Use this trained bundle; nothing is trained then.")
+    ] = None,
+    policy: Annotated[Literal["hidden", "open"], typer.Option(help="Whether the server hides its weights.")] = "hidden",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Only the first so many test images; the table then says so.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides training; keys are always fresh.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Compare clear and encrypted accuracy on a whole test set.
+
+    Example: `he-experiments accuracy --data pneumoniamnist --head mlp --json accuracy.json`
+    """
+    from rich.console import Console
+
+    from experiments import encrypted
+    from experiments.agreement import compare
+    from experiments.progress import bar
+    from he_infer.console import write_json
+    from models import datasets
+    from models.bundle import Bundle
+
+    console = Console()
+    dataset = datasets.load(data)
+    for note in dataset.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    if bundle_file is None:
+        bundle = _train(console, dataset, head, policy, epochs, seed)
+    else:
+        bundle = Bundle.load(bundle_file)
+        _check_classes(bundle, dataset, bundle_file)
+    test = dataset.test if limit is None else dataset.test.first(limit)
+    features = bundle.features(test.images)
+    with bar(console, "Encrypted test images", len(features)) as step:
+        found = encrypted.run(bundle, features, lambda done, _: step(done))
+    result = compare(test.labels, bundle.scores(features), found.scores)
+    kind = "linear" if len(bundle.head_layers) == 1 else str(bundle.training.get("head", head))
+    _show(console, dataset, bundle, result, found, limit)
+    _show_intervals(console, test.labels, bundle.scores(features), found)
+    if json_file is not None:
+        values = {"dataset": dataset.name, "head": kind, **{name: getattr(result, name) for name in FIELDS[2:]}}
+        write_json(json_file, {name: _plain(values[name]) for name in FIELDS})
+
+
+def _train(console: "Console", dataset: "Dataset", head: str, policy: str, epochs: int | None, seed: int) -> "Bundle":
+    from experiments.progress import bar
+    from models.training import Recipe, train
+
+    recipe = Recipe(epochs=epochs).suited_to(dataset)
+    with bar(console, f"Training on {len(dataset.train)} images", recipe.epochs or 1) as step:
+        bundle = train(
+            dataset, head=head, policy=policy, seed=seed, recipe=recipe, progress=lambda epoch: step(epoch.number)
+        )
+    reached = bundle.training["validation"]
+    console.print(
+        f"Trained with seed {seed}: validation accuracy {reached['accuracy']:.3f} at epoch "
+        f"{bundle.training['chosen_epoch']} of {recipe.epochs}, chosen on validation only.",
+        highlight=False,
+    )
+    return bundle
+
+
+def _check_classes(bundle: "Bundle", dataset: "Dataset", path: Path) -> None:
+    from models.errors import InputError
+
+    if bundle.classes != dataset.classes:
+        raise InputError(
+            f"{path} tells apart {', '.join(bundle.classes)}; '{dataset.name}' has the classes "
+            f"{', '.join(dataset.classes)}. Use a bundle that was trained for this set."
+        )
+
+
+def _show(
+    console: "Console",
+    dataset: "Dataset",
+    bundle: "Bundle",
+    result: "Agreement",
+    found: "EncryptedRun",
+    limit: int | None,
+) -> None:
+    import numpy as np
+    from rich.table import Table
+
+    images = (
+        f"{result.n} test images" if limit is None else f"only the first {result.n} of {len(dataset.test)} test images"
+    )
+    table = Table(title=f"{dataset.name}, {bundle.name}, {images}", title_justify="left")
+    table.add_column("")
+    for heading in ("clear", "encrypted"):
+        table.add_column(heading, justify="right")
+    table.add_row("accuracy", f"{result.clear_accuracy:.4f}", f"{result.encrypted_accuracy:.4f}")
+    table.add_row("AUC", f"{result.clear_auc:.4f}", f"{result.encrypted_auc:.4f}")
+    table.add_section()
+    table.add_row("label agreement", "", f"{result.label_agreement:.4%}")
+    table.add_row("largest score error", "", f"{result.max_abs_error:.2e}")
+    table.add_row("labels changed beyond the error", "", str(result.flips_beyond_error))
+    table.add_row("McNemar p, clear against encrypted", "", f"{result.mcnemar_p:.3f}")
+    table.add_section()
+    table.add_row("evaluation, median ms", "", f"{float(np.median(found.evaluate_ms)):.1f}")
+    table.add_row("request / answer, KB", "", f"{found.bytes_up / 1e3:.0f} / {found.bytes_down / 1e3:.0f}")
+    table.add_row("evaluation keys, MB", "", f"{found.evaluation_key_bytes / 1e6:.1f}")
+    console.print(table)
+
+
+def _show_intervals(console: "Console", labels: object, clear: object, found: "EncryptedRun") -> None:
+    import numpy as np
+
+    from experiments.agreement import bootstrap
+
+    for name, scores in (("clear", clear), ("encrypted", found.scores)):
+        accuracies, areas = bootstrap(np.asarray(labels), np.asarray(scores))
+        console.print(
+            f"95 % intervals, {name}: accuracy {accuracies[0]:.3f} to {accuracies[1]:.3f}, AUC {areas[0]:.3f} to "
+            f"{areas[1]:.3f} (bootstrap over the test images)",
+            highlight=False,
+        )
+
+
+def _plain(value: object) -> object:
+    """A value fit for JSON, which knows no NaN."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 9)
+    return value

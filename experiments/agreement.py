@@ -1,0 +1,80 @@
+"""Clear against encrypted scores of the same images: do the labels agree, and does the error explain what differs."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.metrics import auc, predictions
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The comparison of one set."""
+
+    n: int
+    clear_accuracy: float
+    encrypted_accuracy: float
+    clear_auc: float
+    encrypted_auc: float
+    label_agreement: float
+    """Share of the images with the same label."""
+    max_abs_error: float
+    """Largest difference of a score."""
+    flips_beyond_error: int
+    """Images whose label differs although the clear margin exceeds twice the largest error: there must be none."""
+    only_clear_right: int
+    only_encrypted_right: int
+
+    @property
+    def mcnemar_p(self) -> float:
+        """Exact two-sided McNemar test of clear against encrypted (McNemar 1947): 1 where they err alike."""
+        discordant = self.only_clear_right + self.only_encrypted_right
+        if discordant == 0:
+            return 1.0
+        smaller = min(self.only_clear_right, self.only_encrypted_right)
+        tail = float(sum(math.comb(discordant, k) for k in range(smaller + 1))) / 2.0**discordant
+        return min(1.0, 2 * tail)
+
+
+def compare(labels: NDArray[np.int64], clear: NDArray[np.float64], encrypted: NDArray[np.float64]) -> Agreement:
+    """Compare scores (n, classes) of both kinds against labels (n,)."""
+    plain, opened = predictions(clear), predictions(encrypted)
+    error = float(np.abs(clear - encrypted).max())
+    ranked = np.sort(clear, axis=1)
+    margin = ranked[:, -1] - ranked[:, -2]
+    return Agreement(
+        n=len(labels),
+        clear_accuracy=float((plain == labels).mean()),
+        encrypted_accuracy=float((opened == labels).mean()),
+        clear_auc=auc(labels, clear),
+        encrypted_auc=auc(labels, encrypted),
+        label_agreement=float((plain == opened).mean()),
+        max_abs_error=error,
+        flips_beyond_error=int(((plain != opened) & (margin > 2 * error)).sum()),
+        only_clear_right=int(((plain == labels) & (opened != labels)).sum()),
+        only_encrypted_right=int(((plain != labels) & (opened == labels)).sum()),
+    )
+
+
+def bootstrap(
+    labels: NDArray[np.int64], scores: NDArray[np.float64], *, rounds: int = 1000, seed: int = 0
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """95 % percentile intervals of accuracy and AUC under resampling of the images (Efron 1979)."""
+    random = np.random.default_rng(seed)
+    right = predictions(scores) == labels
+    accuracies, areas = [], []
+    for _ in range(rounds):
+        chosen = random.integers(0, len(labels), len(labels))
+        accuracies.append(float(right[chosen].mean()))
+        areas.append(auc(labels[chosen], scores[chosen]))
+    return _interval(accuracies), _interval(areas)
+
+
+def _interval(values: list[float]) -> tuple[float, float]:
+    sound = [value for value in values if math.isfinite(value)]
+    if not sound:
+        return math.nan, math.nan
+    low, high = np.percentile(sound, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,76 @@
+"""A head under real CKKS, in this process: both sides of the wire, with bytes in between, but without a network.
+
+It is for experiments that need every score of a whole test set; what a server adds is measured elsewhere.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.evaluate import Evaluator
+from he_infer.ckks.head import Head
+from he_infer.ckks.packing import pack, unpack
+from he_infer.ckks.plan import Plan, make_plan
+from he_infer.client.secret_key import SecretKey
+from models.bundle import Bundle
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EncryptedRun:
+    """Decrypted scores of a set, and what they took."""
+
+    scores: NDArray[np.float64]
+    """(n, classes), as decrypted."""
+    plan: Plan
+    evaluate_ms: NDArray[np.float64]
+    """Milliseconds of each request for parsing, computing and saving: the server's part."""
+    bytes_up: int
+    """Of one request."""
+    bytes_down: int
+    evaluation_key_bytes: int
+
+
+def head_of(bundle: Bundle) -> Head:
+    """The bundle's head as the encrypted computation knows it."""
+    return Head.from_tensors(bundle.head_tensors, bundle.head_layers)
+
+
+def run(bundle: Bundle, features: NDArray[np.floating], progress: Progress | None = None) -> EncryptedRun:
+    """Encrypt features (n, width), evaluate the bundle's head on ciphertexts, decrypt the scores.
+
+    Fresh keys are made; the evaluating half sees only what a server would: evaluation keys and ciphertexts.
+
+    Raises:
+        HeadError, ParameterError: the head cannot be computed under encryption.
+    """
+    head = head_of(bundle)
+    plan = make_plan(head, policy=bundle.policy, input_bound=bundle.input_bound)
+    secret = SecretKey.generate(plan.parameters)
+    evaluator = Evaluator(plan, head)
+    key_parts = secret.evaluation_keys(plan)
+    keys = evaluator.load_keys(key_parts)
+    scores, spent = [], []
+    up = down = 0
+    for start in range(0, len(features), plan.batch):
+        block = np.asarray(features[start : start + plan.batch], dtype=np.float64)
+        sent = secret.encrypt(pack(plan, block), plan.input_scale)
+        began = time.perf_counter()
+        answer = evaluator.evaluate(sent, keys)
+        spent.append(1e3 * (time.perf_counter() - began))
+        scores.append(unpack(plan, secret.decrypt(answer), len(block)))
+        up, down = sum(map(len, sent)), sum(map(len, answer))
+        if progress is not None:
+            progress(start + len(block), len(features))
+    return EncryptedRun(
+        scores=np.concatenate(scores),
+        plan=plan,
+        evaluate_ms=np.array(spent),
+        bytes_up=up,
+        bytes_down=down,
+        evaluation_key_bytes=sum(len(part) for part in key_parts.values()),
+    )

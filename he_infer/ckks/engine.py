@@ -1,0 +1,179 @@
+"""The engine's protocol: operations on values that know their level and scale, checked before anything is computed.
+
+`Engine` holds the checks; `seal.SealEngine` and `clear.ClearEngine` only say how an allowed operation is carried out.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.parameters import Parameters
+from he_infer.errors import EngineError
+
+_SCALE_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Value:
+    """A ciphertext, or what stands for one.
+
+    level: how often it can still be rescaled; scale: what its slots are multiplied by; data: the engine's own.
+    """
+
+    level: int
+    scale: float
+    parameters_id: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class PlainValue:
+    """A vector of slots encoded at one level and scale, ready to be multiplied or added."""
+
+    level: int
+    scale: float
+    parameters_id: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class EvaluationKeys:
+    """What an engine may switch keys with: Galois elements, and whether it can relinearise."""
+
+    parameters_id: str
+    elements: frozenset[int]
+    relinearise: bool
+    data: Mapping[str, Any]
+    size: int
+    """Bytes of the serialized keys."""
+
+
+def galois_element(steps: int, ring_size: int) -> int:
+    """The Galois element 3^steps mod 2N of a rotation to the left by `steps` slots (SEAL's generator)."""
+    return pow(3, steps % (ring_size // 2), 2 * ring_size)
+
+
+class Engine(ABC):
+    """Checked operations. Values of other parameters, levels or scales are refused before the engine is asked.
+
+    Every method raises EngineError where an operation is not allowed.
+    """
+
+    def __init__(self, parameters: Parameters, primes: tuple[int, ...]) -> None:
+        self.parameters = parameters
+        self.primes = primes
+        """The primes of the chain; the one at index `level` is dropped by a rescale at that level."""
+
+    def encode(self, slots: NDArray[np.generic], level: int, scale: float) -> PlainValue:
+        """Encode (slots,) numbers at a level and scale."""
+        if slots.shape != (self.parameters.slots,):
+            raise EngineError(f"{slots.shape} numbers cannot be encoded; expected ({self.parameters.slots},).")
+        if not 0 <= level <= self.parameters.levels:
+            raise EngineError(f"There is no level {level}; the chain has levels 0 to {self.parameters.levels}.")
+        return PlainValue(level, scale, self.parameters.id, self._encode(slots, level, scale))
+
+    def multiply_plain(self, value: Value, plain: PlainValue) -> Value:
+        """Slotwise product; the scales multiply."""
+        self._check(value)
+        self._check_level(value, plain)
+        scale = value.scale * plain.scale
+        room = math.log2(math.prod(self.primes[: value.level + 1]))
+        if math.log2(scale) >= room:
+            raise EngineError(f"A product of scale 2^{math.log2(scale):.1f} has no room in {room:.1f} bits of modulus.")
+        return Value(value.level, scale, value.parameters_id, self._multiply_plain(value.data, plain.data))
+
+    def add(self, left: Value, right: Value) -> Value:
+        """Slotwise sum of two values of one level and scale."""
+        self._check(left)
+        self._check(right)
+        self._check_level(left, right)
+        self._check_scale(left, right)
+        return Value(left.level, left.scale, left.parameters_id, self._add(left.data, right.data))
+
+    def add_plain(self, value: Value, plain: PlainValue) -> Value:
+        """Slotwise sum with an encoded vector of the same level and scale."""
+        self._check(value)
+        self._check_level(value, plain)
+        self._check_scale(value, plain)
+        return Value(value.level, value.scale, value.parameters_id, self._add_plain(value.data, plain.data))
+
+    def rotate(self, value: Value, steps: int, keys: EvaluationKeys) -> Value:
+        """Rotate the slots to the left, cyclically: slot i of the result is slot i + steps. One key switch."""
+        self._check(value)
+        self._check_keys(keys)
+        element = galois_element(steps, self.parameters.ring_size)
+        if element not in keys.elements:
+            raise EngineError(f"The evaluation keys have no rotation by {steps}; they were made for another plan.")
+        return Value(value.level, value.scale, value.parameters_id, self._rotate(value.data, steps, keys))
+
+    def square(self, value: Value, keys: EvaluationKeys) -> Value:
+        """Slotwise square, relinearised: the scale is squared. One key switch."""
+        self._check(value)
+        self._check_keys(keys)
+        if not keys.relinearise:
+            raise EngineError("The evaluation keys hold no relinearisation key; they were made for another plan.")
+        return Value(value.level, value.scale**2, value.parameters_id, self._square(value.data, keys))
+
+    def rescale(self, value: Value) -> Value:
+        """Divide by the level's prime and drop it: one level less, the scale divided by the prime."""
+        self._check(value)
+        if value.level == 0:
+            raise EngineError("A value at level 0 cannot be rescaled: the modulus chain is too short for the plan.")
+        scale = value.scale / self.primes[value.level]
+        return Value(value.level - 1, scale, value.parameters_id, self._rescale(value.data))
+
+    def drop(self, value: Value, level: int) -> Value:
+        """Drop primes without dividing, down to a level; the scale stays."""
+        self._check(value)
+        if not 0 <= level <= value.level:
+            raise EngineError(f"A value at level {value.level} cannot be dropped to level {level}.")
+        return Value(level, value.scale, value.parameters_id, self._drop(value.data, value.level - level))
+
+    def _check(self, value: Value) -> None:
+        if value.parameters_id != self.parameters.id:
+            raise EngineError("A value of other parameters was handed to the engine.")
+
+    def _check_keys(self, keys: EvaluationKeys) -> None:
+        if keys.parameters_id != self.parameters.id:
+            raise EngineError("Evaluation keys of other parameters were handed to the engine.")
+
+    @staticmethod
+    def _check_level(left: Value, right: Value | PlainValue) -> None:
+        if left.level != right.level or left.parameters_id != right.parameters_id:
+            raise EngineError(f"Values of level {left.level} and {right.level} cannot be combined; drop one first.")
+
+    @staticmethod
+    def _check_scale(left: Value, right: Value | PlainValue) -> None:
+        if abs(left.scale / right.scale - 1.0) > _SCALE_TOLERANCE:
+            raise EngineError(
+                f"Values of scale 2^{math.log2(left.scale):.3f} and 2^{math.log2(right.scale):.3f} cannot be added."
+            )
+
+    @abstractmethod
+    def _encode(self, slots: NDArray[np.generic], level: int, scale: float) -> Any: ...
+
+    @abstractmethod
+    def _multiply_plain(self, value: Any, plain: Any) -> Any: ...
+
+    @abstractmethod
+    def _add(self, left: Any, right: Any) -> Any: ...
+
+    @abstractmethod
+    def _add_plain(self, value: Any, plain: Any) -> Any: ...
+
+    @abstractmethod
+    def _rotate(self, value: Any, steps: int, keys: EvaluationKeys) -> Any: ...
+
+    @abstractmethod
+    def _square(self, value: Any, keys: EvaluationKeys) -> Any: ...
+
+    @abstractmethod
+    def _rescale(self, value: Any) -> Any: ...
+
+    @abstractmethod
+    def _drop(self, value: Any, levels: int) -> Any: ...

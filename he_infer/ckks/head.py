@@ -1,0 +1,175 @@
+"""The classifier's head: linear layers and polynomial activations, in clear numpy. Knows nothing of encryption."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.errors import HeadError
+
+MAX_WIDTH = 4096
+MAX_DEGREE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """y = W x + b.
+
+    weight: (out, in) float64; bias: (out,) float64.
+    """
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        weight = np.array(self.weight, dtype=np.float64)
+        bias = np.array(self.bias, dtype=np.float64)
+        if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.size == 0:
+            raise HeadError(
+                f"A linear layer has weights {weight.shape} and bias {bias.shape}; expected (out, in) and (out,)."
+            )
+        if max(weight.shape) > MAX_WIDTH:
+            raise HeadError(f"A linear layer has the shape {weight.shape}; at most {MAX_WIDTH} inputs and outputs.")
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise HeadError("A linear layer holds weights that are not finite numbers. Train or export it again.")
+        weight.setflags(write=False)
+        bias.setflags(write=False)
+        object.__setattr__(self, "weight", weight)
+        object.__setattr__(self, "bias", bias)
+
+    @property
+    def inputs(self) -> int:
+        """Length of x."""
+        return int(self.weight.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """Length of y."""
+        return int(self.weight.shape[0])
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """y = c0 + c1 x + ... + cd x^d, elementwise; coefficients in ascending order, the last one not zero."""
+
+    coefficients: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        values = tuple(float(value) for value in self.coefficients)
+        if not 3 <= len(values) <= MAX_DEGREE + 1 or values[-1] == 0.0 or not all(np.isfinite(values)):
+            raise HeadError(
+                f"An activation has the coefficients {values}; expected a polynomial of degree 2 to {MAX_DEGREE} with "
+                "finite coefficients and a leading one that is not zero."
+            )
+        object.__setattr__(self, "coefficients", values)
+
+    @property
+    def degree(self) -> int:
+        """The degree d."""
+        return len(self.coefficients) - 1
+
+    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Evaluate by Horner's rule."""
+        result = np.full_like(x, self.coefficients[-1])
+        for coefficient in reversed(self.coefficients[:-1]):
+            result = result * x + coefficient
+        return result
+
+
+Layer = Linear | Polynomial
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Layers that alternate, linear first and last."""
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, Linear) != (index % 2 == 0):
+                raise HeadError(
+                    f"Layer {index} of the head is {type(layer).__name__}; linear layers and activations must "
+                    "alternate, linear first. Merge neighbouring linear layers into one."
+                )
+        if len(self.layers) % 2 == 0:
+            raise HeadError("The head must begin and end with a linear layer.")
+        for before, after in zip(self.linear, self.linear[1:], strict=False):
+            if before.outputs != after.inputs:
+                raise HeadError(f"A layer gives {before.outputs} values, the next takes {after.inputs}.")
+
+    @property
+    def linear(self) -> tuple[Linear, ...]:
+        """The linear layers in order."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Linear))
+
+    @property
+    def activations(self) -> tuple[Polynomial, ...]:
+        """The activations in order."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Polynomial))
+
+    @property
+    def width(self) -> int:
+        """Length of the feature vector."""
+        return self.linear[0].inputs
+
+    @property
+    def classes(self) -> int:
+        """Number of scores."""
+        return self.linear[-1].outputs
+
+    def evaluate(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """The clear reference: features (n, width) -> scores (n, classes)."""
+        values = np.asarray(x, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != self.width:
+            raise HeadError(f"Features have the shape {values.shape}; the head takes (n, {self.width}).")
+        for layer in self.layers:
+            values = values @ layer.weight.T + layer.bias if isinstance(layer, Linear) else layer(values)
+        return values
+
+    def to_tensors(self) -> tuple[dict[str, NDArray[np.float64]], list[dict[str, Any]]]:
+        """The tensors by name and the layers' JSON form, as a bundle holds them."""
+        tensors: dict[str, NDArray[np.float64]] = {}
+        layers: list[dict[str, Any]] = []
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, Linear):
+                weight, bias = f"head.{index}.weight", f"head.{index}.bias"
+                tensors[weight], tensors[bias] = np.array(layer.weight), np.array(layer.bias)
+                layers.append({"kind": "linear", "weight": weight, "bias": bias})
+            else:
+                layers.append({"kind": "polynomial", "coefficients": list(layer.coefficients)})
+        return tensors, layers
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], layers: Sequence[Mapping[str, Any]]) -> "Head":
+        """The head that `to_tensors` described.
+
+        Raises:
+            HeadError: an unknown kind of layer, or layers that do not fit together.
+            KeyError: a tensor is missing.
+        """
+        built: list[Layer] = []
+        for layer in layers:
+            match layer:
+                case {"kind": "linear", "weight": str(weight), "bias": str(bias)}:
+                    built.append(Linear(tensors[weight], tensors[bias]))
+                case {"kind": "polynomial", "coefficients": [*coefficients]}:
+                    built.append(Polynomial(tuple(coefficients)))
+                case _:
+                    raise HeadError(f"The head has a layer of the form {sorted(layer)}, which this release lacks.")
+        return cls(tuple(built))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the layers' JSON and the tensors as little-endian float64."""
+        tensors, layers = self.to_tensors()
+        total = hashlib.sha256(json.dumps(layers, sort_keys=True, separators=(",", ":")).encode())
+        for name in sorted(tensors):
+            tensor = tensors[name]
+            total.update(f"{name}{tensor.shape}".encode() + tensor.astype("<f8").tobytes())
+        return total.hexdigest()

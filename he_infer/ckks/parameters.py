@@ -1,0 +1,68 @@
+"""CKKS parameters: ring size and modulus chain, checked once against the security budget, then frozen."""
+
+import hashlib
+from dataclasses import dataclass
+
+from he_infer.errors import ParameterError
+
+# Largest log2 of the whole modulus, special prime included, at 128 bits with a ternary secret: the stricter of the
+# homomorphic encryption standard (as SEAL enforces it) and the 2024 guidelines (Bossuat et al., ePrint 2024/463).
+BUDGET = {4096: 106, 8192: 214, 16384: 430, 32768: 868}
+MAX_PRIME = 60
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Ring size and modulus chain.
+
+    Args:
+        ring_size: N, a power of two; a ciphertext has N/2 slots.
+        modulus_bits: bit sizes of the primes, first to last; the last one is the special prime of key switching and
+            carries no ciphertext.
+
+    Raises:
+        ParameterError: a ring size without a budget, a modulus above it, or primes that SEAL does not have.
+    """
+
+    ring_size: int
+    modulus_bits: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "modulus_bits", tuple(int(bits) for bits in self.modulus_bits))
+        budget = BUDGET.get(self.ring_size)
+        if budget is None:
+            raise ParameterError(
+                f"There is no security budget for N = {self.ring_size}; use one of {', '.join(map(str, BUDGET))}."
+            )
+        if len(self.modulus_bits) < 2 or not all(20 <= bits <= MAX_PRIME for bits in self.modulus_bits):
+            raise ParameterError(f"A modulus chain needs at least two primes of 20 to {MAX_PRIME} bits each.")
+        if self.total_bits > budget:
+            raise ParameterError(
+                f"A modulus of {self.total_bits} bits at N = {self.ring_size} has less than 128 bits of security; at "
+                f"most {budget} are allowed. Use a shorter chain or a larger ring."
+            )
+
+    @property
+    def total_bits(self) -> int:
+        """log2 of the whole modulus, special prime included."""
+        return sum(self.modulus_bits)
+
+    @property
+    def slots(self) -> int:
+        """Slots of a ciphertext."""
+        return self.ring_size // 2
+
+    @property
+    def levels(self) -> int:
+        """How often a fresh ciphertext can be rescaled."""
+        return len(self.modulus_bits) - 2
+
+    @property
+    def id(self) -> str:
+        """A name that is equal exactly where the parameters are."""
+        text = f"ckks/{self.ring_size}/{','.join(map(str, self.modulus_bits))}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        chain = ", ".join(map(str, self.modulus_bits))
+        return f"N = {self.ring_size}, primes of [{chain}] bits, {self.total_bits} of {BUDGET[self.ring_size]} bits"

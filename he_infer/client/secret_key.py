@@ -1,0 +1,79 @@
+"""The CKKS secret key: the only code that encrypts under it and decrypts. Client only."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.plan import Plan
+from he_infer.ckks.seal import context, dump, parse, sealapi
+from he_infer.errors import MissingKey, NotThisFormat, ShapeError
+
+
+class SecretKey:
+    """A secret key for one set of parameters."""
+
+    def __init__(self, parameters: Parameters, raw: object, scale: float = 2.0**32) -> None:
+        self.parameters = parameters
+        self._context = context(parameters)
+        self._raw = raw
+        self._encryptor = sealapi.Encryptor(self._context, raw)
+        self._decryptor = sealapi.Decryptor(self._context, raw)
+        self._encoder = sealapi.CKKSEncoder(self._context)
+
+    def __repr__(self) -> str:
+        return f"SecretKey({self.parameters})"
+
+    @classmethod
+    def generate(cls, parameters: Parameters) -> "SecretKey":
+        """A fresh key from SEAL's generator, seeded by the system."""
+        return cls(parameters, sealapi.KeyGenerator(context(parameters)).secret_key())
+
+    def to_bytes(self) -> bytes:
+        """Ring size, chain, then SEAL's bytes. To be sealed under a passphrase before it is written anywhere."""
+        chain = self.parameters.modulus_bits
+        head = self.parameters.ring_size.to_bytes(4, "little") + bytes([len(chain), *chain])
+        return head + dump(self._raw)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "SecretKey":
+        """Read what `to_bytes` wrote."""
+        if len(data) < 6:
+            raise NotThisFormat("The secret key is cut off.")
+        end = 5 + data[4]
+        parameters = Parameters(int.from_bytes(data[:4], "little"), tuple(data[5:end]))
+        return cls(parameters, parse(sealapi.SecretKey(), parameters, data[end:]))
+
+    def evaluation_keys(self, plan: Plan) -> dict[str, bytes]:
+        """Seeded evaluation keys for exactly the plan's rotations, and relinearisation where it is needed."""
+        if plan.parameters != self.parameters:
+            raise MissingKey("The secret key was made for other parameters than the plan's.")
+        generator = sealapi.KeyGenerator(self._context, self._raw)
+        parts = {}
+        if plan.galois_elements:
+            parts["galois"] = dump(generator.create_galois_keys(list(plan.galois_elements)))
+        if plan.relinearise:
+            parts["relin"] = dump(generator.create_relin_keys())
+        return parts
+
+    def encrypt(self, slots: Sequence[NDArray[np.float64]], scale: float) -> list[bytes]:
+        """Seeded fresh ciphertexts of (slots,) vectors at a scale."""
+        out = []
+        for vector in slots:
+            if vector.shape != (self.parameters.slots,):
+                raise ShapeError(f"{vector.shape} numbers; expected ({self.parameters.slots},).")
+            plain = sealapi.Plaintext()
+            self._encoder.encode(vector.tolist(), scale, plain)
+            out.append(dump(self._encryptor.encrypt_symmetric(plain)))
+        return out
+
+    def decrypt(self, parts: Sequence[bytes]) -> list[NDArray[np.float64]]:
+        """The (slots,) vectors in ciphertexts."""
+        out = []
+        for data in parts:
+            ciphertext = parse(sealapi.Ciphertext(), self.parameters, data)
+            plain = sealapi.Plaintext()
+            self._decryptor.decrypt(ciphertext, plain)
+            out.append(np.array(self._encoder.decode_double(plain)))
+        return out
