@@ -1,0 +1,27 @@
+"""`he-experiments`: the command line. It only registers the commands; each imports what it needs as it runs."""
+
+import typer
+
+from experiments.accuracy import accuracy
+from experiments.cipher_suite import cipher
+from he_infer import console
+
+app = typer.Typer(
+    name="he-experiments",
+    help="Settle by measurement what encryption costs, and what the image cipher is worth.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+for command, name, panel in (
+    (accuracy, "accuracy", "Encrypted inference"),
+    (cipher, "cipher", "Image cipher"),
+):
+    app.command(name, rich_help_panel=panel)(command)
+
+
+def main() -> None:
+    """Run `he-experiments`."""
+    console.run(app)
