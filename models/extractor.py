@@ -29,6 +29,9 @@ class CnnConfig:
     """Channels of each stage; each stage after the first halves the side."""
     bound: float = 4.0
     """Every feature lies strictly within +-bound, whatever the image: the network ends in bound * tanh(x / bound)."""
+    map_side: int = 0
+    """0: the features are one vector. Else they are maps of so many pixels a side, channel by channel, and the last
+    stage is left out: it is the head's."""
 
     def __post_init__(self) -> None:
         if not WIDTHS[0] <= self.width <= WIDTHS[1]:
@@ -39,6 +42,10 @@ class CnnConfig:
         if self.in_channels not in (1, 3) or not 1 <= len(self.channels) <= 6 or not 0 < self.bound <= 64:
             raise InputError(
                 "The network's shape makes no sense: 1 or 3 input channels, 1 to 6 stages, bound up to 64."
+            )
+        if self.map_side and (self.width % self.map_side**2 or len(self.channels) < 2):
+            raise InputError(
+                f"A width of {self.width} is no number of whole maps of {self.map_side} x {self.map_side}."
             )
         if not all(1 <= n <= 1024 for n in self.channels) or not 8 <= self.size <= 1024:
             raise InputError("The network's shape makes no sense: 1 to 1024 channels a stage, 8 to 1024 pixels a side.")
@@ -66,6 +73,7 @@ class CnnConfig:
                 width=int(values["width"]),
                 channels=tuple(int(n) for n in values["channels"]),
                 bound=float(values["bound"]),
+                map_side=int(values.get("map_side", 0)),
             )
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise DamagedBundle("The bundle's extractor description is incomplete. Export the bundle again.") from error
@@ -81,22 +89,31 @@ class Cnn(nn.Module):
         reduce = max(1, 2 ** round(torch.log2(torch.tensor(config.size / 32)).item()))
         layers: list[nn.Module] = []
         before = config.in_channels
-        for stage, width in enumerate(config.channels):
+        for stage, width in enumerate(config.channels[:-1] if config.map_side else config.channels):
             if stage:
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))
             layers.append(_Block(before, width, stride=reduce if stage == 0 else 1))
             before = width
         self.trunk = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(2)
-        self.drop = nn.Dropout(0.2)
-        self.project = nn.Linear(4 * before, config.width, bias=False)
-        self.norm = nn.BatchNorm1d(config.width)
+        self.pool = nn.AdaptiveAvgPool2d(config.map_side or 2)
+        self.drop = nn.Dropout(0.0 if config.map_side else 0.2)
+        self.project: nn.Module
+        self.norm: nn.Module
+        if config.map_side:
+            maps = config.width // config.map_side**2
+            self.project = nn.Conv2d(before, maps, 1, bias=False)
+            self.norm = nn.BatchNorm2d(maps)
+        else:
+            self.project = nn.Linear(4 * before, config.width, bias=False)
+            self.norm = nn.BatchNorm1d(config.width)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of a batch of preprocessed images."""
-        maps = self.pool(self.trunk(images)).flatten(1)
+        maps = self.pool(self.trunk(images))
+        if not self.config.map_side:
+            maps = maps.flatten(1)
         features: Tensor = self.norm(self.project(self.drop(maps)))
-        return self.config.bound * torch.tanh(features / self.config.bound)
+        return self.config.bound * torch.tanh(features.flatten(1) / self.config.bound)
 
 
 class _Block(nn.Module):

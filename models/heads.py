@@ -1,4 +1,7 @@
-"""The head that runs encrypted: linear layers and polynomials, in float64. Knows neither torch nor scikit-learn."""
+"""The head that runs encrypted: linear layers, convolutions and polynomials, in float64.
+
+Knows neither torch nor scikit-learn.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.convolution import Convolution
 from models.errors import DamagedBundle, HeadError
 
 Matrix = NDArray[np.float64]
@@ -23,7 +27,29 @@ class Linear:
     bias: Matrix
 
     def __str__(self) -> str:
-        return f"linear {self.weight.shape[1]} to {self.weight.shape[0]}"
+        return f"linear {self.inputs} to {self.outputs}"
+
+    @property
+    def inputs(self) -> int:
+        """Number of values in."""
+        return int(self.weight.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """Number of values out."""
+        return int(self.weight.shape[0])
+
+    def evaluate(self, values: Matrix) -> Matrix:
+        """(N, inputs) -> (N, outputs)."""
+        return values @ self.weight.T + self.bias
+
+    def bound(self, of_input: float) -> float:
+        """The largest absolute value that can come out for inputs within +-of_input."""
+        return float((np.abs(self.weight).sum(axis=1) * of_input + np.abs(self.bias)).max())
+
+    def scaled(self, factors: Matrix) -> "Linear":
+        """Each output times its factor (out,)."""
+        return Linear(self.weight * factors[:, None], self.bias * factors)
 
 
 @dataclass(frozen=True)
@@ -41,7 +67,8 @@ class Polynomial:
         return "x^2" if self.coefficients == (0.0, 0.0, 1.0) else f"polynomial of degree {self.degree}"
 
 
-Layer = Linear | Polynomial
+Affine = Linear | Convolution
+Layer = Affine | Polynomial
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +83,12 @@ class Head:
     @property
     def width(self) -> int:
         """Number of features."""
-        return int(_first(self.layers).weight.shape[1])
+        return _first(self.layers).inputs
 
     @property
     def classes(self) -> int:
         """Number of scores."""
-        return int(_first(self.layers[::-1]).weight.shape[0])
+        return _first(self.layers[::-1]).outputs
 
     def evaluate(self, features: NDArray[Any]) -> Matrix:
         """Scores (N, classes) of features (N, width), in the clear."""
@@ -72,8 +99,8 @@ class Head:
         values = np.asarray(features, dtype=np.float64)
         after = []
         for layer in self.layers:
-            if isinstance(layer, Linear):
-                values = values @ layer.weight.T + layer.bias
+            if not isinstance(layer, Polynomial):
+                values = layer.evaluate(values)
             else:
                 values = np.polynomial.polynomial.polyval(values, np.array(layer.coefficients))
             after.append(values)
@@ -87,8 +114,8 @@ class Head:
         bound: float = input_bound
         largest = []
         for layer in self.layers:
-            if isinstance(layer, Linear):
-                bound = float((np.abs(layer.weight).sum(axis=1) * bound + np.abs(layer.bias)).max())
+            if not isinstance(layer, Polynomial):
+                bound = layer.bound(bound)
             else:
                 bound = sum(abs(c) * bound**power for power, c in enumerate(layer.coefficients))
             largest.append(bound)
@@ -99,11 +126,15 @@ class Head:
         tensors: dict[str, Matrix] = {}
         layers: list[dict[str, Any]] = []
         for index, layer in enumerate(self.layers):
-            if isinstance(layer, Linear):
+            if not isinstance(layer, Polynomial):
                 names = {"weight": f"head.{index}.weight", "bias": f"head.{index}.bias"}
                 tensors[names["weight"]] = np.ascontiguousarray(layer.weight, dtype=np.float64)
                 tensors[names["bias"]] = np.ascontiguousarray(layer.bias, dtype=np.float64)
-                layers.append({"kind": "linear", **names})
+                if isinstance(layer, Linear):
+                    layers.append({"kind": "linear", **names})
+                else:
+                    shape = {"input": list(layer.shape), "stride": layer.stride, "padding": layer.padding}
+                    layers.append({"kind": "convolution", **names, **shape})
             else:
                 layers.append({"kind": "polynomial", "coefficients": list(layer.coefficients)})
         return tensors, layers
@@ -118,14 +149,19 @@ class Head:
         read: list[Layer] = []
         try:
             for layer in layers:
-                if layer["kind"] == "linear":
+                if layer["kind"] in ("linear", "convolution"):
                     weight, bias = (np.asarray(tensors[layer[part]], dtype=np.float64) for part in ("weight", "bias"))
+                if layer["kind"] == "linear":
                     read.append(Linear(weight, bias))
+                elif layer["kind"] == "convolution":
+                    c, h, w = (int(side) for side in layer["input"])
+                    read.append(Convolution(weight, bias, (c, h, w), int(layer["stride"]), int(layer["padding"])))
                 elif layer["kind"] == "polynomial":
                     read.append(Polynomial(tuple(float(c) for c in layer["coefficients"])))
                 else:
                     raise DamagedBundle(
-                        f"The bundle's head holds a layer of the kind {layer['kind']!r}. Expected linear or polynomial."
+                        f"The bundle's head holds a layer of the kind {layer['kind']!r}. Expected linear, convolution "
+                        "or polynomial."
                     )
             return cls(tuple(read))
         except (KeyError, TypeError, ValueError, HeadError) as error:
@@ -147,16 +183,16 @@ def simplified(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     return tuple(merged)
 
 
-def _first(layers: Sequence[Layer]) -> Linear:
+def _first(layers: Sequence[Layer]) -> Affine:
     for layer in layers:
-        if isinstance(layer, Linear):
+        if not isinstance(layer, Polynomial):
             return layer
     raise HeadError("A head needs at least one linear layer.")
 
 
 def _check(layers: Sequence[Layer]) -> None:
-    if not layers or not isinstance(layers[0], Linear) or not isinstance(layers[-1], Linear):
-        raise HeadError("A head must begin and end with a linear layer.")
+    if not layers or isinstance(layers[0], Polynomial) or not isinstance(layers[-1], Linear):
+        raise HeadError("A head must begin with a linear layer or a convolution and end with a linear layer.")
     width: int | None = None
     for index, layer in enumerate(layers):
         if isinstance(layer, Polynomial):
@@ -166,13 +202,15 @@ def _check(layers: Sequence[Layer]) -> None:
                     f"{DEGREES[0]} to {DEGREES[1]} can be computed under encryption: choose a lower degree."
                 )
             continue
-        if layer.weight.ndim != 2 or layer.bias.shape != (layer.weight.shape[0],) or 0 in layer.weight.shape:
+        if isinstance(layer, Linear) and (
+            layer.weight.ndim != 2 or layer.bias.shape != (layer.weight.shape[0],) or 0 in layer.weight.shape
+        ):
             raise HeadError(
                 f"Layer {index} has a weight of shape {layer.weight.shape} and a bias of shape {layer.bias.shape}. "
                 "Expected (out, in) and (out,)."
             )
-        if width is not None and layer.weight.shape[1] != width:
-            raise HeadError(f"Layer {index} takes {layer.weight.shape[1]} values, the one before it gives {width}.")
+        if width is not None and layer.inputs != width:
+            raise HeadError(f"Layer {index} takes {layer.inputs} values, the one before it gives {width}.")
         if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
             raise HeadError(f"Layer {index} holds numbers that are not finite: the training diverged.")
-        width = int(layer.weight.shape[0])
+        width = layer.outputs

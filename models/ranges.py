@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.convolution import Convolution
 from models.errors import HeadError
 from models.heads import Head, Linear, Polynomial
 
@@ -43,9 +44,13 @@ def into_range(head: Head, features: NDArray[Any], allowed: float, *, slack: flo
             continue
         before, after = layers[index - 1], layers[index + 1]
         largest = np.abs(inputs(head, index, features)).max(axis=0)
-        if layer.coefficients == SQUARE and isinstance(before, Linear) and isinstance(after, Linear):
-            scale = np.minimum(1.0, allowed / np.maximum(largest, 1e-12))
-            layers[index - 1] = Linear(before.weight * scale[:, None], before.bias * scale)
+        if layer.coefficients == SQUARE and not isinstance(before, Polynomial) and isinstance(after, Linear):
+            # A convolution's pixels share their channel's weights, and so its factor.
+            pixels = before.outputs // len(before.bias) if isinstance(before, Convolution) else 1
+            channels = largest.reshape(-1, pixels).max(axis=1)
+            factors = np.minimum(1.0, allowed / np.maximum(channels, 1e-12))
+            scale = np.repeat(factors, pixels)
+            layers[index - 1] = before.scaled(factors)
             layers[index + 1] = Linear(after.weight / scale**2, after.bias)
             largest = largest * scale
         elif largest.max() > slack * allowed:

@@ -19,7 +19,7 @@ from models.extractor import Cnn, CnnConfig
 from models.metrics import figures
 from models.preprocessing import Preprocessing
 from models.ranges import into_range
-from models.trainable import HIDDEN, KINDS, RANGE, TrainableHead, make
+from models.trainable import KINDS, MAP_SIDE, RANGE, TrainableHead, make
 
 Progress = Callable[["Epoch"], None]
 
@@ -88,8 +88,8 @@ def train(
     dataset: Dataset,
     *,
     head: str = "mlp",
-    width: int = 512,
-    hidden: int = HIDDEN,
+    width: int | None = None,
+    hidden: int | None = None,
     seed: int = 0,
     policy: str = "hidden",
     name: str | None = None,
@@ -100,9 +100,12 @@ def train(
 
     Args:
         dataset: see `models.datasets.load`.
-        head: `linear`, `mlp` (hidden layer and x^2) or `cubic` (hidden layer and a learned cubic).
-        width: length of the feature vector, 16 to 4096.
-        hidden: size of the hidden layer of `mlp` and `cubic`.
+        head: `linear`, `mlp` (hidden layer and x^2), `cubic` (hidden layer and a learned cubic), or `conv`: the
+            extractor then ends one block earlier, and that block is the head.
+        width: length of the feature vector, 16 to 4096; 512 by default, and 1024 for `conv`, which takes maps of 8 x 8
+            and so a multiple of 64.
+        hidden: size of the hidden layer of `mlp` and `cubic`, 64 by default; of `conv`: channels of its convolution,
+            as many as come in by default.
         seed: decides weights, order and augmentation; the same seed, versions and thread count give the same bundle.
         policy: `hidden` or `open`, recorded in the bundle.
         name: the bundle's name; the data set's and the head's by default.
@@ -114,6 +117,7 @@ def train(
         InputError, HeadError: a width, size or kind of head that is not supported.
     """
     recipe = (recipe or Recipe()).suited_to(dataset)
+    width = width or (1024 if head == "conv" else 512)
     trainer = _Trainer(dataset, head, width, hidden, seed, recipe)
     best = trainer.run(progress)
     exported = trainer.head.export()
@@ -153,7 +157,7 @@ def train(
 class _Trainer:
     """Network, data and optimiser of one training."""
 
-    def __init__(self, dataset: Dataset, kind: str, width: int, hidden: int, seed: int, recipe: Recipe) -> None:
+    def __init__(self, dataset: Dataset, kind: str, width: int, hidden: int | None, seed: int, recipe: Recipe) -> None:
         self.recipe = recipe
         self.orientation = dataset.orientation
         size = min(recipe.largest_side, *dataset.size)
@@ -172,7 +176,8 @@ class _Trainer:
         # Weights are drawn in a forked state of the global generator, so that the caller's own chance is untouched.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.extractor = Cnn(CnnConfig(in_channels=dataset.channels, size=size, width=width))
+            side = MAP_SIDE if kind == "conv" else 0
+            self.extractor = Cnn(CnnConfig(in_channels=dataset.channels, size=size, width=width, map_side=side))
             self.head: TrainableHead = make(kind, width, len(dataset.classes), hidden)
         self.seed = seed
         self.network = nn.ModuleList([self.extractor, self.head])

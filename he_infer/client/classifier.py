@@ -3,7 +3,6 @@
 It knows ciphertexts and a session. It knows neither images nor the extractor: features come in as an array.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from he_infer.ckks.packing import pack, unpack
 from he_infer.ckks.plan import Plan
 from he_infer.client.receipt import Receipt
+from he_infer.client.release import LEAST_BITS, Flooding, rounded
 from he_infer.client.secret_key import SecretKey
 from he_infer.client.session import ServedModel, Session
 from he_infer.errors import MissingKey, NotAuthentic, ShapeError
@@ -40,27 +40,44 @@ class Request:
 class Scores:
     """Decrypted scores with what they cost and what they rest on."""
 
-    values: NDArray[np.float64] = field(repr=False)
-    """(n, classes), unrounded: for this process alone. What leaves it goes through `rounded`."""
+    _opened: NDArray[np.float64] = field(repr=False)
+    """(n, classes), as decrypted: for this module alone."""
     precision: float
     """The largest score error that the plan allows for."""
     requests: tuple[Request, ...]
     receipts: tuple[Receipt, ...] = field(repr=False)
 
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._opened)
+
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(n,) the class of the highest score of each image."""
-        return np.asarray(np.argmax(self.values, axis=1), dtype=np.int64)
+        """(n,) the class of the highest rounded score of each image; of equal ones the first."""
+        return np.asarray(np.argmax(self.rounded, axis=1), dtype=np.int64)
 
     @property
     def rounded(self) -> NDArray[np.float64]:
-        """The scores to the plan's precision: fit for a report or an export.
+        """(n, classes), to the plan's precision: fit for a report or an export, see `release`."""
+        return rounded(self._opened, self.precision)
 
-        The low bits of a CKKS decryption carry the encryption's noise, from which the secret key may be learned by
-        whoever also knows the plaintext (Li and Micciancio 2021); so they are cut off before a score leaves the client.
+    def flooding(self, queries: int, bits: int = LEAST_BITS) -> Flooding:
+        """The noise with which scores of `queries` images may be shared under this key; see `release.Flooding`."""
+        return Flooding(self.precision, self._opened.shape[1], queries, bits)
+
+    def shared(self, flooding: Flooding) -> NDArray[np.float64]:
+        """(n, classes), flooded and rounded anew at each call: fit to be shown to others.
+
+        Each call counts as sharing the images once more.
         """
-        digits = max(0, math.floor(-math.log10(self.precision)))
-        return np.asarray(np.round(self.values, digits))
+        return flooding.apply(self._opened)
+
+    def errors(self, clear: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, classes), how far the decrypted scores lie from scores in clear.
+
+        It shows the encryption's noise, so it is for measurements under a key that is thrown away afterwards.
+        """
+        return np.asarray(self._opened - clear)
 
 
 class EncryptedClassifier:

@@ -27,9 +27,26 @@ def classify(
     passphrase_file: Annotated[
         Path | None, typer.Option(help="File with the passphrase; else HE_INFER_PASSPHRASE, else a prompt.")
     ] = None,
+    share_scores: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="IMAGES",
+            help="Give raw scores too, with so much noise that those of this many images may be shown to others in the "
+            "whole life of the key.",
+        ),
+    ] = None,
+    share_bits: Annotated[
+        int, typer.Option(min=30, max=128, help="Statistical security of shared scores, in bits.")
+    ] = 30,
+    share_error: Annotated[
+        float, typer.Option(min=0, help="Largest error of a shared score that is still of use; else nothing is sent.")
+    ] = 0.05,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Classify images with a server that sees neither image, feature nor score.
+
+    Probabilities come from scores rounded to the plan's precision; raw scores are given with `--share-scores` alone.
 
     Example: `he-infer classify scans/ --bundle chest.hebundle --key hospital.key --token-file cloud.token`
     """
@@ -39,7 +56,9 @@ def classify(
 
     from he_infer.client.classifier import EncryptedClassifier
     from he_infer.client.custody import KeyFile
+    from he_infer.client.release import Flooding
     from he_infer.client.session import Session
+    from he_infer.client.shared import count
     from he_infer.commands.passphrase import get_passphrase
     from he_infer.commands.token import get_token
     from he_infer.console import write_json
@@ -56,20 +75,28 @@ def classify(
     features = bundle.features(loaded)
     token = get_token(token_file)
     keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
+    flooding = None
+    if share_scores is not None:
+        # Before anything is sent: a refusal must not cost queries.
+        flooding = Flooding(keys.plan.precision, len(bundle.classes), share_scores, share_bits)
+        flooding.check(share_error)
+        count(key_file, len(files), share_scores)
     with Session(url, token, ca_file=ca_file) as session:
         model = _served(session, bundle)
         classifier = EncryptedClassifier(session, model, keys.plan, keys.secret_key)
         started = time.perf_counter()
         scores = classifier.scores(features)
         seconds = time.perf_counter() - started
-    probabilities = bundle.probabilities(scores.rounded)
+    # What is shown beside flooded scores must not be better known than they are.
+    leaving = scores.rounded if flooding is None else scores.shared(flooding)
+    labels, probabilities = leaving.argmax(axis=1), bundle.probabilities(leaving)
 
     table = Table(title=f"{bundle.name} at {url}, {len(files)} images, encrypted")
     for heading, justify in (("image", "left"), ("class", "left"), ("probability", "right"), ("server ms", "right")):
         table.add_column(heading, justify="right" if justify == "right" else "left", overflow="fold")
     rows = []
     per_image = [request for request in scores.requests for _ in range(request.images)]
-    for path, label, row, request in zip(files, scores.labels, probabilities, per_image, strict=True):
+    for path, label, row, given, request in zip(files, labels, probabilities, leaving, per_image, strict=True):
         server_ms = 1e3 * request.server_seconds / request.images
         table.add_row(str(path), bundle.classes[label], f"{row[label]:.3f}", f"{server_ms:.1f}")
         rows.append(
@@ -78,16 +105,25 @@ def classify(
                 "class": bundle.classes[label],
                 "probability": round(float(row[label]), 4),
                 "server_ms": round(server_ms, 3),
+                **({} if flooding is None else {"scores": given.tolist()}),
             }
         )
     console.print(table)
     up, down = sum(request.bytes_up for request in scores.requests), sum(r.bytes_down for r in scores.requests)
     console.print(f"{seconds:.2f} s in all; {up / 1e3:.0f} KB up, {down / 1e3:.0f} KB down.", highlight=False)
-    if json_file is not None:
-        write_json(
-            json_file,
-            {"model": model.id, "images": rows, "seconds": round(seconds, 4), "bytes_up": up, "bytes_down": down},
+    if flooding is not None:
+        console.print(
+            f"Scores carry noise of standard deviation {flooding.deviation:.2g}: {share_bits} bits of statistical "
+            f"security for {share_scores} images under this key.",
+            highlight=False,
         )
+    if json_file is not None:
+        figures: dict[str, object] = {"model": model.id, "images": rows, "seconds": round(seconds, 4)}
+        figures |= {"bytes_up": up, "bytes_down": down}
+        if flooding is not None:
+            about = {"bits": share_bits, "images": share_scores, "deviation": flooding.deviation}
+            figures["flooding"] = {**about, "advantage": flooding.advantage}
+        write_json(json_file, figures)
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:

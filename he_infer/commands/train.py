@@ -18,11 +18,20 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="The bundle file to write (.hebundle).")],
     head: Annotated[
-        Literal["linear", "mlp", "cubic"],
-        typer.Option(help="linear; mlp: one hidden layer with x²; cubic: one hidden layer with a learned cubic."),
+        Literal["linear", "mlp", "cubic", "conv"],
+        typer.Option(
+            help="linear; mlp: one hidden layer with x²; cubic: one hidden layer with a learned cubic; conv: the "
+            "network's last block (convolution, x², average pool)."
+        ),
     ] = "mlp",
-    width: Annotated[int, typer.Option(min=16, max=4096, help="Length of the feature vector.")] = 512,
-    hidden: Annotated[int, typer.Option(min=2, max=4096, help="Size of the hidden layer.")] = 64,
+    width: Annotated[
+        int | None,
+        typer.Option(min=16, max=4096, help="Length of the feature vector; 512, or 1024 with conv (8 x 8 x 16 maps)."),
+    ] = None,
+    hidden: Annotated[
+        int | None,
+        typer.Option(min=2, max=4096, help="Size of the hidden layer, 64; with conv its channels, as many as come in."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     seed: Annotated[int, typer.Option(help="Decides weights, order and augmentation, and the splits of folders.")] = 0,
     policy: Annotated[
@@ -100,7 +109,7 @@ def train(
             {
                 "dataset": dataset.name,
                 "head": head,
-                "width": width,
+                "width": bundle.head.width,
                 "seed": seed,
                 "epochs": recipe.epochs,
                 "chosen_epoch": bundle.training["chosen_epoch"],

@@ -122,7 +122,7 @@ def run(options: Options, console: Console) -> Outcome:
                 method=_method(dataset, bundle, encrypted, options),
                 picture_cipher=_cipher_picture(dataset),
                 picture_confusion=pictures.confusion_matrices(confusions[0], confusions[1], dataset.classes),
-                picture_errors=pictures.score_errors(encrypted.scores.values - encrypted.clear),
+                picture_errors=pictures.score_errors(encrypted.scores.errors(encrypted.clear)),
                 sightings=sightings,
                 search=found,
                 control=positive,
@@ -187,7 +187,7 @@ def _classify(bundle: Bundle, path: Path, dataset: Dataset, options: Options, st
         scores = classifier.scores(features, step.update)
         ready = local.ready_seconds
     clear = bundle.scores(features)
-    step.result = f"{len(scores.values)} images; server process ready in {ready:.1f} s, keys {key_bytes / 1e6:.1f} MB"
+    step.result = f"{len(scores)} images; server process ready in {ready:.1f} s, keys {key_bytes / 1e6:.1f} MB"
     return _Encrypted(clear, scores, key_bytes, features, ready, model, plan)
 
 
@@ -205,7 +205,7 @@ def _figures(dataset: Dataset, labels: NDArray[np.int64], encrypted: _Encrypted,
         clear_accuracy=float((clear == labels).mean()),
         encrypted_accuracy=float((opened == labels).mean()),
         label_agreement=float((clear == opened).mean()),
-        max_abs_error=float(np.abs(encrypted.scores.values - encrypted.clear).max()),
+        max_abs_error=float(np.abs(encrypted.scores.errors(encrypted.clear)).max()),
         server_ms_median=1e3 * float(np.median([request.server_seconds for request in requests])),
         bytes_up=int(np.median([request.bytes_up for request in requests])),
         bytes_down=int(np.median([request.bytes_down for request in requests])),
