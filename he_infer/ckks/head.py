@@ -1,14 +1,19 @@
-"""The classifier's head: linear layers and polynomial activations, in clear numpy. Knows nothing of encryption."""
+"""The classifier's head: linear layers, convolutions and polynomial activations, in clear numpy.
+
+Knows nothing of encryption.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from he_infer.ckks.convolution import Convolution
 from he_infer.errors import HeadError
 
 MAX_WIDTH = 4096
@@ -80,7 +85,8 @@ class Polynomial:
         return result
 
 
-Layer = Linear | Polynomial
+Affine = Linear | Convolution
+Layer = Affine | Polynomial
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +98,7 @@ class Head:
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         for index, layer in enumerate(self.layers):
-            if isinstance(layer, Linear) != (index % 2 == 0):
+            if isinstance(layer, Affine) != (index % 2 == 0):
                 raise HeadError(
                     f"Layer {index} of the head is {type(layer).__name__}; linear layers and activations must "
                     "alternate, linear first. Merge neighbouring linear layers into one."
@@ -103,10 +109,14 @@ class Head:
             if before.outputs != after.inputs:
                 raise HeadError(f"A layer gives {before.outputs} values, the next takes {after.inputs}.")
 
-    @property
+    @cached_property
     def linear(self) -> tuple[Linear, ...]:
-        """The linear layers in order."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Linear))
+        """The linear layers in order, a convolution as the sparse matrix that it is."""
+        return tuple(
+            Linear(layer.matrix, layer.biases) if isinstance(layer, Convolution) else layer
+            for layer in self.layers
+            if not isinstance(layer, Polynomial)
+        )
 
     @property
     def activations(self) -> tuple[Polynomial, ...]:
@@ -128,8 +138,13 @@ class Head:
         values = np.asarray(x, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.width:
             raise HeadError(f"Features have the shape {values.shape}; the head takes (n, {self.width}).")
+        linear = iter(self.linear)
         for layer in self.layers:
-            values = values @ layer.weight.T + layer.bias if isinstance(layer, Linear) else layer(values)
+            if isinstance(layer, Polynomial):
+                values = layer(values)
+            else:
+                lowered = next(linear)
+                values = values @ lowered.weight.T + lowered.bias
         return values
 
     def to_tensors(self) -> tuple[dict[str, NDArray[np.float64]], list[dict[str, Any]]]:
@@ -137,12 +152,16 @@ class Head:
         tensors: dict[str, NDArray[np.float64]] = {}
         layers: list[dict[str, Any]] = []
         for index, layer in enumerate(self.layers):
-            if isinstance(layer, Linear):
-                weight, bias = f"head.{index}.weight", f"head.{index}.bias"
-                tensors[weight], tensors[bias] = np.array(layer.weight), np.array(layer.bias)
-                layers.append({"kind": "linear", "weight": weight, "bias": bias})
-            else:
+            if isinstance(layer, Polynomial):
                 layers.append({"kind": "polynomial", "coefficients": list(layer.coefficients)})
+                continue
+            names = {"weight": f"head.{index}.weight", "bias": f"head.{index}.bias"}
+            tensors[names["weight"]], tensors[names["bias"]] = np.array(layer.weight), np.array(layer.bias)
+            if isinstance(layer, Linear):
+                layers.append({"kind": "linear", **names})
+            else:
+                shape = {"input": list(layer.shape), "stride": layer.stride, "padding": layer.padding}
+                layers.append({"kind": "convolution", **names, **shape})
         return tensors, layers
 
     @classmethod
@@ -158,6 +177,15 @@ class Head:
             match layer:
                 case {"kind": "linear", "weight": str(weight), "bias": str(bias)}:
                     built.append(Linear(tensors[weight], tensors[bias]))
+                case {
+                    "kind": "convolution",
+                    "weight": str(weight),
+                    "bias": str(bias),
+                    "input": [int(c), int(h), int(w)],
+                    "stride": int(stride),
+                    "padding": int(padding),
+                }:
+                    built.append(Convolution(tensors[weight], tensors[bias], (c, h, w), stride, padding))
                 case {"kind": "polynomial", "coefficients": [*coefficients]}:
                     built.append(Polynomial(tuple(coefficients)))
                 case _:
