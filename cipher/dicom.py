@@ -12,9 +12,9 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
@@ -80,8 +80,10 @@ def seal_dicom(
     vault_key: VaultKey,
     form: Form = "container",
     *,
+    layout: DicomLayout | None = None,
     recipients: Sequence[x509.Certificate] = (),
     linkable: bool = True,
+    private: Mapping[str, str] | None = None,
     replaces: ObjectVersion | None = None,
     progress: Progress | None = None,
 ) -> Sealing:
@@ -92,8 +94,10 @@ def seal_dicom(
         destination: where the sealed object goes. Its folder must exist.
         vault_key: opens it again.
         form: 'container' or 'dicom'.
+        layout: of the source, where the caller has it already.
         recipients: who may read the encrypted attributes of the DICOM form; at least one.
         linkable: whether the sealed objects of a patient or study share their new identifiers.
+        private: further names to keep secret inside, beside the file's name and the original UIDs.
         replaces: the version that this one follows.
         progress: called with the payload bytes done.
 
@@ -103,12 +107,13 @@ def seal_dicom(
         SourceChanged: the file changed meanwhile.
         StorageProblem: it cannot be read, or the destination not be written.
     """
-    layout = lay_out(Path(source))
+    layout = layout or lay_out(Path(source))
     if form == "dicom":
-        return _seal_object(Path(source), destination, vault_key, layout, recipients, linkable, replaces, progress)
+        options = Options(private=dict(private or {}), replaces=replaces, progress=progress)
+        return _seal_object(Path(source), destination, vault_key, layout, recipients, linkable, options)
     labels = {"holds": "dicom"} if layout.is_dicom else {}
-    private = _originals(layout.attributes)
-    options = Options(private=private, labels=labels, replaces=replaces, progress=progress)
+    names = {**_originals(layout.attributes), **(private or {})}
+    options = Options(private=names, labels=labels, replaces=replaces, progress=progress)
     version = container.seal_file(source, destination, vault_key, span=layout.span, options=options)
     return Sealing("container", version, layout.remark, layout.is_dicom)
 
@@ -138,14 +143,14 @@ def open_dicom(
         Replayed: another object, or an older version, than expected.
         StorageProblem: the file system refused.
     """
-    with _sealed(source) as (inner, bound), atomic_write(destination, mode=PRIVATE) as target:
+    with sealed_container(source) as (inner, bound), atomic_write(destination, mode=PRIVATE) as target:
         return container.open_stream(inner, target, vault_key, associated=bound, expect=expect, progress=progress)
 
 
 def read_dicom(source: PathLike, vault_key: VaultKey, *, expect: ObjectVersion | None = None) -> bytes:
     """The original file's bytes; see `open_dicom`."""
     target = io.BytesIO()
-    with _sealed(source) as (inner, bound):
+    with sealed_container(source) as (inner, bound):
         container.open_stream(inner, target, vault_key, associated=bound, expect=expect)
     return target.getvalue()
 
@@ -162,7 +167,7 @@ def verify_sealed(
     Raises:
         As `open_dicom`.
     """
-    with _sealed(source) as (inner, bound):
+    with sealed_container(source) as (inner, bound):
         opening = Opening(inner, vault_key, associated=bound, expect=expect)
         opening.verify(progress)
         return opening.opened
@@ -206,8 +211,14 @@ def describe_sealed(source: PathLike) -> SealedDescription:
 
 
 @contextmanager
-def _sealed(source: PathLike) -> Iterator[tuple[BinaryIO, bytes]]:
-    """The container of a sealed object of either form, and what it must have been bound to."""
+def sealed_container(source: PathLike) -> Iterator[tuple[BinaryIO, bytes]]:
+    """The container of a sealed object of either form, and the bytes that it must have been bound to.
+
+    Raises:
+        UnsupportedFormat, UnsupportedVersion, Damaged: as `open_dicom`, about what surrounds the container.
+        ContextMismatch: an attribute around it is not what this package writes.
+        StorageProblem: it cannot be read.
+    """
     with reading(source) as handle:
         found = _locate(handle)
         if found is None:
@@ -230,20 +241,18 @@ def _seal_object(
     layout: DicomLayout,
     recipients: Sequence[x509.Certificate],
     linkable: bool,
-    replaces: ObjectVersion | None,
-    progress: Progress | None,
+    options: Options,
 ) -> Sealing:
     attributes = _attributes_of(source, layout)
     identifiers = new_identifiers(attributes, vault_key, linkable=linkable)
     encrypted = encrypt_attributes(attributes, recipients)
     bound = dicom_object.binding(identifiers, digest([encrypted]))
-    options = Options(
+    options = replace(
+        options,
         name=source.name,
-        private=_originals(attributes),
+        private={**_originals(attributes), **options.private},
         labels={"holds": "dicom", "sop_instance": identifiers.instance},
         associated=bound,
-        replaces=replaces,
-        progress=progress,
     )
     folder = Path(destination).parent
     try:

@@ -6,6 +6,10 @@ from he_infer import console
 from he_infer.commands import keys, tokens
 from he_infer.commands.classify import classify
 from he_infer.commands.demo import demo
+from he_infer.commands.inspect import inspect
+from he_infer.commands.protect import protect
+from he_infer.commands.rekey import rekey
+from he_infer.commands.restore import restore, verify
 from he_infer.commands.serve import serve
 from he_infer.commands.train import train
 
@@ -22,6 +26,11 @@ for command, panel in (
     (demo, "Try it"),
     (train, "Client"),
     (classify, "Client"),
+    (protect, "Image vault"),
+    (restore, "Image vault"),
+    (inspect, "Image vault"),
+    (verify, "Image vault"),
+    (rekey, "Image vault"),
     (serve, "Server"),
 ):
     app.command(rich_help_panel=panel)(command)

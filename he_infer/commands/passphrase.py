@@ -12,12 +12,22 @@ VARIABLE = "HE_INFER_PASSPHRASE"
 SHORTEST = 8
 
 
-def get_passphrase(file: Path | None, confirm: bool) -> str:
-    """Read a passphrase from `file`, else from HE_INFER_PASSPHRASE, else from a prompt without echo.
+def get_passphrase(
+    file: Path | None,
+    confirm: bool,
+    *,
+    variable: str = VARIABLE,
+    option: str = "--passphrase-file",
+    prompt: str = "Passphrase",
+) -> str:
+    """Read a passphrase from `file`, else from an environment variable, else from a prompt without echo.
 
     Args:
         file: a file whose first line is the passphrase, readable by its owner alone.
         confirm: ask twice at the prompt, and refuse a short one: it is about to protect something new.
+        variable: the environment variable.
+        option: how the command calls `file`.
+        prompt: what the prompt asks for.
 
     Raises:
         UsageError: there is none and no terminal to ask at, it is too short, or others may read the file.
@@ -28,12 +38,12 @@ def get_passphrase(file: Path | None, confirm: bool) -> str:
             raise UsageError(f"{file} is open to other users; expected mode 0600. Run: chmod 600 {file}")
         lines = file.read_text(encoding="utf-8").splitlines()
         passphrase = lines[0] if lines else ""
-    elif VARIABLE in os.environ:
-        passphrase = os.environ[VARIABLE]
+    elif variable in os.environ:
+        passphrase = os.environ[variable]
     elif sys.stdin.isatty():
-        passphrase = str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm))
+        passphrase = str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm))
     else:
-        raise UsageError(f"No passphrase: give --passphrase-file, set {VARIABLE}, or run this in a terminal.")
+        raise UsageError(f"No passphrase: give {option}, set {variable}, or run this in a terminal.")
     if not passphrase:
         raise UsageError("The passphrase is empty.")
     if confirm and len(passphrase) < SHORTEST:
