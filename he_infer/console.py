@@ -29,7 +29,7 @@ _EXTRAS = {
     "safetensors": "server",
     "matplotlib": "demo",
     "jinja2": "client",
-    "scipy": "experiments",
+    "scipy": "client",
 }
 
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from models.bundle import MODULE, Bundle, versions
 from models.datasets.dataset import Dataset
-from models.errors import DamagedBundle, InputError
+from models.errors import DamagedBundle, HeadError, InputError
 from models.extractor import WIDTHS
 from models.head_training import train_head
 from models.preprocessing import Preprocessing
 from models.ranges import into_range
-from models.trainable import HIDDEN, RANGE
+from models.trainable import HIDDEN, KINDS, RANGE
 
 BOUND = 4.0
 VERSION = 1
@@ -113,6 +113,8 @@ def adopt(
         hidden=hidden,
         seed=seed,
     )
+    if trained.head is None:
+        raise HeadError(f"A head of the kind '{head}' cannot be exported. Expected one of {', '.join(KINDS)}.")
     exported, ranges = into_range(trained.head, features["train"], RANGE)
     return Bundle(
         name=name or f"{dataset.name}-{type(module).__name__.lower()}-{head}",

@@ -1,5 +1,6 @@
 """Train a head alone, on features that are already there: quick, and the same for every head that is compared."""
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +13,27 @@ from torch.nn import functional
 from models.errors import TrainingError
 from models.heads import Head
 from models.metrics import figures
-from models.trainable import HIDDEN, make
+from models.threads import one_thread
+from models.trainable import HIDDEN, RELU, TrainableHead, make
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedHead:
     """A head and how it fares on validation."""
 
-    head: Head
+    head: Head | None
+    """None where it cannot be exported (ReLU)."""
+    module: TrainableHead
+    """The same head as it was trained, at the chosen epoch."""
     val_accuracy: float
     val_loss: float
     """Class-balanced cross-entropy; the epoch was chosen by it."""
+
+    def evaluate(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """Scores (N, classes) of features (N, width), in the clear."""
+        if self.head is not None:
+            return self.head.evaluate(features)
+        return _in_float64(self.module, features)
 
 
 def train_head(
@@ -43,6 +54,21 @@ def train_head(
         TrainingError: the training diverged.
         HeadError: an unknown kind of head.
     """
+    with one_thread():
+        return _train(features, labels, val_features, val_labels, classes, kind, hidden, seed, epochs)
+
+
+def _train(
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    val_features: NDArray[Any],
+    val_labels: NDArray[np.int64],
+    classes: int,
+    kind: str,
+    hidden: int,
+    seed: int,
+    epochs: int,
+) -> TrainedHead:
     x, y = torch.from_numpy(np.asarray(features, dtype=np.float32)), torch.from_numpy(labels)
     val_x, val_y = np.asarray(val_features, dtype=np.float64), torch.from_numpy(val_labels)
     counts = torch.bincount(y, minlength=classes).float()
@@ -69,11 +95,18 @@ def train_head(
             optimiser.step()
             schedule.step()
         head.eval()
-        exported = head.export()
-        reached = exported.evaluate(val_x)
+        exported = None if kind == RELU else head.export()
+        reached = _in_float64(head, val_x) if exported is None else exported.evaluate(val_x)
         val_loss = float(functional.cross_entropy(torch.from_numpy(reached), val_y, weight=weight.double()))
         if math.isfinite(val_loss) and (best is None or val_loss < best.val_loss):
-            best = TrainedHead(exported, figures(val_labels, reached).accuracy, val_loss)
+            best = TrainedHead(exported, copy.deepcopy(head), figures(val_labels, reached).accuracy, val_loss)
     if best is None:
         raise TrainingError("Training the head diverged: its loss is not a number. Check the features' scale.")
     return best
+
+
+def _in_float64(module: TrainableHead, features: NDArray[Any]) -> NDArray[np.float64]:
+    double = copy.deepcopy(module).double().eval()
+    with torch.inference_mode():
+        scores, _ = double(torch.from_numpy(np.asarray(features, dtype=np.float64)))
+    return np.asarray(scores.numpy(), dtype=np.float64)

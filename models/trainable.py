@@ -20,6 +20,9 @@ MAP_SIDE = 8
 CELLS = 2
 """A `conv` head's pool leaves so many cells a side."""
 
+RELU = "relu"
+"""One hidden layer and ReLU. It cannot be exported: it is there to tell what a polynomial costs against it."""
+
 HIDDEN = 64
 RANGE = 4.0
 """Activation inputs are kept within +-RANGE by a penalty, and checked at export."""
@@ -111,7 +114,29 @@ class ConvolutionHead(nn.Module):
         return Head((first, Polynomial((0.0, 0.0, 1.0)), Linear(pixels.copy(), bias)))
 
 
-TrainableHead = LinearHead | PolynomialHead | ConvolutionHead
+class ReluHead(nn.Module):
+    """(N, width) -> hidden -> ReLU -> (N, classes): what the polynomial heads stand in for. In clear only."""
+
+    def __init__(self, width: int, classes: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.out = nn.Linear(hidden, classes)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores, and no penalty."""
+        return self.out(torch.relu(self.norm(self.hidden(features)))), features.new_zeros(())
+
+    def export(self) -> Head:
+        """Refuse: ReLU is no polynomial.
+
+        Raises:
+            HeadError: always.
+        """
+        raise HeadError("A head with ReLU cannot be computed under encryption: train it as 'mlp' or 'cubic'.")
+
+
+TrainableHead = LinearHead | PolynomialHead | ConvolutionHead | ReluHead
 
 
 def map_channels(width: int) -> int:
@@ -146,6 +171,8 @@ def make(kind: str, width: int, classes: int, hidden: int | None = None) -> Trai
         return PolynomialHead(width, classes, hidden or HIDDEN, degree=2 if kind == "mlp" else 3)
     if kind == "conv":
         return ConvolutionHead(width, classes, hidden)
+    if kind == RELU:
+        return ReluHead(width, classes, hidden or HIDDEN)
     raise HeadError(f"There is no head of the kind '{kind}'. Expected one of {', '.join(KINDS)}.")
 
 

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.augment import Augmentation
+from models.averaging import Average
 from models.bundle import Bundle, versions
+from models.calibration import calibrated
 from models.datasets.dataset import Dataset
 from models.errors import HeadError, TrainingError
 from models.extractor import Cnn, CnnConfig
 from models.metrics import figures
 from models.preprocessing import Preprocessing
 from models.ranges import into_range
+from models.threads import one_thread
 from models.trainable import KINDS, MAP_SIDE, RANGE, TrainableHead, make
 
 Progress = Callable[["Epoch"], None]
@@ -67,6 +70,16 @@ class Recipe:
     """None: as the data set suits."""
     largest_side: int = 64
     """Images are reduced to this side, to keep training on a CPU within minutes."""
+    channels: tuple[int, ...] = (24, 48, 96)
+    """Channels of the extractor's stages."""
+    scaling: str | None = None
+    """`dataset` or `image`, see `Preprocessing`; None: as the data set suits."""
+    mixup: float = 0.0
+    """Parameter of the Beta distribution by which images are blended in pairs (Zhang et al. 2018); 0: they are not."""
+    patience: int | None = None
+    """Training stops after so many passes without a better validation loss; None: it runs to the end."""
+    calibrate: bool = True
+    """Whether temperature and offsets of the scores are fitted on the validation images; see `calibration`."""
 
     def suited_to(self, dataset: Dataset) -> "Recipe":
         """The recipe with what it leaves open filled in for a set.
@@ -106,7 +119,8 @@ def train(
             and so a multiple of 64.
         hidden: size of the hidden layer of `mlp` and `cubic`, 64 by default; of `conv`: channels of its convolution,
             as many as come in by default.
-        seed: decides weights, order and augmentation; the same seed, versions and thread count give the same bundle.
+        seed: decides weights, order and augmentation; the same seed and versions give the same bundle, since
+            training runs on one thread.
         policy: `hidden` or `open`, recorded in the bundle.
         name: the bundle's name; the data set's and the head's by default.
         recipe: epochs, rates and augmentation; what it leaves open is filled in to suit the data set.
@@ -116,12 +130,34 @@ def train(
         TrainingError: the training diverged, or activations leave the range in which the head may be evaluated.
         InputError, HeadError: a width, size or kind of head that is not supported.
     """
-    recipe = (recipe or Recipe()).suited_to(dataset)
     width = width or (1024 if head == "conv" else 512)
+    with one_thread():
+        return _train(
+            dataset, head, width, hidden, seed, policy, name, (recipe or Recipe()).suited_to(dataset), progress
+        )
+
+
+def _train(
+    dataset: Dataset,
+    head: str,
+    width: int,
+    hidden: int | None,
+    seed: int,
+    policy: str,
+    name: str | None,
+    recipe: Recipe,
+    progress: Progress | None,
+) -> Bundle:
     trainer = _Trainer(dataset, head, width, hidden, seed, recipe)
     best = trainer.run(progress)
     exported = trainer.head.export()
     features = trainer.features(trainer.inputs["train"])
+    calibration = None
+    if recipe.calibrate:
+        weight = trainer.class_weight.double().numpy() if recipe.balanced else None
+        scores = exported.evaluate(trainer.features(trainer.inputs["val"]))
+        calibration = calibrated(scores, trainer.labels["val"].numpy(), weight)
+        exported = calibration.folded(exported)
     try:
         exported, ranges = into_range(exported, features, RANGE)
     except HeadError as error:
@@ -146,8 +182,8 @@ def train(
             },
             "recipe": asdict(recipe),
             "chosen_epoch": best.number,
-            "threads": torch.get_num_threads(),
             "validation": {"accuracy": round(best.val_accuracy, 6), "auc": _json_number(best.val_auc)},
+            "calibration": None if calibration is None else calibration.to_json(),
             "activation_range": [asdict(one) for one in ranges],
         },
         versions=versions(),
@@ -166,7 +202,7 @@ class _Trainer:
             size=size,
             channels=dataset.channels,
             framing="crop" if dataset.texture else "resize",
-            scaling=dataset.scaling,
+            scaling=recipe.scaling or dataset.scaling,
         )
         self.inputs = {name: self.preprocessing.apply(getattr(dataset, name).images) for name in ("train", "val")}
         self.labels = {name: torch.from_numpy(getattr(dataset, name).labels) for name in ("train", "val")}
@@ -177,11 +213,13 @@ class _Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             side = MAP_SIDE if kind == "conv" else 0
-            self.extractor = Cnn(CnnConfig(in_channels=dataset.channels, size=size, width=width, map_side=side))
+            shape = CnnConfig(dataset.channels, size, width, channels=recipe.channels, map_side=side)
+            self.extractor = Cnn(shape)
             self.head: TrainableHead = make(kind, width, len(dataset.classes), hidden)
         self.seed = seed
         self.network = nn.ModuleList([self.extractor, self.head])
         self.generator = torch.Generator().manual_seed(seed)
+        self.chance = np.random.default_rng(seed)
 
     def run(self, progress: Progress | None) -> Epoch:
         """Train; leaves the chosen weights in place and returns the chosen epoch."""
@@ -192,7 +230,7 @@ class _Trainer:
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, max_lr=self.recipe.rate, total_steps=epochs * (count // batch), pct_start=0.2
         )
-        average = _Average(self.network, self.recipe.average)
+        average = Average(self.network, self.recipe.average)
         began = time.monotonic()
         best: Epoch | None = None
         chosen: dict[str, Tensor] = {}
@@ -210,6 +248,9 @@ class _Trainer:
                     best, chosen = epoch, average.copy()
                 if progress is not None:
                     progress(epoch)
+                patience = self.recipe.patience
+                if patience is not None and number - (best.number if best else 0) >= patience:
+                    break
         if best is None:
             raise TrainingError("No epoch gave a usable validation figure. Check the validation images and labels.")
         self.network.load_state_dict(chosen)
@@ -227,22 +268,26 @@ class _Trainer:
         self,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
-        average: "_Average",
+        average: "Average",
         batch: int,
     ) -> float:
         self.network.train()
         inputs, labels = self.inputs["train"], self.labels["train"]
-        weight = self.class_weight if self.recipe.balanced else None
         augmentation = self.recipe.augmentation or Augmentation()
         order = torch.randperm(len(labels), generator=self.generator)
         total, steps = 0.0, len(labels) // batch
         for step in range(steps):
             chosen = order[step * batch : (step + 1) * batch]
             images = augmentation.apply(inputs[chosen], self.orientation, self.generator)
-            scores, penalty = self.head(self.extractor(images))
-            loss = functional.cross_entropy(
-                scores, labels[chosen], weight=weight, label_smoothing=self.recipe.smoothing
-            )
+            share, other = 1.0, chosen
+            if self.recipe.mixup:
+                share = float(self.chance.beta(self.recipe.mixup, self.recipe.mixup))
+                mixed = torch.randperm(batch, generator=self.generator)
+                images, other = share * images + (1 - share) * images[mixed], chosen[mixed]
+            scores, penalty = self.head(self.extractor(images.contiguous(memory_format=torch.channels_last)))
+            loss = share * self._loss(scores, labels[chosen])
+            if share < 1:
+                loss = loss + (1 - share) * self._loss(scores, labels[other])
             optimiser.zero_grad()
             (loss + self.recipe.penalty * penalty).backward()
             optimiser.step()
@@ -250,6 +295,10 @@ class _Trainer:
             average.update()
             total += float(loss.detach())
         return total / steps
+
+    def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        weight = self.class_weight if self.recipe.balanced else None
+        return functional.cross_entropy(scores, labels, weight=weight, label_smoothing=self.recipe.smoothing)
 
     def _validate(self, number: int, of: int, loss: float, best: Epoch | None, seconds: float) -> Epoch:
         features = self.features(self.inputs["val"])
@@ -260,48 +309,6 @@ class _Trainer:
         )
         better = math.isfinite(val_loss) and (best is None or val_loss < best.val_loss)
         return Epoch(number, of, loss, reached.accuracy, reached.auc, val_loss, better, seconds)
-
-
-class _Average:
-    """A running average of a module's weights (Polyak); normalisation statistics are averaged along."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = module
-        self.decay = decay
-        self.steps = 0
-        self.values = {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the module's present weights. Early on the average is short, so that the start is forgotten."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in self.module.state_dict().items():
-            if value.is_floating_point():
-                self.values[name].mul_(decay).add_(value, alpha=1 - decay)
-            else:
-                self.values[name].copy_(value)
-
-    def copy(self) -> dict[str, Tensor]:
-        """The average as it is now."""
-        return {name: value.clone() for name, value in self.values.items()}
-
-    def in_place(self) -> "_Swapped":
-        """A context in which the module has the averaged weights."""
-        return _Swapped(self)
-
-
-class _Swapped:
-    def __init__(self, average: _Average) -> None:
-        self.average = average
-        self.kept: dict[str, Tensor] = {}
-
-    def __enter__(self) -> None:
-        self.kept = {name: value.detach().clone() for name, value in self.average.module.state_dict().items()}
-        self.average.module.load_state_dict(self.average.values)
-
-    def __exit__(self, *_: object) -> None:
-        self.average.module.load_state_dict(self.kept)
 
 
 def _json_number(value: float) -> float | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models import dicom
 from models.datasets.checks import checked
 from models.datasets.dataset import Dataset, Split
-from models.datasets.patches import Box, cut_outs, split_box
+from models.datasets.patches import Box, fields, split_box
 from models.errors import ImageError, NoSuchDataset
 from models.images import to_grey
 
@@ -32,8 +32,12 @@ _CLASS_OF = {
     **dict.fromkeys(("CR", "DX", "RF", "RG", "XA", "PX", "IO", "MG"), "radiograph"),
 }
 
-SIZE = 32
-"""Side of a patch in pixels, cut out as they are."""
+SIZE = 64
+"""Side in pixels to which each field of view is resampled."""
+_FIELDS = {"train": (0.35, 0.5, 0.7), "val": (0.2, 0.3), "test": (0.35, 0.5, 0.7)}
+"""Sides of the fields as shares of the region's shorter side. What makes a CT, an MR, an ultrasound or a radiograph
+shows in structures of that order, and not in single pixels, whose noise is a matter of the scanner and of how far the
+image was enlarged. Validation has only a strip of each image, so its fields are smaller."""
 _SMALLEST_SIDE = 64
 """Images with a shorter side are left out: they are icons."""
 _FRAMES = 4
@@ -194,7 +198,8 @@ def _cut(views: Sequence[_View], split: str) -> list[NDArray[np.uint16]]:
     for image, box in views:
         first, last = split_box(box, _VALIDATION)
         part = {"train": first, "val": last, "test": box}[split]
-        pieces.extend(cut_outs(image, part, size=SIZE))
+        sides = [round(share * min(box.height, box.width)) for share in _FIELDS[split]]
+        pieces.extend(fields(image, part, sides=sides, size=SIZE))
     return pieces
 
 
@@ -222,7 +227,7 @@ def _regions(dataset: pydicom.Dataset, image: NDArray[np.float32]) -> list[Box]:
         for region in dataset.get("SequenceOfUltrasoundRegions") or ()
         if region.get("RegionSpatialFormat") == 1 and region.get("RegionDataType") == 1
     ]
-    boxes = [box for box in boxes if min(box.height, box.width) >= SIZE]
+    boxes = [box for box in boxes if min(box.height, box.width) >= _SMALLEST_SIDE]
     return boxes or [Box(0, 0, image.shape[0], image.shape[1])]
 
 

@@ -1,13 +1,16 @@
-"""Square cut-outs of an image, pixel for pixel, and which of them hold anything."""
+"""Square fields of an image at several magnifications, and which of them hold anything."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.preprocessing import Preprocessing
+
 _CONTRAST = 0.04
-"""Least standard deviation of a cut-out, in display units: below it there is only background."""
-_BACKGROUND = 0.6
+"""Least standard deviation of a field, in display units: below it there is only background."""
+_BACKGROUND = 0.75
 """Largest share of pixels that may have one and the same grey (air, collimator, the screen around a picture)."""
 
 
@@ -40,26 +43,41 @@ def split_box(box: Box, share: float) -> tuple[Box, Box]:
     return Box(box.top, box.left, cut, box.right), Box(cut, box.left, box.bottom, box.right)
 
 
-def cut_outs(image: NDArray[np.float32], box: Box, *, size: int) -> list[NDArray[np.uint16]]:
-    """The informative cut-outs of a region on a grid of half their side, in reading order.
+def fields(image: NDArray[np.float32], box: Box, *, sides: Sequence[int], size: int) -> list[NDArray[np.uint16]]:
+    """The informative square fields of a region, at several magnifications, each resampled to one size.
 
-    Nothing is resampled, so that noise and sharpness stay those of the scanner.
+    Fields of one magnification overlap by half; they are spread evenly, so that the region is covered to its edges.
 
     Args:
         image: (H, W) display values in [0, 1].
-        box: the region that cut-outs must lie in.
-        size: their side in pixels.
+        box: the region that fields must lie in.
+        sides: the fields' sides in pixels of the image; those that do not fit into the region are left out.
+        size: the side in pixels of what is returned.
 
     Returns:
-        Arrays (size, size), uint16 from 0 (black) to 65535 (white).
+        Arrays (size, size), uint16 from 0 (black) to 65535 (white), in reading order for each side.
     """
-    step = size // 2
-    pieces = (
-        image[top : top + size, left : left + size]
-        for top in range(box.top, box.bottom - size + 1, step)
-        for left in range(box.left, box.right - size + 1, step)
+    plain = Preprocessing.plain(size, 1)
+    found = []
+    for side in sides:
+        for top in _starts(box.top, box.height, side):
+            for left in _starts(box.left, box.width, side):
+                piece = image[top : top + side, left : left + side]
+                if _informative(piece):
+                    sized = plain.apply(piece[None])[0, 0].numpy()
+                    found.append(np.rint(np.clip(sized, 0, 1) * np.float32(65535)).astype(np.uint16))
+    return found
+
+
+def _starts(start: int, extent: int, side: int) -> list[int]:
+    if side > extent:
+        return []
+    count = 1 + round(2 * (extent - side) / side)
+    return (
+        sorted({start + round(at) for at in np.linspace(0, extent - side, count)})
+        if count > 1
+        else [start + (extent - side) // 2]
     )
-    return [np.rint(piece * np.float32(65535)).astype(np.uint16) for piece in pieces if _informative(piece)]
 
 
 def _informative(piece: NDArray[np.float32]) -> bool:
