@@ -4,6 +4,7 @@ import typer
 
 from experiments.accuracy import accuracy
 from experiments.cipher_suite import cipher
+from experiments.extraction import extraction
 from he_infer import console
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
 
 for command, name, panel in (
     (accuracy, "accuracy", "Encrypted inference"),
+    (extraction, "extraction", "Encrypted inference"),
     (cipher, "cipher", "Image cipher"),
 ):
     app.command(name, rich_help_panel=panel)(command)
