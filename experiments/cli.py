@@ -4,7 +4,8 @@ import typer
 
 from experiments.accuracy import accuracy
 from experiments.cipher_suite import cipher
-from experiments.extraction import extraction
+from experiments.inversion import inversion
+from experiments.membership import membership
 from he_infer import console
 
 app = typer.Typer(
@@ -18,7 +19,8 @@ app = typer.Typer(
 
 for command, name, panel in (
     (accuracy, "accuracy", "Encrypted inference"),
-    (extraction, "extraction", "Encrypted inference"),
+    (inversion, "inversion", "What leaks"),
+    (membership, "membership", "What leaks"),
     (cipher, "cipher", "Image cipher"),
 ):
     app.command(name, rich_help_panel=panel)(command)

@@ -42,8 +42,12 @@ def ssim(first: Image, second: Image) -> float:
 
     The dynamic range is the pixel type's, F.
     """
-    span = float(highest(first))
     x, y = planes(words(first)).astype(np.float64), planes(words(second)).astype(np.float64)
+    return structural_similarity(x, y, float(highest(first)))
+
+
+def structural_similarity(x: NDArray[np.float64], y: NDArray[np.float64], span: float) -> float:
+    """Mean SSIM of two stacks of planes (planes, H, W) of one dynamic range `span`; H and W at least 11."""
     mean_x, mean_y = _blur(x), _blur(y)
     variance_x = _blur(x * x) - mean_x**2
     variance_y = _blur(y * y) - mean_y**2
