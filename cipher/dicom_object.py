@@ -70,12 +70,15 @@ class SealedObject:
 
         Raises:
             ContextMismatch: something that is bound is missing or not what this package writes.
+            Damaged: the pixel data is cut off.
         """
         if (self.rows, self.columns) != sides(self.container_bytes):
             raise ContextMismatch(
                 f"The sealed DICOM object announces {self.rows} x {self.columns} pixels, which is not the shape it was "
                 "sealed with."
             )
+        if self.pixel_bytes != self.rows * self.columns:
+            raise Damaged("The pixel data of the sealed DICOM object is cut off; restore it from a backup.")
         for name, value in _PIXEL_MODULE.items():
             if text(self.attributes, name) != str(value):
                 raise ContextMismatch(f"The attribute {name} of the sealed DICOM object was changed from {value}.")
@@ -217,6 +220,7 @@ def _attributes(identifiers: Identifiers, encrypted: Dataset, rows: int, columns
         "ReferringPhysicianName",
         "StudyID",
         "PatientOrientation",
+        "Laterality",
     ):
         setattr(dataset, empty, None)
     dataset.Modality = "OT"
