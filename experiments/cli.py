@@ -4,6 +4,7 @@ import typer
 
 from experiments.accuracy import accuracy
 from experiments.cipher_suite import cipher
+from experiments.extraction import extraction
 from experiments.inversion import inversion
 from experiments.membership import membership
 from he_infer import console
@@ -21,6 +22,7 @@ for command, name, panel in (
     (accuracy, "accuracy", "Encrypted inference"),
     (inversion, "inversion", "What leaks"),
     (membership, "membership", "What leaks"),
+    (extraction, "extraction", "What leaks"),
     (cipher, "cipher", "Image cipher"),
 ):
     app.command(name, rich_help_panel=panel)(command)

@@ -3,7 +3,7 @@
 import typer
 
 from he_infer import console
-from he_infer.commands import keys, tokens
+from he_infer.commands import keys, receipts, tokens
 from he_infer.commands.classify import classify
 from he_infer.commands.demo import demo
 from he_infer.commands.inspect import inspect
@@ -35,6 +35,7 @@ for command, panel in (
 ):
     app.command(rich_help_panel=panel)(command)
 app.add_typer(keys.app, name="keys", rich_help_panel="Client")
+app.add_typer(receipts.app, name="receipts", rich_help_panel="Client")
 app.add_typer(tokens.app, name="tokens", rich_help_panel="Server")
 app.add_typer(tokens.audit_app, name="audit", rich_help_panel="Server")
 

@@ -21,10 +21,14 @@
         ├── Unauthorised          the token was refused
         ├── ProtocolMismatch      it speaks another version
         ├── ServerBusy            try again later
+        ├── WrongAnswer           a question whose answer is known was answered wrongly
         └── RequestRefused        a documented refusal, with its code
 
 A message says what was wrong, what was expected and what to do. It never holds a key, a feature or a score.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class HeInferError(Exception):
@@ -121,3 +125,14 @@ class RequestRefused(ServerError):
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class WrongAnswer(ServerError):
+    """A canary, whose answer the client knows, was answered wrongly.
+
+    `receipts` has the run's signed receipts in JSON form: what the server claimed to have computed.
+    """
+
+    def __init__(self, message: str, receipts: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.receipts = tuple(receipts)

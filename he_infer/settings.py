@@ -58,6 +58,8 @@ class ServerSettings(BaseSettings):
     max_object: int = Field(4096 * _MIB, ge=1024, description="Largest sealed object.")
     bodies_in_memory: int = Field(1024 * _MIB, ge=_MIB, description="All request bodies held at one time.")
     body_seconds: float = Field(120.0, gt=0, description="Longest time for a body to arrive.")
+    head_seconds: float = Field(30.0, gt=0, description="Longest time for the head of a request to arrive.")
+    read_seconds: float = Field(60.0, gt=0, description="Longest time that a client may leave its answer unread.")
     clock_window: float = Field(
         300.0, gt=0, description="Accepted difference between an envelope's time and the server's."
     )

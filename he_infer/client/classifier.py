@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from he_infer.ckks.packing import pack, unpack
 from he_infer.ckks.plan import Plan
+from he_infer.client.canaries import Canaries, CanaryReport, places, system_generator, wrong_rows
 from he_infer.client.receipt import Receipt
 from he_infer.client.release import LEAST_BITS, Flooding, rounded
 from he_infer.client.secret_key import SecretKey
 from he_infer.client.session import ServedModel, Session
-from he_infer.errors import MissingKey, NotAuthentic, ShapeError
+from he_infer.errors import MissingKey, NotAuthentic, ShapeError, WrongAnswer
 
 Progress = Callable[[int, int], None]
 
@@ -26,6 +27,7 @@ class Request:
     """What one request cost, by the clocks of both sides."""
 
     images: int
+    """Rows, canaries among them."""
     bytes_up: int
     bytes_down: int
     server_seconds: float
@@ -46,6 +48,10 @@ class Scores:
     """The largest score error that the plan allows for."""
     requests: tuple[Request, ...]
     receipts: tuple[Receipt, ...] = field(repr=False)
+    """One a request, in the order of the requests."""
+    request_of: tuple[int, ...] = field(default=(), repr=False)
+    """(n,) which request each image went with."""
+    canaries: CanaryReport | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -111,19 +117,60 @@ class EncryptedClassifier:
             return 0
         return self._session.register(self._plan, parts).size
 
-    def scores(self, features: NDArray[np.floating], progress: Progress | None = None) -> Scores:
+    def scores(
+        self,
+        features: NDArray[np.floating],
+        progress: Progress | None = None,
+        *,
+        canaries: Canaries | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Scores:
         """Have the head evaluated on encrypted features.
 
         Args:
             features: (n, width), each within the model's input bound.
-            progress: called with the number of images done and their total after each request.
+            progress: called with the number of rows done and their total after each request.
+            canaries: questions with known answers, sent among the others; see `he_infer.client.canaries`.
+            rng: chooses the canaries' places; for tests, otherwise seeded by the operating system.
 
         Raises:
+            WrongAnswer: a canary's answer is wrong. Raised after the last answer, so that no canary gives itself away.
             ShapeError: features of another width, not finite, or beyond the model's bound.
             MissingKey: no evaluation keys are registered for the plan.
             NotAuthentic: the answer is not of the form that the plan gives.
             ServerError and subclasses: see `Session.classify`.
         """
+        values = self._checked(features)
+        hidden = np.empty(0, dtype=np.int64)
+        rows = values
+        if canaries is not None:
+            hidden = places(len(values), len(canaries), self._plan.batch, rng or system_generator())
+            rows = np.empty((len(values) + len(canaries), values.shape[1]))
+            rows[hidden] = self._checked(canaries.features)
+            rows[_others(len(rows), hidden)] = values
+        answered, requests, receipts = self._ask_all(rows, progress)
+        real = _others(len(rows), hidden)
+        report = None
+        if canaries is not None:
+            held = len(set((hidden // self._plan.batch).tolist()))
+            report = CanaryReport(len(canaries), held, wrong_rows(self._plan, answered[hidden], canaries.expected))
+            if report.wrong:
+                raise WrongAnswer(
+                    f"The server answered {report.wrong} of {report.sent} test questions wrongly, and may have done so "
+                    "with any other: no score of this run is to be trusted. Keep the receipts, and ask its operator.",
+                    [receipt.to_json() for receipt in receipts],
+                )
+        request_of = tuple(int(row) // self._plan.batch for row in real)
+        return Scores(
+            answered[real],
+            self._plan.precision,
+            tuple(requests),
+            tuple(receipts),
+            request_of=request_of,
+            canaries=report,
+        )
+
+    def _checked(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         values = np.asarray(features, dtype=np.float64)
         bound = self._model.input_bound
         if values.ndim != 2 or len(values) == 0:
@@ -133,19 +180,23 @@ class EncryptedClassifier:
                 f"A feature lies outside the model's bound of {bound:g}, or is not a number. Such an image is unlike "
                 "the training images; it was not sent."
             )
-        batch = self._plan.batch
+        return values
+
+    def _ask_all(
+        self, rows: NDArray[np.float64], progress: Progress | None
+    ) -> tuple[NDArray[np.float64], list[Request], list[Receipt]]:
         parts = []
         requests: list[Request] = []
         receipts: list[Receipt] = []
-        for start in range(0, len(values), batch):
-            block = values[start : start + batch]
+        for start in range(0, len(rows), self._plan.batch):
+            block = rows[start : start + self._plan.batch]
             opened, request, receipt = self._ask(block)
             parts.append(opened)
             requests.append(request)
             receipts.append(receipt)
             if progress:
-                progress(start + len(block), len(values))
-        return Scores(np.concatenate(parts), self._plan.precision, tuple(requests), tuple(receipts))
+                progress(start + len(block), len(rows))
+        return np.concatenate(parts), requests, receipts
 
     def _ask(self, block: NDArray[np.float64]) -> tuple[NDArray[np.float64], Request, Receipt]:
         began = time.perf_counter()
@@ -167,3 +218,7 @@ class EncryptedClassifier:
             round_trip_seconds=received - sent,
         )
         return opened, request, answer.receipt
+
+
+def _others(total: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.setdiff1d(np.arange(total), rows)

@@ -69,11 +69,20 @@ class SecretKey:
         return out
 
     def decrypt(self, parts: Sequence[bytes]) -> list[NDArray[np.float64]]:
-        """The (slots,) vectors in ciphertexts."""
+        """The (slots,) vectors in ciphertexts.
+
+        Raises:
+            NotThisFormat: not a ciphertext of these parameters, or a transparent one, which anybody could have made.
+        """
         out = []
         for data in parts:
             ciphertext = parse(sealapi.Ciphertext(), self.parameters, data)
+            if ciphertext.is_transparent():
+                raise NotThisFormat("The ciphertext is transparent: it was computed from nothing that was sent.")
             plain = sealapi.Plaintext()
-            self._decryptor.decrypt(ciphertext, plain)
+            try:
+                self._decryptor.decrypt(ciphertext, plain)
+            except (RuntimeError, ValueError) as error:
+                raise NotThisFormat("The ciphertext is not of a form that can be decrypted.") from error
             out.append(np.array(self._encoder.decode_double(plain)))
         return out

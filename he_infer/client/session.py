@@ -7,7 +7,7 @@ must not learn anything of a score from what the client does next.
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -206,7 +206,7 @@ class Session:
             envelope = self._seal(wire.Kind.KEYS, {"plan": plan.digest}, pairs)
             return self._http.request("PUT", f"/v1/keys/{plan.digest}", content=envelope, headers=_OCTETS)
 
-        response = self._http.patiently(send)
+        response = self._in_step(send)
         stored = self._http.parse(_StoredKeys, response)
         return StoredKeys(stored.plan, stored.key_id, stored.bytes)
 
@@ -248,7 +248,7 @@ class Session:
             sent = self._seal(wire.Kind.REQUEST, {"model": model.id, "plan": plan.digest}, named)
             return self._http.request("POST", f"/v1/models/{model.id}/classify", content=sent, headers=_OCTETS)
 
-        body = self._http.patiently(send).content
+        body = self._in_step(send).content
         key = wire.mac_key(self._token, wire.Direction.TO_CLIENT)
         envelope = wire.Envelope.open(body, key, kind=wire.Kind.ANSWER, max_bytes=_MAX_ANSWER)
         receipt = verify(
@@ -359,8 +359,20 @@ class Session:
                 raise NotAuthentic(f"{self.url} signs with another key than the one expected of it.")
             # The server judges an envelope's freshness by its own clock, so its clock is the one to use.
             self._clock_offset = info.time / 1000 - time.time()
+            self._server_key = info.receipt_key
             self._info = info
         return self._info
+
+    def _in_step(self, send: Callable[[], Result]) -> Result:
+        """Send with patience; where one of the clocks has jumped, take the server's anew and seal once more."""
+        try:
+            return self._http.patiently(send)
+        except RequestRefused as refused:
+            if refused.code != Code.STALE.value:
+                raise
+        self._info = None
+        self._negotiate()
+        return self._http.patiently(send)
 
     def _seal(self, kind: wire.Kind, header: Mapping[str, Any], parts: tuple[tuple[str, bytes], ...]) -> bytes:
         stamp = {"nonce": secrets.token_hex(16), "time": int((time.time() + self._clock_offset) * 1000)}

@@ -42,18 +42,35 @@ def classify(
     share_error: Annotated[
         float, typer.Option(min=0, help="Largest error of a shared score that is still of use; else nothing is sent.")
     ] = 0.05,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    canary_rate: Annotated[
+        float,
+        typer.Option(
+            "--canaries", metavar="RATE", help="Questions with known answers to mix in, an image; 0.1 is one in ten."
+        ),
+    ] = 0.0,
+    receipt_file: Annotated[
+        Path | None, typer.Option("--receipts", help="Append the server's signed receipts here (JSON Lines).")
+    ] = None,
+    server_key: Annotated[
+        str | None, typer.Option(help="The server's public key, hex: answers signed with another are refused.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures and receipts here.")] = None,
 ) -> None:
     """Classify images with a server that sees neither image, feature nor score.
 
     Probabilities come from scores rounded to the plan's precision; raw scores are given with `--share-scores` alone.
 
-    Example: `he-infer classify scans/ --bundle chest.hebundle --key hospital.key --token-file cloud.token`
+    With `--canaries`, questions whose answers the bundle's own head gives go along unmarked; a server that answers one
+    of them wrongly is found out, and no score is given. The last line says how likely that is.
+
+    Example: `he-infer classify scans/ --bundle chest.hebundle --key hospital.key --canaries 0.1`
     """
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
 
+    from he_infer.client import receipt
+    from he_infer.client.canaries import canaries_like, wanted
     from he_infer.client.classifier import EncryptedClassifier
     from he_infer.client.custody import KeyFile
     from he_infer.client.release import Flooding
@@ -62,6 +79,7 @@ def classify(
     from he_infer.commands.passphrase import get_passphrase
     from he_infer.commands.token import get_token
     from he_infer.console import write_json
+    from he_infer.errors import WrongAnswer
     from models.bundle import Bundle
     from models.images import load_image
 
@@ -81,12 +99,22 @@ def classify(
         flooding = Flooding(keys.plan.precision, len(bundle.classes), share_scores, share_bits)
         flooding.check(share_error)
         count(key_file, len(files), share_scores)
-    with Session(url, token, ca_file=ca_file) as session:
+    hidden = wanted(len(files), canary_rate)
+    with Session(url, token, ca_file=ca_file, server_key=server_key) as session:
         model = _served(session, bundle)
         classifier = EncryptedClassifier(session, model, keys.plan, keys.secret_key)
+        canaries = canaries_like(features, bundle.head, hidden, model.input_bound) if hidden else None
         started = time.perf_counter()
-        scores = classifier.scores(features)
+        try:
+            scores = classifier.scores(features, canaries=canaries)
+        except WrongAnswer as wrong:
+            if receipt_file is not None:
+                receipt.append(receipt_file, wrong.receipts)
+            raise
         seconds = time.perf_counter() - started
+    receipts = [entry.to_json() for entry in scores.receipts]
+    if receipt_file is not None:
+        receipt.append(receipt_file, receipts)
     # What is shown beside flooded scores must not be better known than they are.
     leaving = scores.rounded if flooding is None else scores.shared(flooding)
     labels, probabilities = leaving.argmax(axis=1), bundle.probabilities(leaving)
@@ -95,8 +123,9 @@ def classify(
     for heading, justify in (("image", "left"), ("class", "left"), ("probability", "right"), ("server ms", "right")):
         table.add_column(heading, justify="right" if justify == "right" else "left", overflow="fold")
     rows = []
-    per_image = [request for request in scores.requests for _ in range(request.images)]
-    for path, label, row, given, request in zip(files, labels, probabilities, leaving, per_image, strict=True):
+    per_image = [scores.requests[number] for number in scores.request_of]
+    table_rows = zip(files, labels, probabilities, leaving, per_image, scores.request_of, strict=True)
+    for path, label, row, given, request, number in table_rows:
         server_ms = 1e3 * request.server_seconds / request.images
         table.add_row(str(path), bundle.classes[label], f"{row[label]:.3f}", f"{server_ms:.1f}")
         rows.append(
@@ -105,12 +134,20 @@ def classify(
                 "class": bundle.classes[label],
                 "probability": round(float(row[label]), 4),
                 "server_ms": round(server_ms, 3),
+                "receipt": number,
                 **({} if flooding is None else {"scores": given.tolist()}),
             }
         )
     console.print(table)
     up, down = sum(request.bytes_up for request in scores.requests), sum(r.bytes_down for r in scores.requests)
     console.print(f"{seconds:.2f} s in all; {up / 1e3:.0f} KB up, {down / 1e3:.0f} KB down.", highlight=False)
+    report = scores.canaries
+    if report is not None:
+        console.print(
+            f"{report.sent} canaries, all answered rightly: a server that cheats on one answer in ten would have been "
+            f"found out with a chance of {report.chance(0.1):.0%}.",
+            highlight=False,
+        )
     if flooding is not None:
         console.print(
             f"Scores carry noise of standard deviation {flooding.deviation:.2g}: {share_bits} bits of statistical "
@@ -119,7 +156,9 @@ def classify(
         )
     if json_file is not None:
         figures: dict[str, object] = {"model": model.id, "images": rows, "seconds": round(seconds, 4)}
-        figures |= {"bytes_up": up, "bytes_down": down}
+        figures |= {"bytes_up": up, "bytes_down": down, "receipts": receipts, "canaries": None}
+        if report is not None:
+            figures["canaries"] = {"sent": report.sent, "requests": report.requests, "wrong": report.wrong}
         if flooding is not None:
             about = {"bits": share_bits, "images": share_scores, "deviation": flooding.deviation}
             figures["flooding"] = {**about, "advantage": flooding.advantage}

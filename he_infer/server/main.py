@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -15,6 +16,7 @@ from he_infer.errors import HeInferError, UsageError
 from he_infer.refusals import Refused
 from he_infer.server import fence
 from he_infer.server.app import build
+from he_infer.server.connections import bounded
 from he_infer.server.observe import configure_logging
 from he_infer.server.service import Service
 from he_infer.settings import ServerSettings
@@ -67,6 +69,7 @@ def serve(settings: ServerSettings) -> None:
     service = Service(settings)
     log = structlog.get_logger("he_infer.server")
     log.info("audit", head=service.audit.head())
+    raise_descriptor_limit()
     if settings.record_dir is not None:
         log.warning("recording", note="all bodies are saved; this is an aid for demonstrations and audits")
     config = uvicorn.Config(
@@ -75,7 +78,7 @@ def serve(settings: ServerSettings) -> None:
         access_log=False,
         server_header=False,
         loop="asyncio",
-        http="h11",
+        http=bounded(settings.head_seconds, settings.read_seconds),
         lifespan="on",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
@@ -110,6 +113,12 @@ def listen(host: str, port: int) -> socket.socket:
             f"Cannot listen on {host} port {port}: {problem}. Choose another port, or 0 for a free one."
         ) from error
     return listener
+
+
+def raise_descriptor_limit() -> None:
+    """Take as many descriptors as the system allows: each waiting connection needs one. Workers bound their own."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def check_certificate(certificate: Path, key: Path) -> None:

@@ -91,6 +91,7 @@ class Service:
         self.recorder = Recorder(settings.record_dir) if settings.record_dir else None
         self.draining = False
         self._stop = threading.Event()
+        self._started = (time.time(), time.monotonic())
         hello = self.pool.start()
         self.seal = str(hello["engine"])
         self.inference = Inference(
@@ -155,12 +156,21 @@ class Service:
     def _keep_house(self) -> None:
         while True:
             try:
-                self.metadata.forget_nonces(time.time())
+                self.metadata.forget_nonces(self._cautious_time())
                 self._collect_orphans()
             except Refused as refused:  # a store that is away now may be back at the next turn
                 self._log.warning("housekeeping", code=refused.code.value, message=refused.message)
             if self._stop.wait(_HOUSEKEEPING_SECONDS):
                 return
+
+    def _cautious_time(self) -> float:
+        """The earlier of the wall clock and of what it was at the start plus the time since.
+
+        A wall clock that jumps ahead and back again must not make the server forget nonces whose envelopes are then
+        fresh once more.
+        """
+        wall, steady = self._started
+        return min(time.time(), wall + time.monotonic() - steady)
 
     def _collect_orphans(self) -> None:
         """Remove blobs that no row names: left behind where the server died between storing and recording."""

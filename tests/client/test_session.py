@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
 import pytest
 
 from he_infer import wire
+from he_infer.ckks.head import Head, Linear
+from he_infer.ckks.plan import make_plan
 from he_infer.client.session import Session
 from he_infer.errors import (
     HeInferError,
     MissingKey,
+    NotAuthentic,
     ProtocolMismatch,
     RequestRefused,
     SecretKeyRefused,
@@ -164,3 +168,27 @@ def test_the_token_is_in_no_message(impostor: Impostor, session: Session) -> Non
         session.models()
     assert TOKEN not in str(caught.value)
     assert TOKEN not in repr(session)
+
+
+def test_after_a_jump_of_the_clock_the_server_s_time_is_taken_anew(impostor: Impostor, session: Session) -> None:
+    plan = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
+    stored = json.dumps({"plan": plan.digest, "key_id": "k", "bytes": 1}).encode()
+    answers = [(400, {}, error("stale")), (201, {}, stored)]
+    impostor.answers[f"/v1/keys/{plan.digest}"] = lambda: answers.pop(0)
+    assert session.register(plan, {"galois": b"x"}).key_id == "k"
+    assert impostor.asked.count("/v1/info") == 2
+    answers += [(400, {}, error("stale"))] * 2
+    with pytest.raises(RequestRefused):  # once is enough: a server that is never content is not asked for ever
+        session.register(plan, {"galois": b"x"})
+    assert impostor.asked.count("/v1/info") == 3
+
+
+def test_the_key_of_the_first_contact_is_held_when_the_clock_is_taken_anew(
+    impostor: Impostor, session: Session
+) -> None:
+    plan = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
+    assert session.server_key == "00" * 32
+    impostor.answers["/v1/info"] = lambda: (200, {}, info(receipt_key="11" * 32))
+    impostor.answers[f"/v1/keys/{plan.digest}"] = lambda: (400, {}, error("stale"))
+    with pytest.raises(NotAuthentic):
+        session.register(plan, {"galois": b"x"})

@@ -1,0 +1,93 @@
+"""Connections of clients that are slow, silent or gone: each is given a bounded time, then it is closed.
+
+uvicorn bounds the pause between two requests; this bounds the rest. A request's head must arrive within `head_seconds`
+(a client that sends a byte now and then would otherwise hold a descriptor for ever), and an answer must be read on
+within `read_seconds` (one that never reads its answer would hold a thread, a stream from the store and a buffer). The
+body's time is bounded by the routes. A peer that is gone without a word is noticed by TCP's own keep-alive.
+"""
+
+import asyncio
+import socket
+from typing import cast
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+
+class BoundedConnection(H11Protocol):
+    """One connection with bounds on its time; see `bounded`, which sets them."""
+
+    head_seconds = 30.0
+    read_seconds = 60.0
+    _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the clock of the first request's head."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        _notice_dead_peers(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Start the clock with the first byte of a later request's head, stop it when a head is whole."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._await_head()
+
+    def on_response_complete(self) -> None:
+        """Between two requests uvicorn's own keep-alive bound holds."""
+        super().on_response_complete()
+        self._stop_head_timer()
+
+    def pause_writing(self) -> None:
+        """The client does not read: start the clock."""
+        super().pause_writing()
+        if self._read_timer is None:
+            self._read_timer = self.loop.call_later(self.read_seconds, self._abort)
+
+    def resume_writing(self) -> None:
+        """The client reads on."""
+        super().resume_writing()
+        self._stop_read_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the clocks."""
+        self._stop_head_timer()
+        self._stop_read_timer()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_seconds, self._abort)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+    def _abort(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+def bounded(head_seconds: float, read_seconds: float) -> type[asyncio.Protocol]:
+    """The protocol class for uvicorn's `http` setting, with these bounds in seconds."""
+    return type("BoundedConnection", (BoundedConnection,), {"head_seconds": head_seconds, "read_seconds": read_seconds})
+
+
+def _notice_dead_peers(transport: asyncio.BaseTransport) -> None:
+    peer = cast(socket.socket | None, transport.get_extra_info("socket"))
+    if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
