@@ -1,5 +1,6 @@
 """What both command lines share: expected errors become one line, figures become JSON. Knows no command."""
 
+import errno
 import json
 import os
 import sys
@@ -60,9 +61,29 @@ def explain(error: BaseException) -> str | None:
             return f"This command needs the package '{error.name}'. Install it with: pip install 'he-infer[{extra}]'"
         return None
     if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{where}"
+        return _explain_system(error)
     return None
+
+
+def _explain_system(error: OSError) -> str:
+    """What the system refused, and what can be done about it."""
+    named = f"{error.filename}" if error.filename else "a file"
+    match error:
+        case FileNotFoundError():
+            return f"There is no file or folder {named}. Check the path, or make it first."
+        case PermissionError():
+            return f"Access to {named} is denied: this user may not read or write it. Check its mode and owner."
+        case IsADirectoryError():
+            return f"{named} is a folder; expected a file."
+        case NotADirectoryError():
+            return f"{named} is below something that is not a folder. Check the path."
+        case FileExistsError():
+            return f"{named} exists already; choose another name, or remove it yourself."
+        case _ if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"There is no space left for {named}. Free some, or write elsewhere."
+        case _:
+            where = f": {error.filename}" if error.filename else ""
+            return f"{error.strerror}{where}"
 
 
 def write_json(path: Path, figures: Mapping[str, object]) -> None:

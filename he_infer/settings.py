@@ -108,6 +108,11 @@ def load_settings(config: Path | None = None, **overrides: Any) -> ServerSetting
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
+        if first["type"] == "missing":
+            raise UsageError(
+                f"The setting '{where}' is missing: give it on the command line, in the file of --config, or as "
+                f"{ENVIRONMENT_PREFIX}{where.upper()} (see 'he-infer serve --help')."
+            ) from error
         raise UsageError(f"Setting {where}: {first['msg']} (see 'he-infer serve --help').") from error
 
 

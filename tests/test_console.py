@@ -36,7 +36,7 @@ def test_an_expected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_a_missing_file_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(FileNotFoundError(2, "No such file or directory", "scan.dcm"), monkeypatch) == 1
-    assert capsys.readouterr().err == "error: No such file or directory: scan.dcm\n"
+    assert capsys.readouterr().err == "error: There is no file or folder scan.dcm. Check the path, or make it first.\n"
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

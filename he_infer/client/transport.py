@@ -102,7 +102,12 @@ class Transport:
                 f"{self.url} answers with status {response.status_code}, but not as a server of he-infer does."
             )
         match code:
-            case Code.UNAUTHORISED | Code.FORBIDDEN:
+            case Code.UNAUTHORISED:
+                return Unauthorised(
+                    f"{self.url} does not accept the token: it is unknown there, expired or revoked. Check "
+                    "--token-file or HE_INFER_TOKEN, or ask the server's operator for a new one."
+                )
+            case Code.FORBIDDEN:
                 return Unauthorised(message)
             case Code.BUSY | Code.DRAINING | Code.STORAGE:
                 return ServerBusy(message, retry_after=_seconds(response.headers.get("Retry-After")))

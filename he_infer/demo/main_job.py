@@ -222,10 +222,9 @@ def _confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: 
 
 def _cipher_picture(dataset: Dataset) -> bytes:
     """The inner cipher's image of an original image, or of a test image where there are no files."""
-    image = vault.show_image(dataset)
-    return pictures.image_and_cipher_image(
-        image, encrypt_image(image, secrets.token_bytes(32), secrets.token_bytes(16)), f"an image of {dataset.name}"
-    )
+    image, title = vault.show_image(dataset)
+    cipher_image = encrypt_image(image, secrets.token_bytes(32), secrets.token_bytes(16))
+    return pictures.image_and_cipher_image(image, cipher_image, title)
 
 
 def _method(dataset: Dataset, bundle: Bundle, encrypted: _Encrypted, options: Options) -> Sequence[Row]:

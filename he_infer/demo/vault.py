@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cipher import container
+from cipher import container, dicom
 from cipher.atomic import atomic_write
+from cipher.dicom_span import lay_out
 from cipher.vaultkey import VaultKey
 from models.datasets import Dataset
 
@@ -53,9 +54,9 @@ def store_files(files: Sequence[Path], vault: Path, key: VaultKey, progress: Pro
     for index, source in enumerate(files):
         target = vault / f"{index:05d}.sealed"
         started = time.perf_counter()
-        container.seal_file(source, target, key)
+        dicom.seal_dicom(source, target, key)
         seconds += time.perf_counter() - started
-        container.open_file(target, check, key)
+        dicom.open_dicom(target, check, key)
         if check.read_bytes() != source.read_bytes():
             raise RestoreMismatch(f"{source.name} came back from the vault changed.")
         check.unlink()
@@ -96,9 +97,26 @@ def warm_up(key: VaultKey) -> None:
         container.open_array(container.seal_array(np.zeros((64, 64), dtype=dtype), key), key)
 
 
-def show_image(dataset: Dataset) -> NDArray[np.generic]:
-    """One image for the report: the middle test image as integers, at its stored size."""
+def show_image(dataset: Dataset) -> tuple[NDArray[np.generic], str]:
+    """One image for the report, and its name: a test file's stored pixels, else the middle test image as integers."""
+    for path in dataset.sources.get("test", ()):
+        pixels = _stored_pixels(path)
+        if pixels is not None:
+            return pixels, path.name
     image = dataset.test.images[len(dataset.test) // 2]
+    title = f"an image of {dataset.name}"
     if image.dtype.kind == "f":
-        return np.asarray(np.clip(image * 255.0, 0, 255), dtype=np.uint8)
-    return np.ascontiguousarray(image)
+        return np.asarray(np.clip(image * 255.0, 0, 255), dtype=np.uint8), title
+    return np.ascontiguousarray(image), title
+
+
+def _stored_pixels(path: Path) -> NDArray[np.generic] | None:
+    """The pixels (H, W) as a DICOM file stores them; none where they are compressed, many frames, tiny or huge."""
+    layout = lay_out(path)
+    span = layout.span
+    if span is None or len(span.shape) != 2 or min(span.shape) < 128 or max(span.shape) > 1024:
+        return None
+    with path.open("rb") as file:
+        file.seek(span.offset)
+        pixels = np.frombuffer(file.read(span.length), dtype=span.dtype).reshape(span.shape)
+    return pixels.astype(pixels.dtype.newbyteorder("="))

@@ -74,7 +74,7 @@ def test_a_missing_or_open_or_wrong_token_is_one_line(server: LocalServer, token
     assert "chmod 600" in he_infer("keys", "list", "--url", server.url, "--token-file", token_file, status=1)
     wrong = "hei_0123456789abcdef_" + "A" * 43
     line = he_infer("keys", "list", "--url", server.url, status=1, HE_INFER_TOKEN=wrong)
-    assert "token was not accepted" in line
+    assert "does not accept the token" in line
     assert wrong not in line
     assert "does not hold a token" in he_infer("keys", "list", "--url", server.url, status=1, HE_INFER_TOKEN="password")
 
