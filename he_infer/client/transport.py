@@ -114,7 +114,10 @@ class Transport:
             case Code.UNSUPPORTED_VERSION:
                 return ProtocolMismatch(message)
             case Code.MISSING_KEYS:
-                return MissingKey(message)
+                return MissingKey(
+                    f"{self.url} has no evaluation keys of this client for the model's plan. Register them with "
+                    "'he-infer keys register KEYFILE', or make keys with 'he-infer keys new'."
+                )
             case Code.SECRET_KEY:
                 return SecretKeyRefused(message)
             case _:

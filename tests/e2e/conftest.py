@@ -1,0 +1,46 @@
+"""One trained bundle, one server of it and one client's key for all end-to-end tests."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from he_infer.client.local_server import LocalServer
+from tests.e2e.kit import WORDS, run, write_folder
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a client has, and where the server is."""
+
+    data: Path
+    bundle: Path
+    key: Path
+    token: Path
+    url: str
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        return ("--bundle", self.bundle, "--key", self.key, "--token-file", self.token, "--url", self.url)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of images and the bundle trained on it."""
+    folder = tmp_path_factory.mktemp("e2e")
+    data = write_folder(folder / "shapes")
+    run("train", "--data", data, "--out", folder / "shapes.hebundle", "--width", 32, "--hidden", 8)
+    return data, folder / "shapes.hebundle"
+
+
+@pytest.fixture(scope="session")
+def client(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+    data, bundle = trained
+    folder = tmp_path_factory.mktemp("client")
+    token, key = folder / "cloud.token", folder / "hospital.key"
+    with LocalServer([bundle], folder / "server", options=["--workers", "1"]) as server:
+        token.touch(mode=0o600)
+        token.write_text(server.token)
+        run("keys", "new", key, "--url", server.url, "--token-file", token, HE_INFER_PASSPHRASE=WORDS)
+        yield Setup(data, bundle, key, token, server.url)

@@ -1,0 +1,62 @@
+"""`he-infer demo` on every form of data: the whole job, with the real parts, as a newcomer runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.kit import run, write_dicom_table, write_folder, write_npz
+
+FIELDS = {
+    "dataset", "classes", "n_test", "clear_accuracy", "encrypted_accuracy", "label_agreement", "max_abs_error",
+    "server_ms_median", "bytes_up", "bytes_down", "evaluation_key_bytes", "cipher_mb_per_s",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["colour npz", "folder", "dicom table"])
+def test_the_main_job_on_the_user_s_own_data(form: str, tmp_path: Path) -> None:
+    match form:
+        case "colour npz":
+            data, classes = write_npz(tmp_path / "shapes.npz", colour=True), 3
+        case "folder":
+            data, classes = write_folder(tmp_path / "shapes"), 2
+        case _:
+            data, classes = write_dicom_table(tmp_path / "scans"), 2
+    out = run("demo", "--data", data, "--epochs", 40, "--json", "figures.json", cwd=tmp_path)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures) == FIELDS
+    assert len(figures["classes"]) == classes
+    assert figures["n_test"] >= 12
+    assert figures["label_agreement"] == 1.0
+    assert figures["encrypted_accuracy"] == figures["clear_accuracy"] > 1 / classes
+    assert 0 < figures["max_abs_error"] < 1e-3
+    assert "bit for bit" in " ".join(out.split())
+    assert "0 found" in " ".join(out.split())
+    page = (tmp_path / "he-infer-demo" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 3
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_second_run_replaces_the_first_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "two.npz", classes=2)
+    options = ("--data", data, "--epochs", 1, "--limit", 2)
+    run("demo", *options, cwd=tmp_path)
+    (tmp_path / "he-infer-demo" / "leftover").write_text("of the first run")
+    assert "two" in run("demo", *options, cwd=tmp_path)
+    assert not (tmp_path / "he-infer-demo" / "leftover").exists()
+    own = tmp_path / "thesis"
+    own.mkdir()
+    (own / "chapter").write_text("years of work")
+    assert "not made by a demo" in run("demo", *options, "--out", own, status=1, cwd=tmp_path)
+    assert (own / "chapter").read_text() == "years of work"
+
+
+@pytest.mark.slow
+def test_the_default_demo_on_real_dicom_files(tmp_path: Path) -> None:
+    out = run("demo", "--json", "figures.json", cwd=tmp_path)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["classes"] == ["CT", "MR", "ultrasound", "radiograph"]
+    assert figures["label_agreement"] >= 0.998
+    assert figures["evaluation_key_bytes"] < 12e6
+    assert figures["bytes_up"] < 220e3
+    assert "patients" in out
