@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.client.imaging import small_bundle, small_images
 
 from he_infer.client.local_server import LocalServer
 from models.bundle import Bundle
 from models.images import load_image
+from tests.client.imaging import small_bundle, small_images
 from tests.server.test_commands import he_infer
 
 WORDS = "correct horse battery staple"
