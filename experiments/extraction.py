@@ -17,6 +17,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from experiments.outcome import FigureFile, JsonFile, RecordFile
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -59,29 +61,43 @@ def extraction(
     ] = 16,
     limit: Annotated[int, typer.Option(min=2, help="Daily query limit of the attacker that has one.")] = 48,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images for each head.")] = 3,
-    seed: Annotated[int, typer.Option(help="Decides training and the attacker's queries; keys are always fresh.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    figure: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw the figure here (PNG).")] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Decides training and the attacker's queries; keys are always fresh.")
+    ] = 0,
+    figure: FigureFile = None,
+    json_file: JsonFile = None,
+    record: RecordFile = None,
 ) -> None:
     """Steal heads by chosen queries through the real encrypted path, with and without a query limit.
 
-    Example: `he-experiments extraction --data pneumoniamnist --json extraction.json --figure extraction.png`
+    Example: `he-experiments extraction --data pneumoniamnist --figure extraction.png --json extraction.json`
     """
     from rich.console import Console
 
     from experiments.extraction_figure import draw
-    from he_infer.console import write_json
+    from experiments.outcome import command_line, finish, refuse_missing_folders
     from models import datasets
 
+    refuse_missing_folders(figure=figure, json=json_file, record=record)
     console = Console()
     dataset = datasets.load(data)
+    parameters = {"width": width, "small": small, "limit": limit, "epochs": epochs}
     rows = run(dataset, console, width=width, small=small, limit=limit, epochs=epochs, seed=seed)
-    shown = [row for row in rows if _last(row, rows)]
-    _show(console, dataset.name, shown, limit)
-    if figure is not None:
-        figure.write_bytes(draw(rows, limit))
-    if json_file is not None:
-        write_json(json_file, {"dataset": dataset.name, "limit": limit, "rows": [asdict(row) for row in rows]})
+    _show(console, dataset.name, [row for row in rows if _last(row, rows)], limit)
+    finish(
+        console,
+        "extraction",
+        command=command_line(
+            "extraction", data=data, width=width, small=small, limit=limit, epochs=epochs, seed=seed, figure=figure
+        ),
+        seed=seed,
+        parameters={"dataset": dataset.name, **parameters},
+        figures={"rows": [asdict(row) for row in rows]},
+        drawn=None if figure is None else draw(rows, limit),
+        figure=figure,
+        json=json_file,
+        record=record,
+    )
 
 
 def run(
