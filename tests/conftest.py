@@ -1,0 +1,10 @@
+"""Where the data sets are, and one thread a test process: the tests themselves run side by side."""
+
+import os
+from pathlib import Path
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+if "HE_INFER_DATA" not in os.environ and _SHARED.is_dir():
+    os.environ["HE_INFER_DATA"] = str(_SHARED)
+# Two libraries with two threads each on two cores wait for each other more than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
