@@ -7,6 +7,7 @@ from experiments.cipher_suite import cipher
 from experiments.extraction import extraction
 from experiments.inversion import inversion
 from experiments.membership import membership
+from experiments.tail import tail
 from he_infer import console
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 
 for command, name, panel in (
     (accuracy, "accuracy", "Encrypted inference"),
+    (tail, "tail", "Encrypted inference"),
     (inversion, "inversion", "What leaks"),
     (membership, "membership", "What leaks"),
     (extraction, "extraction", "What leaks"),
