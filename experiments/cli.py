@@ -8,6 +8,7 @@ from experiments.extraction import extraction
 from experiments.inversion import inversion
 from experiments.membership import membership
 from experiments.tail import tail
+from experiments.paper.command import paper
 from he_infer import console
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ for command, name, panel in (
     (membership, "membership", "What leaks"),
     (extraction, "extraction", "What leaks"),
     (cipher, "cipher", "Image cipher"),
+    (paper, "paper", "The paper's figures and systems"),
 ):
     app.command(name, rich_help_panel=panel)(command)
 

@@ -63,11 +63,6 @@ def gradient_signal(head: Head, features: NDArray[np.floating], labels: Labels) 
     return -np.sqrt(total)
 
 
-def rounded(scores: Scores, precision: float) -> Scores:
-    """Scores to as many digits as a precision has: 1e-3 gives three."""
-    return np.asarray(np.round(scores, max(0, math.floor(-math.log10(precision)))))
-
-
 def infer(signal: Signal, member: NDArray[np.bool_], *, rounds: int = 1000, seed: int = 0) -> Inference:
     """Judge a signal on images of which it is known whether they are members."""
     inside, outside = signal[member], signal[~member]

@@ -48,6 +48,7 @@ def membership(
     from experiments.outcome import command_line, finish, refuse_missing_folders
     from experiments.progress import bar
     from experiments.victims import bundle_for
+    from he_infer.client.release import rounded
     from models import datasets
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
@@ -72,7 +73,7 @@ def membership(
             precision = found.plan.precision
             for digits in (precision, 0.1):
                 name = f"score, decrypted, hidden, to {digits:g}"
-                signals[name] = members.loss_signal(members.rounded(found.scores, digits), labels)
+                signals[name] = members.loss_signal(rounded(found.scores, digits), labels)
     signals["weights and features, open"] = members.gradient_signal(bundle.head, features, labels)
     results = {name: members.infer(signal, member, seed=seed) for name, signal in signals.items()}
     right = {

@@ -1,0 +1,1 @@
+"""The paper's figures and systems, each run on real images: `he-experiments paper ITEM`."""

@@ -1,0 +1,103 @@
+"""`he-experiments paper ITEM`: the paper's figures and systems, one command and one picture each."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+import typer
+
+from experiments.outcome import RecordFile
+
+if TYPE_CHECKING:
+    from experiments.cipher_figures import Picture
+    from experiments.paper.item import Request, Result
+
+Item = Literal["6a", "6b", "6c", "6d", "6e", "6f", "fig3", "table2", "fig4", "all"]
+
+
+def paper(
+    item: Annotated[
+        Item,
+        typer.Argument(
+            help="6a image encryption; 6b denoising an encrypted image; 6c tumour types, on a set of yours; 6d X-rays "
+            "compressed, sealed, stored, restored, classified; 6e the encrypted service; 6f image keys and their "
+            "randomness; fig3 histograms; table2 and fig4 correlation of adjacent pixels; all."
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for pictures and tables; made where missing.")],
+    image: Annotated[
+        str | None,
+        typer.Option(help="6a, 6b, 6d, fig3, table2, fig4: a DICOM, PNG or NumPy file, or pydicom's by name."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="6c, 6d, 6e: a set by name, an .npz file, or a folder with a subfolder a class.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="6c, 6d, 6e: a bundle trained for the set; without it one is trained.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=4, help="6c, 6d, 6e: only the first so many test images.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="6c, 6d, 6e: passes of a training.")] = None,
+    keys: Annotated[int, typer.Option(min=4, help="table2, 6f: fresh keys.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Noise, cipher keys and training are drawn from it.")] = 1,
+    record: RecordFile = None,
+) -> None:
+    """Run an item of the paper on real images and draw its picture.
+
+    Example: `he-experiments paper 6b --image CT_small.dcm --out figures --record figures/paper.jsonl`
+    """
+    from rich.console import Console
+
+    from experiments.drawing import save
+    from experiments.outcome import command_line, finish
+    from experiments.paper.item import Request
+    from he_infer.errors import UsageError
+
+    if item == "all" and (bundle is not None or data is not None):
+        raise UsageError("'all' has sets of its own for 6c, 6d and 6e; name a set or a bundle with one of these items.")
+    console = Console()
+    out.mkdir(parents=True, exist_ok=True)
+    request = Request(console, image, data, bundle, limit, epochs, keys, seed)
+    chosen = [name for name in get_args(Item) if name != "all"] if item == "all" else [item]
+    for name in chosen:
+        result = _run(name, request)
+        console.print(f"[bold]{result.title}[/]")
+        for line in result.lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for file, text in result.tables.items():
+            (out / file).write_text(text, encoding="utf-8")
+        for file, drawn in result.more.items():
+            save(out / f"{file}.{_suffix(drawn)}", drawn)
+        options: dict[str, object] = {"image": image, "data": data, "bundle": bundle, "limit": limit, "epochs": epochs}
+        finish(
+            console,
+            f"paper-{name}",
+            command=command_line("paper", name, out=out, **options, keys=keys, seed=seed),
+            seed=seed,
+            parameters=result.parameters,
+            figures=result.figures,
+            drawn=result.picture,
+            figure=out / f"{name}.{_suffix(result.picture)}",
+            record=record,
+        )
+
+
+def _suffix(drawn: "Picture") -> str:
+    return "svg" if drawn.media_type == "image/svg+xml" else "png"
+
+
+def _run(name: str, request: "Request") -> "Result":
+    from experiments.paper import archive, denoising, image_encryption, image_keys, systems
+
+    items: dict[str, Callable[[Request], Result]] = {
+        "6a": image_encryption.encryption,
+        "6b": denoising.denoising,
+        "6c": systems.tumours,
+        "6d": archive.archive,
+        "6e": systems.service,
+        "6f": image_keys.image_keys,
+        "fig3": image_encryption.histograms,
+        "table2": image_encryption.table_2,
+        "fig4": image_encryption.correlations,
+    }
+    return items[name](request)

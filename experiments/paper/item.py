@@ -1,0 +1,46 @@
+"""What an item of the paper is here: a request in, figures, tables and pictures out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments.cipher_figures import Picture
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; an item takes from it what it needs."""
+
+    console: Console
+    image: str | None
+    """DICOM, PNG or NumPy file, or the name of one that comes with pydicom; None: the item's own choice."""
+    data: str | None
+    """A classification set; None: the item's own choice."""
+    bundle: Path | None
+    """A trained bundle for the set; None: train one."""
+    limit: int | None
+    """Most test images to classify; None: all."""
+    epochs: int | None
+    """Passes over the training images, where a model is trained."""
+    keys: int
+    """Fresh keys, or key streams, to measure."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an item gives."""
+
+    title: str
+    parameters: Mapping[str, Any]
+    figures: Mapping[str, Any]
+    picture: Picture
+    lines: tuple[str, ...]
+    """What the terminal shows: the figures in plain sentences."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """File name -> Markdown."""
+    more: Mapping[str, Picture] = field(default_factory=dict)
+    """Further pictures by file name without suffix."""

@@ -1,0 +1,87 @@
+"""A trained model behind a real server process, and a client of it: what 6c, 6d and 6e classify through."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.agreement import Agreement, compare
+from he_infer.ckks.plan import Plan
+from he_infer.client.classifier import EncryptedClassifier, Scores
+from he_infer.client.local_server import LocalServer
+from he_infer.client.secret_key import SecretKey
+from he_infer.client.session import Session
+from models.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Service:
+    """An open session with a server that offers one model."""
+
+    session: Session
+    plan: Plan
+    key_bytes: int
+    """Of the registered evaluation keys."""
+    classify: Callable[[NDArray[np.floating], Callable[[int], None]], Scores]
+    """Features (n, width) and a progress callback into decrypted scores, request by request."""
+
+
+@contextmanager
+def serve(bundle: Bundle) -> Iterator[Service]:
+    """Start `he-infer serve` with a bundle on a free loopback port, register fresh keys, and stop it at the end."""
+    with tempfile.TemporaryDirectory(prefix="he-infer-") as name:
+        path = Path(name) / "model.hebundle"
+        bundle.save(path)
+        with LocalServer([path], Path(name) / "data") as local, Session(local.url, local.token) as session:
+            model = session.models()[0]
+            plan = model.plan_for(1)
+            classifier = EncryptedClassifier(session, model, plan, SecretKey.generate(plan.parameters))
+            key_bytes = classifier.register()
+
+            def classify(features: NDArray[np.floating], step: Callable[[int], None]) -> Scores:
+                return classifier.scores(features, lambda done, _: step(done))
+
+            yield Service(session, plan, key_bytes, classify)
+
+
+def figures_of(labels: NDArray[np.int64], clear: NDArray[np.float64], scores: Scores, key_bytes: int) -> dict[str, Any]:
+    """What classifying a set through a service showed, and what one image of it cost (medians)."""
+    # As decrypted, unrounded: a measurement, whose key is gone when it ends.
+    found: Agreement = compare(labels, clear, clear + scores.errors(clear))
+    requests = scores.requests
+
+    def median(name: str) -> float:
+        return float(np.median([getattr(request, name) / request.images for request in requests]))
+
+    return {
+        "images": found.n,
+        "clear_accuracy": found.clear_accuracy,
+        "encrypted_accuracy": found.encrypted_accuracy,
+        "label_agreement": found.label_agreement,
+        "labels_changed_beyond_error": found.flips_beyond_error,
+        "mcnemar_p": found.mcnemar_p,
+        "largest_score_error": found.max_abs_error,
+        "receipts_verified": len(scores.receipts),
+        "encrypt_ms": 1e3 * median("encrypt_seconds"),
+        "round_trip_ms": 1e3 * median("round_trip_seconds"),
+        "server_ms": 1e3 * median("server_seconds"),
+        "decrypt_ms": 1e3 * median("decrypt_seconds"),
+        "bytes_up": int(median("bytes_up")),
+        "bytes_down": int(median("bytes_down")),
+        "evaluation_key_bytes": key_bytes,
+    }
+
+
+def sentence(figures: dict[str, Any]) -> str:
+    """The figures of a classification in one line."""
+    return (
+        f"{figures['images']} images: accuracy {figures['clear_accuracy']:.4f} in clear, "
+        f"{figures['encrypted_accuracy']:.4f} encrypted; {figures['label_agreement']:.2%} of the labels alike, "
+        f"{figures['labels_changed_beyond_error']} changed beyond the error; largest score error "
+        f"{figures['largest_score_error']:.1e}."
+    )
