@@ -7,8 +7,8 @@ from experiments.cipher_suite import cipher
 from experiments.extraction import extraction
 from experiments.inversion import inversion
 from experiments.membership import membership
-from experiments.tail import tail
 from experiments.paper.command import paper
+from experiments.tail import tail
 from he_infer import console
 
 app = typer.Typer(
