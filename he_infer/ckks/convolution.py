@@ -5,6 +5,10 @@ stride 1 that keeps the maps' size has non-zero diagonals at the offsets 64 k + 
 many as one output has inputs, which is the least, where h w is a power of two, so that the channels wrap around. One
 matrix for the whole layer is what single-shot packings do (Orion, Ebel et al. 2025); the zeros of the padding become
 zeros of the weights (Gazelle, Juvekar et al. 2018) and cost nothing.
+
+Where the maps shrink, outputs in that order would meet a new diagonal in every row of pixels. `places` therefore lays
+them out on the input's grid, and fills the pixels that a stride leaves free with other channels: the multiplexed
+packing of Lee et al. (ICML 2022).
 """
 
 from dataclasses import dataclass
@@ -110,3 +114,28 @@ class Convolution:
         """(outputs,): each channel's bias for each of its pixels."""
         _, high, wide = self.output_shape
         return np.repeat(self.bias, high * wide)
+
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """(outputs,) where each output best lies for few diagonals: at most `room`, all different."""
+        channels, high, wide = self.output_shape
+        step = self.stride
+        o, y, x = np.meshgrid(np.arange(channels), np.arange(high), np.arange(wide), indexing="ij")
+        group, inside = o // step**2, o % step**2
+        height, width = self._grid
+        place = (group * height + y * step + inside // step) * width + x * step + inside % step
+        place = place.reshape(-1)
+        place.setflags(write=False)
+        return place
+
+    @property
+    def room(self) -> int:
+        """Length of a vector that holds the outputs in their places."""
+        height, width = self._grid
+        return -(-len(self.bias) // self.stride**2) * height * width
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        """Rows and columns of pixels that outputs are laid out on: the input's, or more where the padding adds some."""
+        _, high, wide = self.output_shape
+        return max(self.shape[1], high * self.stride), max(self.shape[2], wide * self.stride)

@@ -111,12 +111,27 @@ class Head:
 
     @cached_property
     def linear(self) -> tuple[Linear, ...]:
-        """The linear layers in order, a convolution as the sparse matrix that it is."""
-        return tuple(
-            Linear(layer.matrix, layer.biases) if isinstance(layer, Convolution) else layer
-            for layer in self.layers
-            if not isinstance(layer, Polynomial)
-        )
+        """The linear layers in order, a convolution as the sparse matrix that it is.
+
+        What comes out of a convolution is put in the order that gives the fewest diagonals (`Convolution.places`), and
+        the next layer's columns follow, so that the function stays the same.
+        """
+        lowered: list[Linear] = []
+        place: NDArray[np.int64] | None = None
+        room = 0
+        affine = [layer for layer in self.layers if not isinstance(layer, Polynomial)]
+        for index, layer in enumerate(affine):
+            weight, bias = (
+                (layer.matrix, layer.biases) if isinstance(layer, Convolution) else (layer.weight, layer.bias)
+            )
+            if place is not None:
+                weight = _spread(weight, place, room, axis=1)
+            place = None
+            if isinstance(layer, Convolution) and index < len(affine) - 1 and _padded(layer.room) <= _padded(len(bias)):
+                place, room = layer.places, layer.room
+                weight, bias = _spread(weight, place, room, axis=0), _spread(bias, place, room, axis=0)
+            lowered.append(Linear(weight, bias))
+        return tuple(lowered)
 
     @property
     def activations(self) -> tuple[Polynomial, ...]:
@@ -201,3 +216,17 @@ class Head:
             tensor = tensors[name]
             total.update(f"{name}{tensor.shape}".encode() + tensor.astype("<f8").tobytes())
         return total.hexdigest()
+
+
+def _spread(values: NDArray[np.float64], place: NDArray[np.int64], room: int, axis: int) -> NDArray[np.float64]:
+    """Values along an axis put in their places of a longer one, with zeros between."""
+    shape = list(values.shape)
+    shape[axis] = room
+    spread = np.zeros(shape)
+    spread[(slice(None),) * axis + (place,)] = values
+    return spread
+
+
+def _padded(count: int) -> int:
+    """The next power of two: what a layer takes of a ciphertext in any case."""
+    return 1 << (count - 1).bit_length()

@@ -60,6 +60,39 @@ def test_diagonals_are_as_few_as_an_output_has_inputs(channels: int, outputs: in
     assert len(diagonals(layer.matrix, layer.inputs)) == 9 * channels
 
 
+@pytest.mark.parametrize(
+    ("layer", "natural", "placed"),
+    [
+        (convolution(16, 8, 16), 144, 144),
+        (convolution(16, 8, 32, stride=2), 1024, 256),
+        (convolution(16, 8, 64, stride=2), 1024, 256),
+        (convolution(16, 8, 16, padding=0), 1024, 144),
+    ],
+)
+def test_outputs_in_their_places_have_few_diagonals(layer: Convolution, natural: int, placed: int) -> None:
+    assert len(np.unique(layer.places)) == layer.outputs
+    assert layer.places.max() < layer.room
+    moved = np.zeros((layer.room, layer.inputs))
+    moved[layer.places] = layer.matrix
+    assert len(diagonals(layer.matrix, layer.inputs)) == natural
+    assert len(diagonals(moved, layer.inputs)) == placed
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_laying_outputs_out_changes_no_score(data: st.DataObject) -> None:
+    kernel, stride = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    padding, channels = data.draw(st.integers(0, kernel)), data.draw(st.integers(1, 5))
+    side = data.draw(st.integers(max(1, kernel - 2 * padding), 8))
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weight, bias = random.normal(size=(channels, 2, kernel, kernel)), random.normal(size=channels)
+    first = Convolution(weight, bias, (2, side, side), stride, padding)
+    square, last = Polynomial((0.5, 1.0, 1.0)), Linear(random.normal(size=(3, first.outputs)), random.normal(size=3))
+    x = random.normal(size=(2, first.inputs))
+    expected = square(x @ first.matrix.T + first.biases) @ last.weight.T + last.bias
+    np.testing.assert_allclose(Head((first, square, last)).evaluate(x), expected, rtol=1e-9, atol=1e-9)
+
+
 def test_a_head_with_a_convolution_computes_what_the_trained_one_does(tmp_path: Path) -> None:
     """Two independent ways, a sliding window and a matrix, through the bytes of a bundle's tensors."""
     random = np.random.default_rng(3)
