@@ -30,12 +30,12 @@ FIELDS = (
 
 def accuracy(
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="'modality', a MedMNIST set by name, an .npz file in its layout, a folder with one subfolder a class, "
             "or a DICOM folder with a CSV of labels."
         ),
-    ],
+    ] = None,
     *,
     head: Annotated[
         Literal["linear", "mlp"], typer.Option(help="The head to train: linear, or one hidden layer with x².")
@@ -50,11 +50,29 @@ def accuracy(
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides training; keys are always fresh.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(help="Run every combination that this TOML file names, in place of one; see docs/accuracy.md."),
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(help="With --grid: append a record of each run here, and leave out those that it holds already."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="With --grid: processes at a time.")] = 1,
 ) -> None:
-    """Compare clear and encrypted accuracy on a whole test set.
+    """Compare clear and encrypted accuracy on whole test sets: of one model, or of a grid of them.
 
     Example: `he-experiments accuracy --data pneumoniamnist --head mlp --json accuracy.json`
+
+    Example: `he-experiments accuracy --grid grid.toml --records accuracy.jsonl --jobs 2`
+
+    A grid may be interrupted with Ctrl-C; the same command then goes on where it was.
     """
+    if grid is not None:
+        _grid(grid, records, jobs, data)
+        return
+    if data is None:
+        raise typer.BadParameter("name a data set, or a grid file with --grid", param_hint="--data")
     from rich.console import Console
 
     from experiments import encrypted
@@ -84,6 +102,31 @@ def accuracy(
     if json_file is not None:
         values = {"dataset": dataset.name, "head": kind, **{name: getattr(result, name) for name in FIELDS[2:]}}
         write_json(json_file, {name: _plain(values[name]) for name in FIELDS})
+
+
+def _grid(grid: Path, records: Path | None, jobs: int, data: str | None) -> None:
+    from rich.console import Console
+
+    from experiments.grid import load
+    from experiments.grid_run import run_grid
+
+    if data is not None:
+        raise typer.BadParameter("a grid file names its data sets; leave --data out", param_hint="--data")
+    if records is None:
+        raise typer.BadParameter("a grid needs a file for its records (.jsonl)", param_hint="--records")
+    if not records.resolve().parent.is_dir():
+        raise typer.BadParameter(f"the folder {records.resolve().parent} does not exist", param_hint="--records")
+    console = Console()
+    outcome = run_grid(load(grid), records, grid=grid, jobs=jobs, console=console)
+    kept = f"{outcome.done} runs recorded in {records}, {outcome.before} were there before."
+    console.print(kept, highlight=False, markup=False, soft_wrap=True)
+    for line in outcome.failed:
+        console.print(f"missed: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+    if outcome.interrupted:
+        console.print("Interrupted. The same command goes on from here.", highlight=False)
+        raise typer.Exit(130)
+    if outcome.failed:
+        raise typer.Exit(1)
 
 
 def _train(console: "Console", dataset: "Dataset", head: str, policy: str, epochs: int | None, seed: int) -> "Bundle":

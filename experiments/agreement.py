@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.metrics import auc, predictions
+from models.metrics import auc, predictions, softmax
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,40 @@ def bootstrap(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """95 % percentile intervals of accuracy and AUC under resampling of the images (Efron 1979)."""
     random = np.random.default_rng(seed)
-    right = predictions(scores) == labels
-    accuracies, areas = [], []
-    for _ in range(rounds):
-        chosen = random.integers(0, len(labels), len(labels))
-        accuracies.append(float(right[chosen].mean()))
-        areas.append(auc(labels[chosen], scores[chosen]))
-    return _interval(accuracies), _interval(areas)
+    count = len(labels)
+    drawn = random.multinomial(count, np.full(count, 1 / count), size=rounds).astype(np.float64)
+    right = (predictions(scores) == labels).astype(np.float64)
+    return _interval(drawn @ right / count), _interval(_areas(labels, scores, drawn))
 
 
-def _interval(values: list[float]) -> tuple[float, float]:
-    sound = [value for value in values if math.isfinite(value)]
-    if not sound:
+def _areas(labels: NDArray[np.int64], scores: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The AUC, as `metrics.auc` defines it, of each resampling: `drawn` (rounds, n) says how often each image came."""
+    classes = scores.shape[1]
+    if classes == 2:
+        ranked, wanted = (scores[:, 1] - scores[:, 0])[:, None], [1]
+    else:
+        ranked, wanted = softmax(scores), list(range(classes))
+    areas = []
+    for column, label in enumerate(wanted):
+        order = np.argsort(ranked[:, column], kind="stable")
+        values = ranked[order, column]
+        starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+        positive = labels[order] == label
+        hits = np.add.reduceat(drawn[:, order] * positive, starts, axis=1)
+        misses = np.add.reduceat(drawn[:, order] * ~positive, starts, axis=1)
+        below = np.cumsum(misses, axis=1) - misses / 2
+        pairs = hits.sum(axis=1) * misses.sum(axis=1)
+        areas.append(np.where(pairs > 0, (hits * below).sum(axis=1) / np.where(pairs > 0, pairs, 1), np.nan))
+    found = np.stack(areas)
+    present = np.isfinite(found)
+    total = np.where(present, found, 0).sum(axis=0)
+    counted = present.sum(axis=0)
+    return np.where(counted > 0, total / np.maximum(counted, 1), np.nan)
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    sound = values[np.isfinite(values)]
+    if not len(sound):
         return math.nan, math.nan
     low, high = np.percentile(sound, [2.5, 97.5])
     return float(low), float(high)

@@ -49,7 +49,24 @@ def run(bundle: Bundle, features: NDArray[np.floating], progress: Progress | Non
         HeadError, ParameterError: the head cannot be computed under encryption.
     """
     head = head_of(bundle)
-    plan = make_plan(head, policy=bundle.policy, input_bound=bundle.input_bound)
+    return run_plan(head, plan_for(head, policy=bundle.policy, input_bound=bundle.input_bound), features, progress)
+
+
+def plan_for(head: Head, *, policy: str, input_bound: float, precision: float = 1e-3) -> Plan:
+    """The plan of a head, for one image a request.
+
+    Raises:
+        HeadError, ParameterError: the head cannot be computed under encryption.
+    """
+    return make_plan(head, policy=policy, input_bound=input_bound, precision=precision)
+
+
+def run_plan(head: Head, plan: Plan, features: NDArray[np.floating], progress: Progress | None = None) -> EncryptedRun:
+    """As `run`, with a head and a plan of its own.
+
+    Raises:
+        ParameterError: the plan is another head's.
+    """
     secret = SecretKey.generate(plan.parameters)
     evaluator = Evaluator(plan, head)
     key_parts = secret.evaluation_keys(plan)

@@ -15,7 +15,7 @@ from models.heads import Head, Linear
 
 _PULL = 0.02
 """Weight of the penalty towards no change: few or perfectly separated validation images must not decide much."""
-_LARGEST = 8.0
+_LARGEST = 4.0
 """Scores are not scaled up beyond this factor; perfectly separated images would ask for infinity."""
 
 
@@ -25,6 +25,10 @@ class Calibration:
 
     factor: float
     offsets: NDArray[np.float64] = field(repr=False)
+
+    def applied(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated scores (N, classes)."""
+        return self.factor * scores + self.offsets
 
     def folded(self, head: Head) -> Head:
         """The head whose scores are calibrated: the same layers, with another last one."""
