@@ -1,4 +1,4 @@
-"""The bundle: extractor, preprocessing, head and classes in one file. Its bytes are specified in docs/format-bundle.md.
+"""The bundle: extractor, preprocessing, head and classes in one file. Its bytes are specified in docs/bundle.md.
 
 A bundle is a safetensors file, so reading one runs no code. Loading an extractor that is the user's own module needs
 that module handed in: the file only carries its weights.

@@ -54,6 +54,8 @@ def from_torch(
         HeadError: a layer that cannot be computed under encryption; it names the layer and the remedy.
     """
     module = module.eval()
+    if isinstance(module, nn.Linear):
+        module = nn.Sequential(module)  # a layer alone is traced into its arithmetic
     if isinstance(module, LinearHead | PolynomialHead):
         head = module.export()
         fits: tuple[Fit, ...] = ()

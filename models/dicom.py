@@ -189,8 +189,9 @@ def window_values(
         ImageError: an unknown function.
     """
     if function == "LINEAR":
-        # The standard's formula is for whole values: a width of 1 is a step.
-        return np.clip((values - (centre - 0.5)) / max(width - 1, np.finfo(np.float64).tiny) + 0.5, 0, 1)
+        if width <= 1:  # a step, where the standard's formula would divide by zero
+            return np.asarray(values > centre - 0.5, dtype=np.float64)
+        return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
     if function == "LINEAR_EXACT":
         return np.clip((values - centre) / width + 0.5, 0, 1)
     if function == "SIGMOID":

@@ -5,6 +5,7 @@ Layout: `{train,val,test}_images` (N, H, W) or (N, H, W, 3), `{train,val,test}_l
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     if not path.is_file():
         raise NoSuchDataset(f"There is no file {path}. Give a data set file (.npz), a folder, or a known name.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since numpy leaves a file open that it finds damaged.
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise BadLayout(f"{path} is a single array, not an .npz file with {', '.join(wanted)}.")
             missing = [name for name in wanted if name not in file.files]
@@ -91,7 +94,7 @@ def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
                     f"{', '.join(file.files) or 'nothing'}."
                 )
             return {name: file[name] for name in wanted}
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BadLayout(
             f"{path} cannot be read as an .npz data set ({type(error).__name__}). Expected a whole file with "
             f"{', '.join(wanted)} and no pickled objects: fetch or export it again."
@@ -146,6 +149,7 @@ def _labels(path: Path, split: str, labels: np.ndarray[Any, Any]) -> np.ndarray[
 def _fetch(base: str, size: int) -> Path:
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")  # the caller says what is loaded
     try:
         found: str = pooch.retrieve(
             url=index.url(base, size),

@@ -1,0 +1,83 @@
+"""Small sets and files for the tests of models."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from models.datasets import Dataset, Split
+
+
+def split(count: int, seed: int, *, side: int = 16, classes: int = 2) -> Split:
+    """Noise with a bright square whose corner tells the class: quickly learned."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = random.integers(0, 110, (count, side, side)).astype(np.uint8)
+    half = side // 2
+    for image, label in zip(images, labels, strict=True):
+        top, left = half * (label % 2), half * (label // 2)
+        image[top : top + half, left : left + half] += 90
+    return Split(images, labels.astype(np.int64))
+
+
+def toy(*, train: int = 192, side: int = 16, classes: int = 2) -> Dataset:
+    """A set that is learned in a few passes."""
+    names = tuple(f"corner {n}" for n in range(classes))
+    parts = [split(n, seed, side=side, classes=classes) for seed, n in enumerate((train, 48, 64))]
+    return Dataset("toy", names, "multi-class", *parts, orientation="fixed")
+
+
+def arrays(**changes: Any) -> dict[str, NDArray[Any]]:
+    """The arrays of an `.npz` file in MedMNIST's layout."""
+    values: dict[str, NDArray[Any]] = {}
+    for seed, (name, count) in enumerate((("train", 24), ("val", 8), ("test", 8))):
+        part = split(count, seed)
+        values[f"{name}_images"], values[f"{name}_labels"] = part.images, part.labels[:, None].astype(np.uint8)
+    return values | changes
+
+
+def npz(path: Path, **changes: Any) -> Path:
+    """Write such a file."""
+    np.savez(path, **arrays(**changes))
+    return path
+
+
+def png(path: Path, pixels: NDArray[Any]) -> Path:
+    """Write a picture, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def dicom(path: Path, pixels: NDArray[np.uint16], *, patient: str = "", **elements: Any) -> Path:
+    """Write a grey DICOM image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    dataset.PatientID = patient
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def report(path: Path) -> Path:
+    """Write a DICOM object without pixels."""
+    dicom(path, np.zeros((8, 8), dtype=np.uint16))
+    dataset = pydicom.dcmread(path)
+    del dataset.PixelData
+    dataset.save_as(path)
+    return path

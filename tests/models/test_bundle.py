@@ -1,0 +1,212 @@
+"""The bundle file: a frozen vector, a round trip, and everything that is not a bundle."""
+
+import base64
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from he_infer.bundle import HeadBundle
+from models.bundle import Bundle
+from models.errors import BundleError, DamagedBundle, InputError, NotABundle, UnsupportedVersion
+from models.extractor import Cnn, CnnConfig
+from models.heads import Head, Linear, Polynomial
+from models.preprocessing import Preprocessing
+
+VECTOR = Path(__file__).parents[1] / "vectors" / "bundle-v1.json"
+
+
+def _filled(shape: tuple[int, ...], start: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Numbers that need no generator: multiples of 1/16 between -1 and 1."""
+    return (((np.arange(int(np.prod(shape))) * 7 + start) % 33) - 16).reshape(shape) / 16
+
+
+def _made(**changes: Any) -> Bundle:
+    config = CnnConfig(in_channels=1, size=8, width=16, channels=(2,))
+    network = Cnn(config).eval()
+    with torch.no_grad():
+        for index, (name, tensor) in enumerate(network.state_dict().items()):
+            if tensor.is_floating_point():
+                values = _filled(tuple(tensor.shape), index)
+                tensor.copy_(torch.from_numpy(np.abs(values) + 0.5 if "norm" in name or ".1." in name else values))
+    head = Head(
+        (
+            Linear(_filled((4, 16), 1), _filled((4,), 2)),
+            Polynomial((0.5, 0.25, 1.0)),
+            Linear(_filled((3, 4), 3), _filled((3,), 4)),
+        )
+    )
+    values: dict[str, Any] = {
+        "name": "vector – Größe",
+        "classes": ("no finding", "finding", "unclear"),
+        "preprocessing": Preprocessing(8, 1, "resize", "dataset", (0.25,), (0.5,)),
+        "extractor": network,
+        "extractor_json": config.to_json(),
+        "head": head,
+        "input_bound": 4.0,
+        "policy": "open",
+        "training": {"seed": 7},
+        "versions": {"torch": "0"},
+    }
+    return Bundle(**(values | changes))
+
+
+def _images() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return ((np.arange(2 * 64) * 37) % 251).reshape(2, 8, 8).astype(np.uint8)
+
+
+def test_the_vector_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
+    vector = json.loads(VECTOR.read_text(encoding="utf-8"))
+    data = base64.b64decode(vector["bundle"])
+    path = tmp_path / "v.hebundle"
+    path.write_bytes(data)
+    bundle = Bundle.load(path)
+    assert bundle.to_bytes() == data
+    assert _made().to_bytes() == data
+    assert (bundle.name, bundle.policy) == ("vector – Größe", "open")
+    features = bundle.features(_images())
+    np.testing.assert_allclose(features, vector["features"], atol=1e-6)
+    np.testing.assert_allclose(bundle.scores(features), vector["scores"], atol=1e-4)
+
+
+def test_the_vector_s_parts_lie_where_the_specification_says() -> None:
+    data = base64.b64decode(json.loads(VECTOR.read_text(encoding="utf-8"))["bundle"])
+    (length,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + length])
+    described = json.loads(header["__metadata__"]["he_infer_bundle"])
+    assert (described["format"], described["version"]) == ("he-infer-bundle", 1)
+    place = header["head.0.weight"]
+    assert (place["dtype"], place["shape"]) == ("F64", [4, 16])
+    start, end = place["data_offsets"]
+    stored = np.frombuffer(data[8 + length + start : 8 + length + end], dtype="<f8").reshape(4, 16)
+    np.testing.assert_array_equal(stored, _filled((4, 16), 1))
+    assert described["head"][1] == {"kind": "polynomial", "coefficients": [0.5, 0.25, 1.0]}
+
+
+def test_the_server_s_reader_takes_the_same_head(tmp_path: Path) -> None:
+    bundle = _made()
+    bundle.save(tmp_path / "b.hebundle")
+    served = HeadBundle.load(tmp_path / "b.hebundle")
+    features = _filled((5, 16), 9)
+    np.testing.assert_allclose(served.head.evaluate(features), bundle.scores(features), atol=1e-12)
+    assert (served.classes, served.policy, served.input_bound) == (bundle.classes, "open", 4.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=st.text(max_size=20),
+    bound=st.floats(1e-3, 1e3),
+    coefficients=st.lists(st.floats(-8, 8), min_size=2, max_size=4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_bundle_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, name: str, bound: float, coefficients: list[float], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    layers = (
+        Linear(random.normal(size=(5, 16)), random.normal(size=5)),
+        Polynomial((*coefficients, 1.0)),
+        Linear(random.normal(size=(3, 5)), random.normal(size=3)),
+    )
+    bundle = _made(name=name, input_bound=bound, head=Head(layers))
+    path = tmp_path_factory.mktemp("b") / "b.hebundle"
+    bundle.save(path)
+    again = Bundle.load(path)
+    assert (again.name, again.input_bound, again.head_layers) == (name, bound, bundle.head_layers)
+    assert again.to_bytes() == bundle.to_bytes()
+
+
+# What is not a bundle
+
+
+def _written(path: Path, change: Any) -> Path:
+    """The vector's file with another description."""
+    data = _made().to_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + length])
+    described = json.loads(header["__metadata__"]["he_infer_bundle"])
+    described = change(described)
+    text = described if isinstance(described, str) else json.dumps(described)
+    header["__metadata__"]["he_infer_bundle"] = text
+    packed = json.dumps(header).encode()
+    packed += b" " * (-len(packed) % 8)
+    path.write_bytes(struct.pack("<Q", len(packed)) + packed + data[8 + length :])
+    return path
+
+
+def _without(name: str) -> Any:
+    return lambda values: {key: value for key, value in values.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda v: v | {"version": 2}, UnsupportedVersion, "version 2; this release reads version 1"),
+        (lambda v: v | {"format": "other"}, NotABundle, "does not name the format"),
+        (lambda v: "{", DamagedBundle, "not JSON"),
+        (lambda v: "[]", NotABundle, "not a bundle"),
+        (lambda v: " " * (1 << 20) + "{}", DamagedBundle, "larger than"),
+        (_without("classes"), DamagedBundle, "incomplete"),
+        (_without("head"), DamagedBundle, "incomplete"),
+        (lambda v: v | {"classes": ["a", "b"]}, BundleError, "2 class names do not fit a head of 3 scores"),
+        (lambda v: v | {"policy": "secret"}, BundleError, "no policy 'secret'"),
+        (lambda v: v | {"input_bound": -1}, BundleError, "positive number"),
+        (lambda v: v | {"head": v["head"][:2]}, DamagedBundle, "contradicts itself"),
+        (lambda v: v | {"head": [{"kind": "loop"}]}, DamagedBundle, "'loop'"),
+        (lambda v: v | {"extractor": v["extractor"] | {"kind": "script"}}, DamagedBundle, "'script'"),
+        (lambda v: v | {"extractor": v["extractor"] | {"width": 32}}, DamagedBundle, "do not fit the network"),
+        (lambda v: v | {"extractor": v["extractor"] | {"version": 9}}, DamagedBundle, "version 9"),
+        (lambda v: v | {"preprocessing": {"version": 1}}, DamagedBundle, "preprocessing is incomplete"),
+        (lambda v: v | {"preprocessing": v["preprocessing"] | {"std": [0.0]}}, DamagedBundle, "preprocessing"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(
+    tmp_path: Path, change: Any, error: type[BundleError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        Bundle.load(_written(tmp_path / "b.hebundle", change))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff" * 100, _made().to_bytes()[:-10], _made().to_bytes()[:50]])
+def test_another_kind_of_file_or_a_cut_one_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.hebundle").write_bytes(content)
+    with pytest.raises(NotABundle, match="not a bundle, or is cut off"):
+        Bundle.load(tmp_path / "x.hebundle")
+
+
+def test_a_missing_file_and_a_foreign_safetensors_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotABundle, match="There is no bundle"):
+        Bundle.load(tmp_path / "none.hebundle")
+    (tmp_path / "f.safetensors").write_bytes(save({"x": np.zeros(3)}))
+    with pytest.raises(NotABundle, match="metadata lacks 'he_infer_bundle'"):
+        Bundle.load(tmp_path / "f.safetensors")
+
+
+def test_saving_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "b.hebundle"
+    _made().save(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        _made(training={"loss": float("nan")}).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_images_and_features_that_do_not_fit_are_refused() -> None:
+    bundle = _made()
+    with pytest.raises(InputError, match="the head takes"):
+        bundle.scores(np.zeros((3, 15)))
+    with pytest.raises(InputError, match="not numbers"):
+        bundle.features(np.full((1, 8, 8), np.nan))
+    with pytest.raises(BundleError, match="takes 3 features"):
+        bundle.with_head(Head((Linear(np.ones((3, 3)), np.zeros(3)),)))
+    with pytest.raises(InputError, match="beyond the bundle's bound"):
+        _made(input_bound=1e-6).features(_images())
