@@ -38,7 +38,8 @@ def accuracy(
     ] = None,
     *,
     head: Annotated[
-        Literal["linear", "mlp"], typer.Option(help="The head to train: linear, or one hidden layer with x².")
+        Literal["linear", "mlp", "cubic", "conv"],
+        typer.Option(help="The head to train; see 'he-infer train --help'."),
     ] = "mlp",
     bundle_file: Annotated[
         Path | None, typer.Option("--bundle", help="Use this trained bundle; nothing is trained then.")

@@ -1,7 +1,7 @@
 """`he-infer demo`: the main job on real images, from files to report."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the run makes; a later run empties it.")] = Path(
         "he-infer-demo"
     ),
+    head: Annotated[
+        Literal["linear", "mlp", "cubic", "conv"],
+        typer.Option(help="What runs encrypted at the server; see 'he-infer train --help'."),
+    ] = "mlp",
     seed: Annotated[int, typer.Option(help="Decides training; not the keys, which are always fresh.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Classify only the first N test images.")] = None,
@@ -36,7 +40,7 @@ def demo(
     from he_infer.demo.report import figure_rows
 
     console = Console()
-    outcome = run(Options(data, out, seed, epochs, limit), console)
+    outcome = run(Options(data, out, seed, epochs, limit, head), console)
     table = Table(title=f"{outcome.figures.dataset}: {outcome.figures.n_test} test images, clear against encrypted")
     table.add_column("figure")
     table.add_column("value", justify="right")

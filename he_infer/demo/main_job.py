@@ -52,6 +52,8 @@ class Options:
     """Passes over the training images; None: the recipe's own number."""
     limit: int | None
     """Classify only so many test images; None: the whole test set."""
+    head: str = "mlp"
+    """Kind of head; see `models.trainable.KINDS`."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,9 @@ def _train(dataset: Dataset, options: Options, step: Step) -> Bundle:
         shown.append(epoch)
         step.update(epoch.number, epoch.of)
 
-    bundle = train(dataset, head="mlp", seed=options.seed, recipe=Recipe(epochs=options.epochs), progress=progress)
+    bundle = train(
+        dataset, head=options.head, seed=options.seed, recipe=Recipe(epochs=options.epochs), progress=progress
+    )
     best = [epoch for epoch in shown if epoch.best][-1]
     step.result = f"{bundle.head.width} features; validation accuracy {best.val_accuracy:.3f} at epoch {best.number}"
     return bundle
