@@ -21,18 +21,6 @@ from models.trainable import RANGE, RELU
 
 Scores = NDArray[np.float64]
 
-CANDIDATES = {
-    "deployed": "MLP x², trained together with the extractor",
-    "logistic": "logistic regression",
-    "svm": "linear SVM",
-    "lda": "linear discriminant analysis",
-    "quadratic": "SVM with a quadratic kernel",
-    "mlp": "MLP x²",
-    "cubic": "MLP degree 3",
-    "relu": "MLP with ReLU, in clear only",
-}
-"""Name -> what it is."""
-
 _STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 
 
@@ -69,7 +57,7 @@ class Fitted:
 
 
 def fit(name: str, features: Features, *, deployed: Head, seed: int) -> Fitted:
-    """Fit one of CANDIDATES.
+    """Fit one of `grid.CANDIDATES`.
 
     Args:
         name: its key.

@@ -3,6 +3,7 @@
 import typer
 
 from experiments.accuracy import accuracy
+from experiments.accuracy_tables import accuracy_tables
 from experiments.cipher_suite import cipher
 from experiments.extraction import extraction
 from experiments.inversion import inversion
@@ -22,6 +23,7 @@ app = typer.Typer(
 
 for command, name, panel in (
     (accuracy, "accuracy", "Encrypted inference"),
+    (accuracy_tables, "accuracy-tables", "Encrypted inference"),
     (tail, "tail", "Encrypted inference"),
     (inversion, "inversion", "What leaks"),
     (membership, "membership", "What leaks"),

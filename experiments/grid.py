@@ -2,7 +2,7 @@
 
     [[grid]]
     data = ["pneumoniamnist", "breastmnist"]   # names, .npz files or folders, as `--data` takes them
-    heads = ["deployed", "logistic", "relu"]   # keys of `candidates.CANDIDATES`
+    heads = ["deployed", "logistic", "relu"]   # keys of `CANDIDATES`
     seeds = [0, 1, 2, 3, 4]
     widths = [512]                             # features of the extractor; the rest is optional
     extractors = ["cnn"]                       # keys of `EXTRACTORS`
@@ -21,13 +21,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.candidates import CANDIDATES
 from experiments.errors import GridError
 from experiments.records import run_key
 
 KIND = "accuracy"
 EXTRACTORS: dict[str, tuple[int, ...]] = {"cnn": (24, 48, 96), "small": (16, 32, 64)}
 """Name -> channels of the network's stages."""
+
+CANDIDATES = {
+    "deployed": "MLP x², trained together with the extractor",
+    "logistic": "logistic regression",
+    "svm": "linear SVM",
+    "lda": "linear discriminant analysis",
+    "quadratic": "SVM with a quadratic kernel",
+    "mlp": "MLP x²",
+    "cubic": "MLP degree 3",
+    "relu": "MLP with ReLU, in clear only",
+}
+"""Name -> what it is."""
 
 _DEFAULTS: dict[str, list[Any]] = {
     "widths": [512],

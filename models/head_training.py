@@ -16,6 +16,9 @@ from models.metrics import figures
 from models.threads import one_thread
 from models.trainable import HIDDEN, RELU, TrainableHead, make
 
+_STEPS = 800
+"""Least number of steps: on a few hundred images 40 passes are too few for a hidden layer."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedHead:
@@ -46,9 +49,11 @@ def train_head(
     kind: str = "mlp",
     hidden: int = HIDDEN,
     seed: int = 0,
-    epochs: int = 40,
+    epochs: int | None = None,
 ) -> TrainedHead:
     """Fit a head to features (N, width), choosing the epoch on the validation features.
+
+    Without `epochs`, so many that there are enough steps: 40 for large sets, more for small ones.
 
     Raises:
         TrainingError: the training diverged.
@@ -67,7 +72,7 @@ def _train(
     kind: str,
     hidden: int,
     seed: int,
-    epochs: int,
+    epochs: int | None,
 ) -> TrainedHead:
     x, y = torch.from_numpy(np.asarray(features, dtype=np.float32)), torch.from_numpy(labels)
     val_x, val_y = np.asarray(val_features, dtype=np.float64), torch.from_numpy(val_labels)
@@ -78,6 +83,7 @@ def _train(
         torch.manual_seed(seed)
         head = make(kind, x.shape[1], classes, hidden)
     batch = min(128, len(y))
+    epochs = epochs or max(40, -(-_STEPS // (len(y) // batch)))
     optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=2e-3, total_steps=epochs * (len(y) // batch), pct_start=0.2
