@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types walls unit slow fuzz evidence format clean
+.PHONY: help demo test lint types walls unit slow hostile faults load fuzz evidence format clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,15 @@ unit: $(VENV)/.dev
 
 slow: $(VENV)/.dev  ## the soaks and full-set runs that `make test` leaves out
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+hostile: $(VENV)/.dev  ## 20,000 hostile messages to a running server and 10,000 objects to its parser, with counts
+	$(BIN)/python -m tests.hostile $(ARGS)
+
+faults: $(VENV)/.dev  ## kill, fill, cut off and confuse a running server, with counts of what was lost
+	$(BIN)/python -m tests.faults $(ARGS)
+
+load: $(VENV)/.dev  ## half to three times what the server can do, from many processes; figures and curves
+	$(BIN)/python -m tests.load $(ARGS)
 
 format: $(VENV)/.dev  ## rewrite the sources in the project's format
 	$(BIN)/ruff format .

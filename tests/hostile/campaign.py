@@ -1,25 +1,35 @@
-"""A campaign of hostile messages against a running server: what is sent, and what may come back.
+"""A campaign of hostile messages against a running server: they are sent, and what comes back is judged."""
 
-Each message is made from an honest one by one mutation, drawn from a seeded generator. Some keep the MAC right (an
-attacker who holds a token), so that they reach the parser in the worker.
-"""
-
-import secrets
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
 
 from he_infer import wire
+from he_infer.bundle import HeadBundle
+from he_infer.client.local_server import LocalServer
+from he_infer.client.session import Session
 from he_infer.refusals import REFUSALS, Code
+from he_infer.server import tokens
+from he_infer.server.metadata import Metadata
+from he_infer.server.service import DATABASE_FILE
+from tests.hostile.messages import Message, Mutations
 from tests.server.kit import Client
 
 # What a hostile message may be answered with. Not among them: internal, damaged, storage.
 EXPECTED = frozenset(Code) - {Code.INTERNAL, Code.DAMAGED, Code.STORAGE}
+
+# Only what holds a right MAC can be accepted, and then it is one's own nonsense that one gets back. "Not HTTP" has
+# requests among it that are HTTP after all, where the random bytes fall so.
+MAY_BE_ACCEPTED = frozenset({"resealed flip", "resealed splice", "resealed noise", "wrong tenant's ciphertext"})
 
 
 @dataclass
@@ -28,140 +38,171 @@ class Outcome:
 
     sent: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    """By code; `(HTTP 400)` and `(closed)` for bytes that the HTTP parser itself turns away."""
     accepted: Counter[str] = field(default_factory=Counter)
     undocumented: list[str] = field(default_factory=list)
+    server_errors: int = 0
+    """Answers with a status of 500."""
     honest: int = 0
     honest_wrong: int = 0
+    server_deaths: int = 0
+    worker_deaths: int = 0
+    workers_overdue: int = 0
+    peak_megabytes: int = 0
+    """The largest resident size that any of the server's processes had."""
+    seconds: float = 0.0
 
-    def __str__(self) -> str:
-        return (
-            f"sent {sum(self.sent.values())} ({dict(self.sent)}); refused {dict(self.refused)}; accepted "
-            f"{dict(self.accepted)}; undocumented {len(self.undocumented)}; honest requests {self.honest}, wrong "
-            f"{self.honest_wrong}"
-        )
-
-
-class Mutations:
-    """The kinds of hostile message.
-
-    Args:
-        client: an honest client, whose messages are mutated.
-        other: a client of another tenant.
-        features: (1, width) what the honest client asks about.
-        seed: of the generator.
-    """
-
-    def __init__(self, client: Client, other: Client, features: np.ndarray, seed: int) -> None:
-        self._client = client
-        self._other = other
-        self._rng = np.random.default_rng(seed)
-        self._parts = client.encrypt(features)
-        self._foreign = other.encrypt(features)
-        self._keys = client.keys
-        self.kinds: dict[str, Callable[[], bytes]] = {
-            "random": self._random,
-            "random after magic": lambda: b"HEIW" + self._random(),
-            "flipped": lambda: self._flip(self._sealed(self._parts)),
-            "truncated": self._truncated,
-            "lengthened": lambda: self._sealed(self._parts) + b"\0" + self._random(),
-            "spliced": self._spliced,
-            "wrong tenant": lambda: other.sealed(self._foreign),
-            "resealed flip": lambda: self._sealed([self._flip(part) for part in self._parts]),
-            "resealed cut": lambda: self._sealed([part[: self._at(part)] for part in self._parts]),
-            "resealed noise": lambda: self._sealed([self._noise(part) for part in self._parts]),
-            "resealed header": self._resealed_header,
-            "wrong object": lambda: self._sealed([self._keys["galois"][:4096] for _ in self._parts]),
-            "foreign ciphertext": lambda: self._sealed(self._foreign),
-            "wrong count": lambda: self._sealed(self._parts * int(self._rng.integers(2, 5))),
+    def to_json(self) -> dict[str, Any]:
+        """The counts."""
+        return {
+            "sent": sum(self.sent.values()),
+            "sent_by_kind": dict(sorted(self.sent.items())),
+            "refused_by_code": dict(self.refused.most_common()),
+            "accepted_by_kind": dict(self.accepted.most_common()),
+            "undocumented": len(self.undocumented),
+            "status_500": self.server_errors,
+            "honest_requests": self.honest,
+            "honest_wrong": self.honest_wrong,
+            "server_deaths": self.server_deaths,
+            "worker_deaths": self.worker_deaths,
+            "workers_overdue": self.workers_overdue,
+            "peak_megabytes": self.peak_megabytes,
+            "seconds": round(self.seconds, 1),
         }
 
-    def draw(self) -> tuple[str, bytes]:
-        """A kind and a message of it."""
-        kind = str(self._rng.choice(list(self.kinds)))
-        return kind, self.kinds[kind]()
-
-    def _sealed(self, parts: Sequence[bytes]) -> bytes:
-        return self._client.sealed(list(parts))
-
-    def _random(self) -> bytes:
-        return self._rng.bytes(int(self._rng.integers(0, 2000)))
-
-    def _at(self, data: bytes) -> int:
-        return int(self._rng.integers(0, len(data)))
-
-    def _flip(self, data: bytes) -> bytes:
-        changed = bytearray(data)
-        # The first bytes hold the headers of every format within; they deserve half of the flips.
-        limit = len(data) if self._rng.integers(2) else min(len(data), 120)
-        for _ in range(int(self._rng.integers(1, 4))):
-            changed[int(self._rng.integers(0, limit))] ^= int(self._rng.integers(1, 256))
-        return bytes(changed)
-
-    def _noise(self, data: bytes) -> bytes:
-        keep = int(self._rng.integers(0, min(64, len(data))))
-        return data[:keep] + self._rng.bytes(len(data) - keep)
-
-    def _truncated(self) -> bytes:
-        good = self._sealed(self._parts)
-        return good[: self._at(good)]
-
-    def _spliced(self) -> bytes:
-        one, two = self._sealed(self._parts), self._sealed(self._parts)
-        at = self._at(one)
-        return one[:at] + two[at:]
-
-    def _resealed_header(self) -> bytes:
-        changes: list[dict[str, object]] = [
-            {"time": int(self._rng.integers(-(2**62), 2**62))},
-            {"nonce": secrets.token_hex(int(self._rng.integers(17, 40)))},
-            {"plan": secrets.token_hex(32)},
-            {"model": None},
-            {"more": "x" * int(self._rng.integers(0, 1000))},
-            {"plan": ["nested", {"deep": [1, 2, 3]}]},
-        ]
-        return self._client.sealed(self._parts, **changes[int(self._rng.integers(len(changes)))])
+    def check(self) -> None:
+        """Assert what must hold of every campaign."""
+        assert self.undocumented == []
+        assert self.server_errors == 0
+        assert self.server_deaths == self.worker_deaths == self.workers_overdue == 0
+        assert self.honest > 0
+        assert self.honest_wrong == 0
+        assert set(self.accepted) <= MAY_BE_ACCEPTED
 
 
-def run(client: Client, mutations: Mutations, count: int, ask_honestly: Callable[[], bool]) -> Outcome:
-    """Send `count` hostile messages, while an honest client asks again and again.
-
-    `ask_honestly` makes one honest request and returns whether its answer was right.
-    """
+def over_http(
+    bundle: Path,
+    folder: Path,
+    count: int,
+    seed: int,
+    *,
+    senders: int = 2,
+    progress: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Send `count` hostile messages to a server of one's own, while an honest client of another tenant asks on."""
+    features = np.random.default_rng(seed).uniform(-1, 1, (1, 32))
+    expected = HeadBundle.load(bundle).head.evaluate(features)
     outcome = Outcome()
-    done = threading.Event()
+    with LocalServer([bundle], folder, options=["--workers", "2"]) as server:
+        scopes = frozenset({tokens.Scope.CLASSIFY, tokens.Scope.STORE})
+        victim_token, operator_token = tokens.new_token(), tokens.new_token()
+        metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
+        metadata.add_token("victim", victim_token, scopes)
+        metadata.add_token("operator", operator_token, frozenset({tokens.Scope.ADMIN}))
+        metadata.close()
+        began, pid = time.monotonic(), server.pid
+        with Session(server.url, server.token) as session, Session(server.url, victim_token.text) as victim_session:
+            client, victim = Client(server, session, server.token), Client(server, victim_session, victim_token.text)
+            treasure = b"a sealed image of the victim's"
+            stored = victim_session.put_object(treasure).id
+            done = threading.Event()
 
-    def honest() -> None:
-        while not done.is_set():
-            outcome.honest_wrong += not ask_honestly()
-            outcome.honest += 1
-            time.sleep(0.02)
+            def ask_on() -> None:
+                while not done.is_set():
+                    right = np.abs(victim.scores(features) - expected).max() < 1e-3
+                    outcome.honest_wrong += not (right and victim_session.get_object(stored) == treasure)
+                    outcome.honest += 1
+                    time.sleep(0.02)
 
-    thread = threading.Thread(target=honest)
-    thread.start()
-    url = f"{client.server.url}/v1/models/{client.model.id}/classify"
-    try:
-        with httpx2.Client(headers={"Authorization": f"Bearer {client.token}"}, timeout=60.0) as http:
-            for _ in range(count):
-                kind, body = mutations.draw()
-                outcome.sent[kind] += 1
-                _judge(outcome, kind, http.post(url, content=body))
-    finally:
-        done.set()
-        thread.join()
+            honest = threading.Thread(target=ask_on)
+            honest.start()
+            try:
+                everything = [Mutations(client, victim, stored, features, seed + number) for number in range(senders)]
+                shares = [count // senders + (number < count % senders) for number in range(senders)]
+                with ThreadPoolExecutor(senders) as pool:
+                    list(
+                        pool.map(
+                            lambda pair: _send(outcome, server, *pair, progress), zip(everything, shares, strict=True)
+                        )
+                    )
+            finally:
+                done.set()
+                honest.join()
+            assert set(outcome.sent) <= set(everything[0].kinds)
+        outcome.seconds = time.monotonic() - began
+        outcome.server_deaths = int(server.pid != pid or httpx2.get(f"{server.url}/readyz").status_code != 200)
+        text = httpx2.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {operator_token.text}"}).text
+        outcome.worker_deaths = _metric(text, "he_infer_worker_deaths_total")
+        outcome.workers_overdue = _metric(text, "he_infer_worker_overdue_total")
+        outcome.peak_megabytes = max(_peak(process) for process in _all_processes(server.pid))
     return outcome
 
 
-def _judge(outcome: Outcome, kind: str, response: httpx2.Response) -> None:
-    if response.status_code == 200 and response.content.startswith(wire.MAGIC):
+def _send(
+    outcome: Outcome, server: LocalServer, mutations: Mutations, count: int, progress: Callable[[int], None] | None
+) -> None:
+    with httpx2.Client(base_url=server.url, timeout=60.0, trust_env=False) as http:
+        for _ in range(count):
+            kind, message = mutations.draw()
+            outcome.sent[kind] += 1
+            if message.method:
+                headers = {**message.headers, **({"Authorization": f"Bearer {message.token}"} if message.token else {})}
+                encoded = {name: value.encode() for name, value in headers.items()}
+                response = http.request(message.method, message.path, content=message.body, headers=encoded)
+                _judge(outcome, kind, response.status_code, response.content)
+            else:
+                _judge_bare(outcome, kind, server, message)
+            if progress:
+                progress(1)
+
+
+def _judge(outcome: Outcome, kind: str, status: int, content: bytes) -> None:
+    outcome.server_errors += status == 500
+    if 200 <= status < 300:
         outcome.accepted[kind] += 1
+        if not content.startswith(wire.MAGIC):
+            outcome.undocumented.append(f"{kind}: {status} {content[:200]!r}")
         return
     try:
-        error = response.json()["error"]
+        error = httpx2.Response(status, content=content).json()["error"]
         code = Code(error["code"])
-        fitting = response.status_code == REFUSALS[code].status and error["message"] and error["request_id"]
+        fitting = status == REFUSALS[code].status and error["message"] and error["request_id"]
     except (ValueError, KeyError, TypeError):
         code, fitting = Code.INTERNAL, False
     if fitting and code in EXPECTED:
         outcome.refused[code.value] += 1
     else:
-        outcome.undocumented.append(f"{kind}: {response.status_code} {response.text[:200]}")
+        outcome.undocumented.append(f"{kind}: {status} {content[:200]!r}")
+
+
+def _judge_bare(outcome: Outcome, kind: str, server: LocalServer, message: Message) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    answer = b""
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        try:
+            connection.sendall(message.body)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        except ConnectionError:  # it closed before it had read all
+            pass
+    if not answer:
+        outcome.refused["(closed)"] += 1
+    elif answer.startswith(b"HTTP/1.1 400 ") and b'"error"' not in answer:
+        outcome.refused["(HTTP 400)"] += 1
+    else:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        _judge(outcome, kind, int(head.split(b" ")[1]), body)
+
+
+def _metric(text: str, name: str) -> int:
+    return int(next(float(line.split(" ")[1]) for line in text.splitlines() if line.startswith(name + " ")))
+
+
+def _all_processes(pid: int) -> Sequence[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in _all_processes(int(child)))]
+
+
+def _peak(pid: int) -> int:
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) // 1024

@@ -1,0 +1,155 @@
+"""Hostile bytes straight at the worker's parser, without HTTP, MAC or header in front of it."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from he_infer.ckks.seal import context
+from he_infer.refusals import Code, Refused
+from tests.hostile import forgeries
+from tests.hostile.messages import ciphertext_of, other_parameters
+from tests.server.bench import Bench
+
+FITTING = {
+    "evaluate": {Code.BAD_CIPHERTEXT, Code.SECRET_KEY},
+    "check_keys": {Code.BAD_KEYS, Code.SECRET_KEY},
+}
+
+
+@dataclass
+class Outcome:
+    """Counts of one attack."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
+    odd: list[str] = field(default_factory=list)
+    worker_deaths: int = 0
+    workers_overdue: int = 0
+    honest: int = 0
+    honest_wrong: int = 0
+    peak_megabytes: int = 0
+    grown_megabytes: int = 0
+    """How far the worker's peak rose above what it was before the first hostile byte."""
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts."""
+        return {
+            "sent": sum(self.sent.values()),
+            "sent_by_kind": dict(sorted(self.sent.items())),
+            "refused_by_code": dict(self.refused.most_common()),
+            "accepted_by_kind": dict(self.accepted.most_common()),
+            "undocumented": len(self.odd),
+            "honest_requests": self.honest,
+            "honest_wrong": self.honest_wrong,
+            "worker_deaths": self.worker_deaths,
+            "workers_overdue": self.workers_overdue,
+            "peak_megabytes": self.peak_megabytes,
+            "grown_megabytes": self.grown_megabytes,
+            "seconds": round(self.seconds, 1),
+        }
+
+    def check(self) -> None:
+        """Assert what must hold."""
+        assert self.odd == []
+        assert self.worker_deaths == self.workers_overdue == 0
+        assert self.honest > 0
+        assert self.honest_wrong == 0
+        # The largest bomb holds 64 GiB; what a worker takes on for it is a few buffers.
+        assert self.grown_megabytes < 200
+
+
+class _Forger:
+    def __init__(self, bench: Bench, rng: np.random.Generator) -> None:
+        self._rng = rng
+        parameters = bench.plan.parameters
+        self._fresh_id = list(context(parameters).first_context_data().parms_id())
+        self._key_id = list(context(parameters).key_context_data().parms_id())
+        self._strangers = [ciphertext_of(other) for other in other_parameters(parameters)]
+
+    def mutate(self, kind: str, data: bytes, other: bytes) -> tuple[str, bytes]:
+        """One of: flips (half of them near the start, where the headers are), a cut, a splice, noise, growth, lies."""
+        rng = self._rng
+        at = int(rng.integers(0, len(data)))
+        match int(rng.integers(8)):
+            case 0:
+                changed = bytearray(data)
+                limit = len(data) if rng.integers(2) else min(len(data), 120)
+                for _ in range(int(rng.integers(1, 9))):
+                    changed[int(rng.integers(0, limit))] ^= int(rng.integers(1, 256))
+                return "flipped", bytes(changed)
+            case 1:
+                return "cut", data[:at]
+            case 2:
+                return "spliced", data[:at] + other[at:]
+            case 3:
+                return "noise", data[: min(at, 64)] + rng.bytes(int(rng.integers(0, 5000)))
+            case 4:
+                return "lengthened", data + rng.bytes(int(rng.integers(1, 5000)))
+            case 5:
+                return "wrong parameters", self._strangers[int(rng.integers(len(self._strangers)))]
+            case 6:
+                boast = forgeries.boastful_ciphertext if kind == "evaluate" else forgeries.boastful_keys
+                about = self._fresh_id if kind == "evaluate" else self._key_id
+                return "boast", forgeries.disguised(boast(about, rng), rng)
+            case _:
+                return "bomb", forgeries.bomb((1, 8, 64)[int(rng.integers(3))] << 30)
+
+
+def attack(bundle: Path, count: int, seed: int, progress: Callable[[int], None] | None = None) -> Outcome:
+    """Hand `count` hostile objects to a pool of one worker; every fiftieth time ask an honest question."""
+    bench = Bench(bundle)
+    outcome = Outcome()
+    rng = np.random.default_rng(seed)
+    try:
+        forger = _Forger(bench, rng)
+        assert bench.right()
+        began, before = time.monotonic(), _peak(bench)
+        for number in range(count):
+            kind, names = ("evaluate" if rng.integers(4) else "check_keys"), bench.names
+            if kind == "evaluate":
+                how, part = forger.mutate(kind, bench.parts[0], bench.keys["galois"])
+                parts = [part]
+            else:
+                name = names[int(rng.integers(len(names)))]
+                how, part = forger.mutate(kind, bench.keys[name], bench.parts[0])
+                keys = {**bench.keys, name: part}
+                parts = [keys[name] for name in names]
+            label = f"{'ciphertext' if kind == 'evaluate' else 'keys'}: {how}"
+            outcome.sent[label] += 1
+            # Mutated keys go under an id of their own: what a client registers harms itself alone.
+            key_id = "k" if kind == "evaluate" else f"hostile {number}"
+            task = {"do": kind, "plan": bench.plan.digest, "key_id": key_id, "names": names}
+            try:
+                bench.pool.submit("tenant", task, parts, bench.supply).result(timeout=120)
+                outcome.accepted[label] += 1
+            except Refused as refused:
+                outcome.refused[refused.code.value] += 1
+                if refused.code not in FITTING[kind]:
+                    outcome.odd.append(f"{label}: {refused.code.value} {refused}")
+            if number % 50 == 0:
+                outcome.honest += 1
+                outcome.honest_wrong += not bench.right()
+            if progress:
+                progress(1)
+        outcome.seconds = time.monotonic() - began
+        outcome.worker_deaths, outcome.workers_overdue = bench.pool.deaths, bench.pool.overdue
+        outcome.peak_megabytes = _peak(bench)
+        outcome.grown_megabytes = outcome.peak_megabytes - before
+    finally:
+        bench.pool.drain(10)
+    return outcome
+
+
+def _peak(bench: Bench) -> int:
+    (pid,) = bench.pool.pids
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found.group(1)) // 1024
