@@ -40,6 +40,8 @@ def cipher(
 
     The same suite runs on an ideal cipher, which must pass, and on a weak one, which must be flagged. Exits with 1 if
     anything did not come out as it must.
+
+    Example: `he-experiments cipher CT_small.dcm --html cipher.html`
     """
     from cipher.analysis.suite import Effort, Seeds
     from experiments.cipher_images import load
