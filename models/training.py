@@ -26,6 +26,8 @@ from models.trainable import KINDS, MAP_SIDE, RANGE, TrainableHead, make
 
 Progress = Callable[["Epoch"], None]
 
+_FEW_PATIENTS = 30
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -84,16 +86,17 @@ class Recipe:
     def suited_to(self, dataset: Dataset) -> "Recipe":
         """The recipe with what it leaves open filled in for a set.
 
-        Cut-outs whose texture counts are not resampled, and are known by heart soon, so fewer are shown.
+        The pictures of a handful of patients are known by heart soon, so fewer are shown.
         """
-        plain = Augmentation(turn=0, zoom=0, shift=0) if dataset.texture else Augmentation()
-        images = self.images or (10_000 if dataset.texture else 60_000)
+        patients = sum(counts.get("train", 0) for counts in dataset.patients.values())
+        few = 0 < patients < _FEW_PATIENTS
+        images = self.images or (12_000 if few else 60_000)
         passes = min(max(round(images / max(len(dataset.train), 1)), 3), 80)
         return replace(
             self,
             images=images,
             epochs=self.epochs if self.epochs is not None else passes,
-            augmentation=self.augmentation or plain,
+            augmentation=self.augmentation or Augmentation(),
         )
 
 
@@ -201,7 +204,6 @@ class _Trainer:
             dataset.train.images,
             size=size,
             channels=dataset.channels,
-            framing="crop" if dataset.texture else "resize",
             scaling=recipe.scaling or dataset.scaling,
         )
         self.inputs = {name: self.preprocessing.apply(getattr(dataset, name).images) for name in ("train", "val")}

@@ -62,9 +62,6 @@ class Dataset:
     orientation: str = "mirror"
     """What leaves the class as it is: `fixed` nothing, `mirror` left-right mirroring, `any` turns by 90 degrees too."""
 
-    texture: bool = False
-    """Whether the images are cut-outs whose fine structure counts: they are never resampled, new images are cropped."""
-
     @property
     def channels(self) -> int:
         """1 for grey, 3 for colour."""

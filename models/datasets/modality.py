@@ -111,7 +111,6 @@ def load_modality() -> Dataset:
             sources={name: tuple(paths) for name, paths in sources.items()},
             patients=counts,
             orientation="any",
-            texture=True,
         )
     )
 
