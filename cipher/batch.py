@@ -4,6 +4,7 @@ Knows nothing of ciphers: work is a picklable callable on one item. Processes ra
 and the engine without numba hold the interpreter's lock.
 """
 
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -62,7 +63,7 @@ def run_batch(
     """
     if processes <= 1 or len(items) <= 1:
         return _run_here(work, items, moved, done)
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
+    context = _context()
     counter = context.Value("Q", 0)
     pool = ProcessPoolExecutor(min(processes, len(items)), context, _begin, (work, counter))
     seen = 0
@@ -99,6 +100,19 @@ def run_batch(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return finished
+
+
+def _context() -> Any:
+    """New processes from a server that has loaded the modules, or from nothing where there is no such server.
+
+    A plain fork would copy the locks of this process's threads.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    engine = ["cipher.engine.compiled"] if importlib.util.find_spec("numba") is not None else []
+    context.set_forkserver_preload(["cipher.vault", *engine])
+    return context
 
 
 class _Interrupts:

@@ -4,6 +4,7 @@ import typer
 
 from experiments.accuracy import accuracy
 from experiments.accuracy_tables import accuracy_tables
+from experiments.cipher_speed import cipher_speed
 from experiments.cipher_suite import cipher
 from experiments.extraction import extraction
 from experiments.inversion import inversion
@@ -30,6 +31,7 @@ for command, name, panel in (
     (extraction, "extraction", "What leaks"),
     (cipher, "cipher", "Image cipher"),
     (paper, "paper", "The paper's figures and systems"),
+    (cipher_speed, "cipher-speed", "Image cipher"),
 ):
     app.command(name, rich_help_panel=panel)(command)
 
