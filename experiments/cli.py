@@ -10,6 +10,8 @@ from experiments.extraction import extraction
 from experiments.inversion import inversion
 from experiments.membership import membership
 from experiments.paper.command import paper
+from experiments.price import price
+from experiments.report import compare, report
 from experiments.tail import tail
 from he_infer import console
 
@@ -26,12 +28,15 @@ for command, name, panel in (
     (accuracy, "accuracy", "Encrypted inference"),
     (accuracy_tables, "accuracy-tables", "Encrypted inference"),
     (tail, "tail", "Encrypted inference"),
+    (price, "price", "Encrypted inference"),
     (inversion, "inversion", "What leaks"),
     (membership, "membership", "What leaks"),
     (extraction, "extraction", "What leaks"),
     (cipher, "cipher", "Image cipher"),
     (paper, "paper", "The paper's figures and systems"),
     (cipher_speed, "cipher-speed", "Image cipher"),
+    (report, "report", "Records"),
+    (compare, "compare", "Records"),
 ):
     app.command(name, rich_help_panel=panel)(command)
 

@@ -1,0 +1,49 @@
+"""The price: every path gives the same labels, and what is not installed is said in one line."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from experiments import price_paths, tenseal_peer
+from experiments.cli import app
+from experiments.errors import ExperimentError
+from models.datasets import Split
+from models.heads import Head, Linear, Polynomial
+
+
+def test_every_path_classifies_the_same_images(small_set: Path, small_bundle: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "p.json"
+    command = f"price --data {small_set} --bundle {small_bundle} --limit 2 --figure {tmp_path}/p.png --json {figures}"
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "only the first 2 of 60" in result.output
+    assert "Concrete ML was left out" in result.output
+    rows = json.loads(figures.read_text(encoding="utf-8"))["rows"]
+    assert [row["head"] for row in rows] == ["linear"] * 4 + ["mlp"] * 4
+    for row in rows:
+        assert row["images"] == 2
+        assert row["label_agreement"] == 1
+        sealed = row["path"] != "in clear"
+        assert (row["bytes_up"] > 10_000) == sealed
+        assert row["largest_error"] < 0.2
+    assert {row["ratio"] for row in rows if row["path"].startswith("TenSEAL")} == {1.0}
+
+
+def test_a_head_that_tenseal_s_path_is_not_written_for_is_refused() -> None:
+    layer = Linear(np.eye(3), np.zeros(3))
+    with pytest.raises(ExperimentError, match="kind linear or mlp"):
+        tenseal_peer.run(Head((layer, Polynomial((1.0, 0.5, 1.0)), layer)), np.zeros((1, 3)), lambda done: None)
+
+
+@pytest.mark.parametrize(
+    ("python", "message"), [(sys.executable, "No module named 'concrete'"), ("/no/python", "cannot be started")]
+)
+def test_an_interpreter_without_concrete_ml_is_told(python: str, message: str) -> None:
+    features, labels = np.eye(4), np.array([0, 1, 0, 1])
+    split = Split(np.zeros((4, 28, 28), np.uint8), labels)
+    with pytest.raises(ExperimentError, match=message):
+        price_paths.through_concrete(Path(python), features, split, features, labels)
