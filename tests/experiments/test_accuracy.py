@@ -23,9 +23,11 @@ from experiments.accuracy_tables import tables
 from experiments.errors import GridError, RecordError
 from experiments.grid_run import missing, run_grid
 from experiments.records import Record
+from he_infer.console import explain
 from models import metrics
 from models.heads import Head, Linear, Polynomial
-from tests.models.kit import npz, split
+from models.training import Recipe, train
+from tests.models.kit import npz, split, toy
 
 HEADER = '[[grid]]\ndata = ["d.npz"]\nheads = ["logistic"]\nseeds = [0]\n'
 
@@ -272,3 +274,40 @@ def test_every_candidate_learns_and_what_runs_encrypted_has_layers(name: str) ->
         np.testing.assert_allclose(fitted.head.evaluate(test_x), fitted.scores(test_x))
         kinds = {type(layer) for layer in fitted.head.layers}
         assert (Polynomial in kinds) == (name in ("quadratic", "mlp", "cubic"))
+
+
+# What a user sees when something does not fit
+
+
+def _line(*arguments: str) -> str:
+    result = _invoke(*arguments)
+    assert result.exception is not None
+    line = explain(result.exception)
+    assert line is not None, result.exception
+    assert "\n" not in line
+    return line
+
+
+def test_data_that_cannot_be_used_gives_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
+    one = npz(tmp_path / "one.npz", train_labels=np.zeros((24, 1), np.uint8))
+    assert "neither a file, nor a folder, nor a known name" in _line("--data", "nosuchset")
+    assert "is empty" in _line("--data", str(tmp_path / "empty"))
+    assert "cannot be read as an .npz data set" in _line("--data", str(tmp_path / "cut.npz"))
+    assert "holds a single class" in _line("--data", str(one))
+
+
+def test_a_bundle_that_does_not_fit_gives_one_line(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.hebundle").write_text("text")
+    own = str(folder / "own.npz")
+    assert "is not a bundle" in _line("--data", own, "--bundle", str(tmp_path / "text.hebundle"))
+    train(toy(classes=3), width=16, head="linear", recipe=Recipe(epochs=1, channels=(4,))).save(tmp_path / "b.hebundle")
+    assert "tells apart corner 0, corner 1, corner 2" in _line("--data", own, "--bundle", str(tmp_path / "b.hebundle"))
+
+
+def test_a_grid_or_records_that_cannot_be_read_give_one_line(tmp_path: Path) -> None:
+    good = _grid(tmp_path, HEADER)
+    (tmp_path / "r.jsonl").write_text("{}\n")
+    assert "no grid file" in _line("--grid", str(tmp_path / "none.toml"), "--records", str(tmp_path / "x.jsonl"))
+    assert "line 1: not a record" in _line("--grid", str(good), "--records", str(tmp_path / "r.jsonl"))
