@@ -26,6 +26,8 @@ _EXTRAS = {
     "uvicorn": "server",
     "sqlalchemy": "server",
     "obstore": "server",
+    "alembic": "server",
+    "psycopg": "postgres",
     "pebble": "server",
     "safetensors": "server",
     "matplotlib": "demo",

@@ -39,7 +39,9 @@ class Code(StrEnum):
     BAD_CIPHERTEXT = "bad_ciphertext"
     QUOTA = "quota"
     QUERY_LIMIT = "query_limit"
+    RATE_LIMIT = "rate_limit"
     EXISTS = "exists"
+    VERSION_GAP = "version_gap"
     DIGEST_MISMATCH = "digest_mismatch"
     BAD_RANGE = "bad_range"
     BUSY = "busy"
@@ -73,8 +75,10 @@ REFUSALS: dict[Code, Refusal] = {
     Code.SECRET_KEY: Refusal(400, "the message holds a secret key; it was discarded unread"),
     Code.BAD_CIPHERTEXT: Refusal(400, "the ciphertexts do not parse, or do not fit the plan"),
     Code.QUOTA: Refusal(403, "storing this would exceed the client's storage quota"),
-    Code.QUERY_LIMIT: Refusal(429, "the client has used up its queries of this day"),
-    Code.EXISTS: Refusal(409, "an object of this id exists already; objects are never overwritten"),
+    Code.QUERY_LIMIT: Refusal(429, "the client has used up its queries, of this day or with this model"),
+    Code.RATE_LIMIT: Refusal(429, "the client has sent too many requests; Retry-After says when the next is accepted"),
+    Code.EXISTS: Refusal(409, "this object, or this version of it, exists already; nothing is ever overwritten"),
+    Code.VERSION_GAP: Refusal(409, "a new version of an object may only follow its newest one"),
     Code.DIGEST_MISMATCH: Refusal(400, "the body's SHA-256 is not the announced one"),
     Code.BAD_RANGE: Refusal(416, "the requested range lies outside the object"),
     Code.BUSY: Refusal(429, "the queue is full; try again after the seconds in Retry-After"),

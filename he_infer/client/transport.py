@@ -109,7 +109,7 @@ class Transport:
                 )
             case Code.FORBIDDEN:
                 return Unauthorised(message)
-            case Code.BUSY | Code.DRAINING | Code.STORAGE:
+            case Code.BUSY | Code.DRAINING | Code.STORAGE | Code.RATE_LIMIT:
                 return ServerBusy(message, retry_after=_seconds(response.headers.get("Retry-After")))
             case Code.UNSUPPORTED_VERSION:
                 return ProtocolMismatch(message)

@@ -32,7 +32,7 @@ _BEARER = HTTPBearer(auto_error=False, description="A token made by 'he-infer to
 _OCTETS = "application/octet-stream"
 _BINARY = {"content": {_OCTETS: {"schema": {"type": "string", "format": "binary"}}}}
 _BODY = {"requestBody": {**_BINARY, "required": True}}
-_ANYWHERE = (Code.UNAUTHORISED, Code.FORBIDDEN, Code.INVALID, Code.STORAGE, Code.INTERNAL)
+_ANYWHERE = (Code.UNAUTHORISED, Code.FORBIDDEN, Code.RATE_LIMIT, Code.INVALID, Code.STORAGE, Code.INTERNAL)
 _ENVELOPE = (
     Code.LENGTH_REQUIRED,
     Code.TOO_LARGE,
@@ -54,6 +54,8 @@ _ENVELOPE = (
 PlanDigest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Digest of a plan, from GET /v1/models.")]
 ModelId = Annotated[str, Path(pattern="^[a-z0-9._-]{1,96}$", description="Id of a model, from GET /v1/models.")]
 ObjectId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="32 random hex digits, chosen by the client.")]
+Version = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of a version, from 1.")]
+ContentDigest = Annotated[str, Header(description="SHA-256 of the body, hex.", pattern="^[0-9a-f]{64}$")]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 Result = TypeVar("Result")
 
@@ -68,6 +70,22 @@ def _responses(*codes: Code) -> dict[int | str, dict[str, Any]]:
         if line not in entry["description"]:
             entry["description"] += "\n\n" + line
     return entries
+
+
+_PUT = _responses(
+    Code.LENGTH_REQUIRED,
+    Code.TOO_LARGE,
+    Code.BODY_TIMEOUT,
+    Code.EXISTS,
+    Code.VERSION_GAP,
+    Code.QUOTA,
+    Code.DIGEST_MISMATCH,
+)
+_GET: dict[int | str, dict[str, Any]] = {
+    **_responses(Code.NOT_FOUND, Code.BAD_RANGE, Code.DAMAGED),
+    200: {**_BINARY, "description": "All of it; its SHA-256 is in X-Content-SHA256, its version in X-Object-Version."},
+    206: {**_BINARY, "description": "The range asked for."},
+}
 
 
 def build(service: Service) -> FastAPI:
@@ -251,47 +269,30 @@ def _add_inference_routes(app: FastAPI, service: Service, call: _Caller) -> None
 
 
 def _add_object_routes(app: FastAPI, service: Service, call: _Caller) -> None:
-    @app.put(
-        "/v1/objects/{object_id}",
-        status_code=201,
-        tags=["objects"],
-        openapi_extra=_BODY,
-        responses=_responses(
-            Code.LENGTH_REQUIRED, Code.TOO_LARGE, Code.BODY_TIMEOUT, Code.EXISTS, Code.QUOTA, Code.DIGEST_MISMATCH
-        ),
-    )
-    async def put_object(
-        object_id: ObjectId,
-        request: Request,
-        credentials: Credentials,
-        x_content_sha256: Annotated[str, Header(description="SHA-256 of the body, hex.", pattern="^[0-9a-f]{64}$")],
+    async def store(
+        request: Request, credentials: HTTPAuthorizationCredentials | None, object_id: str, version: int, sha256: str
     ) -> schemas.ObjectInfo:
-        """Store a sealed object under a new id. Needs the scope `store`."""
         caller = await call.authenticate(request, credentials, Scope.STORE)
-        with await call.run(service.vault.expect, caller, object_id, announced_length(request)) as incoming:
+        with await call.run(service.vault.expect, caller, object_id, announced_length(request), version) as incoming:
             async with call.in_time():
                 async for piece in request.stream():
                     await call.run(incoming.write, piece)
             stored = await call.run(
-                service.vault.put, caller, request.state.request_id, object_id, incoming, x_content_sha256
+                service.vault.put, caller, request.state.request_id, object_id, incoming, sha256, version
             )
         return schemas.ObjectInfo.model_validate(stored)
 
-    @app.get(
-        "/v1/objects/{object_id}",
-        tags=["objects"],
-        response_class=Response,
-        responses={
-            **_responses(Code.NOT_FOUND, Code.BAD_RANGE, Code.DAMAGED),
-            200: {**_BINARY, "description": "The whole object; its SHA-256 is in X-Content-SHA256."},
-            206: {**_BINARY, "description": "The range asked for."},
-        },
-    )
-    async def get_object(object_id: ObjectId, request: Request, credentials: Credentials) -> Response:
-        """Read an object, or one range of it (`Range: bytes=first-last`). Needs the scope `store`."""
+    async def send(
+        request: Request, credentials: HTTPAuthorizationCredentials | None, object_id: str, version: int | None
+    ) -> Response:
         caller = await call.authenticate(request, credentials, Scope.STORE)
-        record = await call.run(service.vault.find, caller, object_id)
-        headers = {"Accept-Ranges": "bytes", "ETag": f'"{record.sha256}"', "X-Content-SHA256": record.sha256}
+        record = await call.run(service.vault.find, caller, object_id, version)
+        headers = {
+            "Accept-Ranges": "bytes",
+            "ETag": f'"{record.sha256}"',
+            "X-Content-SHA256": record.sha256,
+            "X-Object-Version": str(record.version),
+        }
         wanted = ranges.resolve(request.headers.get("range"), record.size)
         start, end = wanted or (0, record.size)
         pieces = await call.run(service.vault.read, caller, request.state.request_id, record, start, end)
@@ -300,6 +301,50 @@ def _add_object_routes(app: FastAPI, service: Service, call: _Caller) -> None:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{record.size}"
         return StreamingResponse(pieces, status_code=206 if wanted else 200, media_type=_OCTETS, headers=headers)
 
+    @app.put("/v1/objects/{object_id}", status_code=201, tags=["objects"], openapi_extra=_BODY, responses=_PUT)
+    async def put_object(
+        object_id: ObjectId, request: Request, credentials: Credentials, x_content_sha256: ContentDigest
+    ) -> schemas.ObjectInfo:
+        """Store a sealed object under a new id, as its version 1. Needs the scope `store`."""
+        return await store(request, credentials, object_id, 1, x_content_sha256)
+
+    @app.put(
+        "/v1/objects/{object_id}/versions/{version}",
+        status_code=201,
+        tags=["objects"],
+        openapi_extra=_BODY,
+        responses=_PUT,
+    )
+    async def put_version(
+        object_id: ObjectId,
+        version: Version,
+        request: Request,
+        credentials: Credentials,
+        x_content_sha256: ContentDigest,
+    ) -> schemas.ObjectInfo:
+        """Store the version of an object that follows its newest one. Needs the scope `store`."""
+        return await store(request, credentials, object_id, version, x_content_sha256)
+
+    @app.get("/v1/objects/{object_id}", tags=["objects"], response_class=Response, responses=_GET)
+    async def get_object(object_id: ObjectId, request: Request, credentials: Credentials) -> Response:
+        """Read an object's newest version, or one range of it (`Range: bytes=first-last`). Needs the scope `store`."""
+        return await send(request, credentials, object_id, None)
+
+    @app.get(
+        "/v1/objects/{object_id}/versions/{version}", tags=["objects"], response_class=Response, responses=_GET
+    )
+    async def get_version(
+        object_id: ObjectId, version: Version, request: Request, credentials: Credentials
+    ) -> Response:
+        """Read one version of an object, or one range of it. Needs the scope `store`."""
+        return await send(request, credentials, object_id, version)
+
+    @app.get("/v1/objects/{object_id}/versions", tags=["objects"], responses=_responses(Code.NOT_FOUND))
+    async def list_versions(object_id: ObjectId, request: Request, credentials: Credentials) -> schemas.VersionList:
+        """All versions of an object that there are. Needs the scope `store`."""
+        caller = await call.authenticate(request, credentials, Scope.STORE)
+        return schemas.VersionList.model_validate(await call.run(service.vault.versions, caller, object_id))
+
     @app.get("/v1/objects", tags=["objects"], responses=_responses())
     async def list_objects(
         request: Request,
@@ -307,15 +352,29 @@ def _add_object_routes(app: FastAPI, service: Service, call: _Caller) -> None:
         after: Annotated[str, Query(pattern="^([0-9a-f]{32})?$", description="The last id already seen.")] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
     ) -> schemas.ObjectList:
-        """The client's objects in the order of their ids. Needs the scope `store`."""
+        """The client's objects in the order of their ids, each in its newest version. Needs the scope `store`."""
         caller = await call.authenticate(request, credentials, Scope.STORE)
         return schemas.ObjectList.model_validate(await call.run(service.vault.page, caller, after, limit))
 
     @app.delete("/v1/objects/{object_id}", status_code=204, tags=["objects"], responses=_responses(Code.NOT_FOUND))
     async def delete_object(object_id: ObjectId, request: Request, credentials: Credentials) -> Response:
-        """Delete an object. Needs the scope `store`."""
+        """Delete an object with all its versions. Needs the scope `store`."""
         caller = await call.authenticate(request, credentials, Scope.STORE)
         await call.run(service.vault.delete, caller, request.state.request_id, object_id)
+        return Response(status_code=204)
+
+    @app.delete(
+        "/v1/objects/{object_id}/versions/{version}",
+        status_code=204,
+        tags=["objects"],
+        responses=_responses(Code.NOT_FOUND),
+    )
+    async def delete_version(
+        object_id: ObjectId, version: Version, request: Request, credentials: Credentials
+    ) -> Response:
+        """Delete a version that is not the newest. Needs the scope `store`."""
+        caller = await call.authenticate(request, credentials, Scope.STORE)
+        await call.run(service.vault.delete_version, caller, request.state.request_id, object_id, version)
         return Response(status_code=204)
 
 

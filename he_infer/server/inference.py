@@ -268,7 +268,12 @@ class Inference:
             self._blobs.put_new(_key_path(caller.client_id, key_id, name), data)
             listing.append(KeyPart(name, len(data), hashlib.sha256(data).hexdigest()))
         record = KeyRecord(key_id, plan, self._seal, time.time(), tuple(listing))
-        replaced = self._metadata.put_keys(caller.client_id, record)
+        try:
+            replaced = self._metadata.put_keys(caller.client_id, record, quota=caller.quotas.storage_quota)
+        except Refused as refused:
+            if refused.code is not Code.STORAGE:  # after which the row may or may not be there
+                self._drop_key_blobs(caller.client_id, key_id)
+            raise
         if replaced is not None:
             self._drop_key_blobs(caller.client_id, replaced)
 

@@ -103,13 +103,20 @@ class ObjectInfo(BaseModel):
     """A stored sealed object."""
 
     id: str
+    version: int = Field(description="Versions count from 1; each is stored once and never changed.")
     size: int
     sha256: str
     created: float
 
 
+class VersionList(BaseModel):
+    """All versions of an object that there are, oldest first."""
+
+    versions: list[ObjectInfo]
+
+
 class ObjectList(BaseModel):
-    """One page of the client's objects."""
+    """One page of the client's objects, each in its newest version."""
 
     objects: list[ObjectInfo]
     next: str | None = Field(description="Pass as `after` for the next page; null on the last.")

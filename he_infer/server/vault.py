@@ -1,7 +1,7 @@
 """Sealed objects: what the object routes do. The server sees ids, sizes and digests; the content is the client's.
 
-An object is created once under an id of the client's choosing (32 random hex digits), never overwritten, and visible to
-its own client alone.
+An object is created under an id of the client's choosing (32 random hex digits) and visible to its own client alone. It
+is never overwritten: what changes is a new version, numbered from 1, and the older ones stay readable.
 """
 
 import hashlib
@@ -88,31 +88,33 @@ class Vault:
         self._max_object = max_object
         spool.mkdir(mode=0o700, exist_ok=True)
 
-    def expect(self, caller: Caller, object_id: str, size: int) -> Incoming:
-        """Check that an object of this id and announced size will be accepted, and open a place for its body.
+    def expect(self, caller: Caller, object_id: str, size: int, version: int = 1) -> Incoming:
+        """Check that this version of an object, of this announced size, will be accepted; open a place for its body.
 
         Raises:
-            Refused: `invalid`, `too_large`, `exists`, `quota`, `storage`.
+            Refused: `invalid`, `too_large`, `exists`, `version_gap`, `quota`, `storage`.
         """
         _check_id(object_id)
         if size > self._max_object:
             raise Refused(Code.TOO_LARGE, f"An object may have at most {self._max_object} bytes; {size} are announced.")
-        self._metadata.check_room(caller, object_id, size)
+        self._metadata.check_room(caller, object_id, size, version)
         return Incoming(self._spool, self._max_object)
 
-    def put(self, caller: Caller, request_id: str, object_id: str, incoming: Incoming, sha256: str) -> dict[str, Any]:
-        """Store a body that has arrived.
+    def put(
+        self, caller: Caller, request_id: str, object_id: str, incoming: Incoming, sha256: str, version: int = 1
+    ) -> dict[str, Any]:
+        """Store a body that has arrived, as a version that does not exist yet.
 
         `sha256` is what the client says that the body hashes to.
 
         Returns:
-            `{"id", "size", "sha256", "created"}`; the object survives the server's end from here on.
+            `{"id", "version", "size", "sha256", "created"}`; the version survives the server's end from here on.
 
         Raises:
-            Refused: `invalid`, `digest_mismatch`, `exists`, `quota`, `storage`.
+            Refused: `invalid`, `digest_mismatch`, `exists`, `version_gap`, `quota`, `storage`.
         """
         with self._audit.watching(
-            "object.put", caller.client_id, request_id, object=object_id, bytes=incoming.size
+            "object.put", caller.client_id, request_id, object=object_id, version=version, bytes=incoming.size
         ) as details:
             if not _SHA256.fullmatch(sha256):
                 raise Refused(Code.INVALID, "The header X-Content-SHA256 must be the body's SHA-256 in lower-case hex.")
@@ -122,24 +124,42 @@ class Vault:
             details["sha256"] = found
             blob = f"objects/{caller.client_id}/{secrets.token_hex(16)}"
             self._blobs.put_new(blob, incoming.path)
-            record = ObjectRecord(object_id, blob, incoming.size, found, time.time())
+            record = ObjectRecord(object_id, blob, incoming.size, found, time.time(), version)
             try:
                 self._metadata.add_object(caller, record)
-            except Refused:
-                self._blobs.delete(blob)
+            except Refused as refused:
+                # Where the database is lost in the middle of a commit, the row may be there: then the blob must be too.
+                # If it is not, the blob is an orphan, which housekeeping removes.
+                if refused.code is not Code.STORAGE:
+                    self._blobs.delete(blob)
                 raise
             return _public(record)
 
-    def find(self, caller: Caller, object_id: str) -> ObjectRecord:
-        """The client's object of this id.
+    def find(self, caller: Caller, object_id: str, version: int | None = None) -> ObjectRecord:
+        """A version of the client's object of this id; the newest one where none is named.
 
         Raises:
             Refused: `not_found`, also for another client's object.
         """
-        record = self._metadata.find_object(caller.client_id, object_id) if _OBJECT_ID.fullmatch(object_id) else None
+        known = _OBJECT_ID.fullmatch(object_id) is not None
+        record = self._metadata.find_object(caller.client_id, object_id, version) if known else None
         if record is None:
-            raise Refused(Code.NOT_FOUND, "There is no such object.")
+            raise _not_found()
         return record
+
+    def versions(self, caller: Caller, object_id: str) -> dict[str, Any]:
+        """All versions of an object that there are, oldest first.
+
+        Returns:
+            `{"versions": [...]}`.
+
+        Raises:
+            Refused: `not_found`, also for another client's object.
+        """
+        records = self._metadata.list_versions(caller.client_id, object_id)
+        if not records:
+            raise _not_found()
+        return {"versions": [_public(record) for record in records]}
 
     def read(self, caller: Caller, request_id: str, record: ObjectRecord, start: int, end: int) -> Iterator[bytes]:
         """Bytes `start` to `end` (exclusive) of an object, in pieces.
@@ -148,7 +168,13 @@ class Vault:
             Refused: `damaged`, `storage`.
         """
         with self._audit.watching(
-            "object.get", caller.client_id, request_id, object=record.object_id, start=start, end=end
+            "object.get",
+            caller.client_id,
+            request_id,
+            object=record.object_id,
+            version=record.version,
+            start=start,
+            end=end,
         ):
             return self._blobs.stream(record.blob, start, end)
 
@@ -169,31 +195,31 @@ class Vault:
         return {"objects": [_public(record) for record in page], "next": following}
 
     def delete(self, caller: Caller, request_id: str, object_id: str) -> None:
-        """Remove an object.
+        """Remove an object with all its versions.
 
         Raises:
             Refused: `not_found`, `storage`.
         """
         with self._audit.watching("object.delete", caller.client_id, request_id, object=object_id):
-            record = self.find(caller, object_id)
-            self._metadata.delete_object(caller.client_id, object_id)
-            self._blobs.delete(record.blob)
+            blobs = self._metadata.delete_object(caller.client_id, object_id)
+            if not blobs:
+                raise _not_found()
+            for blob in blobs:
+                self._blobs.delete(blob)
 
-    def scrub(self) -> list[str]:
-        """Read every object of every client and compare its size and SHA-256; returns the ids of those that differ."""
-        damaged = []
-        for record in self._metadata.all_objects():
-            digest, size = hashlib.sha256(), 0
-            try:
-                for piece in self._blobs.stream(record.blob, 0, record.size):
-                    digest.update(piece)
-                    size += len(piece)
-            except Refused as refused:
-                if refused.code is not Code.DAMAGED:
-                    raise
-            if size != record.size or digest.hexdigest() != record.sha256:
-                damaged.append(record.object_id)
-        return damaged
+    def delete_version(self, caller: Caller, request_id: str, object_id: str, version: int) -> None:
+        """Remove one version that is not the newest.
+
+        Raises:
+            Refused: `not_found`, `invalid` for the newest version, `storage`.
+        """
+        with self._audit.watching(
+            "object.delete", caller.client_id, request_id, object=object_id, version=version
+        ):
+            blob = self._metadata.delete_version(caller.client_id, object_id, version)
+            if blob is None:
+                raise _not_found()
+            self._blobs.delete(blob)
 
 
 def _check_id(object_id: str) -> None:
@@ -201,8 +227,18 @@ def _check_id(object_id: str) -> None:
         raise Refused(Code.INVALID, "An object's id must be 32 lower-case hex digits, chosen at random by the client.")
 
 
+def _not_found() -> Refused:
+    return Refused(Code.NOT_FOUND, "There is no such object.")
+
+
 def _public(record: ObjectRecord) -> dict[str, Any]:
-    return {"id": record.object_id, "size": record.size, "sha256": record.sha256, "created": record.created}
+    return {
+        "id": record.object_id,
+        "version": record.version,
+        "size": record.size,
+        "sha256": record.sha256,
+        "created": record.created,
+    }
 
 
 @contextmanager

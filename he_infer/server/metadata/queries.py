@@ -1,0 +1,86 @@
+"""What was asked already: nonces against replays, and counts of images against the extraction of a model."""
+
+import time
+
+import sqlalchemy as sa
+
+from he_infer.refusals import Code, Refused
+from he_infer.server.metadata.database import Database, lock_client
+from he_infer.server.metadata.records import Caller
+from he_infer.server.metadata.schema import NONCES, QUERIES
+
+DAY = 86400
+
+
+class Queries(Database):
+    """Requests that are admitted once, and counted."""
+
+    def use_nonce(self, client_id: str, nonce: str, expires: float) -> None:
+        """Accept a nonce once, whichever server on this database is asked.
+
+        Raises:
+            Refused: `replayed`.
+        """
+        with self._transaction() as sql:
+            lock_client(sql, client_id)
+            _insert_nonce(sql, client_id, nonce, expires)
+
+    def admit_query(self, caller: Caller, nonce: str, expires: float, model: str, images: int) -> None:
+        """Accept a nonce once, and count images against the client's limits, all or nothing.
+
+        Raises:
+            Refused: `replayed`, `query_limit`.
+        """
+        now = time.time()
+        day = int(now // DAY)
+        own = QUERIES.c.client_id == caller.client_id
+        with self._transaction() as sql:
+            lock_client(sql, caller.client_id)
+            _insert_nonce(sql, caller.client_id, nonce, expires)
+            daily, total = caller.quotas.daily_queries, caller.quotas.total_queries
+            if daily is not None and (used := _sum(sql, own & (QUERIES.c.day == day))) + images > daily:
+                raise Refused(
+                    Code.QUERY_LIMIT,
+                    f"This client may classify {daily} images a day; {used} are used.",
+                    retry_after=(day + 1) * DAY - now,
+                )
+            if total is not None and (used := _sum(sql, own & (QUERIES.c.model == model))) + images > total:
+                raise Refused(
+                    Code.QUERY_LIMIT,
+                    f"This client may classify {total} images with this model; {used} are used. The operator can "
+                    "raise the limit.",
+                )
+            here = own & (QUERIES.c.day == day) & (QUERIES.c.model == model)
+            if sql.execute(QUERIES.update().where(here).values(images=QUERIES.c.images + images)).rowcount == 0:
+                sql.execute(QUERIES.insert().values(client_id=caller.client_id, day=day, model=model, images=images))
+
+    def refund_query(self, client_id: str, model: str, images: int) -> None:
+        """Take back a count for a request that was admitted and then not evaluated.
+
+        One that was counted before midnight stays counted: nothing is ever gained by a refund.
+        """
+        here = (QUERIES.c.client_id == client_id) & (QUERIES.c.day == int(time.time() // DAY))
+        with self._transaction() as sql:
+            update = QUERIES.update().where(here, QUERIES.c.model == model, QUERIES.c.images >= images)
+            sql.execute(update.values(images=QUERIES.c.images - images))
+
+    def queries(self, client_id: str, day: int) -> int:
+        """Images that the client had classified on a day (days since 1970, UTC)."""
+        with self._transaction(write=False) as sql:
+            return _sum(sql, (QUERIES.c.client_id == client_id) & (QUERIES.c.day == day))
+
+    def forget_nonces(self, now: float) -> int:
+        """Drop the nonces whose envelopes are stale by now anyway; returns how many."""
+        with self._transaction() as sql:
+            return int(sql.execute(NONCES.delete().where(NONCES.c.expires < now)).rowcount)
+
+
+def _sum(sql: sa.Connection, where: sa.ColumnElement[bool]) -> int:
+    return int(sql.scalar(sa.select(sa.func.coalesce(sa.func.sum(QUERIES.c.images), 0)).where(where)) or 0)
+
+
+def _insert_nonce(sql: sa.Connection, client_id: str, nonce: str, expires: float) -> None:
+    here = (NONCES.c.client_id == client_id) & (NONCES.c.nonce == nonce)
+    if sql.scalar(sa.select(NONCES.c.nonce).where(here)) is not None:
+        raise Refused(Code.REPLAYED, "This envelope was accepted before; seal a new one for each request.")
+    sql.execute(NONCES.insert().values(client_id=client_id, nonce=nonce, expires=expires))

@@ -1,0 +1,82 @@
+"""The tables as they are now. How an older database becomes this one stands in `migrations/versions`."""
+
+import sqlalchemy as sa
+
+HEAD = "0002"
+"""The newest migration; a test holds it equal to what `migrations/versions` ends in, and the tables to what it makes."""
+
+META = sa.MetaData()
+
+CLIENTS = sa.Table(
+    "clients",
+    META,
+    sa.Column("client_id", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("storage_quota", sa.BigInteger),
+    sa.Column("daily_queries", sa.BigInteger),
+    sa.Column("total_queries", sa.BigInteger),
+    sa.Column("requests_per_minute", sa.BigInteger),
+)
+TOKENS = sa.Table(
+    "tokens",
+    META,
+    sa.Column("token_id", sa.String(16), primary_key=True),
+    sa.Column("client_id", sa.ForeignKey("clients.client_id"), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("scopes", sa.String(64), nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("expires", sa.Float),
+    sa.Column("revoked", sa.Float),
+)
+KEYS = sa.Table(
+    "keys",
+    META,
+    sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
+    sa.Column("plan", sa.String(64), primary_key=True),
+    sa.Column("key_id", sa.String(32), nullable=False),
+    sa.Column("seal", sa.String(32), nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
+KEY_PARTS = sa.Table(
+    "key_parts",
+    META,
+    sa.Column("key_id", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+)
+NONCES = sa.Table(
+    "nonces",
+    META,
+    sa.Column("client_id", sa.String(32), primary_key=True),
+    sa.Column("nonce", sa.String(32), primary_key=True),
+    sa.Column("expires", sa.Float, nullable=False, index=True),
+)
+QUERIES = sa.Table(
+    "queries",
+    META,
+    sa.Column("client_id", sa.String(32), primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("model", sa.String(96), primary_key=True),
+    sa.Column("images", sa.BigInteger, nullable=False),
+)
+# How many more requests a client may send at once (`level`), as of a moment (`updated`): a token bucket.
+BUCKETS = sa.Table(
+    "buckets",
+    META,
+    sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
+    sa.Column("level", sa.Float, nullable=False),
+    sa.Column("updated", sa.Float, nullable=False),
+)
+OBJECTS = sa.Table(
+    "object_versions",
+    META,
+    sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
+    sa.Column("object_id", sa.String(32), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("blob", sa.String(128), nullable=False, unique=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+)
