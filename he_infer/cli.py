@@ -3,7 +3,7 @@
 import typer
 
 from he_infer import console
-from he_infer.commands import keys, receipts, tokens
+from he_infer.commands import clients, keys, receipts, store, tokens
 from he_infer.commands.classify import classify
 from he_infer.commands.demo import demo
 from he_infer.commands.inspect import inspect
@@ -37,6 +37,8 @@ for command, panel in (
 app.add_typer(keys.app, name="keys", rich_help_panel="Client")
 app.add_typer(receipts.app, name="receipts", rich_help_panel="Client")
 app.add_typer(tokens.app, name="tokens", rich_help_panel="Server")
+app.add_typer(clients.app, name="clients", rich_help_panel="Server")
+app.add_typer(store.app, name="store", rich_help_panel="Server")
 app.add_typer(tokens.audit_app, name="audit", rich_help_panel="Server")
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 # The error trees whose messages are written for users. Named rather than imported, so that a process which must not
 # load a package (the server and `cipher`, say) does not do so in order to print an error.
-_ERROR_TREES = ("he_infer.errors", "cipher.errors", "models.errors", "experiments.errors")
+_ERROR_TREES = ("he_infer.errors", "he_infer.refusals", "cipher.errors", "models.errors", "experiments.errors")
 
 # Modules that come with an extra of the distribution, and that extra.
 _EXTRAS = {

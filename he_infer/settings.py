@@ -42,6 +42,21 @@ class ServerSettings(BaseSettings):
     blob_url: str | None = Field(
         None, description="Object store URL such as s3://bucket/prefix; by default a folder in data_dir."
     )
+    signing_key: Path | None = Field(
+        None,
+        description="Ed25519 key of the receipts, 32 raw bytes; by default signing.key in data_dir. Servers behind one "
+        "address share it.",
+    )
+
+    storage_quota: int | None = Field(None, ge=0, description="Bytes that a client may store that has no own quota.")
+    daily_queries: int | None = Field(None, ge=0, description="Images a day for a client that has no own limit.")
+    total_queries: int | None = Field(
+        None, ge=0, description="Images with any one model, ever, for a client that has no own limit."
+    )
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests a minute for a client that has no own limit."
+    )
+
     batches: tuple[int, ...] = Field((1,), min_length=1, description="Images a request, one plan each.")
     precision: float = Field(1e-3, gt=0, lt=1, description="Largest error of a score that plans are made for.")
 

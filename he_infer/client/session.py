@@ -120,6 +120,7 @@ class StoredObject:
     size: int
     sha256: str
     created: float
+    version: int = 1
 
 
 class Session:
@@ -270,13 +271,14 @@ class Session:
             bytes_down=len(body),
         )
 
-    def put_object(self, data: bytes, object_id: str | None = None) -> StoredObject:
+    def put_object(self, data: bytes, object_id: str | None = None, version: int = 1) -> StoredObject:
         """Store a sealed object under a new random id, or under the id given (32 hex digits).
 
-        Sending the same bytes again under the same id, after an answer was lost, succeeds.
+        A `version` above 1 is stored beside the older ones, and has to follow the newest. Sending the same bytes again
+        under the same id and version, after an answer was lost, succeeds.
 
         Raises:
-            RequestRefused: `exists` where other bytes have this id, `quota`, `too_large`.
+            RequestRefused: `exists` where other bytes are there, `version_gap`, `quota`, `too_large`.
         """
         self._negotiate()
         name = object_id or secrets.token_hex(16)
@@ -284,42 +286,43 @@ class Session:
 
         def send() -> httpx2.Response:
             headers = {**_OCTETS, "X-Content-SHA256": digest}
-            return self._http.request("PUT", f"/v1/objects/{name}", content=data, headers=headers)
+            path = f"/v1/objects/{name}" if version == 1 else f"/v1/objects/{name}/versions/{version}"
+            return self._http.request("PUT", path, content=data, headers=headers)
 
         try:
             stored = self._http.parse(_StoredObject, self._http.patiently(send))
         except RequestRefused as refused:
-            there = self._stored_already(name) if refused.code == Code.EXISTS.value else None
+            there = self._stored_already(name, version) if refused.code == Code.EXISTS.value else None
             if there is None or there.sha256 != digest:
                 raise
             return there
         return stored.public()
 
-    def get_object(self, object_id: str) -> bytes:
-        """Read a whole object and check its SHA-256.
+    def get_object(self, object_id: str, version: int | None = None) -> bytes:
+        """Read a whole object, in its newest version or in the one named, and check its SHA-256.
 
         Raises:
             RequestRefused: `not_found`.
             NotAuthentic: the bytes are not those that were stored.
         """
         self._negotiate()
-        response = self._http.get(f"/v1/objects/{object_id}")
+        response = self._http.get(_object_path(object_id, version))
         if hashlib.sha256(response.content).hexdigest() != response.headers.get("X-Content-SHA256"):
             raise NotAuthentic(f"The server's object {object_id} is not what was stored.")
         return response.content
 
-    def get_range(self, object_id: str, start: int, end: int) -> bytes:
-        """Read bytes `start` to `end` (exclusive) of an object; fewer where it ends before.
+    def get_range(self, object_id: str, start: int, end: int, version: int | None = None) -> bytes:
+        """Read bytes `start` to `end` (exclusive) of an object or of one version of it; fewer where it ends before.
 
         Raises:
             RequestRefused: `not_found`, or `bad_range` where the object has no byte there.
         """
         self._negotiate()
         headers = {"Range": f"bytes={start}-{end - 1}"}
-        return self._http.get(f"/v1/objects/{object_id}", headers=headers).content
+        return self._http.get(_object_path(object_id, version), headers=headers).content
 
     def objects(self) -> Iterable[StoredObject]:
-        """All objects of this client, in the order of their ids."""
+        """All objects of this client in the order of their ids, each in its newest version."""
         self._negotiate()
         after: str | None = ""
         while after is not None:
@@ -327,17 +330,27 @@ class Session:
             yield from (entry.public() for entry in page.objects)
             after = page.next
 
-    def delete_object(self, object_id: str) -> None:
-        """Delete an object.
+    def versions(self, object_id: str) -> list[StoredObject]:
+        """All versions of an object that there are, oldest first.
 
         Raises:
             RequestRefused: `not_found`.
         """
         self._negotiate()
-        self._http.request("DELETE", f"/v1/objects/{object_id}")
+        listing = self._http.parse(_VersionList, self._http.get(f"/v1/objects/{object_id}/versions"))
+        return [entry.public() for entry in listing.versions]
 
-    def _stored_already(self, object_id: str) -> StoredObject | None:
-        return next((entry for entry in self.objects() if entry.id == object_id), None)
+    def delete_object(self, object_id: str, version: int | None = None) -> None:
+        """Delete an object with all its versions, or one version that is not the newest.
+
+        Raises:
+            RequestRefused: `not_found`, or `invalid` for the newest version.
+        """
+        self._negotiate()
+        self._http.request("DELETE", _object_path(object_id, version))
+
+    def _stored_already(self, object_id: str, version: int) -> StoredObject | None:
+        return next((entry for entry in self.versions(object_id) if entry.version == version), None)
 
     def _negotiate(self) -> _Info:
         """At first contact, check that this is a server of ours, of our protocol and our HE library."""
@@ -380,6 +393,10 @@ class Session:
         return wire.Envelope(kind, {**header, **stamp}, parts).seal(key)
 
 
+def _object_path(object_id: str, version: int | None) -> str:
+    return f"/v1/objects/{object_id}" if version is None else f"/v1/objects/{object_id}/versions/{version}"
+
+
 class _StoredKeys(BaseModel):
     plan: str
     key_id: str
@@ -399,9 +416,14 @@ class _StoredObject(BaseModel):
     size: int
     sha256: str
     created: float
+    version: int
 
     def public(self) -> StoredObject:
-        return StoredObject(self.id, self.size, self.sha256, self.created)
+        return StoredObject(self.id, self.size, self.sha256, self.created, self.version)
+
+
+class _VersionList(BaseModel):
+    versions: list[_StoredObject]
 
 
 class _ObjectList(BaseModel):

@@ -8,14 +8,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-app = typer.Typer(help="Make, list and revoke the bearer tokens of a server's clients.", no_args_is_help=True)
-audit_app = typer.Typer(help="Check a server's audit log.", no_args_is_help=True)
+from he_infer.commands.stores import (
+    DailyQueries,
+    DatabaseUrl,
+    DataDir,
+    RequestsPerMinute,
+    StorageQuota,
+    TotalQueries,
+    state_of_token,
+)
 
-DataDir = Annotated[Path, typer.Option(help="The server's data folder.", envvar="HE_INFER_SERVER_DATA_DIR")]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(help="The server's database, where it is not SQLite.", envvar="HE_INFER_SERVER_DATABASE_URL"),
-]
+app = typer.Typer(help="Make, list, rotate and revoke the bearer tokens of a server's clients.", no_args_is_help=True)
+audit_app = typer.Typer(help="Check a server's audit log.", no_args_is_help=True)
 
 
 @app.command()
@@ -27,8 +31,10 @@ def add(
         typer.Option(help="classify, store or admin; repeat for several.", show_default="classify and store"),
     ] = None,
     days: Annotated[float | None, typer.Option(min=0, help="Days until it expires; without, it does not.")] = None,
-    storage_quota: Annotated[int | None, typer.Option(min=0, help="Bytes that the client may store.")] = None,
-    daily_queries: Annotated[int | None, typer.Option(min=0, help="Images that the client may classify a day.")] = None,
+    storage_quota: StorageQuota = None,
+    daily_queries: DailyQueries = None,
+    total_queries: TotalQueries = None,
+    requests_per_minute: RequestsPerMinute = None,
     token_file: Annotated[
         Path | None, typer.Option(help="Write the token here (mode 0600), not to the screen.")
     ] = None,
@@ -41,6 +47,7 @@ def add(
     """
     from he_infer.server import service, tokens
     from he_infer.server.audit import AuditLog
+    from he_infer.server.metadata import Quotas
 
     scopes = tokens.parse_scopes(scope or ("classify", "store"))
     service.prepare_data_dir(data_dir)
@@ -53,8 +60,7 @@ def add(
         token,
         scopes,
         expires=None if days is None else time.time() + days * 86400,
-        storage_quota=storage_quota,
-        daily_queries=daily_queries,
+        quotas=Quotas(storage_quota, daily_queries, total_queries, requests_per_minute),
     )
     metadata.close()
     AuditLog(data_dir / service.AUDIT_FILE).append(
@@ -78,12 +84,58 @@ def list_(*, data_dir: DataDir = Path("he-infer-server"), database_url: Database
     metadata = service.open_metadata(database_url, data_dir)
     table = Table("id", "client", "scopes", "made", "expires", "state")
     for record in metadata.list_tokens():
-        expired = record.expires is not None and record.expires <= time.time()
-        state = "revoked" if record.revoked is not None else "expired" if expired else "valid"
+        state = state_of_token(record.expires, record.revoked)
         scopes = " ".join(sorted(scope.value for scope in record.scopes))
         table.add_row(record.token_id, record.client, scopes, _date(record.created), _date(record.expires), state)
     metadata.close()
     Console(width=120).print(table)
+
+
+@app.command()
+def rotate(
+    token_id: Annotated[str, typer.Argument(help="The old token's id, from `he-infer tokens list`.")],
+    *,
+    hours: Annotated[
+        float, typer.Option(min=0, help="How long the old token is still accepted; 0 revokes it at once.")
+    ] = 24.0,
+    days: Annotated[
+        float | None, typer.Option(min=0, help="Days until the new one expires.", show_default="as the old one's")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Write the new token here (mode 0600), not to the screen.")
+    ] = None,
+    data_dir: DataDir = Path("he-infer-server"),
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make a new token of the same client and scopes, and let the old one end after a time for moving over.
+
+    Example: `he-infer tokens rotate 0f1e2d3c4b5a6978 --hours 48 --token-file st-mary.token`
+    """
+    from he_infer.server import service, tokens
+    from he_infer.server.audit import AuditLog
+
+    service.prepare_data_dir(data_dir)
+    metadata = service.open_metadata(database_url, data_dir)
+    token = tokens.new_token()
+    if token_file is not None:
+        service.write_secret(token_file, token.text + "\n")
+    try:
+        lifetime = None if days is None else days * 86400
+        old = metadata.rotate_token(token_id, token, grace=hours * 3600, lifetime=lifetime)
+    except Exception:
+        if token_file is not None:
+            token_file.unlink()
+        raise
+    finally:
+        metadata.close()
+    AuditLog(data_dir / service.AUDIT_FILE).append(
+        "token.rotate", client="operator", request_id="-", outcome="ok", token=token_id, new=token.token_id
+    )
+    if token_file is None:
+        typer.echo(token.text)
+    else:
+        ends = "is revoked" if hours == 0 else f"is accepted for {hours:g} h more"
+        typer.echo(f"Token {token.token_id} of {old.client} written to {token_file}. Token {token_id} {ends}.")
 
 
 @app.command()

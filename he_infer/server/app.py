@@ -330,9 +330,7 @@ def _add_object_routes(app: FastAPI, service: Service, call: _Caller) -> None:
         """Read an object's newest version, or one range of it (`Range: bytes=first-last`). Needs the scope `store`."""
         return await send(request, credentials, object_id, None)
 
-    @app.get(
-        "/v1/objects/{object_id}/versions/{version}", tags=["objects"], response_class=Response, responses=_GET
-    )
+    @app.get("/v1/objects/{object_id}/versions/{version}", tags=["objects"], response_class=Response, responses=_GET)
     async def get_version(
         object_id: ObjectId, version: Version, request: Request, credentials: Credentials
     ) -> Response:

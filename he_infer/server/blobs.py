@@ -6,25 +6,27 @@ a reader sees all of it or none.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, from_url
 
 from he_infer.errors import UsageError
-
 from he_infer.refusals import Code, Refused
+
+if TYPE_CHECKING:  # these exist for the type checker alone
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 CHUNK = 1 << 20
 # Larger blobs are written in parts, so that they need not be in memory at once.
 WHOLE = 64 << 20
-_CONNECT = timedelta(seconds=5)
-_STALLED = timedelta(seconds=30)
-_RETRIES = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+_PATIENCE: "ClientConfig" = {"connect_timeout": timedelta(seconds=5), "read_timeout": timedelta(seconds=30)}
+_RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
 
 
 class Blobs:
@@ -41,6 +43,7 @@ class Blobs:
 
     def __init__(self, place: Path | str) -> None:
         self._folder = place if isinstance(place, Path) else None
+        self._store: ObjectStore
         with _documented():
             if self._folder is not None:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,11 +52,13 @@ class Blobs:
         try:
             self._store = from_url(
                 str(place),
-                client_options={"connect_timeout": _CONNECT, "read_timeout": _STALLED},
+                client_options={**_PATIENCE, "allow_http": _http_allowed()},
                 retry_config=_RETRIES,
             )
         except (BaseError, ValueError, TypeError) as error:
-            raise UsageError(f"{place} is not the URL of an object store; expected one such as s3://bucket/prefix.") from error
+            raise UsageError(
+                f"{place} is not the URL of an object store; expected one such as s3://bucket/prefix."
+            ) from error
 
     def put_new(self, path: str, data: bytes | Path) -> None:
         """Store bytes, or a file's content, at a path that must not exist yet; durable when this returns.
@@ -146,7 +151,7 @@ class Blobs:
         """The paths of the blobs below a prefix that were written at least so long ago."""
         return [path for page in self.pages(prefix, older_than=older_than) for path in page]
 
-    def pages(self, prefix: str | None = None, *, older_than: timedelta = timedelta(0)) -> Iterator[list[str]]:
+    def pages(self, prefix: str | None = None, *, older_than: timedelta = timedelta(0)) -> Iterator[Sequence[str]]:
         """The same, some thousand at a time, so that a store of any size can be gone through."""
         bound = datetime.now(UTC) - older_than
         with _documented():
@@ -180,6 +185,11 @@ class Blobs:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _http_allowed() -> bool:
+    """What AWS_ALLOW_HTTP says; the store reads it itself only where no other client option is given."""
+    return os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
 
 
 def _pieces(stream: Iterable[bytes]) -> Iterator[bytes]:

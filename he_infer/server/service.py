@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from datetime import timedelta
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import structlog
@@ -15,8 +15,9 @@ from he_infer.server.access import authenticate
 from he_infer.server.audit import AuditLog
 from he_infer.server.blobs import Blobs
 from he_infer.server.inference import Inference, Limits
+from he_infer.server.integrity import ORPHAN_AGE, remove_orphans
 from he_infer.server.limits import WorkerConfig, WorkerLimits
-from he_infer.server.metadata import Caller, Metadata
+from he_infer.server.metadata import Caller, Metadata, Quotas
 from he_infer.server.observe import Metrics
 from he_infer.server.pool import WorkerPool
 from he_infer.server.receipts import Signer
@@ -28,8 +29,9 @@ from he_infer.settings import ServerSettings
 FIRST_CLIENT = "default"
 AUDIT_FILE = "audit.jsonl"
 DATABASE_FILE = "metadata.sqlite3"
-_ORPHAN_AGE = timedelta(hours=1)
+SIGNING_KEY_FILE = "signing.key"
 _HOUSEKEEPING_SECONDS = 60.0
+_ORPHAN_SECONDS = 3600.0
 
 
 def prepare_data_dir(folder: Path) -> None:
@@ -68,7 +70,7 @@ class Service:
         self.audit = AuditLog(settings.data_dir / AUDIT_FILE)
         if torn := self.audit.repair():
             self._log.warning("audit", note="a line that was cut short is set aside", bytes=torn)
-        self.signer = Signer.load_or_create(settings.data_dir / "signing.key")
+        self.signer = Signer.load_or_create(settings.signing_key or settings.data_dir / SIGNING_KEY_FILE)
         self.pool = WorkerPool(
             WorkerConfig(
                 bundles=tuple(path.resolve() for path in settings.bundles),
@@ -90,6 +92,12 @@ class Service:
         self.metrics = Metrics(self.pool)
         self.recorder = Recorder(settings.record_dir) if settings.record_dir else None
         self.draining = False
+        self._default_quotas = Quotas(
+            storage_quota=settings.storage_quota,
+            daily_queries=settings.daily_queries,
+            total_queries=settings.total_queries,
+            requests_per_minute=settings.requests_per_minute,
+        )
         self._stop = threading.Event()
         self._started = (time.time(), time.monotonic())
         hello = self.pool.start()
@@ -109,8 +117,16 @@ class Service:
         self._housekeeping.start()
 
     def authenticate(self, token: str | None, scope: Scope) -> Caller:
-        """See `he_infer.server.access.authenticate`."""
-        return authenticate(self.metadata, token, scope)
+        """See `he_infer.server.access.authenticate`; the caller's bounds are its own, or else the settings'.
+
+        Raises:
+            Refused: `unauthorised`, `forbidden`, `rate_limit`, `storage`.
+        """
+        caller = authenticate(self.metadata, token, scope)
+        own = {name: value for name, value in asdict(caller.quotas).items() if value is not None}
+        caller = replace(caller, quotas=replace(self._default_quotas, **own))
+        self.metadata.admit_request(caller)
+        return caller
 
     def check_ready(self) -> None:
         """Check that a request could be answered now.
@@ -121,6 +137,9 @@ class Service:
         if self.draining:
             raise Refused(Code.DRAINING, "The server is shutting down.", retry_after=5.0)
         self.metadata.ping()
+        self.blobs.ping()
+        if not os.access(self.settings.data_dir, os.W_OK | os.X_OK):
+            raise Refused(Code.STORAGE, "The data folder cannot be written.", retry_after=5.0)
         if not self.pool.ready:
             raise Refused(Code.BUSY, "No worker process is ready yet.", retry_after=1.0)
 
@@ -148,16 +167,24 @@ class Service:
         else:
             token = tokens.new_token()
             write_secret(path, token.text + "\n")
-        self.metadata.add_token(FIRST_CLIENT, token, frozenset({Scope.CLASSIFY, Scope.STORE}))
+        try:
+            self.metadata.add_token(FIRST_CLIENT, token, frozenset({Scope.CLASSIFY, Scope.STORE}))
+        except Refused as refused:
+            if refused.code is Code.EXISTS and self.metadata.find_token(token.token_id) is not None:
+                return  # another server on this database took it at the same moment
+            raise
         self.audit.append(
             "token.add", client="operator", request_id="-", outcome="ok", token=token.token_id, name=FIRST_CLIENT
         )
 
     def _keep_house(self) -> None:
+        next_orphans = 0.0
         while True:
             try:
                 self.metadata.forget_nonces(self._cautious_time())
-                self._collect_orphans()
+                if time.monotonic() >= next_orphans:  # it lists the whole store, which costs requests at S3
+                    self._remove_orphans()
+                    next_orphans = time.monotonic() + _ORPHAN_SECONDS
             except Refused as refused:  # a store that is away now may be back at the next turn
                 self._log.warning("housekeeping", code=refused.code.value, message=refused.message)
             if self._stop.wait(_HOUSEKEEPING_SECONDS):
@@ -172,22 +199,14 @@ class Service:
         wall, steady = self._started
         return min(time.time(), wall + time.monotonic() - steady)
 
-    def _collect_orphans(self) -> None:
-        """Remove blobs that no row names: left behind where the server died between storing and recording."""
-        old_objects = self.blobs.list("objects", older_than=_ORPHAN_AGE)
-        live_objects = self.metadata.object_blobs() if old_objects else set()
-        old_keys = self.blobs.list("keys", older_than=_ORPHAN_AGE)
-        live_keys = self.metadata.key_ids() if old_keys else set()
-        orphans = [path for path in old_objects if path not in live_objects]
-        orphans += [path for path in old_keys if path.split("/")[2] not in live_keys]
-        for path in orphans:
-            self.blobs.delete(path)
-        bound = time.time() - _ORPHAN_AGE.total_seconds()
+    def _remove_orphans(self) -> None:
+        removed = remove_orphans(self.metadata, self.blobs)
+        bound = time.time() - ORPHAN_AGE.total_seconds()
         for file in (self.settings.data_dir / "spool").iterdir():
             if file.stat().st_mtime < bound:
                 file.unlink(missing_ok=True)
-        if orphans:
-            self._log.info("orphans", removed=len(orphans))
+        if removed:
+            self._log.info("orphans", removed=removed)
 
 
 def write_secret(path: Path, text: str) -> None:

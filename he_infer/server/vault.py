@@ -213,9 +213,7 @@ class Vault:
         Raises:
             Refused: `not_found`, `invalid` for the newest version, `storage`.
         """
-        with self._audit.watching(
-            "object.delete", caller.client_id, request_id, object=object_id, version=version
-        ):
+        with self._audit.watching("object.delete", caller.client_id, request_id, object=object_id, version=version):
             blob = self._metadata.delete_version(caller.client_id, object_id, version)
             if blob is None:
                 raise _not_found()

@@ -1,5 +1,6 @@
 """A small bundle, and a real server of it in a process of its own."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
+from tests.server import services
 from tests.server.kit import Client, write_bundle
 
 
@@ -42,3 +44,41 @@ def client(server: LocalServer) -> Iterator[Client]:
 @pytest.fixture
 def features() -> np.ndarray:
     return np.random.default_rng(7).uniform(-1, 1, (1, 32))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[services.Postgres]:
+    programs = services.postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    with services.postgres(programs) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[services.S3]:
+    with services.s3() as running:
+        previous = {name: os.environ.get(name) for name in running.environment}
+        os.environ.update(running.environment)
+        yield running
+        for name, value in previous.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database of each kind: what is tested with it holds for both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'm.sqlite3'}"
+    return str(request.getfixturevalue("postgres").database())
+
+
+@pytest.fixture(params=["folder", "s3"])
+def blob_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """A new store of objects of each kind."""
+    if request.param == "folder":
+        return tmp_path / "blobs"
+    return str(request.getfixturevalue("s3").bucket())

@@ -16,7 +16,7 @@ from he_infer.errors import (
 )
 from he_infer.refusals import Code
 from he_infer.server import tokens
-from he_infer.server.metadata import Metadata
+from he_infer.server.metadata import Metadata, Quotas
 from he_infer.server.service import DATABASE_FILE
 from tests.server.kit import Client, code_of
 
@@ -83,7 +83,7 @@ def test_the_token_is_not_in_the_data_folder(server: LocalServer, client: Client
 def test_a_daily_limit_ends_with_429_and_the_time_to_wait(server: LocalServer, features: np.ndarray) -> None:
     token = tokens.new_token()
     metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-    metadata.add_token("limited", token, frozenset({tokens.Scope.CLASSIFY}), daily_queries=2)
+    metadata.add_token("limited", token, frozenset({tokens.Scope.CLASSIFY}), quotas=Quotas(daily_queries=2))
     metadata.close()
     with Session(server.url, token.text) as session:
         client = Client(server, session, token.text)

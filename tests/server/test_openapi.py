@@ -34,6 +34,10 @@ OPERATIONS = (
     "PUT /v1/objects/{object_id}",
     "GET /v1/objects/{object_id}",
     "DELETE /v1/objects/{object_id}",
+    "GET /v1/objects/{object_id}/versions",
+    "PUT /v1/objects/{object_id}/versions/{version}",
+    "GET /v1/objects/{object_id}/versions/{version}",
+    "DELETE /v1/objects/{object_id}/versions/{version}",
 )
 
 WITHOUT_PARAMETERS = ("GET /healthz", "GET /readyz", "GET /v1/info")

@@ -1,10 +1,12 @@
-"""The whole database as of one moment, copied into another: backups, restores, and the way from SQLite to PostgreSQL."""
+"""The whole database as of one moment, copied into another: for backups, restores and moves to PostgreSQL."""
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from he_infer.errors import UsageError
 from he_infer.server.metadata.database import Database
-from he_infer.server.metadata.schema import CLIENTS, META
+from he_infer.server.metadata.schema import CLIENTS, KEY_PARTS, KEYS, META, OBJECTS, REVISION
 
 _ROWS = 1000
 
@@ -26,11 +28,28 @@ class Copying(Database):
             if sink.scalar(sa.select(sa.func.count()).select_from(CLIENTS)):
                 raise UsageError("The database to write to holds clients already; expected an empty one.")
             for table in META.sorted_tables:
+                if table is REVISION:
+                    continue
                 counts[table.name] = 0
                 for rows in source.execute(sa.select(table).execution_options(yield_per=_ROWS)).mappings().partitions():
                     sink.execute(table.insert(), [dict(row) for row in rows])
                     counts[table.name] += len(rows)
         return counts
+
+    def drop_blobs(self, paths: Sequence[str]) -> None:
+        """Forget the object versions and keys that name these blobs; for a copy whose blobs are gone."""
+        key_ids = [path.split("/")[2] for path in paths if path.startswith("keys/")]
+        with self._transaction() as sql:
+            for path in paths:
+                sql.execute(OBJECTS.delete().where(OBJECTS.c.blob == path))
+            for key_id in key_ids:
+                sql.execute(KEY_PARTS.delete().where(KEY_PARTS.c.key_id == key_id))
+                sql.execute(KEYS.delete().where(KEYS.c.key_id == key_id))
+
+    def settle(self) -> None:
+        """Leave a SQLite file that is whole by itself, without a log beside it."""
+        with self._engine.connect() as sql:
+            sql.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("PRAGMA journal_mode=DELETE")
 
     def is_empty(self) -> bool:
         """Tell whether the database has no client."""

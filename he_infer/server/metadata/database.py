@@ -1,5 +1,6 @@
 """The connection to the database: SQLite or PostgreSQL, transactions, and the schema's version."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,11 @@ class Database:
 
     def __init__(self, url: str | sa.URL) -> None:
         self._engine = _engine(url)
-        self._bring_up_to_date()
+        try:
+            self._bring_up_to_date()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def sqlite(cls, path: Path) -> Self:
@@ -68,9 +73,13 @@ class Database:
             current = _revision(sql)
             if current == schema.HEAD:  # another process was quicker
                 return
+            if current is None:  # nothing to migrate: the tables as they are now, which tests hold equal
+                schema.META.create_all(sql)
+                sql.execute(schema.REVISION.insert().values(version_num=schema.HEAD))
+                return
             from he_infer.server.metadata import migrate
 
-            if current is not None and current not in {step.revision for step in migrate.scripts().walk_revisions()}:
+            if current not in {step.revision for step in migrate.scripts().walk_revisions()}:
                 raise UnsupportedVersion(
                     f"The database has schema {current}, which this release does not know; it reads up to "
                     f"{schema.HEAD}. Run the release that wrote it, or restore a backup."
@@ -156,13 +165,9 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None
-        for pragma in (
-            f"busy_timeout={_PATIENCE_MS}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
+        for pragma in (f"busy_timeout={_PATIENCE_MS}", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        _use_wal(connection)
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
@@ -172,11 +177,26 @@ def _prepare_sqlite(engine: sa.Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
+def _use_wal(connection: Any) -> None:
+    """Switch the file to its write-ahead log; SQLite does not wait by itself where two processes do so at once."""
+    deadline = time.monotonic() + _PATIENCE_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except connection.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
 def _revision(sql: sa.Connection) -> str | None:
     """The migration that the database is at, or None for an empty one."""
     tables = set(sa.inspect(sql).get_table_names())
     if "alembic_version" in tables:
-        return sql.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        current = sql.scalar(sa.select(schema.REVISION.c.version_num))
+        return None if current is None else str(current)
     if "schema_version" in tables:  # from before the migrations
         version = sql.scalar(sa.text("SELECT max(version) FROM schema_version"))
         if version != 1:

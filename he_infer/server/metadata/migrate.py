@@ -18,12 +18,12 @@ def scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(config)
 
 
-def upgrade(sql: sa.Connection, start: str | None) -> list[str]:
+def upgrade(sql: sa.Connection, start: str) -> list[str]:
     """Run every migration after `start` within the connection's transaction: all of them, or none.
 
     Args:
         sql: a connection with a transaction begun, which holds off other processes.
-        start: the revision that the database is at; None for an empty one.
+        start: the revision that the database is at.
 
     Returns:
         The revisions that were run.
@@ -39,7 +39,7 @@ def upgrade(sql: sa.Connection, start: str | None) -> list[str]:
     with EnvironmentContext(Config(), found, fn=steps) as environment:
         environment.configure(connection=sql, transactional_ddl=True)
         context = environment.get_context()
-        if start is not None and not context.get_current_heads():
+        if not context.get_current_heads():
             context.stamp(found, start)
         environment.run_migrations()
     return done

@@ -55,7 +55,7 @@ class Objects(Database):
         return None if row is None else _object_record(row)
 
     def list_objects(self, client_id: str, after: str, limit: int) -> list[ObjectRecord]:
-        """The newest version of each of the client's objects in the order of their ids, from the first after `after`."""
+        """The client's objects after `after` in the order of their ids, each in its newest version."""
         newest = (
             sa.select(OBJECTS.c.object_id, sa.func.max(OBJECTS.c.version).label("version"))
             .where(OBJECTS.c.client_id == client_id, OBJECTS.c.object_id > after)
@@ -115,7 +115,7 @@ class Objects(Database):
         return [path for path in paths if path not in named]
 
     def named_blobs(self) -> Iterator[BlobRecord]:
-        """What every row says of its blob, page by page: rows that come and go meanwhile may or may not be among them."""
+        """What every row says of its blob, page by page: rows that come and go meanwhile may be among them or not."""
         after = ""
         objects = sa.select(OBJECTS).order_by(OBJECTS.c.blob).limit(_PAGE)
         while True:

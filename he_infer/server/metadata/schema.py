@@ -3,9 +3,12 @@
 import sqlalchemy as sa
 
 HEAD = "0002"
-"""The newest migration; a test holds it equal to what `migrations/versions` ends in, and the tables to what it makes."""
+"""The newest migration; a test holds it, and the tables below, to what `migrations/versions` makes."""
 
 META = sa.MetaData()
+
+# Where alembic keeps what the database was migrated to.
+REVISION = sa.Table("alembic_version", META, sa.Column("version_num", sa.String(32), primary_key=True))
 
 CLIENTS = sa.Table(
     "clients",

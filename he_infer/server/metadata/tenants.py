@@ -228,7 +228,9 @@ def _token_record(row: sa.RowMapping) -> TokenRecord:
 def _client_record(sql: sa.Connection, row: sa.RowMapping, today: int) -> ClientRecord:
     client_id = row["client_id"]
     objects = sa.select(
-        sa.func.count(sa.distinct(OBJECTS.c.object_id)), sa.func.count(), sa.func.coalesce(sa.func.sum(OBJECTS.c.size), 0)
+        sa.func.count(sa.distinct(OBJECTS.c.object_id)),
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(OBJECTS.c.size), 0),
     ).where(OBJECTS.c.client_id == client_id)
     keys = sa.select(sa.func.coalesce(sa.func.sum(KEY_PARTS.c.size), 0)).join(KEYS, KEYS.c.key_id == KEY_PARTS.c.key_id)
     images = sa.select(sa.func.coalesce(sa.func.sum(QUERIES.c.images), 0)).where(QUERIES.c.client_id == client_id)

@@ -21,7 +21,7 @@ def upgrade() -> None:
     op.create_table(
         "tokens",
         sa.Column("token_id", sa.String(16), primary_key=True),
-        sa.Column("client_id", sa.ForeignKey("clients.client_id"), nullable=False),
+        sa.Column("client_id", sa.String(32), sa.ForeignKey("clients.client_id"), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("scopes", sa.String(64), nullable=False),
         sa.Column("created", sa.Float, nullable=False),
@@ -30,7 +30,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "keys",
-        sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
+        sa.Column("client_id", sa.String(32), sa.ForeignKey("clients.client_id"), primary_key=True),
         sa.Column("plan", sa.String(64), primary_key=True),
         sa.Column("key_id", sa.String(32), nullable=False),
         sa.Column("seal", sa.String(32), nullable=False),
@@ -58,7 +58,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "objects",
-        sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
+        sa.Column("client_id", sa.String(32), sa.ForeignKey("clients.client_id"), primary_key=True),
         sa.Column("object_id", sa.String(32), primary_key=True),
         sa.Column("blob", sa.String(128), nullable=False),
         sa.Column("size", sa.BigInteger, nullable=False),

@@ -1,4 +1,4 @@
-"""Objects have versions; clients have a limit a model and a limit of requests; the version row gives way to alembic's."""
+"""Objects have versions; clients have a limit a model and one of requests; alembic keeps the schema's version."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,13 +13,13 @@ def upgrade() -> None:
     op.add_column("clients", sa.Column("requests_per_minute", sa.BigInteger))
     op.create_table(
         "buckets",
-        sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
+        sa.Column("client_id", sa.String(32), sa.ForeignKey("clients.client_id"), primary_key=True),
         sa.Column("level", sa.Float, nullable=False),
         sa.Column("updated", sa.Float, nullable=False),
     )
     versions = op.create_table(
         "object_versions",
-        sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
+        sa.Column("client_id", sa.String(32), sa.ForeignKey("clients.client_id"), primary_key=True),
         sa.Column("object_id", sa.String(32), primary_key=True),
         sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("blob", sa.String(128), nullable=False, unique=True),
