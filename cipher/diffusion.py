@@ -48,16 +48,24 @@ def alter(grid: Words, stream: KeyStream, engine: Engine, *, full_first: bool) -
         engine: the loops.
         full_first: whether the onward sweep or the backward one gets the key stream as long as the grid.
     """
+    for _ in alter_by_sweeps(grid, stream, engine, full_first=full_first):
+        pass
+
+
+def alter_by_sweeps(grid: Words, stream: KeyStream, engine: Engine, *, full_first: bool) -> Iterator[range]:
+    """As `alter`, stopping after each of the two sweeps to give the rows in the order of that sweep."""
     rows, columns = grid.shape
-    bits = 8 * grid.itemsize
-    constants = draw_alteration(stream, rows, columns, bits)
+    constants = draw_alteration(stream, rows, columns, 8 * grid.itemsize)
     down, up = range(rows), range(rows - 1, -1, -1)
     if full_first:
         _sweep_with_stream(grid, down, stream, engine, constants.onward)
+        yield down
         engine.alter(grid, up, constants.line_keys, constants.back.start, constants.back)
     else:
         engine.alter(grid, down, constants.line_keys, constants.onward.start, constants.onward)
+        yield down
         _sweep_with_stream(grid, up, stream, engine, constants.back)
+    yield up
 
 
 def restore(grid: Words, stream: KeyStream, engine: Engine, *, full_first: bool) -> None:

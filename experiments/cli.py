@@ -5,6 +5,7 @@ import typer
 from experiments.accuracy import accuracy
 from experiments.accuracy_tables import accuracy_tables
 from experiments.cipher_speed import cipher_speed
+from experiments.cipher_stages import cipher_stages
 from experiments.cipher_suite import cipher
 from experiments.extraction import extraction
 from experiments.inversion import inversion
@@ -37,6 +38,7 @@ for command, name, panel in (
     (cipher_speed, "cipher-speed", "Image cipher"),
     (report, "report", "Records"),
     (compare, "compare", "Records"),
+    (cipher_stages, "cipher-stages", "Image cipher"),
 ):
     app.command(name, rich_help_panel=panel)(command)
 
