@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types walls unit slow hostile faults load fuzz evidence format clean
+.PHONY: help demo test lint types walls unit slow hostile faults load fuzz evidence docs format clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,6 +24,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing he-infer and its development tools into $(VENV) (torch is the largest part) ..."
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 demo: $(VENV)/.demo  ## set up, then the main job on real images: store, train, serve, classify encrypted, report
 	$(BIN)/he-infer demo $(ARGS)
@@ -55,9 +59,12 @@ faults: $(VENV)/.dev  ## kill, fill, cut off and confuse a running server, with 
 load: $(VENV)/.dev  ## half to three times what the server can do, from many processes; figures and curves
 	$(BIN)/python -m tests.load $(ARGS)
 
+docs: $(VENV)/.docs  ## the documentation's site, in site/; a broken link or anchor fails
+	$(BIN)/zensical build --clean --strict
+
 format: $(VENV)/.dev  ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) he-infer-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site .cache he-infer-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

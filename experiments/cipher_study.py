@@ -122,7 +122,7 @@ def study(image: Named, effort: Effort, seeds: Seeds, *, controls: bool, progres
         )
         negative = [_evaluate(Toy(), smaller, effort, seeds, progress)]
         negative.append(_examine(Toy(), smaller, max(4, effort.sequences // 3), seeds, progress))
-    attacks = [_attack(subject, smaller, key, seeds.salt) for subject in (Toy(), inner)]
+    attacks = [attack_on(subject, smaller, key, seeds.salt) for subject in (Toy(), inner)]
     return Study(
         image=image,
         effort=effort,
@@ -164,7 +164,9 @@ def _sealed(image: Image, seeds: Seeds, progress: Progress) -> Evaluation:
     return Evaluation("sealed image", (line,), 0.0)
 
 
-def _attack(subject: Subject, victim: Image, key: bytes, salt: bytes) -> Attack:
+def attack_on(subject: Subject, victim: Image, key: bytes, salt: bytes) -> Attack:
+    """Learn a subject's key stream from four chosen images, and foretell and decrypt a fifth one, the victim's."""
+
     def encrypt(plain: Image) -> Image:
         return subject.encrypt(plain, key, salt)
 

@@ -4,6 +4,7 @@ import typer
 
 from experiments.accuracy import accuracy
 from experiments.accuracy_tables import accuracy_tables
+from experiments.chosen_images import chosen_images
 from experiments.cipher_speed import cipher_speed
 from experiments.cipher_stages import cipher_stages
 from experiments.cipher_suite import cipher
@@ -33,6 +34,7 @@ for command, name, panel in (
     (inversion, "inversion", "What leaks"),
     (membership, "membership", "What leaks"),
     (extraction, "extraction", "What leaks"),
+    (chosen_images, "chosen-images", "What leaks"),
     (cipher, "cipher", "Image cipher"),
     (paper, "paper", "The paper's figures and systems"),
     (cipher_speed, "cipher-speed", "Image cipher"),

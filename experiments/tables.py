@@ -20,6 +20,7 @@ TITLES = {
     "inversion": "What clear features give away",
     "membership": "Membership inference",
     "extraction": "Model extraction",
+    "chosen-images": "Four chosen images against the image cipher",
     "paper-6a": "The paper's Fig. 6a: image encryption",
     "paper-6b": "The paper's Fig. 6b: denoising an encrypted image",
     "paper-6c": "The paper's Fig. 6c: tumour types",

@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -67,9 +67,7 @@ class Incoming:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            # After a full disk has refused a piece, closing tries the buffered rest again, in vain; that is known.
-            with suppress(OSError):
-                self._file.close()
+            self._file.close()
         finally:
             self.path.unlink(missing_ok=True)
 

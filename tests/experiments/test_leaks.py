@@ -154,3 +154,15 @@ def test_a_missing_folder_is_told_before_the_work(small_set: Path, tmp_path: Pat
     result = CliRunner().invoke(app, ["inversion", "--data", str(small_set), "--json", str(tmp_path / "no" / "x.json")])
     assert result.exit_code == 2
     assert "does not exist" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_four_chosen_images_break_the_toy_alone(tmp_path: Path) -> None:
+    figures = tmp_path / "c.json"
+    result = CliRunner().invoke(app, f"chosen-images CT_small.dcm --figure {tmp_path}/c.png --json {figures}")
+    assert result.exit_code == 0, result.output
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    toy, ours = (found[name] for name in found if isinstance(found[name], dict) and "right_bytes" in found[name])
+    assert toy["right_bytes"] == 1
+    assert toy["read_exactly"]
+    assert ours["right_bytes"] < 0.01
+    assert not ours["read_exactly"]
