@@ -86,7 +86,8 @@ class Recipe:
     def suited_to(self, dataset: Dataset) -> "Recipe":
         """The recipe with what it leaves open filled in for a set.
 
-        The pictures of a handful of patients are known by heart soon, so fewer are shown.
+        The pictures of a handful of patients are known by heart soon, so fewer are shown; and validation images of the
+        same few patients say nothing of how sure the scores should be, so they calibrate nothing.
         """
         patients = sum(counts.get("train", 0) for counts in dataset.patients.values())
         few = 0 < patients < _FEW_PATIENTS
@@ -97,6 +98,7 @@ class Recipe:
             images=images,
             epochs=self.epochs if self.epochs is not None else passes,
             augmentation=self.augmentation or Augmentation(),
+            calibrate=self.calibrate and not few,
         )
 
 
