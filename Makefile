@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types walls unit slow hostile faults load fuzz evidence docs format clean
+.PHONY: help demo test lint types walls unit slow hostile faults load fuzz vectors evidence docs format clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -62,9 +62,22 @@ load: $(VENV)/.dev  ## half to three times what the server can do, from many pro
 docs: $(VENV)/.docs  ## the documentation's site, in site/; a broken link or anchor fails
 	$(BIN)/zensical build --clean --strict
 
+RUNS ?= 100000
+fuzz: $(VENV)/.dev  ## coverage-guided fuzzing of what reads sealed objects: RUNS inputs, from the frozen vectors on
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python tests/hostile/fuzz_container.py -runs=$(RUNS)
+
+OLDER_NUMPY ?= 2.0.2
+vectors: $(VENV)/.dev  ## the image cipher's frozen bytes, under this numpy and an older one, with numba and without
+	$(BIN)/python -m tests.cipher.recipes
+	$(PYTHON) -m venv $(VENV)-numpy
+	$(VENV)-numpy/bin/python -m pip --disable-pip-version-check install --quiet numpy==$(OLDER_NUMPY) \
+	  $$(grep -E '^(cryptography|numba)==' constraints.txt)
+	$(VENV)-numpy/bin/python -m tests.cipher.recipes
+
 format: $(VENV)/.dev  ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) site .cache he-infer-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-numpy site .cache he-infer-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

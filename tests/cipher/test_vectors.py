@@ -1,6 +1,9 @@
 """The frozen bytes: whoever changes one makes stored images unreadable."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,3 +77,13 @@ def test_frozen_objects_open() -> None:
 def test_frozen_passphrase_blobs_open(name: str) -> None:
     blob = bytes.fromhex(CONTAINER["passphrase"][name])
     assert open_(blob, recipes.PASSPHRASE, "vault key") == recipes.vault_key().secret
+
+
+def test_everything_is_as_frozen_where_numba_is_not_installed() -> None:
+    code = "import sys; sys.modules['numba'] = None; from tests.cipher import recipes; sys.exit(recipes.main([]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "engine numpy" in done.stdout
+    assert "engine numba" not in done.stdout

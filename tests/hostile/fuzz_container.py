@@ -3,12 +3,13 @@
     python tests/hostile/fuzz_container.py -runs=100000
 
 The first byte of an input chooses what is made of the rest: bytes as they come; a header in an object whose length
-fits it, so that the parser is passed; an intact object with some bytes overwritten; a passphrase-protected blob whose
-checksum is right. It begins from the frozen vectors. Only the documented errors may come out, and never a payload that
-was not sealed.
+fits it, so that the parser is passed; an intact object of either form with some bytes overwritten; a
+passphrase-protected blob whose checksum is right. It begins from the frozen vectors. Only the documented errors may
+come out, and never a payload that was not sealed.
 """
 
 import hashlib
+import io
 import json
 import struct
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import atheris
 import numpy as np
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # run as a file, it finds the package beside it
@@ -25,6 +28,8 @@ sys.path.insert(0, str(ROOT))  # run as a file, it finds the package beside it
 with atheris.instrument_imports(include=["cipher"]):
     from cipher import passphrase
     from cipher.container import describe, open_array, open_bytes, rekey_bytes, seal_array, seal_bytes, verify
+    from cipher.dicom_object import read_object, write_object
+    from cipher.dicom_uids import Identifiers
     from cipher.errors import CipherError
     from cipher.header import HEADER_AT, MAGIC, PREFIX, SLOTS_AT
     from cipher.vaultkey import VaultKey
@@ -34,6 +39,19 @@ PAYLOAD = bytes(range(48))
 FILE = seal_bytes(PAYLOAD, KEY)
 ARRAY = seal_array(np.frombuffer(PAYLOAD, "<u2").reshape(4, 6), KEY)
 MOST = 1 << 16
+
+
+def dicom_object() -> bytes:
+    """A sealed DICOM object around FILE."""
+    item = Dataset()
+    item.EncryptedContentTransferSyntaxUID = ExplicitVRLittleEndian
+    item.EncryptedContent = bytes.fromhex("3003020101") + b"\0"
+    target = io.BytesIO()
+    write_object(target, io.BytesIO(FILE), len(FILE), Identifiers("HE-1", "2.25.1", "2.25.2", "2.25.3"), item)
+    return target.getvalue()
+
+
+DICOM = dicom_object()
 
 
 def as_it_comes(data: bytes) -> bytes:
@@ -53,7 +71,7 @@ def a_header(data: bytes) -> bytes:
 
 def patched(data: bytes) -> bytes:
     """An intact object with some bytes overwritten: pairs of place and value."""
-    sealed = bytearray((FILE, ARRAY)[len(data) % 2])
+    sealed = bytearray((FILE, ARRAY, DICOM)[len(data) % 3])
     for place, value in struct.iter_unpack("<HB", data[: len(data) // 3 * 3]):
         sealed[place % len(sealed)] = value
     return bytes(sealed)
@@ -74,6 +92,7 @@ READERS = (
     lambda sealed: verify(sealed, KEY),
     lambda sealed: rekey_bytes(sealed, KEY, OTHER),
     lambda sealed: passphrase.open_(sealed, "right", "key"),
+    lambda sealed: read_object(io.BytesIO(sealed)).binding(),
 )
 
 
@@ -104,7 +123,7 @@ def seeds() -> list[bytes]:
         _, _, kind, length, _ = PREFIX.unpack_from(sealed)
         found += [b"\0" + sealed, bytes([1, kind - 1]) + sealed[HEADER_AT : HEADER_AT + length]]
     found += [b"\3" + bytes.fromhex(text)[6:-8] for text in vectors["passphrase"].values()]
-    return [*found, b"\2", b"\2" + bytes(3)]
+    return [*found, b"\0" + DICOM, b"\2", b"\2" + bytes(3), b"\2" + bytes(6), b"\2\0", b"\2\0\0"]
 
 
 def main() -> int:
