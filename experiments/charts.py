@@ -121,55 +121,63 @@ def membership(records: Sequence[Record]) -> Picture:
 
 
 def price(records: Sequence[Record]) -> Picture:
-    """Accuracy against latency against bytes: place and area of the marks; a mark and colour for each path."""
+    """Accuracy, latency and bytes of each path, side by side: one line for each head and path."""
     rows = [(record.parameters.get("dataset", ""), row) for record in records for row in record.figures["rows"]]
     paths = list(dict.fromkeys(str(row["path"]) for _, row in rows))
-    heads = list(dict.fromkeys(f"{name}, {row['head']}" for name, row in rows))
+    several = len({name for name, _ in rows}) > 1
+    at = range(len(rows))
 
-    def area(row: Mapping[str, Any]) -> float:
-        total = float(row["bytes_up"] + row["bytes_down"])
-        return 30.0 + 40.0 * math.pow(max(0.0, math.log10(max(total, 1.0)) - 3.0), 1.6)
+    def look(row: Mapping[str, Any]) -> dict[str, Any]:
+        number = paths.index(str(row["path"]))
+        return {"color": PALETTE[number % len(PALETTE)], "hatch": HATCHES[number % len(HATCHES)], "edgecolor": "white"}
 
     def draw(figure: Any) -> None:
-        panels = np.atleast_1d(figure.subplots(1, len(heads), sharey=True))
-        for axis, head in zip(panels, heads, strict=True):
-            for name, row in rows:
-                if f"{name}, {row['head']}" != head:
-                    continue
-                number = paths.index(str(row["path"]))
-                axis.scatter(
-                    row["wall_ms"],
-                    row["accuracy"],
-                    s=area(row),
-                    marker=MARKERS[number % len(MARKERS)],
-                    facecolor=PALETTE[number % len(PALETTE)],
-                    edgecolor="black",
-                    linewidth=0.7,
-                    alpha=0.85,
-                )
-                kilobytes = (row["bytes_up"] + row["bytes_down"]) / 1e3
-                axis.annotate(
-                    f"{kilobytes:,.0f} KB" if kilobytes else "no bytes",
-                    (row["wall_ms"], row["accuracy"]),
-                    xytext=(0, 13),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8,
-                )
-            axis.set_xscale("log")
-            axis.set_title(head, fontsize=9)
-            axis.set_xlabel("ms an image (logarithmic)")
-            axis.margins(x=0.18, y=0.35)
-            axis.grid(linewidth=0.4)
-        panels[0].set_ylabel("test accuracy")
-        marks = [
-            axis.scatter([], [], marker=MARKERS[i % len(MARKERS)], color=PALETTE[i % len(PALETTE)], edgecolor="black")
-            for i in range(len(paths))
-        ]
-        figure.legend(marks, paths, loc="outside upper center", ncols=min(len(paths), 3), frameon=False, fontsize=8)
+        accuracies, times, sizes = figure.subplots(1, 3, sharey=True, width_ratios=[0.8, 1, 1.15])
+        for place, (_, row) in zip(at, rows, strict=True):
+            low, high = wilson(row["accuracy"], row["images"])
+            number = paths.index(str(row["path"]))
+            accuracies.errorbar(
+                row["accuracy"],
+                place,
+                xerr=[[max(row["accuracy"] - low, 0)], [max(high - row["accuracy"], 0)]],
+                fmt=MARKERS[number % len(MARKERS)],
+                color=PALETTE[number % len(PALETTE)],
+                capsize=3,
+            )
+            _bar(times, place, row["wall_ms"], look(row), _short(row["wall_ms"]))
+            moved = (row["bytes_up"] + row["bytes_down"]) / 1e3
+            keys = f" + keys {row['key_bytes'] / 1e6:.1f} MB" if row["key_bytes"] else ""
+            _bar(sizes, place, moved, look(row), f"{moved:.0f}{keys}" if moved else "none")
+        names = [f"{name + ', ' if several else ''}{row['head']}, {row['path']}" for name, row in rows]
+        accuracies.set_yticks(list(at), names)
+        accuracies.invert_yaxis()
+        images = rows[0][1]["images"]
+        accuracies.set_xlabel(f"accuracy on {images} images,\n95 % (Wilson)")
+        times.set_xscale("log")
+        times.set_xlabel("ms an image, features to scores\n(logarithmic)")
+        times.set_xlim(min(row["wall_ms"] for _, row in rows) / 3, max(row["wall_ms"] for _, row in rows) * 60)
+        sizes.set_xlabel("KB an image, up and down;\nkeys once")
+        sizes.set_xlim(0, 2.1 * max((row["bytes_up"] + row["bytes_down"]) / 1e3 for _, row in rows))
 
     return picture(
         draw,
-        (max(5.0, 3.4 * len(heads)), 4.0),
-        "Accuracy against milliseconds for each path; larger marks move more bytes, which stand beside them",
+        (9.4, 1.2 + 0.32 * len(rows)),
+        "For each head and path: accuracy with its interval, milliseconds an image, and kilobytes an image with keys",
     )
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` (Wilson 1927)."""
+    z = 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return middle - reach, middle + reach
+
+
+def _bar(axis: Any, place: int, value: float, style: Mapping[str, Any], label: str) -> None:
+    axis.barh(place, value, 0.7, **style)
+    axis.annotate(label, (value, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
