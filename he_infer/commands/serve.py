@@ -17,6 +17,9 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    reuse_port: Annotated[
+        bool | None, typer.Option("--reuse-port", help="Share the port with other servers: for restarts without a gap.")
+    ] = None,
     port_file: Annotated[Path | None, typer.Option(help="Write the port here once connections are accepted.")] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="Take a first token from here, or make one and write it here (mode 0600).")
@@ -44,6 +47,7 @@ def serve(
         data_dir=data_dir,
         host=host,
         port=port,
+        reuse_port=reuse_port,
         port_file=port_file,
         token_file=token_file,
         workers=workers,

@@ -3,6 +3,7 @@
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx2
@@ -70,7 +71,10 @@ class Client:
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         answer = self.session.classify(self.model, self.plan, self.encrypt(features))
-        return unpack(self.plan, self.secret.decrypt(list(answer.parts)), len(features))
+        return self.opened(answer.parts, len(features))
+
+    def opened(self, parts: Sequence[bytes], images: int = 1) -> np.ndarray:
+        return unpack(self.plan, self.secret.decrypt(list(parts)), images)
 
     def sealed(self, parts: list[bytes] | None = None, **changes: object) -> bytes:
         """A sealed request, with changes to its header."""

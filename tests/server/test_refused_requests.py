@@ -166,7 +166,7 @@ def test_missing_keys_are_named(server: LocalServer, client: Client, features: n
     metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
     metadata.add_token("newcomer", token, frozenset({tokens.Scope.CLASSIFY}))
     metadata.close()
-    with Session(server.url, token.text) as session, pytest.raises(MissingKey, match="registered no evaluation keys"):
+    with Session(server.url, token.text) as session, pytest.raises(MissingKey, match="no evaluation keys"):
         session.classify(client.model, client.plan, client.encrypt(features))
 
 

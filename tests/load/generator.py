@@ -1,0 +1,85 @@
+"""One client process of the load: sends at times drawn beforehand, whatever becomes of the requests before (open loop).
+
+Reads its orders as JSON from standard input, and writes a JSON list of what became of each request to standard output.
+Nothing is sent twice: a refusal is a result.
+"""
+
+import asyncio
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+
+from he_infer import wire
+
+
+class Sender:
+    """Seals the same ciphertexts anew for each request and sends them."""
+
+    def __init__(self, orders: dict[str, Any], http: httpx2.AsyncClient) -> None:
+        self._orders = orders
+        self._http = http
+        self._key = wire.mac_key(orders["token"], wire.Direction.TO_SERVER)
+        self._parts = tuple((f"ct{i}", Path(name).read_bytes()) for i, name in enumerate(orders["parts"]))
+        self._path = f"/v1/models/{orders['model']}/classify"
+        self.results: list[dict[str, Any]] = []
+
+    async def send(self, due: float) -> None:
+        """One request, due at a moment of the monotonic clock; its latency counts from then."""
+        stamp = {"nonce": secrets.token_hex(16), "time": int(time.time() * 1000)}
+        header = {"model": self._orders["model"], "plan": self._orders["plan"], **stamp}
+        body = wire.Envelope(wire.Kind.REQUEST, header, self._parts).seal(self._key)
+        result: dict[str, Any] = {"due": due}
+        try:
+            response = await self._http.post(self._path, content=body)
+            result["status"] = response.status_code
+            result["retry_after"] = response.headers.get("Retry-After")
+        except httpx2.TransportError as error:
+            result["status"] = 0
+            result["error"] = type(error).__name__
+        result["latency"] = time.monotonic() - due
+        self.results.append(result)
+
+
+async def open_loop(orders: dict[str, Any], sender: Sender) -> None:
+    """Poisson arrivals at a rate."""
+    rng = np.random.default_rng(orders["seed"])
+    tasks, due, end = [], orders["begin"], orders["begin"] + orders["seconds"]
+    while (due := due + float(rng.exponential(1.0 / orders["rate"]))) < end:
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        tasks.append(asyncio.create_task(sender.send(due)))
+    await asyncio.gather(*tasks)
+
+
+async def closed_loop(orders: dict[str, Any], sender: Sender) -> None:
+    """A number of requests at a time, each followed by the next at once: what the server can do."""
+    end = orders["begin"] + orders["seconds"]
+    await asyncio.sleep(max(0.0, orders["begin"] - time.monotonic()))
+
+    async def one() -> None:
+        while time.monotonic() < end:
+            await sender.send(time.monotonic())
+
+    await asyncio.gather(*(one() for _ in range(orders["at_once"])))
+
+
+async def main() -> None:
+    """Carry out the orders."""
+    orders = json.load(sys.stdin)
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+    headers = {"Authorization": f"Bearer {orders['token']}", "Content-Type": "application/octet-stream"}
+    async with httpx2.AsyncClient(
+        base_url=orders["url"], headers=headers, timeout=60.0, trust_env=False, limits=limits
+    ) as http:
+        sender = Sender(orders, http)
+        await (open_loop if "rate" in orders else closed_loop)(orders, sender)
+    json.dump(sender.results, sys.stdout)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
