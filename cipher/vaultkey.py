@@ -46,10 +46,6 @@ class VaultKey:
         """The 32-byte key that mixes an object's content into its randomness."""
         return self._subkey(b"hedge", SIZE)
 
-    def ledger_key(self) -> bytes:
-        """The 32-byte key that protects the ledger of versions."""
-        return self._subkey(b"ledger", SIZE)
-
     def save(
         self,
         path: str | os.PathLike[str],

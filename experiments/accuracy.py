@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
 
     from experiments.agreement import Agreement
@@ -82,6 +84,8 @@ def accuracy(
     from he_infer.console import write_json
     from models import datasets
     from models.bundle import Bundle
+    from models.ranges import share_outside
+    from models.trainable import RANGE
 
     console = Console()
     dataset = datasets.load(data)
@@ -96,10 +100,11 @@ def accuracy(
     features = bundle.features(test.images)
     with bar(console, "Encrypted test images", len(features)) as step:
         found = encrypted.run(bundle, features, lambda done, _: step(done))
-    result = compare(test.labels, bundle.scores(features), found.scores)
+    clear = bundle.scores(features)
+    result = compare(test.labels, clear, found.scores)
     kind = "linear" if len(bundle.head_layers) == 1 else str(bundle.training.get("head", head))
     _show(console, dataset, bundle, result, found, limit)
-    _show_intervals(console, test.labels, bundle.scores(features), found)
+    _show_more(console, dataset, test.labels, clear, found, share_outside(bundle.head, features, RANGE))
     if json_file is not None:
         values = {"dataset": dataset.name, "head": kind, **{name: getattr(result, name) for name in FIELDS[2:]}}
         write_json(json_file, {name: _plain(values[name]) for name in FIELDS})
@@ -190,18 +195,35 @@ def _show(
     console.print(table)
 
 
-def _show_intervals(console: "Console", labels: object, clear: object, found: "EncryptedRun") -> None:
-    import numpy as np
+def _show_more(
+    console: "Console",
+    dataset: "Dataset",
+    labels: "NDArray[np.int64]",
+    clear: "NDArray[np.float64]",
+    found: "EncryptedRun",
+    outside: float,
+) -> None:
+    from rich.table import Table
 
-    from experiments.agreement import bootstrap
+    from experiments.evaluation import against_clear, in_clear
 
-    for name, scores in (("clear", clear), ("encrypted", found.scores)):
-        accuracies, areas = bootstrap(np.asarray(labels), np.asarray(scores))
-        console.print(
-            f"95 % intervals, {name}: accuracy {accuracies[0]:.3f} to {accuracies[1]:.3f}, AUC {areas[0]:.3f} to "
-            f"{areas[1]:.3f} (bootstrap over the test images)",
-            highlight=False,
-        )
+    plain, other = in_clear(labels, clear), against_clear(labels, clear, found.scores)
+    table = Table(title="95 % intervals by bootstrap over the test images", title_justify="left")
+    table.add_column("")
+    for heading in ("clear", "encrypted"):
+        table.add_column(heading, justify="right")
+    for title, name in (("accuracy", "accuracy_interval"), ("AUC", "auc_interval")):
+        table.add_row(title, *(f"{one[name][0]:.3f} to {one[name][1]:.3f}" for one in (plain, other)))
+    table.add_section()
+    table.add_row("balanced accuracy", *(f"{one['balanced_accuracy']:.4f}" for one in (plain, other)))
+    for label, name in enumerate(dataset.classes):
+        table.add_row(f"recall of {name}", *(f"{one['recall'][label]:.4f}" for one in (plain, other)))
+    table.add_row("calibration error (ECE)", *(f"{one['ece']:.4f}" for one in (plain, other)))
+    table.add_section()
+    for name, value in other["score_error"].items():
+        table.add_row(f"score error, {name}", "", f"{value:.2e}")
+    table.add_row("images beyond the activation's range", f"{outside:.2%}", "")
+    console.print(table)
 
 
 def _plain(value: object) -> object:

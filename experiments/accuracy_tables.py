@@ -137,7 +137,7 @@ def _encrypted(found: Sequence[Record]) -> str:
         "error: median",
         "99 %",
         "largest",
-        "server ms",
+        "server ms an image",
         "key switches",
         "keys MB",
     )
@@ -190,7 +190,9 @@ def _missed(found: Sequence[Record]) -> str:
 
 def _key(record: Record) -> Key:
     asked = record.parameters
-    return tuple(asked[name] for name in ("extractor", "width", "head", "policy", "precision", "epochs", "limit"))
+    return tuple(
+        asked[name] for name in ("extractor", "width", "head", "policy", "precision", "batch", "epochs", "limit")
+    )
 
 
 def _groups(found: Iterable[Record]) -> dict[Key, list[Record]]:
@@ -203,12 +205,14 @@ def _groups(found: Iterable[Record]) -> dict[Key, list[Record]]:
 
 
 def _named(key: Key) -> tuple[str, str]:
-    extractor, width, head, policy, precision, epochs, limit = key
+    extractor, width, head, policy, precision, batch, epochs, limit = key
     notes = [CANDIDATES[head]]
     if policy != "hidden":
         notes.append(f"policy {policy}")
     if precision != 1e-3:
         notes.append(f"precision {precision:g}")
+    if batch != 1:
+        notes.append(f"{batch} images a request")
     if epochs is not None:
         notes.append(f"{epochs} epochs")
     if limit is not None:

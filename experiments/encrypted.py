@@ -52,13 +52,13 @@ def run(bundle: Bundle, features: NDArray[np.floating], progress: Progress | Non
     return run_plan(head, plan_for(head, policy=bundle.policy, input_bound=bundle.input_bound), features, progress)
 
 
-def plan_for(head: Head, *, policy: str, input_bound: float, precision: float = 1e-3) -> Plan:
-    """The plan of a head, for one image a request.
+def plan_for(head: Head, *, policy: str, input_bound: float, precision: float = 1e-3, batch: int = 1) -> Plan:
+    """The plan of a head, for so many images a request.
 
     Raises:
         HeadError, ParameterError: the head cannot be computed under encryption.
     """
-    return make_plan(head, policy=policy, input_bound=input_bound, precision=precision)
+    return make_plan(head, batch=batch, policy=policy, input_bound=input_bound, precision=precision)
 
 
 def run_plan(head: Head, plan: Plan, features: NDArray[np.floating], progress: Progress | None = None) -> EncryptedRun:

@@ -58,6 +58,7 @@ def evaluate(
     *,
     policy: str,
     precision: float,
+    batch: int,
     input_bound: float,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def evaluate(
         return figures
     figures["share_outside"] = share_outside(fitted.head, features, fitted.allowed)
     head = EncryptedHead.from_tensors(*fitted.head.to_tensors())
-    plan = encrypted.plan_for(head, policy=policy, precision=precision, input_bound=input_bound)
+    plan = encrypted.plan_for(head, policy=policy, precision=precision, input_bound=input_bound, batch=batch)
     found = encrypted.run_plan(head, plan, features, progress)
     figures["encrypted"] = against_clear(labels, clear, found.scores)
     figures["price"] = {

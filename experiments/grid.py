@@ -8,6 +8,7 @@
     extractors = ["cnn"]                       # keys of `EXTRACTORS`
     policies = ["hidden"]                      # "hidden" or "open"
     precisions = [0.001]                       # largest error of a score that parameters are chosen for
+    batches = [1]                              # images a request
     epochs = 13                                # passes over the training images; else as the data set suits
     limit = 100                                # only the first test images; else all, and records and tables say which
 
@@ -45,6 +46,7 @@ _DEFAULTS: dict[str, list[Any]] = {
     "extractors": ["cnn"],
     "policies": ["hidden"],
     "precisions": [1e-3],
+    "batches": [1],
 }
 _NEEDED = ("data", "heads", "seeds")
 _SINGLE = ("epochs", "limit")
@@ -69,6 +71,7 @@ class Run:
     head: str
     policy: str
     precision: float
+    batch: int
     limit: int | None
 
     @property
@@ -82,6 +85,7 @@ class Run:
             "head": self.head,
             "policy": self.policy,
             "precision": self.precision,
+            "batch": self.batch,
             "limit": self.limit,
         }
 
@@ -131,6 +135,7 @@ def _runs(where: str, table: Mapping[str, Any]) -> Iterator[Run]:
         ("data", "names or paths", lambda v: isinstance(v, str) and v),
         ("seeds", "whole numbers from 0 up", lambda v: _whole(v) and v >= 0),
         ("widths", "whole numbers from 16 to 4096", lambda v: _whole(v) and 16 <= v <= 4096),
+        ("batches", "whole numbers from 1 up", lambda v: _whole(v) and v >= 1),
         ("precisions", "numbers between 0 and 1", lambda v: isinstance(v, float) and 0 < v < 1),
     ):
         if not all(test(value) for value in lists[name]):
@@ -142,8 +147,9 @@ def _runs(where: str, table: Mapping[str, Any]) -> Iterator[Run]:
         *(lists[n] for n in ("data", "extractors", "widths", "seeds"))
     ):
         model = Model(data, extractor, width, table.get("epochs"), seed)
-        for head, policy, precision in itertools.product(*(lists[n] for n in ("heads", "policies", "precisions"))):
-            yield Run(model, head, policy, precision, table.get("limit"))
+        asked = itertools.product(*(lists[name] for name in ("heads", "policies", "precisions", "batches")))
+        for head, policy, precision, batch in asked:
+            yield Run(model, head, policy, precision, batch, table.get("limit"))
 
 
 def by_model(runs: Sequence[Run]) -> dict[Model, list[Run]]:

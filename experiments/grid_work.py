@@ -77,6 +77,7 @@ def work(model: Model, runs: list[Run], path: Path, bundles: Path, grid: Path, o
                 test.labels,
                 policy=run.policy,
                 precision=run.precision,
+                batch=run.batch,
                 input_bound=bundle.input_bound,
                 progress=functools.partial(report, f"encrypted {run.head}"),
             )

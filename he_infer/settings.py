@@ -34,6 +34,9 @@ class ServerSettings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port; 0 takes a free one.")
+    reuse_port: bool = Field(
+        False, description="Let another server process listen on the same port: for restarts without a gap."
+    )
     port_file: Path | None = Field(None, description="Write the port here once the server accepts connections.")
     token_file: Path | None = Field(None, description="A first token is taken from here, or made and written here.")
     tls_cert: Path | None = Field(None, description="PEM certificate chain; with tls_key, the server speaks HTTPS.")
@@ -62,6 +65,9 @@ class ServerSettings(BaseSettings):
 
     workers: int = Field(default_factory=_default_workers, ge=1, le=256, description="Worker processes.")
     queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait for a worker; more are answered 429.")
+    queue_seconds: float = Field(
+        2.0, gt=0, description="Requests that would wait longer, by the measured time of one, are answered 429."
+    )
     wall_seconds: float = Field(30.0, gt=0, description="Longest evaluation before its worker is killed.")
     cpu_seconds: int = Field(60, ge=1, description="Processor time of one evaluation.")
     worker_memory: int = Field(4096 * _MIB, ge=512 * _MIB, description="Address space of a worker.")

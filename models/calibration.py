@@ -15,6 +15,8 @@ from models.heads import Head, Linear
 
 _PULL = 0.02
 """Weight of the penalty towards no change: few or perfectly separated validation images must not decide much."""
+_FEWEST = 50
+"""Offsets are fitted only where every class has so many validation images: with fewer, chance would decide them."""
 _LARGEST = 4.0
 """Scores are not scaled up beyond this factor; perfectly separated images would ask for infinity."""
 
@@ -66,6 +68,8 @@ def calibrated(
         value = -(shares * logarithms[np.arange(count), labels]).sum() + _PULL * (values**2).sum()
         return float(value), np.array([(error * scaled).sum(), *error.sum(axis=0)]) + 2 * _PULL * values
 
-    found = minimize(loss, np.zeros(1 + classes), jac=True, method="L-BFGS-B").x
+    enough = np.bincount(labels, minlength=classes).min() >= _FEWEST
+    bounds = [(None, None), *[(None, None) if enough else (0.0, 0.0)] * classes]
+    found = minimize(loss, np.zeros(1 + classes), jac=True, method="L-BFGS-B", bounds=bounds).x
     factor = float(np.clip(np.exp(found[0]), 1 / _LARGEST, _LARGEST))
     return Calibration(factor, found[1:] - found[1:].mean())

@@ -78,7 +78,7 @@ class Recipe:
     """`dataset` or `image`, see `Preprocessing`; None: as the data set suits."""
     mixup: float = 0.0
     """Parameter of the Beta distribution by which images are blended in pairs (Zhang et al. 2018); 0: they are not."""
-    patience: int | None = 20
+    patience: int | None = None
     """Training stops after so many passes without a better validation loss; None: it runs to the end."""
     calibrate: bool = True
     """Whether temperature and offsets of the scores are fitted on the validation images; see `calibration`."""

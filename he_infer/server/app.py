@@ -263,6 +263,7 @@ def _add_inference_routes(app: FastAPI, service: Service, call: _Caller) -> None
     async def classify(model: ModelId, request: Request, credentials: Credentials) -> Response:
         """Evaluate a model's head on the ciphertexts of an envelope. Needs the scope `classify`."""
         caller = await call.authenticate(request, credentials, Scope.CLASSIFY)
+        service.pool.check_room(caller.client_id)  # before the body: a server that is full must not read on to say so
         async with call.body(request, service.settings.max_request) as body:
             answer = await call.run(service.inference.classify, _asked(request, caller, credentials), model, body)
         return Response(answer, media_type=_OCTETS)

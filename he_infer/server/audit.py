@@ -5,8 +5,10 @@ without `hash`. Changing, dropping or inserting a line breaks the chain from the
 not: compare the last hash with one kept elsewhere (`verify` returns it, and the server logs it when it starts).
 """
 
+import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import threading
@@ -60,7 +62,8 @@ class AuditLog:
             NotThisFormat: the file's last line is not one of an audit log.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        with self._lock, os.fdopen(descriptor, "r+b") as file:
+        # Unbuffered: where the disk is full, what did not get through must not be tried again at the closing.
+        with self._lock, os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             last = _last_entry(file)
             entry = {
@@ -73,7 +76,7 @@ class AuditLog:
                 "details": details,
                 "prev": last["hash"] if last else GENESIS,
             }
-            file.write(canonical_json({**entry, "hash": _hash(entry)}) + b"\n")
+            _write_whole(file, canonical_json({**entry, "hash": _hash(entry)}) + b"\n")
 
     def repair(self) -> int:
         """Cut off a last line that was being written when the machine stopped, and say so in the log.
@@ -173,6 +176,19 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return entry if isinstance(entry, dict) else None
+
+
+def _write_whole(file: io.FileIO, line: bytes) -> None:
+    """Append all of a line or nothing: a full disk must not leave half of one, after which nothing could be logged."""
+    size = file.seek(0, os.SEEK_END)
+    written = 0
+    try:
+        written = file.write(line)
+    finally:
+        if written != len(line):
+            file.truncate(size)
+    if written != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _last_entry(file: IO[bytes]) -> dict[str, Any] | None:

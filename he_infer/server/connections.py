@@ -3,7 +3,8 @@
 uvicorn bounds the pause between two requests; this bounds the rest. A request's head must arrive within `head_seconds`
 (a client that sends a byte now and then would otherwise hold a descriptor for ever), and an answer must be read on
 within `read_seconds` (one that never reads its answer would hold a thread, a stream from the store and a buffer). The
-body's time is bounded by the routes. A peer that is gone without a word is noticed by TCP's own keep-alive.
+body's time is bounded by the routes; one that was answered before its body was whole has `head_seconds` more to end it.
+A peer that is gone without a word is noticed by TCP's own keep-alive.
 """
 
 import asyncio
@@ -33,15 +34,18 @@ class BoundedConnection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Start the clock with the first byte of a later request's head, stop it when a head is whole."""
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        if self.conn.their_state is h11.IDLE:
+            if self._head_timer is None:
+                self._await_head()
+        elif not self._unread_body():
             self._stop_head_timer()
-        elif self._head_timer is None:
-            self._await_head()
 
     def on_response_complete(self) -> None:
         """Between two requests uvicorn's own keep-alive bound holds."""
         super().on_response_complete()
         self._stop_head_timer()
+        if self._unread_body():
+            self._await_head()
 
     def pause_writing(self) -> None:
         """The client does not read: start the clock."""
@@ -62,6 +66,10 @@ class BoundedConnection(H11Protocol):
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_seconds, self._abort)
+
+    def _unread_body(self) -> bool:
+        """Whether the answer is given, and the request's body still comes."""
+        return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -64,7 +64,7 @@ def serve(settings: ServerSettings) -> None:
     """
     if settings.tls_cert is not None and settings.tls_key is not None:
         check_certificate(settings.tls_cert, settings.tls_key)
-    listener = listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
     port = int(listener.getsockname()[1])
     service = Service(settings)
     log = structlog.get_logger("he_infer.server")
@@ -93,8 +93,10 @@ def serve(settings: ServerSettings) -> None:
     _Server(config, settings, f"{scheme}://{host}:{port}", port).run(sockets=[listener])
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     """Bind before anything is started, so that a taken port costs nothing.
+
+    With `reuse_port` the kernel shares new connections out among all processes that listen so on the port.
 
     Raises:
         UsageError: the address cannot be had.
@@ -104,6 +106,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
         listener.listen(2048)
     except (OSError, OverflowError) as error:

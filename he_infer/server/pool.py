@@ -142,12 +142,16 @@ class WorkerPool:
         workers: how many processes.
         queue: how many tasks may wait.
         wall_seconds: longest time for one task.
+        queue_seconds: a task that would wait longer than this, by the measured time of a task, is refused at once.
     """
 
-    def __init__(self, config: WorkerConfig, *, workers: int, queue: int, wall_seconds: float) -> None:
+    def __init__(
+        self, config: WorkerConfig, *, workers: int, queue: int, wall_seconds: float, queue_seconds: float = math.inf
+    ) -> None:
         self._slots = [_Slot(config) for _ in range(workers)]
         self._queue: FairQueue[_Job] = FairQueue(queue)
         self._wall_seconds = wall_seconds
+        self._queue_seconds = queue_seconds
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._mean_seconds = 0.05
@@ -199,8 +203,8 @@ class WorkerPool:
         Raises:
             Refused: `busy`.
         """
-        if not self._queue.has_room(tenant):
-            raise self._busy()
+        if not self._queue.has_room(tenant) or self._waits_too_long(tenant):
+            raise self._busy(tenant)
 
     def submit(
         self,
@@ -226,14 +230,16 @@ class WorkerPool:
             Refused: `busy`, `draining`.
         """
         job = _Job(tenant, header, parts, supply)
+        if self._waits_too_long(tenant):
+            raise self._busy(tenant)
         try:
             dropped = self._queue.put(tenant, job)
         except QueueFull as error:
-            raise self._busy() from error
+            raise self._busy(tenant) from error
         except QueueClosed as error:
             raise Refused(Code.DRAINING, "The server is shutting down; try again later.", retry_after=5.0) from error
         if dropped is not None:
-            _fail(dropped, self._busy())
+            _fail(dropped, self._busy(dropped.tenant))
         return job.future
 
     def drain(self, seconds: float) -> None:
@@ -248,8 +254,16 @@ class WorkerPool:
         for slot in self._slots:
             slot.stop()
 
-    def _busy(self) -> Refused:
-        seconds = max(1, math.ceil(self._mean_seconds * (len(self._queue) + 1) / len(self._slots)))
+    def _wait(self, tenant: str) -> float:
+        """Seconds until a new task of this tenant would begin."""
+        return self._mean_seconds * self._queue.turns_before(tenant) / len(self._slots)
+
+    def _waits_too_long(self, tenant: str) -> bool:
+        # One waiting task a worker is always welcome: where a single task takes longer than the bound, work goes on.
+        return self._queue.turns_before(tenant) >= len(self._slots) and self._wait(tenant) > self._queue_seconds
+
+    def _busy(self, tenant: str) -> Refused:
+        seconds = max(1, math.ceil(self._wait(tenant)))
         return Refused(Code.BUSY, f"The queue is full; try again in {seconds} s.", retry_after=float(seconds))
 
     @property

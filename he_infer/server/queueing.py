@@ -42,6 +42,13 @@ class FairQueue(Generic[Job]):
         with self._changed:
             return self._size < self.capacity or self._may_displace(tenant) is not None
 
+    def turns_before(self, tenant: str) -> int:
+        """How many of the waiting jobs would be taken before a new job of this tenant."""
+        with self._changed:
+            own = len(self._waiting.get(tenant, ()))
+            others = (len(jobs) for name, jobs in self._waiting.items() if name != tenant)
+            return own + sum(min(jobs, own + 1) for jobs in others)
+
     def put(self, tenant: str, job: Job) -> Job | None:
         """Add a job; returns the job of another tenant that lost its place to this one, if any did.
 

@@ -87,6 +87,7 @@ class Service:
             workers=settings.workers,
             queue=settings.queue,
             wall_seconds=settings.wall_seconds,
+            queue_seconds=settings.queue_seconds,
         )
         self.vault = Vault(self.metadata, self.blobs, self.audit, settings.data_dir / "spool", settings.max_object)
         self.metrics = Metrics(self.pool)

@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -67,7 +67,9 @@ class Incoming:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._file.close()
+            # After a full disk has refused a piece, closing tries the buffered rest again, in vain; that is known.
+            with suppress(OSError):
+                self._file.close()
         finally:
             self.path.unlink(missing_ok=True)
 

@@ -166,6 +166,16 @@ def test_perfectly_separated_validation_does_not_blow_the_scores_up() -> None:
     assert found.factor <= 4
 
 
+def test_few_validation_images_decide_no_offsets() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [40, 60])
+    logits = 0.4 * (random.normal(size=(100, 2)) + 1.5 * np.eye(2)[labels]) + np.array([0.0, 1.0])
+    found = calibrated(logits, labels)
+    assert found.offsets.tolist() == [0.0, 0.0]
+    assert found.factor != 1.0
+    assert calibrated(np.tile(logits, (2, 1)), np.tile(labels, 2)).offsets[0] > 0.1
+
+
 # Parts
 
 

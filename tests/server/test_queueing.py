@@ -51,6 +51,22 @@ def test_room_is_told_as_put_would_find_it() -> None:
     assert not queue.has_room("b")
 
 
+def test_the_turns_before_a_new_job_are_those_of_fair_shares() -> None:
+    queue: FairQueue[int] = FairQueue(50)
+    for job in range(20):
+        queue.put("flood", job)
+    for job in range(3):
+        queue.put("steady", job)
+    assert queue.turns_before("flood") == 20 + 3
+    assert queue.turns_before("steady") == 3 + 4
+    assert queue.turns_before("new") == 2
+    order = []
+    queue.put("new", -1)
+    while len(queue):
+        order.append(queue.get())
+    assert order.index(-1) == 2
+
+
 def test_a_job_put_back_is_next_of_all() -> None:
     queue: FairQueue[str] = FairQueue(1)
     queue.put("a", "a1")

@@ -1,0 +1,93 @@
+"""The server's clock jumps ahead and back, by libfaketime from Debian: its processes' notion of time, nothing else."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from he_infer.client.local_server import LocalServer
+from he_infer.client.session import Session
+from he_infer.errors import Unauthorised
+from he_infer.server import tokens
+from he_infer.server.metadata import Metadata
+from he_infer.server.service import DATABASE_FILE
+from tests.faults.kit import Everyday, alive, timed
+from tests.faults.outcome import Outcome
+from tests.server.kit import Client
+
+LIBRARIES = [Path(f"/usr/lib/{name}/faketime/libfaketimeMT.so.1") for name in ("x86_64-linux-gnu", "aarch64-linux-gnu")]
+OPTIONS = ["--workers", "1"]
+JUMPS = (3600, -3600, 86_400, 0, -86_400 * 30, 200, -200, 86_400 * 365)
+
+
+def library() -> Path | None:
+    """libfaketime, where it is installed."""
+    return next((path for path in LIBRARIES if path.exists()), None)
+
+
+def jump(bundle: Path, folder: Path, jumps: int, steps: int = 4, seed: int = 8) -> Outcome:
+    """Set the server's clock to other times; ask on, replay what was accepted, and use a token past its time."""
+    outcome = Outcome()
+    everyday = Everyday(bundle, outcome, seed, largest=50_000)
+    folder.mkdir(parents=True)
+    clock = folder / "clock"
+    _set(clock, 0)
+    with timed(outcome), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_PRELOAD", str(library()))
+        patch.setenv("FAKETIME_TIMESTAMP_FILE", str(clock))
+        patch.setenv("FAKETIME_NO_CACHE", "1")
+        patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        with (
+            LocalServer([bundle], folder / "data", options=OPTIONS) as server,
+            Session(server.url, server.token, patience=0) as session,
+        ):
+            client = Client(server, session, server.token)
+            short = _short_token(server, seconds=1800)
+            accepted = [client.sealed(client.encrypt(everyday.rng.uniform(-1, 1, (1, 32))))]
+            outcome.odd += [] if client.post(accepted[0]).status_code == 200 else ["the first request was refused"]
+            for number in range(jumps):
+                offset = JUMPS[number % len(JUMPS)]
+                _set(clock, offset)
+                outcome.injected[f"the clock is {offset:+d} s off"] += 1
+                for _ in range(steps):  # the session notices, and takes the server's time anew
+                    everyday.step(client)
+                for envelope in accepted:
+                    answer = client.post(envelope)
+                    code = answer.json()["error"]["code"] if answer.status_code != 200 else "accepted"
+                    outcome.refused[f"sent again: {code}"] += 1
+                    outcome.wrong += code not in ("stale", "replayed")
+                stamp = int((time.time() + offset) * 1000)
+                fresh = client.sealed(client.encrypt(everyday.rng.uniform(-1, 1, (1, 32))), time=stamp)
+                if client.post(fresh).status_code == 200:
+                    accepted.append(fresh)
+                else:
+                    outcome.odd.append(f"an envelope of the server's own time was refused at {offset:+d} s")
+                outcome.wrong += _accepts(server, short) != (offset < 1800)
+            outcome.server_deaths += not alive(server)
+            _set(clock, 0)
+            everyday.step(client)
+            everyday.audit(session)
+    return outcome
+
+
+def _set(clock: Path, offset: int) -> None:
+    new = clock.with_suffix(".new")
+    new.write_text(f"{offset:+d}\n")
+    new.replace(clock)
+
+
+def _short_token(server: LocalServer, seconds: float) -> str:
+    token = tokens.new_token()
+    metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
+    metadata.add_token("short", token, frozenset({tokens.Scope.CLASSIFY}), expires=time.time() + seconds)
+    metadata.close()
+    return token.text
+
+
+def _accepts(server: LocalServer, token: str) -> bool:
+    try:
+        with Session(server.url, token, patience=0) as session:
+            session.models()
+    except Unauthorised:
+        return False
+    return True
