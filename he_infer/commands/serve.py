@@ -24,6 +24,12 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option(help="Take a first token from here, or make one and write it here (mode 0600).")
     ] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="postgresql://user@host/name; by default SQLite in the data folder.")
+    ] = None,
+    blob_url: Annotated[
+        str | None, typer.Option(help="s3://bucket/prefix; by default a folder in the data folder.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images a request; repeat for several plans.")] = None,
     precision: Annotated[float | None, typer.Option(help="Largest error of a score that plans are made for.")] = None,
@@ -32,6 +38,7 @@ def serve(
     record_dir: Annotated[
         Path | None, typer.Option(help="Save all received and sent bodies here: for demonstrations and audits only.")
     ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Print the settings as JSON, once checked, and end.")] = False,
 ) -> None:
     """Run the server: it scores encrypted features and keeps sealed images, and holds no key that opens either.
 
@@ -50,6 +57,8 @@ def serve(
         reuse_port=reuse_port,
         port_file=port_file,
         token_file=token_file,
+        database_url=database_url,
+        blob_url=blob_url,
         workers=workers,
         batches=tuple(batch) if batch else None,
         precision=precision,
@@ -57,6 +66,9 @@ def serve(
         tls_key=tls_key,
         record_dir=record_dir,
     )
+    if check:
+        typer.echo(settings.model_dump_json(indent=2))
+        return
     # A fresh interpreter in the same process: nothing that the command line loaded is in the server's memory, and its
     # workers are forked from something that never saw more than the server's own packages.
     environment = {

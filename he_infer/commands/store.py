@@ -177,6 +177,8 @@ def _tell(copied: "Copied", json_file: Path | None, what: str) -> None:
 @contextmanager
 def _bar(label: str) -> "Iterator[Report]":
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress("{task.description}", *columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    silent = not console.is_terminal
+    with Progress("{task.description}", *columns, console=console, transient=True, disable=silent) as progress:
         task = progress.add_task(label)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -15,6 +15,8 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -127,18 +129,20 @@ def restore(folder: Path, state: State, progress: Progress = lambda _done, _all:
             raise UsageError(
                 f"{target} is there already and is not the backup's; a restore needs an empty data folder."
             )
-    copy = Metadata.sqlite(folder / DATABASE)
-    try:
-        result = Copied()
-        _copy_blobs(copy, Blobs(folder / BLOBS), state.blobs, state.audit.parent, result, progress, live=copy)
-        for name, target in ((AUDIT, state.audit), (SIGNING_KEY, state.signing_key)):
-            if (folder / name).exists():
-                _write(target, (folder / name).read_bytes())
-        # Last: until these rows are there, a server on these stores would serve nothing rather than a part.
-        result.rows = copy.copy_to(state.metadata)
-        copy.settle()
-    finally:
-        copy.close()
+    result = Copied()
+    # The backup itself is only read: it may lie on a medium that cannot be written, or be of an older schema.
+    with tempfile.TemporaryDirectory(prefix=".restoring-", dir=state.audit.parent) as private:
+        shutil.copyfile(folder / DATABASE, Path(private) / DATABASE)
+        copy = Metadata.sqlite(Path(private) / DATABASE)
+        try:
+            _copy_blobs(copy, Blobs(folder / BLOBS), state.blobs, Path(private), result, progress, live=copy)
+            for name, target in ((AUDIT, state.audit), (SIGNING_KEY, state.signing_key)):
+                if (folder / name).exists():
+                    _write(target, (folder / name).read_bytes())
+            # Last: until these rows are there, a server on these stores would serve nothing rather than a part.
+            result.rows = copy.copy_to(state.metadata)
+        finally:
+            copy.close()
     result.seconds = time.monotonic() - started
     return result
 

@@ -35,12 +35,23 @@ def postgres_programs() -> Path | None:
 
 
 class Postgres:
-    """A running PostgreSQL; `database` makes empty places in it."""
+    """A PostgreSQL that listens on a socket in a folder of its own and nowhere else; `database` makes places in it.
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    It refuses to run as root, so root starts it as the user of Debian's package.
+    """
+
+    def __init__(self, programs: Path, folder: Path) -> None:
         self.folder = folder
-        self._process = process
+        self._programs = programs
         self._count = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._as_user: list[str] = []
+        if os.getuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            self._as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        made = ["initdb", "-D", f"{folder}/data", "-U", "postgres", "-A", "trust", "-N", "--no-instructions"]
+        subprocess.run([*self._as_user, str(programs / made[0]), *made[1:]], check=True, capture_output=True, cwd="/")
 
     def database(self) -> str:
         """The URL of a new, empty schema: a database of its own in all but the time that one takes."""
@@ -50,53 +61,51 @@ class Postgres:
             sql.execute(f"CREATE SCHEMA {name}".encode())
         return f"postgresql://postgres@/postgres?host={self.folder}&options=-csearch_path%3D{name}"
 
+    def start(self) -> None:
+        """Run it, and wait until it answers."""
+        command = [
+            *self._as_user,
+            str(self._programs / "postgres"),
+            "-D",
+            f"{self.folder}/data",
+            "-k",
+            str(self.folder),
+        ]
+        for setting in ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_connections=200"):
+            command += ["-c", setting]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                psycopg.connect(host=str(self.folder), user="postgres", connect_timeout=2).close()
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
     def stop(self) -> None:
-        """End it at once, as if the machine had gone, connections and all."""
-        self._process.send_signal(signal.SIGQUIT)
-        self._process.wait(_START_SECONDS)
+        """End it at once, as if its machine had gone, connections and all."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(_START_SECONDS)
 
 
 @contextmanager
 def postgres(programs: Path) -> Iterator[Postgres]:
-    """A PostgreSQL that listens on a socket in a folder of its own and nowhere else. It refuses to run as root."""
+    """A running PostgreSQL, gone with all that it holds when the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="he-infer-pg-"))
-    as_user: list[str] = []
-    if os.getuid() == 0:
-        user = pwd.getpwnam("postgres")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    data = str(folder / "data")
     try:
-        initdb = [str(programs / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-N", "--no-instructions"]
-        subprocess.run([*as_user, *initdb], check=True, capture_output=True, cwd="/")
-        command = [*as_user, str(programs / "postgres"), "-D", data, "-k", str(folder)]
-        for setting in ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_connections=200"):
-            command += ["-c", setting]
-        with (folder.parent / f"{folder.name}.log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+        running = Postgres(programs, folder)
         try:
-            _wait_for_postgres(folder, process)
-            yield Postgres(folder, process)
+            running.start()
+            yield running
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGQUIT)
-                process.wait(_START_SECONDS)
+            running.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        (folder.parent / f"{folder.name}.log").unlink(missing_ok=True)
-
-
-def _wait_for_postgres(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            psycopg.connect(host=str(folder), user="postgres", connect_timeout=2).close()
-        except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
 
 
 class S3:

@@ -16,8 +16,11 @@ from he_infer.errors import Unauthorised
 WORDS = "correct horse battery staple"
 
 
-def he_infer(*arguments: object, status: int = 0, **environment: str) -> str:
-    """Run the command; its standard output, or its one line of error where a status other than 0 is expected."""
+def he_infer(*arguments: object, status: int | None = 0, **environment: str) -> str:
+    """Run the command; its standard output, or its one line of error where a status other than 0 is expected.
+
+    With `status` None it must exit 1, after a report on its standard output.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HE_INFER_")}
     done = subprocess.run(
         [sys.executable, "-m", "he_infer", *map(str, arguments)],
@@ -28,8 +31,10 @@ def he_infer(*arguments: object, status: int = 0, **environment: str) -> str:
         stdin=subprocess.DEVNULL,
         env={**clean, **environment},
     )
-    assert done.returncode == status, done.stderr
-    if status == 0:
+    assert done.returncode == (1 if status is None else status), done.stderr
+    if status is None:
+        assert done.stderr == ""
+    if not status:
         return done.stdout
     assert "Traceback" not in done.stderr
     (line,) = done.stderr.strip().splitlines()

@@ -48,8 +48,12 @@ class Copying(Database):
 
     def settle(self) -> None:
         """Leave a SQLite file that is whole by itself, without a log beside it."""
-        with self._engine.connect() as sql:
-            sql.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("PRAGMA journal_mode=DELETE")
+        self._engine.dispose()  # the log goes only where nobody else has the file open
+        connection = self._engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=DELETE")
+        finally:
+            connection.close()
 
     def is_empty(self) -> bool:
         """Tell whether the database has no client."""
