@@ -1,7 +1,11 @@
 """Run a grid on several processes: resumable, with progress, and safe to interrupt."""
 
 import multiprocessing
+import os
 import queue
+import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -60,7 +64,7 @@ def run_grid(runs: list[Run], path: Path, *, grid: Path, jobs: int, console: Con
     done, failed = 0, []
     with context.Manager() as manager, _Display(console, len(runs), before) as display:
         outbox = manager.Queue()
-        with pebble.ProcessPool(max_workers=jobs, context=context, initializer=_leave_interrupts) as pool:
+        with pebble.ProcessPool(max_workers=jobs, context=context, initializer=_begin) as pool:
             models = by_model(todo)
             bundles = path.with_suffix(".bundles")
             futures: dict[Future[Any], Model] = {
@@ -92,14 +96,23 @@ def run_grid(runs: list[Run], path: Path, *, grid: Path, jobs: int, console: Con
     return Outcome(done, before, tuple(failed))
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C goes to every process of the terminal; the one that started these decides what becomes of them."""
-    import signal
+def _begin() -> None:
+    """Start a worker: on one thread, deaf to Ctrl-C, and ended with its parent.
 
+    Ctrl-C goes to every process of a terminal; the one that started these decides what becomes of them. Where that one
+    is killed, they must not go on unseen.
+    """
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)  # several processes share the cores
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 class _Display:

@@ -193,6 +193,20 @@ def test_one_set_gives_the_table_and_the_fields_and_a_limit_shows(folder: Path, 
     assert (figures["n"], figures["dataset"], figures["head"]) == (4, "own", "linear")
 
 
+def _members(session: int) -> list[str]:
+    """The processes that a command started in a session of its own."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has just ended
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(entry.name)
+    return found
+
+
 @pytest.mark.slow
 def test_an_interrupted_grid_keeps_what_is_done_and_goes_on(folder: Path) -> None:
     text = (folder / "grid.toml").read_text().replace("seeds = [3]", "seeds = [5, 6, 7, 8]")
@@ -210,6 +224,16 @@ def test_an_interrupted_grid_keeps_what_is_done_and_goes_on(folder: Path) -> Non
     assert b"Traceback" not in said
     kept = len(records.read(path))
     assert 1 <= kept < 12
+    before = len(records.read(path))
+    killed = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(records.read(path)) == before and time.monotonic() < until:
+        time.sleep(0.1)
+    killed.kill()
+    killed.wait()
+    while _members(killed.pid) and time.monotonic() < until:  # its workers end with it
+        time.sleep(0.1)
+    assert not _members(killed.pid)
+    kept = len(records.read(path))
     again = subprocess.run(command, check=True, capture_output=True, timeout=600)
     assert f"{12 - kept} runs recorded" in " ".join(again.stdout.decode().split())
     assert len(records.read(path)) == 12
