@@ -28,7 +28,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorag
 from cipher import dicom_attributes
 from cipher.dicom_span import read_attributes
 from cipher.dicom_uids import Identifiers
-from cipher.dicom_values import number, text
+from cipher.dicom_values import items, number, text
 from cipher.errors import ContextMismatch, Damaged, UnsupportedFormat, UnsupportedImage, UnsupportedVersion
 
 MAGIC = b"HEID"
@@ -84,7 +84,7 @@ class SealedObject:
                 raise ContextMismatch(f"The attribute {name} of the sealed DICOM object was changed from {value}.")
         if text(self.attributes, "SOPClassUID") != SecondaryCaptureImageStorage:
             raise ContextMismatch("The SOP class of the sealed DICOM object was changed.")
-        sequence = self.attributes.get("EncryptedAttributesSequence") or []
+        sequence = items(self.attributes, "EncryptedAttributesSequence")
         return binding(self.identifiers, dicom_attributes.digest(sequence))
 
 

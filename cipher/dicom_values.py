@@ -25,3 +25,13 @@ def number(attributes: Dataset, name: str, default: int = 0) -> int:
         return int(value)
     except ValueError:
         return -1
+
+
+def items(attributes: Dataset, name: str) -> list[Dataset]:
+    """The items of a sequence; none where it is missing, empty or cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return list(attributes.get(name) or [])
+        except Exception:  # as in `text`
+            return []

@@ -151,7 +151,7 @@ class Protecting:
             return Outcome("already there", str(target), before[0], found.size, target.stat().st_size)
         layout = lay_out(found.path)
         self._refuse_unreadable(found, layout)
-        _make_folder(target.parent)
+        make_folder(target.parent)
         made = seal_dicom(
             found.path,
             target,
@@ -222,7 +222,7 @@ class Restoring:
                     moved(found.size)
                     return Outcome("already there", str(target), opening.version, header.payload_bytes, found.size)
                 raise StorageProblem(f"{target} is there already and is another file; give --overwrite to replace it.")
-            _make_folder(target.parent)
+            make_folder(target.parent)
             with atomic_write(target, mode=PRIVATE) as handle:
                 if header.kind is Kind.ARRAY:
                     _write_npy_header(handle, header.segments[0])
@@ -307,7 +307,12 @@ def _inside(name: str) -> Path:
     return Path(*path.parts)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there.
+
+    Raises:
+        StorageProblem: it cannot be made, or something else is in its place.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

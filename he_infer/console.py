@@ -19,7 +19,7 @@ _EXTRAS = {
     "tenseal": "client",
     "torch": "client",
     "httpx2": "client",
-    "pydicom": "client",
+    "pydicom": "cipher",
     "sklearn": "client",
     "PIL": "client",
     "fastapi": "server",

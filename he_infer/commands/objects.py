@@ -131,6 +131,9 @@ def work_on(verb: str, work: "Work[Found, Outcome]", items: "list[Found]", jobs:
             work, items, processes=processes, moved=lambda count: progress.advance(task, count), done=done
         )
     tally.seconds = time.perf_counter() - began
+    place = {found.path: index for index, found in enumerate(items)}
+    tally.outcomes.sort(key=lambda pair: place[pair[0].path])
+    tally.failures.sort(key=lambda pair: place[pair[0].path])
     return tally
 
 

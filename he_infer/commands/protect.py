@@ -45,7 +45,7 @@ def protect(
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from cipher.dicom_recipient import load_certificate
-    from cipher.vault import Protecting, find_files
+    from cipher.vault import Protecting, find_files, make_folder
     from he_infer.commands.objects import conclude, work_on
 
     further = [load_certificate(path) for path in recipient or ()]
@@ -53,6 +53,7 @@ def protect(
     files = find_files(paths, leave_out=[to, *keyring_files])
     keyring = _open_or_make(key, passphrase_file, to)
     certificates = [keyring.recipient().certificate, *further] if form == "dicom" else []
+    make_folder(to)
     work = Protecting(
         to,
         keyring.vault_key,

@@ -25,11 +25,12 @@ def restore(
 
     Example: `he-infer restore vault/ --to restored/ --key hospital.key`
     """
-    from cipher.vault import Restoring
+    from cipher.vault import Restoring, make_folder
     from he_infer.commands.objects import conclude, sealed_among, work_on
 
     objects, others = sealed_among(paths, [to, *Keyring.files_at(key)])
     keyring = Keyring.open(key, passphrase_file)
+    make_folder(to)
     work = Restoring(to, keyring.vault_key, overwrite=overwrite, versions=keyring.versions())
     tally = work_on("restore", work, objects, jobs)
     tally.passed_over = others

@@ -111,7 +111,7 @@ def test_an_older_version_put_back_is_refused(run: Run, tmp_path: Path) -> None:
         code, _, err = run(*command)
         assert code == 1
         assert "an older one was put back" in err
-    assert not (tmp_path / "back").exists()
+    assert not contents(tmp_path / "back")
 
 
 def test_the_dicom_form_names_and_another_recipient(run: Run, tree: Path, tmp_path: Path) -> None:
@@ -164,11 +164,11 @@ def test_ctrl_c_leaves_whole_objects_and_a_second_run_continues(tmp_path: Path, 
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while not list((tmp_path / "vault").glob("*.sealed")) and time.monotonic() < until:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Run the same command again" in err
     assert not list((tmp_path / "vault").glob(f"*{TEMPORARY_SUFFIX}"))
@@ -190,6 +190,11 @@ class TestBadInput:
         code, _, err = run("protect", "nowhere.dcm", "--to", "vault")
         assert (code, one_line(err), "no file or folder nowhere.dcm" in err) == (1, True, True)
         assert not list(tmp_path.iterdir())
+
+    def test_a_vault_that_cannot_be_a_folder(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        code, _, err = run("protect", tree, "--to", "file")
+        assert (code, one_line(err), "Cannot make the folder file" in err) == (1, True, True)
 
     def test_an_empty_folder(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
