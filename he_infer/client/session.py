@@ -130,6 +130,7 @@ class Session:
         url: the server's address, such as `https://cloud.example:8443`.
         token: bearer token (`hei_...`).
         ca_file: PEM file of the authority that signed the server's certificate, where the system does not know it.
+        client_cert: PEM file with a certificate and its private key, for a server (or the proxy before it) that asks.
         server_key: the server's Ed25519 public key in hex, where it is known from elsewhere; otherwise the one that
             the server states at first contact is taken and held for the session.
         timeout: seconds for connecting, and for each pause in an answer.
@@ -145,6 +146,7 @@ class Session:
         token: str,
         *,
         ca_file: Path | None = None,
+        client_cert: Path | None = None,
         server_key: str | None = None,
         timeout: float = 60.0,
         patience: float = 30.0,
@@ -153,7 +155,7 @@ class Session:
         self._server_key = server_key
         self._info: _Info | None = None
         self._clock_offset = 0.0
-        self._http = Transport(url, token, ca_file=ca_file, timeout=timeout, patience=patience)
+        self._http = Transport(url, token, ca_file=ca_file, client_cert=client_cert, timeout=timeout, patience=patience)
         self.url = self._http.url
 
     def __enter__(self) -> Self:

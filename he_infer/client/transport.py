@@ -31,6 +31,7 @@ class Transport:
         url: the server's address.
         token: bearer token.
         ca_file: PEM file of the authority that signed the server's certificate, where the system does not know it.
+        client_cert: PEM file with a certificate and its private key, where the server asks for one.
         timeout: seconds for connecting, and for each pause in an answer.
         patience: seconds in which a busy or restarting server is asked again.
 
@@ -38,7 +39,16 @@ class Transport:
         ServerUnreachable: the address or the PEM file is not usable.
     """
 
-    def __init__(self, url: str, token: str, *, ca_file: Path | None, timeout: float, patience: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        ca_file: Path | None,
+        timeout: float,
+        patience: float,
+        client_cert: Path | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
         self._patience = patience
         try:
@@ -46,12 +56,15 @@ class Transport:
                 base_url=self.url,
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=timeout,
-                verify=trust(ca_file),
+                verify=trust(ca_file, client_cert),
                 # A proxy from the environment is not asked: requests go to the server that was named, or nowhere.
                 trust_env=False,
             )
         except (OSError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
-            raise ServerUnreachable(f"{self.url} is not a usable address, or {ca_file} no usable PEM file.") from error
+            files = " or ".join(str(file) for file in (ca_file, client_cert) if file is not None)
+            raise ServerUnreachable(
+                f"{self.url} is not a usable address{f', or {files} no usable PEM file' if files else ''}."
+            ) from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -137,9 +150,17 @@ class Transport:
             ) from error
 
 
-def trust(ca_file: Path | None) -> ssl.SSLContext | bool:
-    """What a server's certificate is checked against: one authority's PEM file, or those that the system knows."""
-    return ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
+def trust(ca_file: Path | None, client_cert: Path | None = None) -> ssl.SSLContext | bool:
+    """What a server's certificate is checked against, and what is shown to a server that asks.
+
+    The former is one authority's PEM file, or those that the system knows.
+    """
+    if ca_file is None and client_cert is None:
+        return True
+    context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    if client_cert is not None:
+        context.load_cert_chain(client_cert)
+    return context
 
 
 def _seconds(header: str | None) -> float:

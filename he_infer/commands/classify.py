@@ -24,6 +24,12 @@ def classify(
     ca_file: Annotated[
         Path | None, typer.Option(help="PEM file of the authority behind the server's certificate.")
     ] = None,
+    client_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file with a certificate and its key, for a server that asks.", envvar="HE_INFER_CLIENT_CERT"
+        ),
+    ] = None,
     passphrase_file: Annotated[
         Path | None, typer.Option(help="File with the passphrase; else HE_INFER_PASSPHRASE, else a prompt.")
     ] = None,
@@ -100,7 +106,7 @@ def classify(
         flooding.check(share_error)
         count(key_file, len(files), share_scores)
     hidden = wanted(len(files), canary_rate)
-    with Session(url, token, ca_file=ca_file, server_key=server_key) as session:
+    with Session(url, token, ca_file=ca_file, client_cert=client_cert, server_key=server_key) as session:
         model = _served(session, bundle)
         classifier = EncryptedClassifier(session, model, keys.plan, keys.secret_key)
         canaries = canaries_like(features, bundle.head, hidden, model.input_bound) if hidden else None

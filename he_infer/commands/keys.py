@@ -19,6 +19,12 @@ KeyPath = Annotated[Path, typer.Argument(metavar="KEYFILE", help="The secret key
 Url = Annotated[str, typer.Option(help="The server's address.", envvar="HE_INFER_URL")]
 TokenFile = Annotated[Path | None, typer.Option(help="File with the token (mode 0600); else HE_INFER_TOKEN.")]
 CaFile = Annotated[Path | None, typer.Option(help="PEM file of the authority behind the server's certificate.")]
+ClientCert = Annotated[
+    Path | None,
+    typer.Option(
+        help="PEM file with a certificate and its key, for a server that asks for one.", envvar="HE_INFER_CLIENT_CERT"
+    ),
+]
 PassphraseFile = Annotated[
     Path | None, typer.Option(help="File with the passphrase; else HE_INFER_PASSPHRASE, else a prompt.")
 ]
@@ -39,6 +45,7 @@ def new(
     ] = 1,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
+    client_cert: ClientCert = None,
     passphrase_file: PassphraseFile = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -54,7 +61,7 @@ def new(
 
     if key_file.exists():
         raise UsageError(f"{key_file} exists; a key is never overwritten. Choose another name, or remove it yourself.")
-    with _session(url, token_file, ca_file) as session:
+    with _session(url, token_file, ca_file, client_cert) as session:
         served = choose_model(session.models(), model)
         plan = next((plan for plan in served.plans if plan.batch == batch), None)
         if plan is None:
@@ -73,6 +80,7 @@ def register(
     url: Url = _DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
+    client_cert: ClientCert = None,
     passphrase_file: PassphraseFile = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -85,7 +93,7 @@ def register(
     from he_infer.errors import MissingKey
 
     keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
-    with _session(url, token_file, ca_file) as session:
+    with _session(url, token_file, ca_file, client_cert) as session:
         for served in session.models():
             if any(plan.digest == keys.plan.digest for plan in served.plans):
                 _register(session, keys, json_file, served.id)
@@ -116,12 +124,18 @@ def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
 
 
 @app.command("list")
-def list_(*, url: Url = _DEFAULT_URL, token_file: TokenFile = None, ca_file: CaFile = None) -> None:
+def list_(
+    *,
+    url: Url = _DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+) -> None:
     """List the models of a server, and whether this client's evaluation keys are registered for them.
 
     Example: `he-infer keys list --url https://cloud.example:8443 --token-file cloud.token`
     """
-    with _session(url, token_file, ca_file) as session:
+    with _session(url, token_file, ca_file, client_cert) as session:
         registered = session.registered()
         table = Table("model", "images a request", "plan", "evaluation keys")
         for served in session.models():
@@ -151,11 +165,11 @@ def _needs_keys(plan: "Plan") -> bool:
     return bool(plan.galois_elements) or plan.relinearise
 
 
-def _session(url: str, token_file: Path | None, ca_file: Path | None) -> "Session":
+def _session(url: str, token_file: Path | None, ca_file: Path | None, client_cert: Path | None) -> "Session":
     from he_infer.client.session import Session
     from he_infer.commands.token import get_token
 
-    return Session(url, get_token(token_file), ca_file=ca_file)
+    return Session(url, get_token(token_file), ca_file=ca_file, client_cert=client_cert)
 
 
 def _register(session: "Session", keys: "KeyFile", json_file: Path | None, model: str) -> None:

@@ -64,7 +64,7 @@ def test_a_backup_taken_while_writing_has_all_that_was_acknowledged(bundle: Path
         assert session.get_object(first, 1) == b"first"
         assert session.get_object(first) == b"second"
         assert session.registered() == {plan}
-    actions = [json.loads(line)["action"] for line in (tmp_path / "elsewhere" / "audit.jsonl").open()]
+    actions = [json.loads(line)["action"] for line in (tmp_path / "elsewhere" / "audit.jsonl").read_text().splitlines()]
     assert "store.restore" in actions
     audit.verify(tmp_path / "elsewhere" / "audit.jsonl")
 
