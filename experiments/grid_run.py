@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def run_grid(runs: list[Run], path: Path, *, grid: Path, jobs: int, console: Con
         return Outcome(0, before, ())
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     done, failed = 0, []
-    with context.Manager() as manager, _Display(console, len(runs), before) as display:
+    manager = SyncManager(ctx=context)
+    manager.start(_attend)
+    with manager, _Display(console, len(runs), before) as display:
         outbox = manager.Queue()
         with pebble.ProcessPool(max_workers=jobs, context=context, initializer=_begin) as pool:
             models = by_model(todo)
@@ -96,16 +99,21 @@ def run_grid(runs: list[Run], path: Path, *, grid: Path, jobs: int, console: Con
     return Outcome(done, before, tuple(failed))
 
 
-def _begin() -> None:
-    """Start a worker: on one thread, deaf to Ctrl-C, and ended with its parent.
+def _attend() -> None:
+    """In a process that this one starts: be deaf to Ctrl-C, and end with the parent.
 
     Ctrl-C goes to every process of a terminal; the one that started these decides what becomes of them. Where that one
     is killed, they must not go on unseen.
     """
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _begin() -> None:
+    """Start a worker."""
+    import torch
+
+    _attend()
     torch.set_num_threads(1)  # several processes share the cores
 
 
