@@ -1,14 +1,17 @@
 """What the operator sees: structured log lines and Prometheus metrics. Never a payload, a key, a token or a score."""
 
 import logging
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from he_infer import __version__
 from he_infer.server.pool import WorkerPool
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,10 +47,21 @@ def configure_logging() -> None:
 
 
 class Metrics:
-    """The server's own registry; nothing global, so that two servers in one process do not mix."""
+    """The server's own registry; nothing global, so that two servers in one process do not mix.
 
-    def __init__(self, pool: WorkerPool) -> None:
+    Args:
+        pool: whose queue and workers are told.
+        data_dir: the data folder, whose free space is told.
+        engine: HE library and wire format.
+    """
+
+    def __init__(self, pool: WorkerPool, data_dir: Path, engine: str) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        build = Gauge("he_infer_build", "Always 1.", ("version", "seal"), registry=self._registry)
+        build.labels(__version__, engine).set(1)
+        free = Gauge("he_infer_data_free_bytes", "Room left where the data folder lies.", registry=self._registry)
+        free.set_function(lambda: float(shutil.disk_usage(data_dir).free))
         self._requests = Counter(
             "he_infer_requests", "Requests by route and outcome.", ("route", "outcome"), registry=self._registry
         )

@@ -90,7 +90,6 @@ class Service:
             queue_seconds=settings.queue_seconds,
         )
         self.vault = Vault(self.metadata, self.blobs, self.audit, settings.data_dir / "spool", settings.max_object)
-        self.metrics = Metrics(self.pool)
         self.recorder = Recorder(settings.record_dir) if settings.record_dir else None
         self.draining = False
         self._default_quotas = Quotas(
@@ -103,6 +102,7 @@ class Service:
         self._started = (time.time(), time.monotonic())
         hello = self.pool.start()
         self.seal = str(hello["engine"])
+        self.metrics = Metrics(self.pool, settings.data_dir, self.seal)
         self.inference = Inference(
             metadata=self.metadata,
             blobs=self.blobs,

@@ -1,6 +1,8 @@
 """The audit log: its chain holds, and every kind of tampering with a line breaks it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,23 @@ def test_an_untouched_log_verifies(path: Path) -> None:
 def test_another_process_goes_on_with_the_chain(path: Path) -> None:
     AuditLog(path).append("keys.delete", client="c", request_id="r", outcome="missing_keys")
     assert verify(path).entries == 6
+
+
+def test_the_chain_holds_while_several_processes_append(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from he_infer.server.audit import AuditLog
+log = AuditLog(Path(sys.argv[1]))
+for number in range(60):
+    log.append("classify", client=sys.argv[2], request_id=f"{number:016x}", outcome="ok")
+"""
+    path = tmp_path / "audit.jsonl"
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), f"c{number}"]) for number in range(4)]
+    assert [writer.wait(120) for writer in writers] == [0, 0, 0, 0]
+    assert verify(path).entries == 240
+    who = [json.loads(line)["client"] for line in path.read_bytes().splitlines()]
+    assert {name: who.count(name) for name in set(who)} == {f"c{number}": 60 for number in range(4)}
 
 
 @pytest.mark.parametrize("change", ["edit", "drop", "insert", "swap", "torn"])

@@ -1,6 +1,7 @@
 """What the operator sees: logs, metrics, audit and records."""
 
 import json
+import re
 from pathlib import Path
 
 import httpx2
@@ -9,10 +10,11 @@ import numpy as np
 from he_infer import wire
 from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
+from he_infer.refusals import Code
 from he_infer.server import audit, tokens
 from he_infer.server.metadata import Metadata
 from he_infer.server.service import AUDIT_FILE, DATABASE_FILE
-from tests.server.kit import Client
+from tests.server.kit import Client, refusal
 
 
 def test_the_log_has_request_ids_and_neither_payload_nor_token(
@@ -46,6 +48,21 @@ def test_metrics_count_by_route_and_outcome(server: LocalServer, client: Client,
     assert 'he_infer_requests_total{outcome="ok",route="/v1/models/{model}/classify"}' in text
     assert "he_infer_queue_waiting 0.0" in text
     assert "he_infer_workers 1.0" in text
+    assert re.search(r'he_infer_build\{seal="tenseal-[^"]+",version="[^"]+"\} 1.0', text)
+    assert re.search(r"he_infer_data_free_bytes [1-9]", text)
+    assert "process_resident_memory_bytes" in text
+
+
+def test_readiness_asks_the_stores_and_liveness_does_not(bundle: Path, tmp_path: Path) -> None:
+    with LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]) as server:
+        assert httpx2.get(f"{server.url}/readyz").json() == {"status": "ready"}
+        (server.data_dir / "blobs").rename(tmp_path / "away")
+        answer = httpx2.get(f"{server.url}/readyz")
+        assert refusal(answer) is Code.STORAGE
+        assert answer.headers["Retry-After"]
+        assert httpx2.get(f"{server.url}/healthz").json() == {"status": "ok"}
+        (tmp_path / "away").rename(server.data_dir / "blobs")
+        assert httpx2.get(f"{server.url}/readyz").json() == {"status": "ready"}
 
 
 def test_recorded_bodies_are_what_crossed_the_wire(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from he_infer import wire
 from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
 from he_infer.errors import MissingKey, RequestRefused, ServerBusy, Unauthorised
-from he_infer.refusals import Code, Refused
+from he_infer.refusals import Code
 from he_infer.server import audit, tokens
 from he_infer.server.metadata import Metadata, Quotas
 from he_infer.server.service import AUDIT_FILE, SIGNING_KEY_FILE
@@ -202,12 +203,20 @@ def test_a_database_that_goes_away_is_said_and_comes_back(bundle: Path, tmp_path
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     with services.postgres(programs) as own:
-        metadata = Metadata(own.database())
-        metadata.ping()
-        own.stop()
-        with pytest.raises(Refused) as caught:
-            metadata.ping()
-        assert caught.value.code is Code.STORAGE
-        own.start()
-        metadata.ping()
-        metadata.close()
+        options = ["--workers", "1", "--database-url", own.database()]
+        with (
+            LocalServer([bundle], tmp_path / "data", options=options) as server,
+            Session(server.url, server.token, patience=0) as session,
+        ):
+            stored = session.put_object(b"before")
+            own.stop()
+            for _ in range(2):
+                with pytest.raises(ServerBusy, match="database cannot be used"):
+                    session.put_object(b"meanwhile")
+                answer = httpx2.get(f"{server.url}/readyz", timeout=30)
+                assert refusal(answer) is Code.STORAGE
+                assert httpx2.get(f"{server.url}/healthz").json() == {"status": "ok"}
+            own.start()
+            assert httpx2.get(f"{server.url}/readyz", timeout=30).json() == {"status": "ready"}
+            assert session.get_object(stored.id) == b"before"
+            assert [entry.id for entry in session.objects()] == [stored.id]
