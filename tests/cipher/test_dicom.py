@@ -18,6 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from cipher.dicom import describe_sealed, open_dicom, read_dicom, rekey_sealed, seal_dicom, verify_sealed
 from cipher.dicom_attributes import decrypt_attributes
+from cipher.dicom_object import sides
 from cipher.dicom_recipient import Recipient
 from cipher.dicom_span import lay_out
 from cipher.dicom_uids import patient_pseudonym, study_pseudonym
@@ -25,8 +26,10 @@ from cipher.errors import (
     BadKey,
     ContextMismatch,
     Damaged,
+    FormatProblem,
     StorageProblem,
     UnsupportedFormat,
+    UnsupportedImage,
     UnsupportedVersion,
     WrongKey,
     WrongPassphrase,
@@ -327,11 +330,12 @@ class TestWhatIsBound:
         data = sealed_ct.read_bytes()
         at = data.index(b"HEID")
         (length,) = struct.unpack_from("<Q", data, at + 8)
-        for place in (at + 6, at + 8, at + 16 + 200, at + 16 + length - 1, at + 16 + length, len(data) - 1):
+        places = [*range(at + 6, at + 300), *range(at + 300, len(data), 211), at + 16 + length - 1, len(data) - 1]
+        for place in places:
             changed = bytearray(data)
-            changed[place] ^= 1
+            changed[place] ^= 1 << place % 8
             (tmp_path / "changed.dcm").write_bytes(changed)
-            with pytest.raises((Damaged, ContextMismatch)):
+            with pytest.raises((FormatProblem, ContextMismatch, WrongKey)):
                 verify_sealed(tmp_path / "changed.dcm", KEY)
         for end in (at + 4, at + 20, at + 16 + length - 1, len(data) - 1):
             (tmp_path / "cut.dcm").write_bytes(data[:end])
@@ -357,6 +361,18 @@ class TestWhatIsBound:
     def test_a_plain_dicom_file_is_no_sealed_object(self) -> None:
         with pytest.raises(UnsupportedFormat, match="not a sealed object"):
             verify_sealed(CT, KEY)
+
+
+@given(size=st.integers(0, 1 << 32))
+def test_the_shape_holds_the_container_and_is_known_from_its_length(size: int) -> None:
+    if size > 4_290_000_000:
+        with pytest.raises(UnsupportedImage, match="container form"):
+            sides(1 << 32)
+        return
+    rows, columns = sides(size)
+    assert size + 16 <= rows * columns < size + 16 + columns
+    assert columns % 2 == 0
+    assert max(rows, columns) <= 65535
 
 
 def test_rekeying_changes_nothing_but_the_key_slots(sealed_ct: Path, tmp_path: Path) -> None:

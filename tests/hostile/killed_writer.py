@@ -1,6 +1,6 @@
 """Kills a writer at every line that it executes, and looks at what is left.
 
-    python -m tests.hostile.killed_writer seal|restore|rekey|save FOLDER
+    python -m tests.hostile.killed_writer seal|restore|rekey|save|dicom FOLDER
 
 The writer runs in a forked child that is traced line by line; at line n of the writing modules the child sends itself
 SIGKILL. For n = 0, 1, 2, ... until a child finishes, the parent looks at the files. Prints the number of points tried;
@@ -15,14 +15,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cipher import atomic, container, keys, record, rekey, sealing
+from cipher import atomic, container, dicom, dicom_object, keys, record, rekey, sealing
 from cipher.container import Options, open_bytes, open_file, rekey_file, seal_bytes, seal_file
+from cipher.dicom import read_dicom, seal_dicom
+from cipher.dicom_recipient import Recipient
 from cipher.errors import WrongKey
 from cipher.passphrase import ARGON2ID, Cost
 from cipher.vaultkey import VaultKey
+from tests.cipher.packaged import packaged
 
 KEY, OTHER = VaultKey(bytes(range(32))), VaultKey(bytes(32))
-TRACED = {module.__file__ for module in (atomic, container, keys, record, rekey, sealing)}
+TRACED = {module.__file__ for module in (atomic, container, dicom, dicom_object, keys, record, rekey, sealing)}
 CHEAP = Cost(ARGON2ID, 64, 1, 1)
 OLD, NEW = b"old" * 1000, b"new" * 1500
 
@@ -131,10 +134,24 @@ def _look_saved(folder: Path) -> str:
     return last
 
 
+_IMAGES = [packaged("MR_small_RLE.dcm"), packaged("OBXXXX1A_rle.dcm")]
+_CERTIFICATES = [Recipient.generate().certificate]
+
+
+def _seal_dicom(folder: Path, number: int) -> None:
+    seal_dicom(_IMAGES[number], folder / "object", KEY, "dicom", recipients=_CERTIFICATES)
+
+
+def _look_dicom(folder: Path) -> str:
+    found = read_dicom(folder / "object", KEY)
+    return "" if found in [image.read_bytes() for image in _IMAGES] else "the object holds another file"
+
+
 SCENES: dict[str, tuple[Callable[[Path], object], Callable[[Path], object], Callable[[Path], str]]] = {
     "seal": (_prepare_seal, _seal, _look_sealed),
     "restore": (_prepare_restore, _restore, _look_restored),
     "rekey": (lambda folder: (folder / "object").write_bytes(seal_bytes(OLD, KEY)), _rekey, _look_rekeyed),
+    "dicom": (lambda folder: _seal_dicom(folder, 0), lambda folder: _seal_dicom(folder, 1), _look_dicom),
     "save": (lambda folder: KEY.save(folder / "key", "old", cost=CHEAP, replace=True), _save, _look_saved),
 }
 

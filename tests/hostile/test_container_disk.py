@@ -30,7 +30,10 @@ def run(code: str, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.
 
 
 @posix
-@pytest.mark.parametrize(("what", "least"), [("seal", 80), ("restore", 60), ("rekey", 40), ("save", 15)])
+@pytest.mark.parametrize(
+    ("what", "least"),
+    [("seal", 80), ("restore", 60), ("rekey", 40), ("save", 15), pytest.param("dicom", 150, marks=pytest.mark.slow)],
+)
 def test_killed_at_every_line_of_a_write(what: str, least: int, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.hostile.killed_writer", what, str(tmp_path)],
