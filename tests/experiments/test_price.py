@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 from typer.testing import CliRunner
 
-from experiments import price_paths, tenseal_peer
+from experiments import charts, price_paths, tenseal_peer
 from experiments.cli import app
 from experiments.errors import ExperimentError
 from models.datasets import Split
@@ -47,3 +50,12 @@ def test_an_interpreter_without_concrete_ml_is_told(python: str, message: str) -
     split = Split(np.zeros((4, 28, 28), np.uint8), labels)
     with pytest.raises(ExperimentError, match=message):
         price_paths.through_concrete(Path(python), features, split, features, labels)
+
+
+@given(count=st.integers(1, 400), share=st.floats(0, 1))
+def test_the_interval_of_an_accuracy_is_wilsons(count: int, share: float) -> None:
+    right = round(share * count)
+    low, high = charts.wilson(right / count, count)
+    expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    assert low == pytest.approx(expected.low, abs=1e-6)
+    assert high == pytest.approx(expected.high, abs=1e-6)
