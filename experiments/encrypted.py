@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.head import Head
 from he_infer.ckks.packing import pack, unpack
-from he_infer.ckks.plan import Plan, make_plan
+from he_infer.ckks.plan import Plan
+from he_infer.ckks.planner import make_plan
 from he_infer.client.secret_key import SecretKey
 from models.bundle import Bundle
 

@@ -17,7 +17,7 @@ from experiments.errors import ExperimentError
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.head import Head as EncryptedHead
 from he_infer.ckks.packing import pack, unpack
-from he_infer.ckks.plan import make_plan
+from he_infer.ckks.planner import make_plan
 from he_infer.client.secret_key import SecretKey
 from models.datasets import Split
 from models.heads import Head

@@ -96,7 +96,7 @@ class Client:
 
     def decrypt(self, answer: bytes) -> Image:
         """The SIDE x SIDE pixels of an answer."""
-        return np.asarray(self._secret.decrypt([answer])[0].reshape(SIDE, SIDE))
+        return np.asarray(self._secret.decrypt([answer])[0].real.reshape(SIDE, SIDE))
 
 
 class Server:

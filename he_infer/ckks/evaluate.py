@@ -1,88 +1,178 @@
 """A head under encryption: encoded weights, kept; requests parsed, evaluated and serialized."""
 
-import math
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from he_infer.ckks.circuit import Activation, Circuit, circuit
+from he_infer.ckks.cost import MASK_ADDITIONS
 from he_infer.ckks.engine import Engine, EvaluationKeys, PlainValue, Value
 from he_infer.ckks.head import Head
-from he_infer.ckks.plan import Plan, Stage, squares
+from he_infer.ckks.hybrid import Term
+from he_infer.ckks.plan import Plan, Stage
+from he_infer.ckks.ring import to_slots
 from he_infer.ckks.seal import SealEngine
-from he_infer.errors import MissingKey, NotThisFormat, UsageError
+from he_infer.errors import HeadError, MissingKey, NotThisFormat, UsageError
 
-__all__ = ["EvaluationKeys", "Evaluator"]
+__all__ = ["EvaluationKeys", "Evaluator", "Stages"]
 
-_MASK_BITS = 40
+
+@dataclass(frozen=True)
+class _Hidden:
+    """A hidden layer, encoded."""
+
+    stage: Stage
+    activation: Activation
+    products: Mapping[tuple[int, int], Sequence[tuple[Term, PlainValue | float]]]
+    """By giant step and target; a number where every slot has the same weight."""
+    biases: Sequence[PlainValue]
+    weight_scale: float
 
 
 class Stages:
-    """The stages of a plan with their weights encoded for one engine."""
+    """A plan with a head's weights encoded for one engine.
+
+    Raises:
+        UsageError: the plan was made for another head.
+        HeadError: an answer's scores do not depend on the features.
+    """
 
     def __init__(self, plan: Plan, head: Head, engine: Engine) -> None:
         if head.digest != plan.head_digest:
             raise UsageError("The plan was made for another head.")
         self.plan = plan
         self.engine = engine
-        self._layers = squares(head)
-        self._weights: list[list[PlainValue]] = []
-        level = plan.parameters.levels
-        for stage, layer in zip(plan.stages, self._layers, strict=True):
-            # The exact prime, so that rescaling gives back the exact scale.
-            scale = float(engine.primes[level]) if stage.rescaled else stage.weight_scale
-            vectors = stage.layout.weights(layer.weight)
-            self._weights.append([engine.encode(vector, level, scale) for vector in vectors])
-            level -= stage.rescaled + stage.squared
+        form = circuit(head)
+        level, scale = plan.parameters.levels, plan.input_scale
+        self._hidden: list[_Hidden] = []
+        for index, stage in enumerate(plan.stages):
+            hidden, level, scale = self._encode(form, index, stage, level, scale)
+            self._hidden.append(hidden)
+        self._encode_answer(form, scale)
 
-    def run(self, value: Value, keys: EvaluationKeys) -> Value:
-        """Evaluate on one input value."""
+    def run(self, values: Sequence[Value], keys: EvaluationKeys) -> list[Value]:
+        """Evaluate on the input values, in the order of the plan's packing."""
+        held = list(values)
+        for hidden in self._hidden:
+            held = [self._activate(value, hidden, keys) for value in self._linear(held, hidden, keys)]
+        answers = []
+        for target, (sources, plains) in enumerate(self._last):
+            answer = self.engine.dot([held[source] for source in sources], plains)
+            answer = self.engine.add_plain(answer, self._constants[target])
+            answers.append(self._mask(answer, target, keys) if self.plan.refreshes else answer)
+        return answers
+
+    def _linear(self, values: list[Value], hidden: _Hidden, keys: EvaluationKeys) -> list[Value]:
+        engine, layout = self.engine, hidden.stage.layout
+        rotated = {
+            (source, step): engine.rotate(value, step * layout.images, keys) if step else value
+            for source, value in enumerate(values)
+            for step in (0, *layout.baby)
+        }
+        totals: dict[int, Value] = {}
+        for (giant, target), products in hidden.products.items():
+            inputs = [rotated[term.source, term.baby] for term, _ in products]
+            plains = [
+                engine.encode_constant(weight, inputs[0].level, hidden.weight_scale)
+                if isinstance(weight, float)
+                else weight
+                for _, weight in products
+            ]
+            partial = engine.dot(inputs, plains)
+            if giant:
+                partial = engine.rotate(partial, giant * layout.images, keys)
+            totals[target] = engine.add(totals[target], partial) if target in totals else partial
+        return [self._finish(totals[target], target, hidden, keys) for target in range(layout.targets)]
+
+    def _finish(self, value: Value, target: int, hidden: _Hidden, keys: EvaluationKeys) -> Value:
+        engine, layout = self.engine, hidden.stage.layout
+        if hidden.stage.rescaled:
+            value = engine.rescale(value)
+        for fold in layout.folds:
+            value = engine.add(value, engine.rotate(value, fold * layout.images, keys))
+        if layout.conjugated:
+            value = engine.add(value, engine.conjugate(value, keys))
+        return engine.add_plain(value, hidden.biases[target])
+
+    def _activate(self, value: Value, hidden: _Hidden, keys: EvaluationKeys) -> Value:
+        engine, activation = self.engine, hidden.activation
+        power = engine.rescale(engine.square(value, keys))
+        if activation.degree == 2:
+            return power
+        power = engine.add_plain(power, engine.encode_constant(activation.e, power.level, power.scale))
+        dropped = engine.drop(value, power.level)
+        if activation.degree == 3:
+            return engine.rescale(engine.multiply(power, dropped, keys))
+        power = engine.square(power, keys)
+        if activation.f:
+            factor = engine.encode_constant(activation.f, power.level, power.scale / dropped.scale)
+            power = engine.add(power, engine.dot([dropped], [factor]))
+        return engine.rescale(power)
+
+    def _mask(self, value: Value, target: int, keys: EvaluationKeys) -> Value:
+        """Hide everything but the scores: a fresh encryption of zero, and noise in all coefficients without a score.
+
+        The noise is uniform modulo the prime, from the system's generator, so that what stood in those coefficients is
+        hidden perfectly but for its lowest bits: double precision leaves a grid of at most 2^-48 of the modulus, below
+        which lies encryption noise alone. Encoding takes numbers below an eighth of the modulus, so an eighth of the
+        noise is added eight times. The second polynomial is hidden by ring-LWE, see `Engine.refresh`.
+        """
         engine = self.engine
-        last = len(self.plan.stages) - 1
-        for index, stage in enumerate(self.plan.stages):
-            value = self._linear(value, stage, self._weights[index], keys)
-            bias = stage.layout.bias(self._layers[index].bias)
-            if index == last:
-                value = engine.drop(value, 0)
-                bias = bias + self._mask(stage, value)
-            value = engine.add_plain(value, engine.encode(bias, value.level, value.scale))
-            if stage.squared:
-                value = engine.rescale(engine.square(value, keys))
+        value = engine.refresh(value, keys)
+        size = self.plan.parameters.ring_size
+        raw = np.frombuffer(secrets.token_bytes(8 * size), dtype="<i8")
+        noise = raw * (engine.primes[0] / MASK_ADDITIONS / 2.0**64 / value.scale)
+        noise[self.plan.answer.read(target)] = 0.0
+        mask = engine.encode(to_slots(noise), value.level, value.scale)
+        for _ in range(MASK_ADDITIONS):
+            value = engine.add_plain(value, mask)
         return value
 
-    def _linear(self, value: Value, stage: Stage, weights: list[PlainValue], keys: EvaluationKeys) -> Value:
+    def _encode(self, form: Circuit, index: int, stage: Stage, level: int, scale: float) -> tuple[_Hidden, int, float]:
+        """A stage's weights and biases, and the level and scale after it."""
         engine, layout = self.engine, stage.layout
-        inputs = [value]
-        inputs += [engine.rotate(value, step, keys) for step in range(1, layout.baby)]
-        total: Value | None = None
-        for giant in range(layout.giant):
-            block = weights[giant * layout.baby : (giant + 1) * layout.baby]
-            partial = engine.multiply_plain(inputs[0], block[0])
-            for held, weight in zip(inputs[1:], block[1:], strict=True):
-                partial = engine.add(partial, engine.multiply_plain(held, weight))
-            if giant:
-                partial = engine.rotate(partial, giant * layout.baby, keys)
-            total = partial if total is None else engine.add(total, partial)
-        if total is None:
-            raise UsageError("A stage without diagonals cannot be evaluated.")
+        layer = form.linear[index]
+        # The exact prime, so that rescaling gives back the exact scale.
+        weight_scale = float(engine.primes[level]) if stage.rescaled else stage.weight_scale
+        products: defaultdict[tuple[int, int], list[tuple[Term, PlainValue | float]]] = defaultdict(list)
+        for term in layout.terms(layer.weight):
+            vector = layout.vector(layer.weight, term)
+            constant = layout.places == 1 and layout.parts == 1
+            encoded = float(vector[0].real) if constant else engine.encode(vector, level, weight_scale)
+            products[term.giant, term.target].append((term, encoded))
+        scale *= weight_scale
         if stage.rescaled:
-            total = engine.rescale(total)
-        for fold in layout.folds:
-            total = engine.add(total, engine.rotate(total, fold, keys))
-        return total
+            scale /= engine.primes[level]
+            level -= 1
+        biases = [engine.encode(layout.constant(layer.bias, target), level, scale) for target in range(layout.targets)]
+        hidden = _Hidden(stage, form.activations[index], products, biases, weight_scale)
+        start = scale
+        for step in range(stage.multiplications):
+            scale *= start if step and stage.degree == 3 else scale
+            scale /= engine.primes[level]
+            level -= 1
+        return hidden, level, scale
 
-    def _mask(self, stage: Stage, value: Value) -> NDArray[np.float64]:
-        """Fresh uniform noise in every slot that no score stands in, under the policy `hidden`."""
-        layout = stage.layout
-        noise = np.zeros(layout.slots)
-        if self.plan.policy == "hidden" and layout.kind == "blocks":
-            slot = np.arange(layout.slots)
-            unused = (slot % layout.inputs != 0) | (slot // layout.inputs >= layout.outputs)
-            room = 2.0 ** (math.log2(self.engine.primes[0] / value.scale) - 3.0)
-            raw = np.frombuffer(secrets.token_bytes(8 * layout.slots), dtype="<i8")
-            noise[unused] = raw[unused] / 2.0**63 * room
-        return noise
+    def _encode_answer(self, form: Circuit, scale: float) -> None:
+        engine, answer = self.engine, self.plan.answer
+        layer = form.linear[-1]
+        self._last: list[tuple[list[int], list[PlainValue]]] = []
+        self._constants: list[PlainValue] = []
+        for target in range(answer.targets):
+            vectors = [(source, answer.vector(layer.weight, target, source)) for source in range(answer.sources)]
+            kept = [(source, vector) for source, vector in vectors if vector is not None]
+            if not kept:
+                raise HeadError(
+                    "Some of the head's scores do not depend on the features: their weights are all zero. Leave those "
+                    "classes out, or train the head again."
+                )
+            plains = [engine.encode(vector, 0, self.plan.answer_scale) for _, vector in kept]
+            self._last.append(([source for source, _ in kept], plains))
+            constant = to_slots(answer.constant(layer.bias, target))
+            self._constants.append(engine.encode(constant, 0, scale * self.plan.answer_scale))
 
 
 class Evaluator:
@@ -95,13 +185,16 @@ class Evaluator:
 
     def load_keys(self, parts: Mapping[str, bytes]) -> EvaluationKeys:
         """Parse a client's evaluation keys; see `SealEngine.load_keys`."""
-        return self._engine.load_keys(parts, self.plan.galois_elements, self.plan.relinearise)
+        plan = self.plan
+        return self._engine.load_keys(parts, plan.galois_elements, plan.relinearise, plan.refreshes)
 
     def evaluate(self, parts: Sequence[bytes], keys: EvaluationKeys | None) -> list[bytes]:
         """Serialized ciphertexts of the packed features into those of the scores."""
-        if len(parts) != 1:
-            raise NotThisFormat(f"The request has {len(parts)} ciphertexts; the plan takes one.")
+        if len(parts) != self.plan.sources:
+            raise NotThisFormat(f"The request has {len(parts)} ciphertexts; the plan takes {self.plan.sources}.")
         if keys is None:
-            raise MissingKey("The plan needs evaluation keys.")
-        value = self._engine.load(parts[0], self.plan.input_scale)
-        return [self._engine.dump(self._stages.run(value, keys))]
+            if self.plan.needs_keys:
+                raise MissingKey("The plan needs evaluation keys.")
+            keys = self._engine.load_keys({}, (), relinearise=False, public=False)
+        values = [self._engine.load(data, self.plan.input_scale) for data in parts]
+        return [self._engine.dump(answer) for answer in self._stages.run(values, keys)]

@@ -5,32 +5,31 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from he_infer.ckks.answer import Trace
 from he_infer.ckks.plan import Plan
+from he_infer.ckks.ring import to_coefficients
 from he_infer.errors import ShapeError
 
 
-def pack(plan: Plan, features: NDArray[np.floating]) -> list[NDArray[np.float64]]:
-    """Features (n, width), n at most `plan.batch`, into the slots of the plan's ciphertexts."""
+def pack(plan: Plan, features: NDArray[np.floating]) -> list[NDArray[np.generic]]:
+    """Features (n, width), n at most `plan.batch`, into the (slots,) vectors of the plan's ciphertexts."""
     values = np.asarray(features, dtype=np.float64)
-    if values.shape != (1, plan.width):
-        raise ShapeError(f"Features have the shape {values.shape}; the plan takes (1, {plan.width}).")
-    first = plan.stages[0].layout
-    vector = np.zeros(first.inputs)
-    vector[: plan.width] = values[0]
-    return [vector[first.held()]]
+    if values.ndim != 2 or not 1 <= len(values) <= plan.batch or values.shape[1] != plan.width:
+        raise ShapeError(
+            f"Features have the shape {values.shape}; the plan takes (n, {plan.width}) with n from 1 to {plan.batch}."
+        )
+    first = plan.stages[0].layout if plan.stages else plan.answer
+    if isinstance(first, Trace):
+        raise ShapeError("The plan has no layout for features.")
+    return first.pack(values)
 
 
-def unpack(plan: Plan, slots: Sequence[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
-    """The slots of the answer's ciphertexts into scores (n, classes)."""
-    if len(slots) != 1 or slots[0].shape != (plan.parameters.slots,) or n != 1:
-        raise ShapeError(f"The answer has {len(slots)} ciphertexts for {n} images; the plan gives one for one image.")
-    last = plan.stages[-1].layout
-    values = slots[0]
-    if last.kind == "blocks":
-        rows = values[: plan.classes * last.inputs].reshape(plan.classes, last.inputs)
-        scores = rows[:, 0] if last.folds else rows.sum(axis=1)
-    elif last.folds or last.inputs <= last.outputs:
-        scores = values[: plan.classes]
-    else:
-        scores = values.reshape(-1, last.outputs).sum(axis=0)[: plan.classes]
-    return np.asarray(scores, dtype=np.float64)[None, :]
+def unpack(plan: Plan, slots: Sequence[NDArray[np.generic]], n: int) -> NDArray[np.float64]:
+    """The (slots,) vectors of the answer's ciphertexts into scores (n, classes)."""
+    expected = (plan.parameters.slots,)
+    if len(slots) != plan.targets or any(vector.shape != expected for vector in slots) or not 1 <= n <= plan.batch:
+        raise ShapeError(
+            f"The answer has {len(slots)} ciphertexts for {n} images; the plan gives {plan.targets} for at most "
+            f"{plan.batch} images."
+        )
+    return plan.answer.unpack([to_coefficients(vector) for vector in slots])[:n]

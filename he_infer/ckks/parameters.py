@@ -7,7 +7,8 @@ from he_infer.errors import ParameterError
 
 # Largest log2 of the whole modulus, special prime included, at 128 bits with a ternary secret: the stricter of the
 # homomorphic encryption standard (as SEAL enforces it) and the 2024 guidelines (Bossuat et al., ePrint 2024/463).
-BUDGET = {4096: 106, 8192: 214, 16384: 430, 32768: 868}
+BUDGET = {2048: 53, 4096: 106, 8192: 214, 16384: 430, 32768: 868}
+MIN_PRIME = 20
 MAX_PRIME = 60
 
 
@@ -16,9 +17,9 @@ class Parameters:
     """Ring size and modulus chain.
 
     Args:
-        ring_size: N, a power of two; a ciphertext has N/2 slots.
-        modulus_bits: bit sizes of the primes, first to last; the last one is the special prime of key switching and
-            carries no ciphertext.
+        ring_size: N, a power of two; a ciphertext has N/2 slots and N coefficients.
+        modulus_bits: bit sizes of the primes, first to last. Of two or more, the last one is the special prime of key
+            switching and carries no ciphertext; a single prime carries ciphertexts that are never key-switched.
 
     Raises:
         ParameterError: a ring size without a budget, a modulus above it, or primes that SEAL does not have.
@@ -34,8 +35,8 @@ class Parameters:
             raise ParameterError(
                 f"There is no security budget for N = {self.ring_size}; use one of {', '.join(map(str, BUDGET))}."
             )
-        if len(self.modulus_bits) < 2 or not all(20 <= bits <= MAX_PRIME for bits in self.modulus_bits):
-            raise ParameterError(f"A modulus chain needs at least two primes of 20 to {MAX_PRIME} bits each.")
+        if not self.modulus_bits or not all(MIN_PRIME <= bits <= MAX_PRIME for bits in self.modulus_bits):
+            raise ParameterError(f"A modulus chain needs at least one prime, each of {MIN_PRIME} to {MAX_PRIME} bits.")
         if self.total_bits > budget:
             raise ParameterError(
                 f"A modulus of {self.total_bits} bits at N = {self.ring_size} has less than 128 bits of security; at "
@@ -48,6 +49,16 @@ class Parameters:
         return sum(self.modulus_bits)
 
     @property
+    def data_bits(self) -> tuple[int, ...]:
+        """Bit sizes of the primes that carry a fresh ciphertext; level 0 keeps the first one."""
+        return self.modulus_bits[:-1] if self.switches_keys else self.modulus_bits
+
+    @property
+    def switches_keys(self) -> bool:
+        """Whether there is a special prime, so that rotations and relinearisations can be done."""
+        return len(self.modulus_bits) > 1
+
+    @property
     def slots(self) -> int:
         """Slots of a ciphertext."""
         return self.ring_size // 2
@@ -55,7 +66,7 @@ class Parameters:
     @property
     def levels(self) -> int:
         """How often a fresh ciphertext can be rescaled."""
-        return len(self.modulus_bits) - 2
+        return len(self.data_bits) - 1
 
     @property
     def id(self) -> str:

@@ -1,74 +1,117 @@
 """A plan: the steps that compute one head under encryption, with the parameters, scales and rotations they need.
 
-A plan holds no weights. Client and server work from the same plan, and its digest names it on the wire.
+A plan holds no weights. Client and server work from the same plan, and its digest names it on the wire. `planner` makes
+plans; docs/format-plan.md has their JSON, member by member.
 """
 
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from he_infer.ckks import layout
-from he_infer.ckks.engine import galois_element
-from he_infer.ckks.head import Head, Linear
-from he_infer.ckks.layout import Layout
+from he_infer.ckks.answer import Answer, Tile, Trace
+from he_infer.ckks.engine import conjugation, galois_element
+from he_infer.ckks.hybrid import Hybrid
 from he_infer.ckks.parameters import Parameters
-from he_infer.errors import HeadError, ParameterError, UnsupportedVersion
+from he_infer.errors import ParameterError, UnsupportedVersion
 
-VERSION = 1
+VERSION = 2
 POLICIES = ("hidden", "open")
+_LARGEST = 1 << 20
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One linear layer, and the square that follows it or not."""
+    """One hidden layer: a linear map and its activation."""
 
-    layout: Layout
+    layout: Hybrid
     weight_scale: float
-    """Scale of the encoded weights."""
+    """Scale of the encoded weights; where the product is rescaled, the engine takes the dropped prime itself."""
     rescaled: bool
-    """Whether the product is rescaled; at level 0 it is not."""
-    squared: bool
+    """Whether the linear map's product is rescaled. An activation's products always are."""
+    degree: int
+    """Of the activation."""
+
+    @property
+    def multiplications(self) -> int:
+        """Ciphertext products of the activation, one after another."""
+        return 1 if self.degree == 2 else 2
+
+    @property
+    def levels(self) -> int:
+        """Levels that the stage takes."""
+        return self.rescaled + self.multiplications
+
+    @property
+    def key_switches(self) -> int:
+        """Of one evaluation."""
+        return self.layout.key_switches + self.layout.targets * self.multiplications
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a head is computed; see `make_plan`."""
+    """How a head is computed; see `planner.make_plan`."""
 
     policy: str
     parameters: Parameters
     input_scale: float
     stages: tuple[Stage, ...]
+    answer: Answer
+    answer_scale: float
+    """Scale of the last layer's encoded weights."""
     width: int
     classes: int
     head_digest: str
     input_bound: float
     precision: float
-    batch: int = 1
+    batch: int
+    error: float = field(compare=False)
+    """Predicted: what the largest of a few thousand scores' errors stays below, for features of typical size."""
 
     @cached_property
     def rotations(self) -> tuple[int, ...]:
-        """All different rotations, ascending."""
-        return tuple(sorted({step for stage in self.stages for step in stage.layout.rotations()}))
+        """All different rotations, ascending, in slots."""
+        return tuple(sorted(set().union(*(stage.layout.rotations() for stage in self.stages))))
 
     @property
     def galois_elements(self) -> tuple[int, ...]:
-        """The Galois elements of the rotations: the keys to make."""
-        return tuple(galois_element(step, self.parameters.ring_size) for step in self.rotations)
+        """The Galois elements of the rotations and of the conjugation: the keys to make."""
+        elements = [galois_element(step, self.parameters.ring_size) for step in self.rotations]
+        if any(stage.layout.conjugated for stage in self.stages):
+            elements.append(conjugation(self.parameters.ring_size))
+        return tuple(elements)
 
     @property
     def relinearise(self) -> bool:
         """Whether a relinearisation key is needed."""
-        return any(stage.squared for stage in self.stages)
+        return bool(self.stages)
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether answers are masked and re-randomised, which takes the client's public key."""
+        return self.policy == "hidden"
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether the client registers any keys."""
+        return self.relinearise or self.refreshes
 
     @property
     def key_switches(self) -> int:
-        """Rotations and relinearisations of one evaluation."""
-        return sum(len(stage.layout.rotations()) + stage.squared for stage in self.stages)
+        """Rotations, conjugations and relinearisations of one evaluation."""
+        return sum(stage.key_switches for stage in self.stages)
+
+    @property
+    def sources(self) -> int:
+        """Ciphertexts in a request."""
+        return self.stages[0].layout.sources if self.stages else self.answer.sources
+
+    @property
+    def targets(self) -> int:
+        """Ciphertexts in an answer."""
+        return self.answer.targets
 
     def to_json(self) -> str:
         """Canonical JSON."""
@@ -84,31 +127,29 @@ class Plan:
             "input_bound": self.input_bound,
             "precision": self.precision,
             "batch": self.batch,
+            "error": self.error,
             "stages": [
                 {
-                    "kind": stage.layout.kind,
-                    "inputs": stage.layout.inputs,
-                    "outputs": stage.layout.outputs,
-                    "baby": stage.layout.baby,
-                    "giant": stage.layout.giant,
-                    "folds": list(stage.layout.folds),
+                    "layout": asdict(stage.layout),
                     "weight_scale": stage.weight_scale,
                     "rescaled": stage.rescaled,
-                    "squared": stage.squared,
+                    "degree": stage.degree,
                 }
                 for stage in self.stages
             ],
+            "answer": {"kind": type(self.answer).__name__.lower(), **asdict(self.answer)},
+            "answer_scale": self.answer_scale,
         }
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the JSON, hex."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
-        """Parse and check: parameters within the budget, layouts that fit their slots.
+        """Parse and check: parameters within the budget, layouts that fit their ring and one another.
 
         Raises:
             UnsupportedVersion: a plan of another version.
@@ -118,106 +159,84 @@ class Plan:
             value = json.loads(text)
             if value["version"] != VERSION:
                 raise UnsupportedVersion(f"A plan of version {value['version']}; this release reads {VERSION}.")
-            parameters = Parameters(value["ring_size"], tuple(value["modulus_bits"]))
-            stages = tuple(
-                Stage(
-                    Layout(
-                        stage["kind"],
-                        stage["inputs"],
-                        stage["outputs"],
-                        parameters.slots,
-                        stage["baby"],
-                        stage["giant"],
-                        tuple(stage["folds"]),
-                    ),
-                    stage["weight_scale"],
-                    stage["rescaled"],
-                    stage["squared"],
-                )
-                for stage in value["stages"]
-            )
-            return cls(
-                value["policy"],
-                parameters,
-                value["input_scale"],
-                stages,
-                value["width"],
-                value["classes"],
-                value["head_digest"],
-                value["input_bound"],
-                value["precision"],
-                value["batch"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            plan = _build(value)
+        except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
             raise ParameterError("The plan is damaged: a member is missing or of the wrong type.") from error
+        _check(plan)
+        return plan
 
 
-def squares(head: Head) -> list[Linear]:
-    """The same function as linear layers with plain squares between them.
-
-    c2 u^2 + c1 u + c0 = c2 (u + c1/(2 c2))^2 + c0 - c1^2/(4 c2): the shift goes into the bias before, the factor and
-    the constant into the layer after.
-
-    Raises:
-        HeadError: an activation of a degree other than 2.
-    """
-    layers = list(head.linear)
-    for index, activation in enumerate(head.activations):
-        if activation.degree != 2:
-            raise HeadError(f"An activation of degree {activation.degree} is not supported by this plan; use degree 2.")
-        c0, c1, c2 = activation.coefficients
-        before, after = layers[index], layers[index + 1]
-        layers[index] = Linear(before.weight, before.bias + c1 / (2 * c2))
-        constant = after.weight @ np.full(after.inputs, c0 - c1 * c1 / (4 * c2))
-        layers[index + 1] = Linear(after.weight * c2, after.bias + constant)
-    return layers
-
-
-def make_plan(
-    head: Head, *, batch: int = 1, policy: str = "hidden", precision: float = 1e-3, input_bound: float = 4.0
-) -> Plan:
-    """Plan a head.
-
-    Args:
-        head: linear layers with activations of degree 2.
-        batch: images a request; 1.
-        policy: `hidden` (the server finishes the sums) or `open` (the client does).
-        precision: largest error of a score wanted.
-        input_bound: largest |feature|.
-
-    Raises:
-        HeadError: a head this planner does not carry.
-        ParameterError: no parameters fit.
-    """
-    if policy not in POLICIES:
-        raise ParameterError(f"There is no policy {policy!r}; use one of {', '.join(POLICIES)}.")
-    if batch != 1:
-        raise ParameterError("This planner makes plans for one image a request.")
-    layers = squares(head)
-    if len(layers) > 2:
-        raise HeadError(f"A head of {len(layers)} linear layers is deeper than this planner carries (2).")
-    parameters = Parameters(8192, (60, 36, 36, 60) if len(layers) == 2 else (60, 40, 60))
-    slots = parameters.slots
-    first = layout.shifted(layers[0].inputs, layers[0].outputs, slots)
-    q = [2.0**bits for bits in parameters.modulus_bits]
-    if len(layers) == 1:
-        if policy == "open":
-            first = Layout(first.kind, first.inputs, first.outputs, slots, first.baby, first.giant, ())
-        stages = [Stage(first, q[1], True, False)]
-        scale = 2.0**36
-    else:
-        last = layout.blocks(layers[1].inputs, layers[1].outputs, slots)
-        if last.inputs * last.outputs > slots or last.inputs != first.outputs:
-            last = layout.diagonals(layers[1].inputs, layers[1].outputs, slots)
-        if policy == "open" and last.kind == "blocks":
-            last = Layout(last.kind, last.inputs, last.outputs, slots, 1, 1, ())
-        scale = 2.0**32
-        hidden = np.linalg.norm(layers[0].weight, axis=1) * input_bound + np.abs(layers[0].bias)
-        bound = float((np.abs(layers[1].weight) @ hidden**2 + np.abs(layers[1].bias)).max())
-        room = 58.0 - math.log2(max(bound, 1.0)) - (2 * 32 - 36)
-        if room < 14:
-            raise ParameterError("The head's weights are too large for the precision wanted; train it with more decay.")
-        stages = [Stage(first, q[2], True, True), Stage(last, 2.0 ** min(room, 30.0), False, False)]
-    return Plan(
-        policy, parameters, scale, tuple(stages), head.width, head.classes, head.digest, input_bound, precision, batch
+def _build(value: dict[str, Any]) -> Plan:
+    stages = tuple(
+        Stage(
+            _hybrid(stage["layout"]),
+            float(stage["weight_scale"]),
+            bool(stage["rescaled"]),
+            int(stage["degree"]),
+        )
+        for stage in value["stages"]
     )
+    described = dict(value["answer"])
+    answer = {"tile": Tile, "trace": Trace}[described.pop("kind")](**described)
+    return Plan(
+        str(value["policy"]),
+        Parameters(value["ring_size"], tuple(value["modulus_bits"])),
+        float(value["input_scale"]),
+        stages,
+        answer,
+        float(value["answer_scale"]),
+        int(value["width"]),
+        int(value["classes"]),
+        str(value["head_digest"]),
+        float(value["input_bound"]),
+        float(value["precision"]),
+        int(value["batch"]),
+        float(value["error"]),
+    )
+
+
+def _hybrid(described: dict[str, Any]) -> Hybrid:
+    steps = {name: tuple(described[name]) for name in ("baby", "giant")}
+    return Hybrid(**{**described, **steps})
+
+
+def _check(plan: Plan) -> None:
+    """Refuse a plan from outside that contradicts itself, before anything is sized by it."""
+    slots, ring = plan.parameters.slots, plan.parameters.ring_size
+    counts = [plan.width, plan.classes, plan.batch]
+    fits = (
+        _whole(ring)
+        and plan.policy in POLICIES
+        and plan.answer.ring_size == ring
+        and plan.answer.outputs == plan.classes
+    )
+    before = plan.width
+    for stage in plan.stages:
+        layout = stage.layout
+        steps = (*layout.baby, *layout.giant)
+        counts += [layout.inputs, layout.outputs, layout.images, layout.lanes, layout.parts, layout.size]
+        fits = fits and layout.slots == slots and layout.inputs == before and stage.degree in (2, 3, 4)
+        fits = fits and layout.images >= plan.batch and _power(layout.images) and layout.images <= slots
+        fits = fits and all(_whole(step) and 0 < step < slots for step in steps) and layout.parts in (1, 2)
+        before = layout.outputs
+    answer = plan.answer
+    counts += [answer.inputs, answer.outputs, answer.images]
+    fits = fits and answer.inputs == before and isinstance(answer, Trace) == bool(plan.stages)
+    if isinstance(answer, Tile):
+        counts += [answer.chunk, answer.rows]
+        fits = fits and answer.images == plan.batch and answer.images * answer.chunk * answer.rows <= ring
+    else:
+        fits = fits and answer.used == plan.batch <= answer.images and _power(answer.images) and answer.images <= slots
+    scales = [plan.input_scale, plan.answer_scale, *(stage.weight_scale for stage in plan.stages)]
+    fits = fits and all(_whole(count) and 0 < count <= _LARGEST for count in counts)
+    fits = fits and all(math.isfinite(scale) and scale >= 1 for scale in scales)
+    if not fits or sum(stage.levels for stage in plan.stages) != plan.parameters.levels:
+        raise ParameterError("The plan contradicts itself: its layouts do not fit its ring, its chain or one another.")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _power(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0

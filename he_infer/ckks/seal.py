@@ -114,12 +114,14 @@ class SealEngine(Engine):
             self._ids.insert(0, chain.parms_id())
             chain = chain.next_context_data() if chain.chain_index() > data.chain_index() else None
 
-    def load_keys(self, parts: Mapping[str, bytes], elements: tuple[int, ...], relinearise: bool) -> EvaluationKeys:
-        """Parse evaluation keys.
+    def load_keys(
+        self, parts: Mapping[str, bytes], elements: tuple[int, ...], relinearise: bool, public: bool = False
+    ) -> EvaluationKeys:
+        """Parse a client's keys: `galois` for the elements, `relin` and `public` as far as they are needed.
 
         Raises:
             SecretKeyRefused: a part is a secret key.
-            MissingKey: a rotation or the relinearisation key is missing.
+            MissingKey: a rotation, the relinearisation key or the public key is missing.
             FormatError: see `parse`.
         """
         for data in parts.values():
@@ -135,8 +137,13 @@ class SealEngine(Engine):
             if "relin" not in parts:
                 raise MissingKey("The evaluation keys lack the part 'relin'.")
             loaded["relin"] = parse(sealapi.RelinKeys(), self.parameters, parts["relin"])
+        if public:
+            if "public" not in parts:
+                raise MissingKey("The evaluation keys lack the part 'public'.")
+            key = parse(sealapi.PublicKey(), self.parameters, parts["public"])
+            loaded["public"] = sealapi.Encryptor(self._context, key)
         size = sum(len(data) for data in parts.values())
-        return EvaluationKeys(self.parameters.id, frozenset(elements), relinearise, loaded, size)
+        return EvaluationKeys(self.parameters.id, frozenset(elements), relinearise, public, loaded, size)
 
     def load(self, data: bytes, scale: float) -> Value:
         """Parse a fresh ciphertext.
@@ -169,10 +176,19 @@ class SealEngine(Engine):
         self._encoder.encode(slots.tolist(), self._ids[level], scale, plain)
         return plain
 
-    def _multiply_plain(self, value: Any, plain: Any) -> Any:
-        out = sealapi.Ciphertext()
-        self._evaluator.multiply_plain(value, plain, out)
-        return out
+    def _encode_constant(self, number: float, level: int, scale: float) -> Any:
+        plain = sealapi.Plaintext()
+        self._encoder.encode(number, self._ids[level], scale, plain)
+        return plain
+
+    def _dot(self, values: list[Any], plains: list[Any]) -> Any:
+        total, product = sealapi.Ciphertext(), sealapi.Ciphertext()
+        self._evaluator.multiply_plain(values[0], plains[0], total)
+        for value, plain in zip(values[1:], plains[1:], strict=True):
+            self._evaluator.multiply_plain(value, plain, product)
+            product.scale = total.scale
+            self._evaluator.add_inplace(total, product)
+        return total
 
     def _add(self, left: Any, right: Any) -> Any:
         right.scale = left.scale
@@ -191,21 +207,34 @@ class SealEngine(Engine):
         self._evaluator.rotate_vector(value, steps, keys.data["galois"], out)
         return out
 
-    def _square(self, value: Any, keys: EvaluationKeys) -> Any:
+    def _conjugate(self, value: Any, keys: EvaluationKeys) -> Any:
         out = sealapi.Ciphertext()
-        self._evaluator.square(value, out)
+        self._evaluator.complex_conjugate(value, keys.data["galois"], out)
+        return out
+
+    def _multiply(self, left: Any, right: Any, keys: EvaluationKeys) -> Any:
+        out = sealapi.Ciphertext()
+        if left is right:
+            self._evaluator.square(left, out)
+        else:
+            self._evaluator.multiply(left, right, out)
         self._evaluator.relinearize_inplace(out, keys.data["relin"])
         return out
+
+    def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Any:
+        zero = sealapi.Ciphertext()
+        keys.data["public"].encrypt_zero(self._ids[level], zero)
+        return self._add(value, zero)
 
     def _rescale(self, value: Any) -> Any:
         out = sealapi.Ciphertext()
         self._evaluator.rescale_to_next(value, out)
         return out
 
-    def _drop(self, value: Any, levels: int) -> Any:
-        for _ in range(levels):
-            self._evaluator.mod_switch_to_next_inplace(value)
-        return value
+    def _drop(self, value: Any, level: int) -> Any:
+        out = sealapi.Ciphertext()
+        self._evaluator.mod_switch_to(value, self._ids[level], out)
+        return out
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -46,19 +46,26 @@ class SecretKey:
         return cls(parameters, parse(sealapi.SecretKey(), parameters, data[end:]))
 
     def evaluation_keys(self, plan: Plan) -> dict[str, bytes]:
-        """Seeded evaluation keys for exactly the plan's rotations, and relinearisation where it is needed."""
+        """Seeded keys for exactly what the plan does: rotations (`galois`), products (`relin`), masks (`public`)."""
         if plan.parameters != self.parameters:
             raise MissingKey("The secret key was made for other parameters than the plan's.")
+        return self.keys_for(plan.galois_elements, relinearise=plan.relinearise, public=plan.refreshes)
+
+    def keys_for(self, elements: Sequence[int], *, relinearise: bool, public: bool) -> dict[str, bytes]:
+        """Seeded keys for these Galois elements, relinearisation and encryptions of zero."""
         generator = sealapi.KeyGenerator(self._context, self._raw)
         parts = {}
-        if plan.galois_elements:
-            parts["galois"] = dump(generator.create_galois_keys(list(plan.galois_elements)))
-        if plan.relinearise:
+        if elements:
+            parts["galois"] = dump(generator.create_galois_keys(list(elements)))
+        if relinearise:
             parts["relin"] = dump(generator.create_relin_keys())
+        if public:
+            # A public key is an encryption of zero at the key's level; this form of it is seeded, half the size.
+            parts["public"] = dump(self._encryptor.encrypt_zero_symmetric(self._context.key_parms_id()))
         return parts
 
-    def encrypt(self, slots: Sequence[NDArray[np.float64]], scale: float) -> list[bytes]:
-        """Seeded fresh ciphertexts of (slots,) vectors at a scale."""
+    def encrypt(self, slots: Sequence[NDArray[np.generic]], scale: float) -> list[bytes]:
+        """Seeded fresh ciphertexts of (slots,) vectors, real or complex, at a scale."""
         out = []
         for vector in slots:
             if vector.shape != (self.parameters.slots,):
@@ -68,8 +75,8 @@ class SecretKey:
             out.append(dump(self._encryptor.encrypt_symmetric(plain)))
         return out
 
-    def decrypt(self, parts: Sequence[bytes]) -> list[NDArray[np.float64]]:
-        """The (slots,) vectors in ciphertexts.
+    def decrypt(self, parts: Sequence[bytes]) -> list[NDArray[np.complex128]]:
+        """The (slots,) complex vectors in ciphertexts.
 
         Raises:
             NotThisFormat: not a ciphertext of these parameters, or a transparent one, which anybody could have made.
@@ -84,5 +91,5 @@ class SecretKey:
                 self._decryptor.decrypt(ciphertext, plain)
             except (RuntimeError, ValueError) as error:
                 raise NotThisFormat("The ciphertext is not of a form that can be decrypted.") from error
-            out.append(np.array(self._encoder.decode_double(plain)))
+            out.append(np.array(self._encoder.decode_complex(plain)))
         return out

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from he_infer.ckks.plan import Plan
     from he_infer.client.custody import KeyFile
     from he_infer.client.session import ServedModel, Session
 
@@ -120,6 +119,7 @@ def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
     table.add_row("images a request", str(keys.plan.batch))
     table.add_row("rotations", str(len(keys.plan.galois_elements)))
     table.add_row("relinearisation", "yes" if keys.plan.relinearise else "no")
+    table.add_row("public key for masks", "yes" if keys.plan.refreshes else "no")
     Console(width=120).print(table)
 
 
@@ -140,7 +140,7 @@ def list_(
         table = Table("model", "images a request", "plan", "evaluation keys")
         for served in session.models():
             for plan in served.plans:
-                state = "registered" if plan.digest in registered else "none" if _needs_keys(plan) else "not needed"
+                state = "registered" if plan.digest in registered else "none" if plan.needs_keys else "not needed"
                 table.add_row(served.id, str(plan.batch), plan.digest[:16], state)
     Console(width=120).print(table)
 
@@ -159,10 +159,6 @@ def choose_model(models: "list[ServedModel]", wanted: str | None) -> "ServedMode
     offered = ", ".join(model.id for model in models) or "none"
     problem = "Choose one with --model" if wanted is None else f"The server has no one model {wanted!r}"
     raise UsageError(f"{problem}; it serves: {offered}.")
-
-
-def _needs_keys(plan: "Plan") -> bool:
-    return bool(plan.galois_elements) or plan.relinearise
 
 
 def _session(url: str, token_file: Path | None, ca_file: Path | None, client_cert: Path | None) -> "Session":

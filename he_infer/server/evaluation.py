@@ -9,7 +9,8 @@ from typing import Any
 
 from he_infer.bundle import HeadBundle
 from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
-from he_infer.ckks.plan import Plan, make_plan
+from he_infer.ckks.plan import Plan
+from he_infer.ckks.planner import make_plan
 from he_infer.errors import EngineError, FormatError, HeInferError, KeyProblem, SecretKeyRefused, UsageError
 from he_infer.refusals import Code, Refused
 
@@ -30,7 +31,6 @@ class _Served:
 
     bundle: HeadBundle
     plan: Plan
-    needs_keys: bool
 
 
 class Evaluation:
@@ -64,8 +64,7 @@ class Evaluation:
                 plan = make_plan(
                     bundle.head, batch=batch, policy=bundle.policy, precision=precision, input_bound=bundle.input_bound
                 )
-                needs_keys = bool(plan.galois_elements) or plan.relinearise
-                self._served[plan.digest] = _Served(bundle, plan, needs_keys)
+                self._served[plan.digest] = _Served(bundle, plan)
 
     def describe(self) -> list[dict[str, Any]]:
         """What clients may know of the models: no weights, but everything that packing and unpacking takes."""
@@ -81,7 +80,7 @@ class Evaluation:
                     {
                         "digest": digest,
                         "batch": served.plan.batch,
-                        "needs_keys": served.needs_keys,
+                        "needs_keys": served.plan.needs_keys,
                         "plan": served.plan.to_json(),
                     }
                     for digest, served in self._served.items()
@@ -143,7 +142,7 @@ class Evaluation:
         """
         evaluator = self._evaluator(plan)
         keys = None
-        if self._served[plan].needs_keys:
+        if self._served[plan].plan.needs_keys:
             cached = self._keys.get((plan, str(key_id)))
             if cached is None:
                 raise NeedsKeys

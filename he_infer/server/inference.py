@@ -21,7 +21,7 @@ from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata
 from he_infer.server.pool import WorkerPool
 from he_infer.server.receipts import Signer
 
-KEY_PARTS = frozenset({"galois", "relin"})
+KEY_PARTS = frozenset({"galois", "relin", "public"})
 _NONCE = re.compile(r"[0-9a-f]{32}")
 
 
@@ -100,7 +100,9 @@ class Inference:
                     Code.SECRET_KEY, "A secret key was sent; it was discarded. Never send one: make new keys."
                 )
             if not parts.keys() <= KEY_PARTS or (expected["needs_keys"] and not parts):
-                raise Refused(Code.BAD_KEYS, "Expected the parts 'galois' and 'relin' as far as the plan needs them.")
+                raise Refused(
+                    Code.BAD_KEYS, "Expected the parts 'galois', 'relin' and 'public' as far as the plan needs them."
+                )
             self._metadata.use_nonce(request.caller.client_id, envelope.header["nonce"], self._nonce_expiry())
             key_id = secrets.token_hex(16)
             names = sorted(parts)

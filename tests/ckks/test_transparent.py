@@ -42,4 +42,4 @@ def test_no_product_becomes_one_unnoticed(secret: SecretKey) -> None:
     engine = SealEngine(PARAMETERS)
     value = engine.load(secret.encrypt([np.ones(PARAMETERS.slots)], SCALE)[0], SCALE)
     with pytest.raises(RuntimeError, match="transparent"):
-        engine.multiply_plain(value, engine.encode(np.zeros(PARAMETERS.slots), 1, 2.0**40))
+        engine.dot([value], [engine.encode(np.zeros(PARAMETERS.slots), 1, 2.0**40)])

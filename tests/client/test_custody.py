@@ -9,7 +9,7 @@ import pytest
 from cipher import passphrase as sealing
 from he_infer import wire
 from he_infer.ckks.head import Head, Linear
-from he_infer.ckks.plan import make_plan
+from he_infer.ckks.planner import make_plan
 from he_infer.client import custody
 from he_infer.client.custody import KeyFile
 from he_infer.errors import HeInferError, NotThisFormat, Truncated, UnsupportedVersion, UsageError, WrongPassphrase

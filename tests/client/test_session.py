@@ -12,7 +12,7 @@ import pytest
 
 from he_infer import wire
 from he_infer.ckks.head import Head, Linear
-from he_infer.ckks.plan import make_plan
+from he_infer.ckks.planner import make_plan
 from he_infer.client.session import Session
 from he_infer.errors import (
     HeInferError,

@@ -1,0 +1,134 @@
+"""A head in the form that encryption computes: linear layers with monic activations between them. Clear numpy.
+
+Constants and leading factors of activations are moved into the neighbouring linear layers, so that what is left of an
+activation takes the fewest multiplications that its degree allows:
+
+    degree 2   c2 u^2 + c1 u + c0 = c2 (u + c1/2c2)^2 + constant                      -> v^2
+    degree 3   with u = v - c2/3c3:  c3 (v^3 + e v) + constant                        -> v (v^2 + e)
+    degree 4   with u = v - c3/4c4:  c4 ((v^2 + e)^2 + f v) + constant                -> (v^2 + e)^2 + f v
+
+Hidden values that no input reaches are constants; they and those that no score depends on are taken out, exactly.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.head import Head, Linear, Polynomial
+from he_infer.errors import HeadError
+
+
+@dataclass(frozen=True)
+class Activation:
+    """v^2 (degree 2), v (v^2 + e) (degree 3) or (v^2 + e)^2 + f v (degree 4)."""
+
+    degree: int
+    e: float = 0.0
+    f: float = 0.0
+
+    @property
+    def multiplications(self) -> int:
+        """Ciphertext products one after another; each takes a level."""
+        return 1 if self.degree == 2 else 2
+
+    def __call__(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Evaluate elementwise."""
+        if self.degree == 2:
+            return v * v
+        if self.degree == 3:
+            return v * (v * v + self.e)
+        return (v * v + self.e) ** 2 + self.f * v
+
+    def slope(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The derivative's size, from above, for |v| as given."""
+        v = np.abs(v)
+        if self.degree == 2:
+            return 2 * v
+        if self.degree == 3:
+            return 3 * v * v + abs(self.e)
+        return 4 * v * (v * v + abs(self.e)) + abs(self.f)
+
+    def largest(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The activation's size, from above, for |v| as given; no step of it is larger either."""
+        v = np.abs(v)
+        if self.degree == 2:
+            return v * v
+        if self.degree == 3:
+            return v * (v * v + abs(self.e))
+        return (v * v + abs(self.e)) ** 2 + abs(self.f) * v
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """Linear layers, one more than activations."""
+
+    linear: tuple[Linear, ...]
+    activations: tuple[Activation, ...]
+
+    def evaluate(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Features (n, width) -> scores (n, classes), as the head gives them."""
+        values = x
+        for layer, activation in zip(self.linear, self.activations, strict=False):
+            values = activation(values @ layer.weight.T + layer.bias)
+        return np.asarray(values @ self.linear[-1].weight.T + self.linear[-1].bias)
+
+
+def circuit(head: Head) -> Circuit:
+    """The head's circuit.
+
+    Raises:
+        HeadError: no score depends on the features.
+    """
+    layers = list(head.linear)
+    activations = []
+    for index, polynomial in enumerate(head.activations):
+        shift, factor, constant, activation = _monic(polynomial)
+        before, after = layers[index], layers[index + 1]
+        layers[index] = Linear(before.weight, before.bias + shift)
+        moved = after.weight @ np.full(after.inputs, constant)
+        layers[index + 1] = Linear(after.weight * factor, after.bias + moved)
+        activations.append(activation)
+    for index, activation in enumerate(activations):
+        layers[index], layers[index + 1] = _without_constants(layers[index], activation, layers[index + 1])
+    for index in reversed(range(len(activations))):
+        layers[index], layers[index + 1] = _without_unused(layers[index], layers[index + 1])
+    if not all(layer.weight.any() for layer in layers):
+        raise HeadError("The head's scores do not depend on the features: all weights of a layer are zero. Train it.")
+    return Circuit(tuple(layers), tuple(activations))
+
+
+def _monic(polynomial: Polynomial) -> tuple[float, float, float, Activation]:
+    """The shift s, factor c and constant k with p(u) = c activation(u + s) + k."""
+    coefficients = np.array(polynomial.coefficients)
+    degree = polynomial.degree
+    leading = float(coefficients[-1])
+    shift = float(coefficients[-2]) / (degree * leading)
+    moved = np.array(
+        [
+            sum(coefficients[j] * math.comb(j, i) * (-shift) ** (j - i) for j in range(i, degree + 1)) / leading
+            for i in range(degree + 1)
+        ]
+    )
+    if degree == 2:
+        return shift, leading, leading * float(moved[0]), Activation(2)
+    if degree == 3:
+        return shift, leading, leading * float(moved[0]), Activation(3, float(moved[1]))
+    e = float(moved[2]) / 2
+    return shift, leading, leading * (float(moved[0]) - e * e), Activation(4, e, float(moved[1]))
+
+
+def _without_constants(before: Linear, activation: Activation, after: Linear) -> tuple[Linear, Linear]:
+    kept = before.weight.any(axis=1)
+    if kept.all() or not kept.any():
+        return before, after
+    constant = after.weight[:, ~kept] @ activation(before.bias[~kept])
+    return Linear(before.weight[kept], before.bias[kept]), Linear(after.weight[:, kept], after.bias + constant)
+
+
+def _without_unused(before: Linear, after: Linear) -> tuple[Linear, Linear]:
+    kept = after.weight.any(axis=0)
+    if kept.all() or not kept.any():
+        return before, after
+    return Linear(before.weight[kept], before.bias[kept]), Linear(after.weight[:, kept], after.bias)

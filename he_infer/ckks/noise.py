@@ -1,0 +1,157 @@
+"""How large CKKS's errors are: the variances of each operation, and what they add up to at a plan's scores.
+
+`nu` is the standard deviation of the error of one coefficient, in units of the integer polynomial (not yet divided by
+the scale). All coefficients' errors are taken as independent, so a slot's error is complex with variance N nu^2, and
+its real part has N nu^2 / 2 (Costache, Curtis, Hales, Murphy, Ogilvie and Player, "On the precision loss in approximate
+homomorphic encryption", SAC 2023, use the same heuristics). SEAL draws errors with a deviation of 3.2 and ternary
+secrets, and its digits of a key switch lie in 0 .. q - 1.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.answer import Tile, Trace
+from he_infer.ckks.circuit import Activation, Circuit
+from he_infer.ckks.head import Linear
+from he_infer.ckks.plan import Stage
+
+SIGMA = 3.2
+"""Deviation of the error that SEAL adds to a fresh encryption."""
+TYPICAL = 0.25
+"""Typical features have this share of the bound as their root mean square."""
+WORST = 5.0
+"""A plan's predicted error is so many deviations: a few thousand scores rarely have one beyond."""
+
+_ROUNDING = 1 / math.sqrt(12)
+_MOMENT = {2: 3.0 ** (1 / 4), 3: 15.0 ** (1 / 6), 4: 105.0 ** (1 / 8)}
+"""By what factor of a normal value's deviation its power's root mean square is that of the power."""
+_MASK_GRID = 2.0**-48
+"""Rounding of a mask in double precision, as a share of the modulus."""
+
+
+def fresh() -> float:
+    """Of a fresh symmetric encryption, with the rounding of its encoding."""
+    return math.hypot(SIGMA, _ROUNDING)
+
+
+def rescaled(ring_size: int) -> float:
+    """Of a division by a prime: the rounding of c0, and of c1 times the ternary secret."""
+    return _ROUNDING * math.sqrt(1 + 2 * ring_size / 3)
+
+
+def switched(ring_size: int, data_bits: Sequence[int], special_bits: int) -> float:
+    """Of a key switch with these primes: digits times the key's errors over the special prime, and its rounding."""
+    ratio = sum(4.0 ** (bits - special_bits) for bits in data_bits)
+    return math.sqrt(ring_size * SIGMA**2 * ratio / 3 + rescaled(ring_size) ** 2)
+
+
+def zero(ring_size: int) -> float:
+    """Of an encryption of zero under the public key: e u + e0 + e1 s."""
+    return SIGMA * math.sqrt(1 + 4 * ring_size / 3)
+
+
+def encoded() -> float:
+    """Of an encoded vector: rounding to integers."""
+    return _ROUNDING
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What a layer's values are like for features of typical size, (values,) each."""
+
+    mean: NDArray[np.float64]
+    rms: NDArray[np.float64]
+    error: NDArray[np.float64]
+    """Deviation of the error of the real part of a slot."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What the errors depend on besides the head."""
+
+    ring_size: int
+    modulus_bits: tuple[int, ...]
+
+    def slot(self, nu: float) -> float:
+        """Deviation of the real part of a slot."""
+        return nu * math.sqrt(self.ring_size / 2)
+
+    def switch(self, level: int, scale: float) -> float:
+        """Of a key switch at a level, as a slot's real part over the scale."""
+        nu = switched(self.ring_size, self.modulus_bits[: level + 1], self.modulus_bits[-1])
+        return self.slot(nu) / scale
+
+    def rescale(self, scale: float) -> float:
+        """Of a rescaling, by the scale after it."""
+        return self.slot(rescaled(self.ring_size)) / scale
+
+
+def typical(width: int, bound: float, scale: float, chain: Chain) -> Spread:
+    """Fresh features."""
+    rms = np.full(width, TYPICAL * bound)
+    return Spread(np.zeros(width), rms, np.full(width, chain.slot(fresh()) / scale))
+
+
+def through_linear(spread: Spread, layer: Linear, stage: Stage, *, level: int, scale: float, chain: Chain) -> Spread:
+    """The spread after a hidden layer's linear map on values of a level and scale."""
+    layout = stage.layout
+    squared = layer.weight**2
+    mean = layer.weight @ spread.mean + layer.bias
+    rms = np.sqrt(mean**2 + squared @ np.maximum(spread.rms**2 - spread.mean**2, 0))
+    inside = spread.error**2 + (chain.switch(level, scale) ** 2 if layout.baby else 0.0)
+    terms = layout.lanes * layout.parts * layout.diagonals * layout.places / (layout.height * layout.width)
+    beyond = max(1.0, terms) if layout.shifted else 1.0
+    rounding = (chain.slot(encoded()) / stage.weight_scale * layout.parts) ** 2
+    variance = squared @ inside + rounding * beyond * float((spread.rms**2).sum())
+    double = 4.0 if layout.conjugated else 1.0
+    folded = 2.0 ** len(layout.folds)
+    product = scale * stage.weight_scale
+    variance = variance + double * folded * len(layout.giant) * chain.switch(level, product) ** 2
+    if stage.rescaled:
+        level, product = level - 1, scale
+        variance = variance + double * folded * chain.rescale(product) ** 2
+    variance = variance + (double * (folded - 1) + layout.conjugated) * chain.switch(level, product) ** 2
+    return Spread(mean, rms, np.sqrt(variance))
+
+
+def through_activation(
+    spread: Spread, activation: Activation, *, level: int, scale: float, primes: Sequence[float], chain: Chain
+) -> Spread:
+    """The spread after an activation whose products are rescaled by `primes`, the first one first."""
+    reach = spread.rms * _MOMENT[activation.degree]
+    variance = (activation.slope(spread.rms if activation.degree == 2 else reach) * spread.error) ** 2
+    current = scale
+    for index, prime in enumerate(primes):
+        product = current * (scale if index and activation.degree == 3 else current)
+        added = chain.switch(level - index, product) ** 2 + chain.rescale(product / prime) ** 2
+        last = index == len(primes) - 1
+        later = 1.0 if last else (reach if activation.degree == 3 else 2 * (reach**2 + abs(activation.e))) ** 2
+        variance = variance + added * later
+        current = product / prime
+    mean = activation(spread.rms) if activation.degree != 3 else activation(spread.mean)
+    return Spread(mean, activation.largest(reach), np.sqrt(variance))
+
+
+def at_scores(
+    spread: Spread, circuit: Circuit, answer: Tile | Trace, *, scale: float, answer_scale: float, chain: Chain
+) -> float:
+    """The largest deviation of a score's error."""
+    weight = circuit.linear[-1].weight
+    size = chain.ring_size
+    norms = (weight**2).sum(axis=1)
+    product = scale * answer_scale
+    masking = math.hypot(zero(size), _MASK_GRID * 2.0 ** chain.modulus_bits[0]) / product
+    if isinstance(answer, Tile):
+        # Every coefficient has an error, so that of a score meets the weights of all rows beside it.
+        together = max(float(norms[row : row + answer.rows].sum()) for row in range(0, len(norms), answer.rows))
+        variance = (fresh() / scale) ** 2 * together + (encoded() / answer_scale) ** 2 * float((spread.rms**2).sum())
+        return math.sqrt(variance + masking**2)
+    copies = size // 2 // answer.width
+    own = weight**2 @ spread.error**2
+    others = float((spread.error**2).mean()) * float(np.sort(norms)[-answer.rows :].sum()) / copies
+    rounding = (encoded() / answer_scale) ** 2 * float((spread.rms**2).mean()) * answer.sources
+    return math.sqrt(float(own.max()) + others + rounding + masking**2)

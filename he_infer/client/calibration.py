@@ -1,0 +1,78 @@
+"""What the engine's primitives take on this machine: the prices that a plan's cost is counted in."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from he_infer.ckks.engine import EvaluationKeys, galois_element
+from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.seal import SealEngine
+from he_infer.client.secret_key import SecretKey
+
+_SCALE = 2.0**12
+_PRODUCTS = 4
+"""Products are timed in sums of so many, as they are used."""
+
+
+def calibrate(
+    parameters: Parameters, wanted: Iterable[tuple[str, int]], *, repeats: int = 15
+) -> dict[tuple[str, int], float]:
+    """Median microseconds of primitives, by name and level; names as in `cost.PRIMITIVES`.
+
+    It takes `repeats` times the primitives' own time, a fraction of a second for most plans.
+    """
+    bench = _Bench(parameters)
+    return {(name, level): bench.measure(name, level, repeats) for name, level in sorted(set(wanted))}
+
+
+class _Bench:
+    """Values at every level, made once."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._engine = SealEngine(parameters)
+        self._secret = SecretKey.generate(parameters)
+        random = np.random.default_rng(0)
+        self._slots = random.normal(size=parameters.slots) + 1j * random.normal(size=parameters.slots)
+        self._sealed = self._secret.encrypt([self._slots], _SCALE)[0]
+        self._keys = self._make_keys()
+        self._top = self._engine.load(self._sealed, _SCALE)
+
+    def measure(self, name: str, level: int, repeats: int) -> float:
+        """Median microseconds."""
+        run = self._primitive(name, level)
+        run()
+        spent = []
+        for _ in range(repeats):
+            started = time.thread_time()
+            run()
+            spent.append(time.thread_time() - started)
+        return 1e6 * statistics.median(spent) / (_PRODUCTS if name == "multiply" else 1)
+
+    def _primitive(self, name: str, level: int) -> Callable[[], object]:
+        engine, keys = self._engine, self._keys
+        value = engine.drop(self._top, level)
+        other = engine.drop(engine.load(self._secret.encrypt([self._slots], _SCALE)[0], _SCALE), level)
+        plain = engine.encode(self._slots, level, _SCALE)
+        primitives: dict[str, Callable[[], object]] = {
+            "load": lambda: engine.load(self._sealed, _SCALE),
+            "multiply": lambda: engine.dot([value] * _PRODUCTS, [plain] * _PRODUCTS),
+            "constant": lambda: engine.encode_constant(0.125, level, _SCALE),
+            "rotate": lambda: engine.rotate(value, 1, keys),
+            "square": lambda: engine.square(value, keys),
+            "product": lambda: engine.multiply(value, other, keys),
+            "rescale": lambda: engine.rescale(value),
+            "add": lambda: engine.add(value, other),
+            "encode": lambda: engine.encode(self._slots, level, _SCALE),
+            "refresh": lambda: engine.refresh(value, keys),
+            "dump": lambda: engine.dump(value),
+        }
+        return primitives[name]
+
+    def _make_keys(self) -> EvaluationKeys:
+        parameters = self._secret.parameters
+        elements = (galois_element(1, parameters.ring_size),) if parameters.switches_keys else ()
+        switches = parameters.switches_keys
+        parts = self._secret.keys_for(elements, relinearise=switches, public=True)
+        return self._engine.load_keys(parts, elements, relinearise=switches, public=True)
