@@ -1,0 +1,73 @@
+"""Every kind of plan on both engines: scores within the predicted error, for any shape, degree, batch and policy."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from he_infer.ckks.plan import Plan
+from he_infer.ckks.planner import make_plan
+from he_infer.ckks.simulate import simulate
+from tests.ckks.kit import ENGINES, SQUARE, features, make_head, on_seal
+
+CUBIC = (0.1, 0.5, 0.2, 0.05)
+QUARTIC = (0.1, 0.5, 0.2, 0.05, 0.02)
+CASES = {
+    "linear": ((512, 10), SQUARE, 1, 1.0),
+    "one score": ((17, 1), SQUARE, 1, 1.0),
+    "wider than a ring": ((4096, 100), SQUARE, 1, 1.0),
+    "linear, 64 images": ((100, 7), SQUARE, 64, 1.0),
+    "mlp": ((512, 64, 10), SQUARE, 1, 1.0),
+    "mlp, degree 2 with all terms": ((37, 20, 7), (1.0, 0.5, 0.3), 1, 1.0),
+    "mlp, 12 images": ((40, 16, 3), SQUARE, 12, 1.0),
+    "mlp, degree 3": ((33, 9, 2), CUBIC, 1, 1.0),
+    "mlp, degree 4": ((33, 9, 2), QUARTIC, 1, 1.0),
+    "two hidden layers": ((50, 24, 12, 3), SQUARE, 1, 1.0),
+    "more hidden values than inputs": ((16, 200, 4), SQUARE, 1, 1.0),
+    "sparse": ((256, 256, 5), SQUARE, 1, 0.01),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("policy", ["hidden", "open"])
+@pytest.mark.parametrize("case", CASES)
+def test_scores_are_those_of_the_head(case: str, policy: str, engine: str) -> None:
+    widths, coefficients, batch, keep = CASES[case]
+    head = make_head(widths, coefficients, keep=keep)
+    plan = make_plan(head, batch=batch, policy=policy)
+    assert Plan.from_json(plan.to_json()) == plan
+    x = features(batch, widths[0])
+    found = ENGINES[engine](plan, head, x)
+    assert np.abs(found - head.evaluate(x)).max() <= plan.error <= plan.precision
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    width=st.integers(16, 300),
+    hidden=st.lists(st.integers(1, 70), max_size=2),
+    classes=st.integers(1, 20),
+    batch=st.sampled_from([1, 1, 2, 5, 33]),
+    keep=st.sampled_from([1.0, 0.2]),
+    seed=st.integers(0, 1000),
+)
+def test_every_packing_is_the_matrix_product(
+    width: int, hidden: list[int], classes: int, batch: int, keep: float, seed: int
+) -> None:
+    head = make_head((width, *hidden, classes), seed=seed, keep=keep)
+    plan = make_plan(head, batch=batch, precision=1e-2)
+    x = features(batch, width, seed=seed)
+    exact = simulate(plan, head, x, seed=None)
+    scale = 1 + np.abs(head.evaluate(x)).max()
+    # What is left without noise is the mask's rounding in double precision.
+    assert np.abs(exact - head.evaluate(x)).max() < 1e-3 * scale
+
+
+def test_simulated_noise_is_of_the_size_of_the_real_one() -> None:
+    head = make_head((64, 16, 10), seed=5)
+    plan = make_plan(head)
+    x = features(60, 64)
+    clear = head.evaluate(x)
+    real, simulated = (
+        np.sqrt(np.mean((scores - clear) ** 2)) for scores in (on_seal(plan, head, x), simulate(plan, head, x))
+    )
+    assert 0.5 < simulated / real < 2.0
