@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types walls unit slow hostile faults load fuzz vectors evidence docs format clean
+.PHONY: help demo test lint types walls unit slow hostile faults load fuzz vectors evidence docs format clean footprint
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -74,6 +74,9 @@ vectors: $(VENV)/.dev  ## the image cipher's frozen bytes, under this numpy and 
 	$(VENV)-numpy/bin/python -m pip --disable-pip-version-check install --quiet numpy==$(OLDER_NUMPY) \
 	  $$(grep -E '^(cryptography|numba)==' constraints.txt)
 	$(VENV)-numpy/bin/python -m tests.cipher.recipes
+
+footprint: $(VENV)/.dev  ## install the server alone, as the container does: packages, bytes, memory
+	$(BIN)/python -m pytest -q -s -m slow tests/server/test_deploy.py
 
 format: $(VENV)/.dev  ## rewrite the sources in the project's format
 	$(BIN)/ruff format .

@@ -23,6 +23,9 @@ _DEFAULT = Path("he-infer-server")
 @app.command()
 def scrub(
     *,
+    repair_from: Annotated[
+        Path | None, typer.Option(metavar="BACKUP", help="Put what is missing or damaged back from this backup.")
+    ] = None,
     orphan_hours: Annotated[float, typer.Option(min=0, help="Age from which a blob without a row counts.")] = 1.0,
     json_file: JsonFile = None,
     data_dir: DataDir = _DEFAULT,
@@ -39,8 +42,15 @@ def scrub(
     from datetime import timedelta
 
     from he_infer.console import write_json
+    from he_infer.errors import NotThisFormat
+    from he_infer.server import backup as backups
+    from he_infer.server.audit import AuditLog
+    from he_infer.server.blobs import Blobs
+    from he_infer.server.integrity import repair
     from he_infer.server.integrity import scrub as scrub_store
 
+    if repair_from is not None and not (repair_from / backups.BLOBS).is_dir():
+        raise NotThisFormat(f"{repair_from} is no backup; expected a folder that 'he-infer store backup' wrote.")
     state = open_state(data_dir, database_url, blob_url, None)
     done = 0
 
@@ -52,6 +62,10 @@ def scrub(
     total = sum(record.object_bytes + record.key_bytes for record in state.metadata.list_clients())
     with _bar("Scrubbing") as bar:
         findings = scrub_store(state.metadata, state.blobs, orphan_age=timedelta(hours=orphan_hours), progress=report)
+    mended = []
+    if repair_from is not None:
+        mended = repair(findings, state.blobs, Blobs(repair_from / backups.BLOBS))
+        AuditLog(state.audit).append("store.repair", client="operator", request_id="-", outcome="ok", blobs=len(mended))
     state.metadata.close()
     if json_file is not None:
         write_json(
@@ -59,12 +73,13 @@ def scrub(
             {
                 "blobs": findings.blobs,
                 "bytes": findings.bytes,
+                "repaired": [asdict(record) for record in mended],
                 "missing": [asdict(record) for record in findings.missing],
                 "damaged": [asdict(record) for record in findings.damaged],
                 "orphans": findings.orphans,
             },
         )
-    for kind, records in (("missing", findings.missing), ("damaged", findings.damaged)):
+    for kind, records in (("repaired", mended), ("missing", findings.missing), ("damaged", findings.damaged)):
         for record in records:
             typer.echo(f"{kind}: {record.what} ({record.path}, {record.size:,} bytes)")
     for path in findings.orphans:

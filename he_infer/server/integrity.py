@@ -1,8 +1,10 @@
 """Does the store hold what the database says? Scrubbing, and removing what nothing names."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 from he_infer.refusals import Code, Refused
 from he_infer.server.blobs import Blobs
@@ -64,6 +66,37 @@ def scrub(
     for page in blobs.pages(older_than=orphan_age):
         findings.orphans += metadata.unnamed_blobs(page)
     return findings
+
+
+def repair(findings: Findings, blobs: Blobs, source: Blobs) -> list[BlobRecord]:
+    """Put what a scrub found missing or damaged back from another store, such as a backup's.
+
+    Args:
+        findings: of `scrub`; what could be put back is taken out of it.
+        blobs: the store to mend.
+        source: where the same blobs may lie, under the same paths; what differs from the database's SHA-256 is not
+            taken.
+
+    Returns:
+        What was put back.
+
+    Raises:
+        Refused: `storage`.
+    """
+    mended = []
+    for records in (findings.missing, findings.damaged):
+        for record in list(records):
+            if source.digest(record.path) != (record.size, record.sha256):
+                continue
+            with tempfile.NamedTemporaryFile(prefix="he-infer-repair-") as file:
+                for piece in source.stream(record.path, 0, record.size):
+                    file.write(piece)
+                file.flush()
+                blobs.delete(record.path)
+                blobs.put_new(record.path, Path(file.name))
+            records.remove(record)
+            mended.append(record)
+    return mended
 
 
 def remove_orphans(metadata: Metadata, blobs: Blobs, *, orphan_age: timedelta = ORPHAN_AGE) -> int:

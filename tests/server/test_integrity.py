@@ -17,7 +17,7 @@ from he_infer.server.access import authenticate
 from he_infer.server.audit import AuditLog, verify
 from he_infer.server.backup import MANIFEST, State, backup, restore
 from he_infer.server.blobs import Blobs
-from he_infer.server.integrity import remove_orphans, scrub
+from he_infer.server.integrity import remove_orphans, repair, scrub
 from he_infer.server.metadata import KeyPart, KeyRecord, Metadata, ObjectRecord
 from he_infer.server.receipts import Signer
 from he_infer.server.tokens import Scope, new_token
@@ -103,6 +103,22 @@ def test_a_scrub_names_what_is_missing_damaged_and_nobody_s(site: Site) -> None:
     assert sorted(findings.orphans) == ["keys/nobody/k9/galois", "objects/nobody/1"]
     assert not findings.whole
     assert scrub(site.metadata, site.blobs).orphans == []  # too young to be one
+
+
+def test_what_is_missing_or_damaged_is_put_back_from_a_backup(site: Site, tmp_path: Path) -> None:
+    backup(site.state, tmp_path / "backup")
+    later = site.add("c", 1)
+    for letter, version in (("a", 1), ("c", 1)):
+        site.blobs.delete(site.path(letter, version))
+    site.overwrite(site.path("b", 1), b"damaged")
+    findings = scrub(site.metadata, site.blobs)
+    mended = repair(findings, site.blobs, Blobs(tmp_path / "backup" / "blobs"))
+    assert {record.what for record in mended} == {f"object {'a' * 32} version 1", f"object {'b' * 32} version 1"}
+    assert [record.what for record in findings.missing] == [f"object {'c' * 32} version 1"]
+    assert findings.damaged == []
+    assert site.blobs.get(site.path("b", 1)) == site.data["b", 1]
+    assert later
+    assert len(scrub(site.metadata, site.blobs).missing) == 1
 
 
 def test_orphans_are_removed_and_nothing_else(site: Site) -> None:

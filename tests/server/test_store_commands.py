@@ -10,7 +10,7 @@ import pytest
 
 from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
-from he_infer.errors import RequestRefused, ServerBusy, Unauthorised
+from he_infer.errors import NotAuthentic, RequestRefused, ServerBusy, Unauthorised
 from he_infer.server import audit
 from tests.server.kit import Client
 from tests.server.test_commands import he_infer
@@ -76,6 +76,7 @@ def test_a_scrub_names_the_damage_and_exits_1(bundle: Path, tmp_path: Path) -> N
         Session(server.url, server.token, patience=0) as session,
     ):
         kept, spoilt, gone = (session.put_object(os.urandom(1000)).id for _ in range(3))
+        he_infer("store", "backup", tmp_path / "backup", *here)
         assert "3 blobs" in he_infer("store", "scrub", *here)
         (client,) = (tmp_path / "data" / "blobs" / "objects").iterdir()
         blobs = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in client.iterdir()}
@@ -89,6 +90,14 @@ def test_a_scrub_names_the_damage_and_exits_1(bundle: Path, tmp_path: Path) -> N
         assert kept not in done
         found = json.loads(figures.read_text())
         assert [len(found[kind]) for kind in ("missing", "damaged", "orphans")] == [1, 1, 0]
+        with pytest.raises(RequestRefused, match="missing"):
+            session.get_object(gone)
+        assert "no backup" in he_infer("store", "scrub", *here, "--repair-from", tmp_path, status=1)
+        mended = he_infer("store", "scrub", *here, "--repair-from", tmp_path / "backup")
+        assert f"repaired: object {gone} version 1" in mended
+        assert "0 missing, 0 damaged" in mended
+        for object_id in (kept, spoilt, gone):
+            session.get_object(object_id)
 
 
 def test_clients_are_listed_bounded_and_forgotten_while_the_server_runs(server: LocalServer, tmp_path: Path) -> None:
@@ -142,3 +151,23 @@ def test_a_token_is_rotated_while_the_server_runs(server: LocalServer, tmp_path:
 
 def test_the_database_is_migrated_by_command(tmp_path: Path) -> None:
     assert "schema 0002" in he_infer("store", "migrate", "--data-dir", tmp_path / "data")
+
+
+def test_a_new_signing_key_is_noticed_by_who_pinned_the_old_one(bundle: Path, tmp_path: Path) -> None:
+    options = ["--workers", "1"]
+    with (
+        LocalServer([bundle], tmp_path / "data", options=options) as server,
+        Session(server.url, server.token) as session,
+    ):
+        token, pinned = server.token, session.server_key
+    (tmp_path / "data" / "signing.key").rename(tmp_path / "stolen.key")
+    (tmp_path / "data" / "audit.jsonl").rename(tmp_path / "evidence.jsonl")
+    with LocalServer([bundle], tmp_path / "data", token=token, options=options) as server:
+        with Session(server.url, token, server_key=pinned) as session, pytest.raises(NotAuthentic):
+            session.models()
+        with Session(server.url, token) as session:
+            assert session.models()
+            assert session.server_key != pinned
+            session.put_object(b"x")
+    assert audit.verify(tmp_path / "data" / "audit.jsonl").entries >= 1  # a chain of its own
+    assert audit.verify(tmp_path / "evidence.jsonl").entries >= 1
