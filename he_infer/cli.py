@@ -7,6 +7,7 @@ from he_infer.commands import clients, keys, receipts, store, tokens
 from he_infer.commands.classify import classify
 from he_infer.commands.demo import demo
 from he_infer.commands.inspect import inspect
+from he_infer.commands.plan import plan
 from he_infer.commands.protect import protect
 from he_infer.commands.rekey import rekey
 from he_infer.commands.restore import restore, verify
@@ -26,6 +27,7 @@ for command, panel in (
     (demo, "Try it"),
     (train, "Client"),
     (classify, "Client"),
+    (plan, "Client"),
     (protect, "Image vault"),
     (restore, "Image vault"),
     (inspect, "Image vault"),
