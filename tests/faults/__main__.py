@@ -21,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Faults under a running server.")
     parser.add_argument("--kills", type=int, default=200, help="times that the server is killed; the rest follows it")
     parser.add_argument("--only", nargs="*", default=[], help="names of scenarios, such as: disk")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments at which the server is killed")
     parser.add_argument("--json", type=Path, help="write the counts here")
     chosen = parser.parse_args()
     kills = chosen.kills
@@ -46,7 +47,7 @@ def main() -> None:
             folder = Path(name) / f"scenario-{number}"
             if scenario in (crash.kill_workers, crash.kill_the_server):
                 with progress(title, count) as advance:
-                    outcome = scenario(bundle, folder, count, progress=advance)
+                    outcome = scenario(bundle, folder, count, seed=chosen.seed, progress=advance)
             else:
                 outcome = scenario(bundle, folder, count)
             figures[title] = outcome.to_json()
