@@ -167,10 +167,43 @@ def places(server: LocalServer, proxy: RecordingProxy, operator: str) -> Iterato
 
 
 def search(where: Iterator[tuple[str, bytes]], fragments: Mapping[str, bytes]) -> dict[str, set[str]]:
-    """The places where each fragment was found."""
+    """The places where each fragment was found.
+
+    Of each fragment one word of four bytes is looked up among all words of the data, at every offset; only where it
+    occurs is the whole fragment searched for. A search for each fragment on its own would take minutes.
+    """
+    by_word: dict[int, list[str]] = {}
+    for name, fragment in fragments.items():
+        by_word.setdefault(_rarest_word(fragment), []).append(name)
+    words = np.array(sorted(by_word), dtype=np.uint32)
+    likely = np.zeros(1 << 16, dtype=bool)
+    likely[_scatter(words)] = True
     found: dict[str, set[str]] = {}
     for place, data in where:
-        for name, fragment in fragments.items():
-            if place not in found.get(name, ()) and fragment in data:
+        for name in sorted(_candidates(data, words, likely, by_word)):
+            if place not in found.get(name, ()) and fragments[name] in data:
                 found.setdefault(name, set()).add(place)
     return found
+
+
+def _rarest_word(fragment: bytes) -> int:
+    """The word of a fragment with most different bytes: least likely to be found by chance."""
+    best = max(range(len(fragment) - 3), key=lambda at: len(set(fragment[at : at + 4])))
+    return int.from_bytes(fragment[best : best + 4], "little")
+
+
+def _scatter(words: np.ndarray) -> np.ndarray:
+    return (words * np.uint32(2654435761)) >> np.uint32(16)
+
+
+def _candidates(data: bytes, words: np.ndarray, likely: np.ndarray, by_word: dict[int, list[str]]) -> set[str]:
+    names: set[str] = set()
+    for shift in range(4):
+        count = (len(data) - shift) // 4
+        if count <= 0:
+            continue
+        here = np.frombuffer(data, dtype="<u4", count=count, offset=shift)
+        some = here[likely[_scatter(here)]]
+        for word in np.intersect1d(some, words):
+            names.update(by_word[int(word)])
+    return names
