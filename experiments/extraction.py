@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from he_infer.client.local_server import LocalServer
+    from he_infer.client.session import Session
     from models.bundle import Bundle
     from models.datasets import Dataset
 
@@ -34,6 +35,8 @@ class Row:
     """One attack after so many queries."""
 
     attack: str
+    """`scores`: chosen queries and their scores alone. `coefficients`: an answer's other decrypted coefficients.
+    `ciphertext`: an answer's bytes, of which its second polynomial is read."""
     head: str
     policy: str
     width: int
@@ -131,6 +134,8 @@ def run(
                 with bar(console, f"{kind} head, {policy}", len(queries)) as step:
                     answers, limited = _ask(server, attacker, bundle, queries, step)
                 rows += _rows(bundle, dataset, kind, policy, queries, answers, limited)
+                if kind == "linear":
+                    rows += _from_one_answer(server, attacker, bundle, dataset, policy)
             queries = _queries(linear, "linear", np.random.default_rng(seed))
             with bar(console, "linear head, query limit", len(queries)) as step:
                 answers, limited = _ask(server, restrained, bundles["linear", "hidden"], queries, step)
@@ -180,37 +185,99 @@ def _queries(bundle: "Bundle", kind: str, random: np.random.Generator) -> NDArra
     return quadratic_queries(width, bundle.input_bound, round(1.2 * unknowns(width, 2)), random)
 
 
+class _Attacker:
+    """A client with a token and a fresh key of its own."""
+
+    def __init__(self, session: "Session", bundle: "Bundle") -> None:
+        from experiments.encrypted import head_of
+        from he_infer.client.secret_key import SecretKey
+
+        digest = head_of(bundle).digest
+        self.session = session
+        self.model = next(m for m in session.models() if m.head_digest == digest and m.policy == bundle.policy)
+        self.plan = self.model.plan_for(1)
+        self.secret = SecretKey.generate(self.plan.parameters)
+        parts = self.secret.evaluation_keys(self.plan)
+        if parts:
+            session.register(self.plan, parts)
+
+    def ask(self, query: NDArray[np.float64]) -> tuple[list[bytes], list[bytes]]:
+        """The ciphertexts of one feature vector (d,) and those of its answer."""
+        from he_infer.ckks.packing import pack
+
+        sent = self.secret.encrypt(pack(self.plan, query[None, :]), self.plan.input_scale)
+        return sent, list(self.session.classify(self.model, self.plan, sent).parts)
+
+    def scores(self, answer: list[bytes]) -> NDArray[np.float64]:
+        """(1, classes)."""
+        from he_infer.ckks.packing import unpack
+
+        return unpack(self.plan, self.secret.decrypt(answer), 1)
+
+
 def _ask(
     server: "LocalServer", token: str, bundle: "Bundle", queries: NDArray[np.float64], step: Step
 ) -> tuple[NDArray[np.float64], bool]:
     """Scores (n, classes) of as many queries as the server answers, and whether its query limit ended it."""
-    from experiments.encrypted import head_of
-    from he_infer.ckks.packing import pack, unpack
-    from he_infer.client.secret_key import SecretKey
     from he_infer.client.session import Session
     from he_infer.errors import RequestRefused
     from he_infer.refusals import Code
 
     opened: list[NDArray[np.float64]] = []
     with Session(server.url, token) as session:
-        digest = head_of(bundle).digest
-        model = next(m for m in session.models() if m.head_digest == digest and m.policy == bundle.policy)
-        plan = model.plan_for(1)
-        secret = SecretKey.generate(plan.parameters)
-        parts = secret.evaluation_keys(plan)
-        if parts:
-            session.register(plan, parts)
+        attacker = _Attacker(session, bundle)
         for query in queries:
-            sent = secret.encrypt(pack(plan, query[None, :]), plan.input_scale)
             try:
-                answer = session.classify(model, plan, sent)
+                _, answer = attacker.ask(query)
             except RequestRefused as refusal:
                 if refusal.code != Code.QUERY_LIMIT:
                     raise
                 return np.concatenate(opened), True
-            opened.append(unpack(plan, secret.decrypt(list(answer.parts)), 1))
+            opened.append(attacker.scores(answer))
             step(len(opened))
     return np.concatenate(opened), False
+
+
+def _from_one_answer(server: "LocalServer", token: str, bundle: "Bundle", dataset: "Dataset", policy: str) -> list[Row]:
+    """What an answer shows besides its scores; no rows where the plan's layout is another than one ciphertext."""
+    from experiments import extraction_answer, extraction_attack
+    from he_infer.client.session import Session
+
+    height = 0.99 * bundle.input_bound
+    zero, one = np.zeros(bundle.head.width), np.zeros(bundle.head.width)
+    one[0] = height
+    with Session(server.url, token) as session:
+        attacker = _Attacker(session, bundle)
+        plan, tile = attacker.plan, extraction_answer.tile_of(attacker.plan)
+        if tile is None:
+            return []
+        _, nothing = attacker.ask(zero)
+        request, answer = attacker.ask(one)
+        slots = [attacker.secret.decrypt(parts)[0] for parts in (nothing, answer)]
+        biases = attacker.scores(nothing)[0]
+    found = {
+        "coefficients": extraction_answer.from_coefficients(plan, tile, slots[0], slots[1], height),
+        "ciphertext": extraction_answer.from_ciphertext(plan, tile, request[0], answer[0], biases),
+    }
+    features = bundle.features(dataset.test.images).astype(np.float64)
+    true = bundle.scores(features)
+    weight = bundle.head_tensors["head.0.weight"]
+    needed = extraction_attack.unknowns(bundle.head.width, 1)
+    return [
+        Row(
+            attack=attack,
+            head="linear",
+            policy=policy,
+            width=bundle.head.width,
+            unknowns=needed,
+            queries=2,
+            limited=False,
+            weight_error=extraction_attack.relative_error(stolen.weight, weight),
+            score_error=extraction_attack.relative_error(stolen.evaluate(features), true),
+            label_agreement=extraction_attack.agreement(stolen.evaluate(features), true),
+        )
+        for attack, stolen in found.items()
+    ]
 
 
 def _rows(
@@ -268,8 +335,8 @@ def _show(console: "Console", name: str, rows: list[Row], limit: int) -> None:
     from rich.table import Table
 
     table = Table(title=f"Heads trained on {name}, stolen by queries", title_justify="left")
-    for heading in ("head", "policy", "d", "unknowns", "queries"):
-        table.add_column(heading, justify="left" if heading in ("head", "policy") else "right")
+    for heading in ("head", "policy", "reads", "d", "unknowns", "queries"):
+        table.add_column(heading, justify="left" if heading in ("head", "policy", "reads") else "right")
     for heading in ("weight error", "score error", "same label"):
         table.add_column(heading, justify="right")
     for row in rows:
@@ -278,6 +345,7 @@ def _show(console: "Console", name: str, rows: list[Row], limit: int) -> None:
         table.add_row(
             row.head,
             policy,
+            row.attack,
             str(row.width),
             str(row.unknowns),
             str(row.queries),

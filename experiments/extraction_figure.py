@@ -17,6 +17,10 @@ def draw(rows: Sequence["Row"], limit: int) -> Picture:
         ("scores", "open", False, GREEN, "-", "o", "scores, open"),
         ("scores", "hidden", False, BLUE, "--", "s", "scores, hidden"),
         ("scores", "hidden", True, VERMILION, ":", "x", f"scores, hidden, {limit} queries a day"),
+        ("coefficients", "open", False, GREEN, "", "^", "other coefficients, open"),
+        ("coefficients", "hidden", False, BLUE, "", "v", "other coefficients, hidden"),
+        ("ciphertext", "open", False, GREEN, "", "D", "second polynomial, open"),
+        ("ciphertext", "hidden", False, BLUE, "", "P", "second polynomial, hidden"),
     )
 
     def drawn(figure: Figure) -> None:

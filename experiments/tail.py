@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from experiments.cipher_figures import Picture
+    from experiments.tail_sizes import SizeRow
     from models.bundle import Bundle
     from models.datasets import Dataset
 
@@ -73,6 +74,9 @@ def tail(
     policy: Annotated[str, typer.Option(help="hidden or open, for bundles that are trained here.")] = "hidden",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Encrypt only the first so many test images.")] = None,
+    sizes: Annotated[
+        int, typer.Option(min=0, metavar="IMAGES", help="Also measure untrained convolutions of other sizes so often.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Decides training; keys are always fresh.")] = 0,
     figure: FigureFile = None,
     json_file: JsonFile = None,
@@ -85,6 +89,9 @@ def tail(
     from rich.console import Console
 
     from experiments.outcome import command_line, finish, refuse_missing_folders
+    from experiments.progress import bar
+    from experiments.tail_sizes import SIZES
+    from experiments.tail_sizes import measure as measure_sizes
     from experiments.victims import bundle_for
     from models import datasets
 
@@ -99,14 +106,20 @@ def tail(
         ]
     rows = [measure(console, dataset, bundle, limit) for bundle in bundles]
     _show(console, dataset.name, rows)
+    others: list[SizeRow] = []
+    if sizes:
+        with bar(console, "Other sizes", len(SIZES)) as step:
+            others = measure_sizes(sizes, seed, step)
+        _show_sizes(console, others)
+    options = {"data": data, "epochs": epochs, "limit": limit, "sizes": sizes or None, "seed": seed, "figure": figure}
     given = [word for path in bundle_files or () for word in ("--bundle", str(path))]
     finish(
         console,
         "tail",
-        command=command_line("tail", *given, data=data, epochs=epochs, limit=limit, seed=seed, figure=figure),
+        command=command_line("tail", *given, **options),
         seed=seed,
         parameters={"dataset": dataset.name, "policy": policy, "epochs": epochs, "limit": limit},
-        figures={"rows": [asdict(row) for row in rows]},
+        figures={"rows": [asdict(row) for row in rows], "sizes": [asdict(row) for row in others]},
         drawn=None if figure is None else _draw(dataset.name, rows),
         figure=figure,
         json=json_file,
@@ -230,6 +243,22 @@ def _show(console: "Console", dataset: str, rows: list[Row]) -> None:
     console.print(table)
 
 
+def _show_sizes(console: "Console", rows: "list[SizeRow]") -> None:
+    from rich.table import Table
+
+    table = Table(title="Untrained convolutions of 3 x 3, x², average pool, two classes", title_justify="left")
+    for heading in ("maps", "channels", "N and primes"):
+        table.add_column(heading)
+    for heading in ("key switches", "ms", "KB up", "keys MB", "error"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        plan = row.plan.split(" bits,")[0].replace("primes of ", "").replace("N = ", "")
+        cells = (row.maps, row.convolution, plan, str(row.key_switches), f"{row.server_ms:.1f}")
+        size, keys = f"{row.bytes_up / 1e3:.0f}", f"{row.evaluation_key_bytes / 1e6:.1f}"
+        table.add_row(*cells, size, keys, f"{row.max_abs_error:.0e}")
+    console.print(table)
+
+
 def _draw(dataset: str, rows: list[Row]) -> "Picture":
     from experiments.drawing import HATCHES, PALETTE, picture
 
@@ -249,6 +278,7 @@ def _draw(dataset: str, rows: list[Row]) -> "Picture":
         time.set_title("server time of an image, ms", fontsize=9)
         size.set_title("KB: request, answer, keys (once)", fontsize=9)
         size.set_yscale("log")
+        size.set_ylim(bottom=1)
         for axis in (accuracy, time, size):
             axis.set_xticks(range(len(names)), names)
         accuracy.set_xlim(-0.6, len(rows) - 0.4)
