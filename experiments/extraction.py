@@ -335,22 +335,22 @@ def _show(console: "Console", name: str, rows: list[Row], limit: int) -> None:
     from rich.table import Table
 
     table = Table(title=f"Heads trained on {name}, stolen by queries", title_justify="left")
-    for heading in ("head", "policy", "reads", "d", "unknowns", "queries"):
-        table.add_column(heading, justify="left" if heading in ("head", "policy", "reads") else "right")
-    for heading in ("weight error", "score error", "same label"):
+    for heading in ("head", "policy", "reads"):
+        table.add_column(heading)
+    for heading in ("queries", "weights", "scores", "label"):
         table.add_column(heading, justify="right")
     for row in rows:
-        policy = f"{row.policy}, {limit} a day" if row.limited else row.policy
-        error = "" if row.weight_error is None else f"{row.weight_error:.1e}"
         table.add_row(
-            row.head,
-            policy,
+            f"{row.head}, d={row.width}",
+            f"{row.policy}, {limit}/day" if row.limited else row.policy,
             row.attack,
-            str(row.width),
-            str(row.unknowns),
             str(row.queries),
-            error,
-            f"{row.score_error:.1e}",
+            "" if row.weight_error is None else f"{row.weight_error:.0e}",
+            f"{row.score_error:.0e}",
             f"{row.label_agreement:.1%}",
         )
     console.print(table)
+    console.print(
+        "weights, scores: relative error of the stolen head's. label: share of the test images that it gives the same.",
+        highlight=False,
+    )

@@ -1,0 +1,54 @@
+"""A head that begins with a convolution, under encryption: within the plan's error, with no product for zeros."""
+
+import numpy as np
+import pytest
+from he_infer.ckks.circuit import circuit
+
+from experiments import encrypted
+from experiments.tail_sizes import random_tail
+from he_infer.ckks.convolution import Convolution
+from he_infer.ckks.head import Head, Linear, Polynomial
+
+SQUARE = Polynomial((0.0, 0.0, 1.0))
+CUBIC = Polynomial((0.1, 0.5, 0.2, 0.05))
+
+
+def tail(
+    channels: int, side: int, outputs: int, stride: int = 1, padding: int = 1, activation: Polynomial = SQUARE
+) -> Head:
+    random = np.random.default_rng(channels + side + outputs)
+    weight = random.normal(0, 1 / np.sqrt(9 * channels), (outputs, channels, 3, 3))
+    first = Convolution(weight, random.normal(0, 0.1, outputs), (channels, side, side), stride, padding)
+    last = random.normal(0, 1 / np.sqrt(first.outputs), (3, first.outputs))
+    return Head((first, activation, Linear(last, random.normal(0, 0.1, 3))))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        tail(2, 8, 3),
+        tail(4, 8, 8, stride=2),
+        tail(2, 7, 2, padding=0),
+        tail(1, 8, 2, activation=CUBIC),
+        random_tail((16, 8, 8), 16, 1, np.random.default_rng(5)),
+    ],
+    ids=["same", "stride", "valid, 7 x 7", "cubic", "8 x 8 x 16"],
+)
+def test_encrypted_scores_are_within_the_plan_s_error(head: Head) -> None:
+    features = np.random.default_rng(6).normal(0, 1, (2, head.width)).clip(-4, 4)
+    plan = encrypted.plan_for(head, policy="hidden", input_bound=4.0)
+    found = encrypted.run_plan(head, plan, features)
+    assert np.abs(found.scores - head.evaluate(features)).max() <= plan.error <= plan.precision
+
+
+def test_the_planner_leaves_out_the_diagonals_that_are_zero() -> None:
+    """144 diagonals of 1024 are not zero; each product holds as many copies of them as a ciphertext does."""
+    head = random_tail((16, 8, 8), 16, 1, np.random.default_rng(7))
+    plan = encrypted.plan_for(head, policy="hidden", input_bound=4.0)
+    (stage,) = plan.stages
+    layout = stage.layout
+    weight = circuit(head).linear[0].weight
+    products = len(layout.occupied(weight))
+    assert products * layout.copies * layout.parts == 144
+    # Far fewer than the 2 sqrt(256) or so of a dense layer of this size.
+    assert plan.key_switches <= 14
