@@ -8,12 +8,12 @@ as they are. `hidden` masks them, and re-randomises the second polynomial, from 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from he_infer.ckks.answer import Tile
-from he_infer.ckks.ring import to_coefficients
 from numpy.typing import NDArray
 
 from experiments.extraction_attack import Affine
 from experiments.extraction_ring import quotient
+from he_infer.ckks.answer import Tile
+from he_infer.ckks.ring import to_coefficients
 from he_infer.ckks.seal import parse, primes, sealapi
 
 if TYPE_CHECKING:

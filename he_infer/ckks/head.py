@@ -56,6 +56,11 @@ class Linear:
         """Length of y."""
         return int(self.weight.shape[0])
 
+    @cached_property
+    def norms(self) -> NDArray[np.float64]:
+        """(out,) the squared norms of the rows."""
+        return np.asarray(np.einsum("ij,ij->i", self.weight, self.weight))
+
 
 @dataclass(frozen=True)
 class Polynomial:

@@ -10,6 +10,7 @@ secrets, and its digits of a key switch lie in 0 .. q - 1.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,14 +100,12 @@ def typical(width: int, bound: float, scale: float, chain: Chain) -> Spread:
 def through_linear(spread: Spread, layer: Linear, stage: Stage, *, level: int, scale: float, chain: Chain) -> Spread:
     """The spread after a hidden layer's linear map on values of a level and scale."""
     layout = stage.layout
-    squared = layer.weight**2
-    mean = layer.weight @ spread.mean + layer.bias
-    rms = np.sqrt(mean**2 + squared @ np.maximum(spread.rms**2 - spread.mean**2, 0))
+    mean, rms = _moments(layer, spread)
     inside = spread.error**2 + (chain.switch(level, scale) ** 2 if layout.baby else 0.0)
     terms = layout.lanes * layout.parts * layout.diagonals * layout.places / (layout.height * layout.width)
     beyond = max(1.0, terms) if layout.shifted else 1.0
     rounding = (chain.slot(encoded()) / stage.weight_scale * layout.parts) ** 2
-    variance = squared @ inside + rounding * beyond * float((spread.rms**2).sum())
+    variance = _spread_over(layer, inside) + rounding * beyond * float((spread.rms**2).sum())
     double = 4.0 if layout.conjugated else 1.0
     folded = 2.0 ** len(layout.folds)
     product = scale * stage.weight_scale
@@ -116,6 +115,25 @@ def through_linear(spread: Spread, layer: Linear, stage: Stage, *, level: int, s
         variance = variance + double * folded * chain.rescale(product) ** 2
     variance = variance + (double * (folded - 1) + layout.conjugated) * chain.switch(level, product) ** 2
     return Spread(mean, rms, np.sqrt(variance))
+
+
+def _spread_over(layer: Linear, variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The variance of W v for independent errors of v: without a pass over the weights where all are alike."""
+    if np.ptp(variance) <= 1e-12 * float(variance[0]):
+        return layer.norms * float(variance[0])
+    return np.asarray(layer.weight**2 @ variance)
+
+
+@lru_cache(maxsize=8)
+def _kept(layer: Linear, mean: bytes, rms: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    before, size = np.frombuffer(mean), np.frombuffer(rms)
+    after = layer.weight @ before + layer.bias
+    return after, np.sqrt(after**2 + _spread_over(layer, np.maximum(size**2 - before**2, 0)))
+
+
+def _moments(layer: Linear, spread: Spread) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and root mean square after a layer. No scale is in them, so that they are the same for every chain tried."""
+    return _kept(layer, spread.mean.tobytes(), spread.rms.tobytes())
 
 
 def through_activation(

@@ -1,13 +1,17 @@
 """A head that begins with a convolution, under encryption: within the plan's error, with no product for zeros."""
 
+from functools import cache
+
 import numpy as np
 import pytest
-from he_infer.ckks.circuit import circuit
 
 from experiments import encrypted
 from experiments.tail_sizes import random_tail
+from he_infer.ckks.circuit import circuit
 from he_infer.ckks.convolution import Convolution
 from he_infer.ckks.head import Head, Linear, Polynomial
+from he_infer.ckks.plan import Plan
+from he_infer.ckks.simulate import simulate
 
 SQUARE = Polynomial((0.0, 0.0, 1.0))
 CUBIC = Polynomial((0.1, 0.5, 0.2, 0.05))
@@ -23,6 +27,14 @@ def tail(
     return Head((first, activation, Linear(last, random.normal(0, 0.1, 3))))
 
 
+LARGE = random_tail((16, 8, 8), 16, 1, np.random.default_rng(5))
+
+
+@cache
+def planned(head: Head) -> Plan:
+    return encrypted.plan_for(head, policy="hidden", input_bound=4.0)
+
+
 @pytest.mark.parametrize(
     "head",
     [
@@ -30,21 +42,23 @@ def tail(
         tail(4, 8, 8, stride=2),
         tail(2, 7, 2, padding=0),
         tail(1, 8, 2, activation=CUBIC),
-        random_tail((16, 8, 8), 16, 1, np.random.default_rng(5)),
+        LARGE,
     ],
     ids=["same", "stride", "valid, 7 x 7", "cubic", "8 x 8 x 16"],
 )
 def test_encrypted_scores_are_within_the_plan_s_error(head: Head) -> None:
     features = np.random.default_rng(6).normal(0, 1, (2, head.width)).clip(-4, 4)
-    plan = encrypted.plan_for(head, policy="hidden", input_bound=4.0)
-    found = encrypted.run_plan(head, plan, features)
-    assert np.abs(found.scores - head.evaluate(features)).max() <= plan.error <= plan.precision
+    plan = planned(head)
+    clear = head.evaluate(features)
+    assert np.abs(encrypted.run_plan(head, plan, features).scores - clear).max() <= plan.error <= plan.precision
+    assert np.abs(simulate(plan, head, features, seed=1) - clear).max() <= plan.error
+    np.testing.assert_allclose(simulate(plan, head, features, seed=None), clear, atol=1e-6)
 
 
 def test_the_planner_leaves_out_the_diagonals_that_are_zero() -> None:
     """144 diagonals of 1024 are not zero; each product holds as many copies of them as a ciphertext does."""
-    head = random_tail((16, 8, 8), 16, 1, np.random.default_rng(7))
-    plan = encrypted.plan_for(head, policy="hidden", input_bound=4.0)
+    head = LARGE
+    plan = planned(head)
     (stage,) = plan.stages
     layout = stage.layout
     weight = circuit(head).linear[0].weight
