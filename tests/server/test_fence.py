@@ -53,3 +53,25 @@ def test_names_that_only_begin_alike_are_not_meant() -> None:
     assert not is_forbidden("torchlight")
     assert not is_forbidden("he_infer.clients")
     assert not is_forbidden("he_infer.server")
+
+
+def test_nothing_that_the_server_s_processes_load_can_decrypt() -> None:
+    """Neither by name, in any module of ours that is loaded, nor by loading the one that can."""
+    code = """
+from he_infer.server import fence
+fence.install()
+import inspect, sys
+import he_infer.server.main, he_infer.server.worker, he_infer.server.evaluation
+ours = [module for name, module in sys.modules.items() if name.startswith("he_infer")]
+assert len(ours) > 20
+for module in ours:
+    source = inspect.getsource(module)
+    assert "Decryptor" not in source and "KeyGenerator" not in source, module.__name__
+try:
+    from he_infer.client.secret_key import SecretKey
+except fence.FencedImport:
+    raise SystemExit(0)
+raise SystemExit("loaded")
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
