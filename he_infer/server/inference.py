@@ -282,7 +282,16 @@ class Inference:
     def _read_keys(self, caller: Caller, record: KeyRecord) -> list[bytes]:
         parts = []
         for part in record.parts:
-            data = self._blobs.get(_key_path(caller.client_id, record.key_id, part.name))
+            try:
+                data = self._blobs.get(_key_path(caller.client_id, record.key_id, part.name))
+            except Refused as refused:
+                now = self._metadata.keys(caller.client_id, record.plan) if refused.code is Code.DAMAGED else [record]
+                if record.key_id not in {kept.key_id for kept in now}:
+                    raise Refused(
+                        Code.MISSING_KEYS,
+                        "The evaluation keys were replaced or deleted while this request waited; send it again.",
+                    ) from refused
+                raise
             if len(data) != part.size or hashlib.sha256(data).hexdigest() != part.sha256:
                 raise Refused(Code.DAMAGED, "The stored evaluation keys are damaged; register them again.")
             parts.append(data)

@@ -167,7 +167,7 @@ class Vault:
         """Bytes `start` to `end` (exclusive) of an object, in pieces.
 
         Raises:
-            Refused: `damaged`, `storage`.
+            Refused: `not_found` where it was deleted since, `damaged`, `storage`.
         """
         with self._audit.watching(
             "object.get",
@@ -178,7 +178,11 @@ class Vault:
             start=start,
             end=end,
         ):
-            return self._blobs.stream(record.blob, start, end)
+            try:
+                return self._blobs.stream(record.blob, start, end)
+            except Refused as refused:
+                gone = refused.code is Code.DAMAGED and self._metadata.unnamed_blobs([record.blob])
+                raise (_not_found() if gone else refused) from None  # its client deleted it since it was found
 
     def page(self, caller: Caller, after: str, limit: int) -> dict[str, Any]:
         """One page of the client's objects in the order of their ids.

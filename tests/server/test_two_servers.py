@@ -1,5 +1,6 @@
 """Two server processes on one PostgreSQL and one S3 serve the same clients; each keeps an audit log of its own."""
 
+import contextlib
 import hashlib
 import secrets
 import shutil
@@ -76,6 +77,31 @@ def test_keys_registered_at_one_are_used_at_the_other(pair: Pair, features: np.n
         there.forget_keys(client.plan.digest)
         with pytest.raises(MissingKey):
             client.scores(features)
+
+
+def test_keys_replaced_at_the_other_while_a_request_waits_are_no_damage(pair: Pair, features: np.ndarray) -> None:
+    text = pair.token("replacing")
+    here, there = sessions(pair, text)
+    with here, there:
+        client = Client(pair.one, here, text)
+        client.session = there
+        stop, answered = threading.Event(), []
+
+        def replace() -> None:
+            with Session(pair.one.url, text) as session:
+                while not stop.is_set():
+                    session.register(client.plan, client.keys)
+
+        replacing = threading.Thread(target=replace)
+        replacing.start()
+        for _ in range(15):
+            with contextlib.suppress(MissingKey):
+                answered.append(client.scores(features))
+        stop.set()
+        replacing.join()
+        answered.append(client.scores(features))
+    for scores in answered:
+        assert np.allclose(scores, answered[-1], atol=1e-2)
 
 
 def test_a_token_revoked_through_one_is_refused_by_the_other_at_once(pair: Pair) -> None:

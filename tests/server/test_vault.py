@@ -142,6 +142,14 @@ def test_a_new_version_leaves_the_old_one_readable(place: Place) -> None:
     assert place.blobs.list("objects") == []
 
 
+def test_an_object_deleted_as_it_is_read_is_not_damage(place: Place) -> None:
+    place.put(place.one, ID, b"data")
+    found = place.vault.find(place.one, ID)
+    place.vault.delete(place.one, "r", ID)
+    with refused(Code.NOT_FOUND):
+        place.vault.read(place.one, "r", found, 0, 4)
+
+
 def test_a_row_that_was_committed_as_the_database_went_away_keeps_its_blob(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,8 +167,10 @@ class Tenants(Database):
             level = limit if row is None else min(limit, row.level + max(0.0, now - row.updated) * limit / 60)
             admitted = level >= 1
             values = {"level": float(level - 1 if admitted else level), "updated": now}
-            if sql.execute(BUCKETS.update().where(here).values(**values)).rowcount == 0:
+            if row is None:
                 sql.execute(BUCKETS.insert().values(client_id=caller.client_id, **values))
+            elif admitted or now < row.updated:  # a flood of refused requests writes nothing
+                sql.execute(BUCKETS.update().where(here).values(**values))
         if not admitted:
             wait = (1 - level) * 60 / limit if limit else 60.0
             raise Refused(
