@@ -75,8 +75,10 @@ def find_files(paths: Iterable[Path], *, leave_out: Iterable[Path] = ()) -> list
     for path in paths:
         if path.is_dir():
             found += _walk(path, skipped)
-        elif path.exists():
+        elif path.is_file():
             found.append(Found(path, path.name, path.stat().st_size))
+        elif path.exists():
+            raise StorageProblem(f"{path} is neither a file nor a folder.")
         else:
             raise StorageProblem(f"There is no file or folder {path}.")
     if not found:
@@ -212,7 +214,7 @@ class Restoring:
             private, header = opening.opened.private, opening.header
             name = private.get("path") or opening.opened.name or found.path.stem
             target = self.folder / _inside(name + (".npy" if header.kind is Kind.ARRAY else ""))
-            modified = int(private.get("modified_ns", "-1"))
+            modified = _nanoseconds(private)
             if target.exists() and not self.overwrite:
                 there = target.stat()
                 if header.kind is not Kind.ARRAY and (there.st_size, there.st_mtime_ns) == (
@@ -229,7 +231,7 @@ class Restoring:
                 for piece in opening.payload():
                     handle.write(piece)
                     moved(len(piece))
-                if modified >= 0 and os.utime in os.supports_fd:
+                if modified is not None and os.utime in os.supports_fd:
                     handle.flush()  # or the bytes still in the buffer would move the time again
                     os.utime(handle.fileno(), ns=(modified, modified))
         return Outcome("restored", str(target), opening.version, header.payload_bytes, found.size)
@@ -294,6 +296,14 @@ def _admit(versions: Versions, version: ObjectVersion) -> None:
     expected = versions.get(version.object_id)
     if expected is not None:
         expected.admit(version)
+
+
+def _nanoseconds(private: Mapping[str, str]) -> int | None:
+    """When the original file was last changed, where `Protecting` sealed it."""
+    try:
+        return int(private["modified_ns"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _inside(name: str) -> Path:
