@@ -14,6 +14,7 @@ from experiments.membership import membership
 from experiments.paper.command import paper
 from experiments.price import price
 from experiments.report import compare, report
+from experiments.speed import speed
 from experiments.tail import tail
 from he_infer import console
 
@@ -30,6 +31,7 @@ for command, name, panel in (
     (accuracy, "accuracy", "Encrypted inference"),
     (accuracy_tables, "accuracy-tables", "Encrypted inference"),
     (tail, "tail", "Encrypted inference"),
+    (speed, "speed", "Encrypted inference"),
     (price, "price", "Encrypted inference"),
     (inversion, "inversion", "What leaks"),
     (membership, "membership", "What leaks"),

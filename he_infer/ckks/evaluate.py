@@ -65,6 +65,14 @@ class Stages:
             answers.append(self._mask(answer, target, keys) if self.plan.refreshes else answer)
         return answers
 
+    @property
+    def encoded(self) -> list[PlainValue]:
+        """Everything encoded that is kept."""
+        products = [plain for hidden in self._hidden for held in hidden.products.values() for _, plain in held]
+        plains = [plain for plain in products if isinstance(plain, PlainValue)]
+        plains += [bias for hidden in self._hidden for bias in hidden.biases]
+        return plains + [plain for _, held in self._last for plain in held] + self._constants
+
     def _linear(self, values: list[Value], hidden: _Hidden, keys: EvaluationKeys) -> list[Value]:
         engine, layout = self.engine, hidden.stage.layout
         rotated = {
@@ -182,6 +190,11 @@ class Evaluator:
         self.plan = plan
         self._engine = SealEngine(plan.parameters)
         self._stages = Stages(plan, head, self._engine)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the encoded weights take, as SEAL allocated it."""
+        return sum(self._engine.size_of(plain) for plain in self._stages.encoded)
 
     def load_keys(self, parts: Mapping[str, bytes]) -> EvaluationKeys:
         """Parse a client's evaluation keys; see `SealEngine.load_keys`."""

@@ -25,7 +25,9 @@ SIGMA = 3.2
 TYPICAL = 0.25
 """Typical features have this share of the bound as their root mean square."""
 WORST = 5.0
-"""A plan's predicted error is so many deviations: a few thousand scores rarely have one beyond."""
+"""A linear head's predicted error is so many deviations: a few thousand scores rarely have one beyond."""
+WORST_OF_PRODUCTS = 8.0
+"""The same after activations, where an error is a product of normal values and has longer tails than one."""
 
 _ROUNDING = 1 / math.sqrt(12)
 _MOMENT = {2: 3.0 ** (1 / 4), 3: 15.0 ** (1 / 6), 4: 105.0 ** (1 / 8)}
@@ -158,9 +160,9 @@ def at_scores(
     spread: Spread, circuit: Circuit, answer: Tile | Trace, *, scale: float, answer_scale: float, chain: Chain
 ) -> float:
     """The largest deviation of a score's error."""
-    weight = circuit.linear[-1].weight
+    last = circuit.linear[-1]
     size = chain.ring_size
-    norms = (weight**2).sum(axis=1)
+    norms = last.norms
     product = scale * answer_scale
     masking = math.hypot(zero(size), _MASK_GRID * 2.0 ** chain.modulus_bits[0]) / product
     if isinstance(answer, Tile):
@@ -169,7 +171,7 @@ def at_scores(
         variance = (fresh() / scale) ** 2 * together + (encoded() / answer_scale) ** 2 * float((spread.rms**2).sum())
         return math.sqrt(variance + masking**2)
     copies = size // 2 // answer.width
-    own = weight**2 @ spread.error**2
+    own = _spread_over(last, spread.error**2)
     others = float((spread.error**2).mean()) * float(np.sort(norms)[-answer.rows :].sum()) / copies
     rounding = (encoded() / answer_scale) ** 2 * float((spread.rms**2).mean()) * answer.sources
     return math.sqrt(float(own.max()) + others + rounding + masking**2)

@@ -20,7 +20,7 @@ from he_infer.ckks.circuit import Circuit, circuit
 from he_infer.ckks.cost import cost, log2
 from he_infer.ckks.head import Head
 from he_infer.ckks.hybrid import Hybrid, padded
-from he_infer.ckks.noise import WORST, Chain, at_scores, through_activation, through_linear, typical
+from he_infer.ckks.noise import WORST, WORST_OF_PRODUCTS, Chain, at_scores, through_activation, through_linear, typical
 from he_infer.ckks.parameters import BUDGET, MAX_PRIME, Parameters
 from he_infer.ckks.plan import POLICIES, Plan, Stage
 from he_infer.errors import ParameterError
@@ -295,7 +295,7 @@ def _deep_scales(
             tried = _try(form, stages, answer, reach, bound, parameters, *scales)
             if tried is not None and (found is None or tried.error < found[1].error):
                 found = parameters, tried
-        if found is not None and found[1].error <= precision / 2:
+        if found is not None and found[1].error <= precision:
             break
     return found
 
@@ -358,7 +358,8 @@ def _try(
         primes = [2.0 ** parameters.data_bits[level - step] for step in range(stage.multiplications)]
         spread = through_activation(spread, activation, level=level, scale=2.0**scale, primes=primes, chain=chain)
     scale = 2.0 ** entering[-1][1]
-    error = WORST * at_scores(spread, form, answer, scale=scale, answer_scale=2.0**rest, chain=chain)
+    deviation = at_scores(spread, form, answer, scale=scale, answer_scale=2.0**rest, chain=chain)
+    error = WORST_OF_PRODUCTS * deviation
     return _Scales(input_scale, weights, 2.0**rest, error)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tenseal import sealapi as sealapi
 
-from he_infer.ckks.engine import Engine, EvaluationKeys, Value
+from he_infer.ckks.engine import Engine, EvaluationKeys, PlainValue, Value
 from he_infer.ckks.parameters import Parameters
 from he_infer.errors import FormatError, MissingKey, NotThisFormat, SecretKeyRefused, UnsupportedVersion
 
@@ -159,6 +159,10 @@ class SealEngine(Engine):
         if ciphertext.is_transparent():
             raise NotThisFormat("The ciphertext is transparent: it encrypts nothing.")
         return Value(self.parameters.levels, float(ciphertext.scale), self.parameters.id, ciphertext)
+
+    def size_of(self, plain: PlainValue) -> int:
+        """Bytes of memory allocated for an encoded vector."""
+        return 8 * int(plain.data.capacity())
 
     def dump(self, value: Value) -> bytes:
         """Serialize a ciphertext."""
