@@ -66,7 +66,7 @@ class ServerSettings(BaseSettings):
     workers: int = Field(default_factory=_default_workers, ge=1, le=256, description="Worker processes.")
     queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait for a worker; more are answered 429.")
     queue_seconds: float = Field(
-        2.0, gt=0, description="Requests that would wait longer, by the measured time of one, are answered 429."
+        1.0, gt=0, description="Requests that would wait longer, by the measured time of one, are answered 429."
     )
     wall_seconds: float = Field(30.0, gt=0, description="Longest evaluation before its worker is killed.")
     cpu_seconds: int = Field(60, ge=1, description="Processor time of one evaluation.")
