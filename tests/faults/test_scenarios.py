@@ -17,14 +17,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sigkill_of_the_server_loses_nothing_acknowledged(bundle: Path, tmp_path: Path) -> None:
-    outcome = crash.kill_the_server(bundle, tmp_path / "data", 3)
+    outcome = crash.kill_the_server(bundle, tmp_path / "data", 2)
     print(outcome.to_json())
     outcome.check()
-    assert outcome.injected.total() == 3
+    assert outcome.injected.total() == 2
 
 
 def test_sigkill_of_workers_harms_no_other_request(bundle: Path, tmp_path: Path) -> None:
-    outcome = crash.kill_workers(bundle, tmp_path / "data", 12)
+    outcome = crash.kill_workers(bundle, tmp_path / "data", 6)
     print(outcome.to_json())
     outcome.check()
     assert set(outcome.refused) <= {"worker_died"}
@@ -58,13 +58,13 @@ def test_a_lost_database_is_waited_for(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(clock.library() is None, reason="libfaketime is not installed (Debian: faketime)")
 def test_a_clock_that_jumps_lets_nothing_in_twice(bundle: Path, tmp_path: Path) -> None:
-    outcome = clock.jump(bundle, tmp_path / "clock", 4, steps=2)
+    outcome = clock.jump(bundle, tmp_path / "clock", 3, steps=2)
     print(outcome.to_json())
     outcome.check()
 
 
 def test_troublesome_clients_cost_others_nothing(bundle: Path, tmp_path: Path) -> None:
-    outcome = clients.trouble(bundle, tmp_path / "data", 5)
+    outcome = clients.trouble(bundle, tmp_path / "data", 4)
     print(outcome.to_json())
     outcome.check()
     assert outcome.refused.total() == 0
