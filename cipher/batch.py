@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from cipher.errors import CipherError, StorageProblem
@@ -20,6 +21,8 @@ Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 
 _POLL_SECONDS = 0.2
+_AHEAD = 4
+"""Items handed out for each process: enough to keep it busy, few enough to watch."""
 
 
 class Work(Protocol[Item, Result]):
@@ -66,30 +69,23 @@ def run_batch(
     context = _context()
     counter = context.Value("Q", 0)
     pool = ProcessPoolExecutor(min(processes, len(items)), context, _begin, (work, counter))
+    waiting = iter(enumerate(items))
+    flying: dict[Future[Any], int] = {}
     seen = 0
-    futures: dict[Future[Any], int] = {}
-    finished = True
-
-    def report() -> None:
-        nonlocal seen
-        now = counter.value
-        if now > seen:
-            moved(now - seen)
-            seen = now
-
     try:
-        with _Interrupts(pool, futures) as interrupts:
-            futures.update((pool.submit(_one, item), index) for index, item in enumerate(items))
-            left = set(futures)
-            while left:
-                ready, left = wait(left, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-                report()
+        with _Interrupts(flying) as interrupts:
+            while True:
+                room = 0 if interrupts.seen else _AHEAD * processes - len(flying)
+                flying.update((pool.submit(_one, item), index) for index, item in islice(waiting, room))
+                if not flying:
+                    break
+                ready, _ = wait(flying, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+                moved(counter.value - seen)
+                seen = counter.value
                 for future in ready:
-                    if future.cancelled():
-                        finished = False
-                    else:
-                        done(futures[future], _outcome(future))
-            finished = finished and not interrupts.seen
+                    index = flying.pop(future)
+                    if not future.cancelled():
+                        done(index, _outcome(future))
     except BrokenProcessPool:
         if interrupts.seen:
             return False
@@ -99,7 +95,7 @@ def run_batch(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return finished
+    return not interrupts.seen
 
 
 def _context() -> Any:
@@ -118,9 +114,8 @@ def _context() -> Any:
 class _Interrupts:
     """While active, the first SIGINT cancels what has not begun, the second ends the worker processes."""
 
-    def __init__(self, pool: ProcessPoolExecutor, futures: dict[Future[Any], int]) -> None:
-        self._pool = pool
-        self._futures = futures
+    def __init__(self, flying: dict[Future[Any], int]) -> None:
+        self._flying = flying
         self._before: Any = None
         self.seen = 0
 
@@ -135,7 +130,7 @@ class _Interrupts:
 
     def _interrupt(self, *_: object) -> None:
         self.seen += 1
-        for future in self._futures:
+        for future in list(self._flying):
             future.cancel()
         if self.seen > 1:
             for child in multiprocessing.active_children():
@@ -145,14 +140,15 @@ class _Interrupts:
 def _run_here(
     work: Work[Any, Any], items: Sequence[Any], moved: Callable[[int], None], done: Callable[[int, Any], None]
 ) -> bool:
-    for index, item in enumerate(items):
-        try:
-            result: Any = work(item, moved)
-        except CipherError as error:
-            result = error
-        except KeyboardInterrupt:
-            return False
-        done(index, result)
+    try:
+        for index, item in enumerate(items):
+            try:
+                result: Any = work(item, moved)
+            except CipherError as error:
+                result = error
+            done(index, result)
+    except KeyboardInterrupt:
+        return False
     return True
 
 
