@@ -132,7 +132,7 @@ def price(records: Sequence[Record]) -> Picture:
         return {"color": PALETTE[number % len(PALETTE)], "hatch": HATCHES[number % len(HATCHES)], "edgecolor": "white"}
 
     def draw(figure: Any) -> None:
-        accuracies, times, sizes = figure.subplots(1, 3, sharey=True, width_ratios=[0.8, 1, 1.15])
+        accuracies, times, sizes = figure.subplots(1, 3, sharey=True, width_ratios=[0.7, 1.25, 1.1])
         for place, (_, row) in zip(at, rows, strict=True):
             low, high = wilson(row["accuracy"], row["images"])
             number = paths.index(str(row["path"]))
@@ -144,7 +144,7 @@ def price(records: Sequence[Record]) -> Picture:
                 color=PALETTE[number % len(PALETTE)],
                 capsize=3,
             )
-            _bar(times, place, row["wall_ms"], look(row), _short(row["wall_ms"]))
+            _bar(times, place, row["wall_ms"], look(row), f"{_short(row['wall_ms'])} (CPU {_short(row['cpu_ms'])})")
             moved = (row["bytes_up"] + row["bytes_down"]) / 1e3
             keys = f" + keys {row['key_bytes'] / 1e6:.1f} MB" if row["key_bytes"] else ""
             _bar(sizes, place, moved, look(row), f"{moved:.0f}{keys}" if moved else "none")
@@ -154,8 +154,8 @@ def price(records: Sequence[Record]) -> Picture:
         images = rows[0][1]["images"]
         accuracies.set_xlabel(f"accuracy on {images} images,\n95 % (Wilson)")
         times.set_xscale("log")
-        times.set_xlabel("ms an image, features to scores\n(logarithmic)")
-        times.set_xlim(min(row["wall_ms"] for _, row in rows) / 3, max(row["wall_ms"] for _, row in rows) * 60)
+        times.set_xlabel("wall ms an image, features to scores\n(logarithmic; in brackets CPU)")
+        times.set_xlim(min(row["wall_ms"] for _, row in rows) / 3, max(row["wall_ms"] for _, row in rows) * 6000)
         sizes.set_xlabel("KB an image, up and down;\nkeys once")
         sizes.set_xlim(0, 2.1 * max((row["bytes_up"] + row["bytes_down"]) / 1e3 for _, row in rows))
 
