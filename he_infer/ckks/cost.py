@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from he_infer.ckks import mask
 from he_infer.ckks.answer import Tile
 from he_infer.ckks.circuit import Circuit
 from he_infer.ckks.plan import Plan
@@ -18,8 +19,6 @@ PRIMITIVES = (
 """load: parse a seeded ciphertext; multiply: by an encoded vector, and add; constant: encode a number; rotate: also
 conjugate; square, product: relinearised; encode: a vector, at run time; refresh: a fresh encryption of zero, added."""
 
-MASK_ADDITIONS = 8
-"""Additions that a mask takes, see `evaluate`."""
 LINK = 12.5e6
 """Bytes a second (100 Mbit/s) that a plan's traffic is priced at when plans are compared."""
 
@@ -116,8 +115,8 @@ def count(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
     times["add", 0] += plan.targets
     if plan.refreshes:
         times["refresh", 0] += plan.targets
-        times["encode", 0] += plan.targets
-        times["add", 0] += plan.targets * MASK_ADDITIONS
+        times["encode", 0] += 2 * plan.targets
+        times["add", 0] += plan.targets * (mask.ADDITIONS + 1)
     times["dump", 0] += plan.targets
     return tuple(Count(primitive, at, number) for (primitive, at), number in sorted(times.items()) if number)
 

@@ -1,14 +1,11 @@
 """A head under encryption: encoded weights, kept; requests parsed, evaluated and serialized."""
 
-import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from he_infer.ckks import mask
 from he_infer.ckks.circuit import Activation, Circuit, circuit
-from he_infer.ckks.cost import MASK_ADDITIONS
 from he_infer.ckks.engine import Engine, EvaluationKeys, PlainValue, Value
 from he_infer.ckks.head import Head
 from he_infer.ckks.hybrid import Term
@@ -123,20 +120,18 @@ class Stages:
     def _mask(self, value: Value, target: int, keys: EvaluationKeys) -> Value:
         """Hide everything but the scores: a fresh encryption of zero, and noise in all coefficients without a score.
 
-        The noise is uniform modulo the prime, from the system's generator, so that what stood in those coefficients is
-        hidden perfectly but for its lowest bits: double precision leaves a grid of at most 2^-48 of the modulus, below
-        which lies encryption noise alone. Encoding takes numbers below an eighth of the modulus, so an eighth of the
-        noise is added eight times. The second polynomial is hidden by ring-LWE, see `Engine.refresh`.
+        The noise is uniform modulo the prime, from the system's generator; `mask` has its statistical distance from
+        what shows nothing. The second polynomial is hidden by ring-LWE, see `Engine.refresh`.
         """
         engine = self.engine
         value = engine.refresh(value, keys)
-        size = self.plan.parameters.ring_size
-        raw = np.frombuffer(secrets.token_bytes(8 * size), dtype="<i8")
-        noise = raw * (engine.primes[0] / MASK_ADDITIONS / 2.0**64 / value.scale)
-        noise[self.plan.answer.read(target)] = 0.0
-        mask = engine.encode(to_slots(noise), value.level, value.scale)
-        for _ in range(MASK_ADDITIONS):
-            value = engine.add_plain(value, mask)
+        noise = mask.draw(engine.primes[0], self.plan.parameters.ring_size)
+        scores = self.plan.answer.read(target)
+        for part, times in ((noise.upper, mask.ADDITIONS), (noise.lower, 1)):
+            part[scores] = 0.0
+            encoded = engine.encode(to_slots(part / value.scale), value.level, value.scale)
+            for _ in range(times):
+                value = engine.add_plain(value, encoded)
         return value
 
     def _encode(self, form: Circuit, index: int, stage: Stage, level: int, scale: float) -> tuple[_Hidden, int, float]:
