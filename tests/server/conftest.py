@@ -57,6 +57,8 @@ def postgres() -> Iterator[services.Postgres]:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[services.S3]:
+    if not services.moto_is_installed():
+        pytest.skip("moto's server is not installed (pip install 'moto[s3]' flask flask-cors)")
     with services.s3() as running:
         previous = {name: os.environ.get(name) for name in running.environment}
         os.environ.update(running.environment)

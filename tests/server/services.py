@@ -1,5 +1,6 @@
 """PostgreSQL and an S3 server of the tests' own, on a private socket and on loopback; gone when the tests are done."""
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -106,6 +107,11 @@ def postgres(programs: Path) -> Iterator[Postgres]:
             running.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def moto_is_installed() -> bool:
+    """Moto, and what its server needs besides."""
+    return all(importlib.util.find_spec(name) for name in ("moto", "boto3", "flask", "flask_cors"))
 
 
 class S3:

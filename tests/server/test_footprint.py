@@ -51,9 +51,9 @@ def proportional_bytes(pid: int) -> int:
     return int(match.group(1)) * 1024
 
 
-def full_size_bundle(path: Path) -> Path:
+def full_size_bundle(path: Path, seed: int = 1) -> Path:
     """512 -> 64 -> x^2 -> 10, random weights."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     tensors = {
         "head.0.weight": rng.normal(0, 0.05, (64, 512)),
         "head.0.bias": rng.normal(0, 0.1, 64),
@@ -63,7 +63,7 @@ def full_size_bundle(path: Path) -> Path:
     described = {
         "format": "he-infer-bundle",
         "version": 1,
-        "name": "full size",
+        "name": f"full size {seed}",
         "classes": [f"class {number}" for number in range(10)],
         "policy": "hidden",
         "input_bound": 1.0,

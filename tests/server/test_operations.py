@@ -6,10 +6,12 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+import pytest
 
 from he_infer import wire
 from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
+from he_infer.errors import RequestRefused
 from he_infer.refusals import Code
 from he_infer.server import audit, tokens
 from he_infer.server.metadata import Metadata
@@ -84,3 +86,25 @@ def test_recorded_bodies_are_what_crossed_the_wire(bundle: Path, tmp_path: Path,
     wire.Envelope.open(
         (seen / answer).read_bytes(), keys[wire.Direction.TO_CLIENT], kind=wire.Kind.ANSWER, max_bytes=1 << 30
     )
+
+
+def test_clients_without_bounds_of_their_own_have_the_settings_s(
+    bundle: Path, tmp_path: Path, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HE_INFER_SERVER_DAILY_QUERIES", "2")
+    monkeypatch.setenv("HE_INFER_SERVER_STORAGE_QUOTA", "5000000")
+    with (
+        LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]) as server,
+        Session(server.url, server.token, patience=0) as session,
+    ):
+        client = Client(server, session, server.token)
+        for _ in range(2):
+            client.scores(features)
+        body = client.sealed(client.encrypt(features))
+        assert refusal(client.post(body)) is Code.QUERY_LIMIT
+        with pytest.raises(RequestRefused, match="5000000 bytes"):
+            session.put_object(bytes(3_000_000))
+        metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
+        metadata.set_quotas("default", {"daily_queries": 3})
+        metadata.close()
+        client.scores(features)
