@@ -363,6 +363,7 @@ class TestWhatIsBound:
             verify_sealed(CT, KEY)
 
 
+@settings(deadline=None)
 @given(size=st.integers(0, 1 << 32))
 def test_the_shape_holds_the_container_and_is_known_from_its_length(size: int) -> None:
     if size > 4_290_000_000:
