@@ -109,7 +109,7 @@ def test_a_cheating_server_is_found_out_as_often_as_stated(bundle: Path, head: H
 def test_a_cheating_server_is_found_out_as_often_as_stated_over_many_runs(
     bundle: Path, head: Head, tmp_path: Path, share: float, count: int
 ) -> None:
-    hunt(bundle, head, tmp_path / "cheat", share=share, runs=400 if share < 1 else 20, images=2, count=count)
+    hunt(bundle, head, tmp_path / "cheat", share=share, runs=160 if share < 1 else 20, images=1, count=count)
 
 
 def test_an_honest_server_is_never_accused(bundle: Path, head: Head, tmp_path: Path) -> None:
