@@ -170,8 +170,10 @@ def at_scores(
         together = max(float(norms[row : row + answer.rows].sum()) for row in range(0, len(norms), answer.rows))
         variance = (fresh() / scale) ** 2 * together + (encoded() / answer_scale) ** 2 * float((spread.rms**2).sum())
         return math.sqrt(variance + masking**2)
-    copies = size // 2 // answer.width
+    # A score of B images is read from 2 B coefficients, as a slot is, and meets the errors of all of them.
+    images = answer.images
+    copies = answer.places / answer.width
     own = _spread_over(last, spread.error**2)
     others = float((spread.error**2).mean()) * float(np.sort(norms)[-answer.rows :].sum()) / copies
     rounding = (encoded() / answer_scale) ** 2 * float((spread.rms**2).mean()) * answer.sources
-    return math.sqrt(float(own.max()) + others + rounding + masking**2)
+    return math.sqrt(float(own.max()) + others + images * (rounding + masking**2))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from he_infer.ckks.noise import WORST, WORST_OF_PRODUCTS
 from he_infer.ckks.plan import Plan
 from he_infer.ckks.planner import make_plan
 from he_infer.ckks.simulate import simulate
@@ -71,3 +72,13 @@ def test_simulated_noise_is_of_the_size_of_the_real_one() -> None:
         np.sqrt(np.mean((scores - clear) ** 2)) for scores in (on_seal(plan, head, x), simulate(plan, head, x))
     )
     assert 0.5 < simulated / real < 2.0
+
+
+@pytest.mark.parametrize(("widths", "batch"), [((512, 10), 1), ((100, 10), 64), ((64, 16, 10), 1), ((64, 16, 10), 64)])
+def test_the_predicted_error_is_near_the_simulated_one(widths: tuple[int, ...], batch: int) -> None:
+    head = make_head(widths, seed=3)
+    plan = make_plan(head, batch=batch)
+    x = features(128, widths[0])
+    deviation = float(np.sqrt(np.mean((simulate(plan, head, x) - head.evaluate(x)) ** 2)))
+    predicted = plan.error / (WORST if len(widths) == 2 else WORST_OF_PRODUCTS)
+    assert predicted / 4 < deviation < predicted * 2
