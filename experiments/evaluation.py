@@ -1,4 +1,4 @@
-"""One head on one test set: in clear and encrypted, with all figures of the comparison."""
+"""One head on one test set: in clear, simulated and encrypted, with all figures of the comparison."""
 
 import math
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from experiments import encrypted
 from experiments.agreement import Agreement, bootstrap, compare
 from experiments.candidates import Fitted
 from he_infer.ckks.head import Head as EncryptedHead
+from he_infer.ckks.simulate import simulate
 from models import metrics
 from models.ranges import share_outside
 
@@ -36,7 +37,7 @@ def in_clear(labels: NDArray[np.int64], scores: Scores) -> dict[str, Any]:
 
 
 def against_clear(labels: NDArray[np.int64], clear: Scores, other: Scores) -> dict[str, Any]:
-    """The same figures of encrypted scores, and how they differ from the clear ones."""
+    """The same figures of simulated or encrypted scores, and how they differ from the clear ones."""
     agreement: Agreement = compare(labels, clear, other)
     errors = np.abs(clear - other)
     return {
@@ -59,12 +60,13 @@ def evaluate(
     policy: str,
     precision: float,
     batch: int,
+    seed: int,
     input_bound: float,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """All figures of one head on test features (N, width).
 
-    A head with ReLU is evaluated in clear only; `encrypted` is then absent.
+    A head with ReLU is evaluated in clear only; `simulated` and `encrypted` are then absent.
 
     Raises:
         HeadError, ParameterError: the head cannot be computed under encryption.
@@ -76,6 +78,7 @@ def evaluate(
     figures["share_outside"] = share_outside(fitted.head, features, fitted.allowed)
     head = EncryptedHead.from_tensors(*fitted.head.to_tensors())
     plan = encrypted.plan_for(head, policy=policy, precision=precision, input_bound=input_bound, batch=batch)
+    figures["simulated"] = against_clear(labels, clear, simulate(plan, head, features, seed=seed))
     found = encrypted.run_plan(head, plan, features, progress)
     figures["encrypted"] = against_clear(labels, clear, found.scores)
     figures["price"] = {
@@ -86,5 +89,6 @@ def evaluate(
         "key_switches": plan.key_switches,
         "batch": plan.batch,
         "parameters": str(plan.parameters),
+        "predicted_error": plan.error,
     }
     return figures

@@ -78,6 +78,7 @@ def work(model: Model, runs: list[Run], path: Path, bundles: Path, grid: Path, o
                 policy=run.policy,
                 precision=run.precision,
                 batch=run.batch,
+                seed=model.seed,
                 input_bound=bundle.input_bound,
                 progress=functools.partial(report, f"encrypted {run.head}"),
             )
