@@ -183,6 +183,11 @@ def _missed(found: Sequence[Record]) -> str:
             continue
         if other["flips_beyond_error"]:
             lines.append(f"- {what}: {other['flips_beyond_error']} labels changed beyond the error of the scores")
+        largest, wanted = other["score_error"]["largest"], record.parameters["precision"]
+        if largest > wanted:
+            lines.append(
+                f"- {what}: a score is off by {largest:.1e}, more than the {wanted:g} that its plan was made for"
+            )
         if other["mcnemar_p"] < SIGNIFICANT:
             lines.append(f"- {what}: clear and encrypted labels differ, McNemar P = {other['mcnemar_p']:.2g}")
     return "\n".join(lines) if lines else "None."
