@@ -274,7 +274,8 @@ def _draw(dataset: str, rows: list[Row]) -> "Picture":
             time.annotate(f"{row.server_ms:.1f}", (place, row.server_ms), ha="center", va="bottom")
             for offset, value in ((-0.27, row.bytes_up), (0.0, row.bytes_down), (0.27, row.evaluation_key_bytes)):
                 size.bar(place + offset, max(value, 1) / 1e3, width=0.25, **look)
-        accuracy.set_title("test accuracy: clear (o, 95 %), encrypted (x)", fontsize=9)
+        share = "all" if rows[0].n == rows[0].n_clear else f"first {rows[0].n}"
+        accuracy.set_title(f"test accuracy: clear (o, 95 %), encrypted (x, {share})", fontsize=9)
         time.set_title("server time of an image, ms", fontsize=9)
         size.set_title("KB: request, answer, keys (once)", fontsize=9)
         size.set_yscale("log")
