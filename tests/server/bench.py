@@ -1,5 +1,6 @@
 """A worker pool on its own, and a client's keys for it: the parser without HTTP in front."""
 
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,23 @@ from he_infer.server.limits import WorkerConfig, WorkerLimits
 from he_infer.server.pool import WorkerPool
 
 
+def _leave_another_fork_server() -> None:
+    """End a fork server that an earlier test of this process began with other modules.
+
+    A worker forked from one that has loaded the image cipher refuses to begin. A server's own process never has one.
+    """
+    running = forkserver._forkserver
+    if running._forkserver_pid is not None and running._preload_modules != ["he_infer.server.worker"]:
+        running._stop()
+
+
 class Bench:
     """A pool of one worker, and a client's keys for its first plan."""
 
     def __init__(self, bundle: Path, *, key_cache: int = 256 << 20, queue: int = 8, wall_seconds: float = 20.0) -> None:
         config = WorkerConfig((bundle,), key_cache=key_cache, limits=WorkerLimits())
         self.pool = WorkerPool(config, workers=1, queue=queue, wall_seconds=wall_seconds)
+        _leave_another_fork_server()
         self.hello = self.pool.start()
         self.plan = Plan.from_json(self.hello["models"][0]["plans"][0]["plan"])
         self.secret = SecretKey.generate(self.plan.parameters)
