@@ -42,7 +42,7 @@ def write_bundle(
         "name": name,
         "classes": ["normal", "benign", "malignant"],
         "policy": policy,
-        "input_bound": 1.0,
+        "input_bound": 3.0,  # the planner takes features of a quarter of it for typical; uniform ones up to 1 are 0.19
         "head": [
             {"kind": "linear", "weight": "head.0.weight", "bias": "head.0.bias"},
             {"kind": "polynomial", "coefficients": [0.0, 0.0, 1.0]},
