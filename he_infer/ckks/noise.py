@@ -28,7 +28,8 @@ WORST = 5.0
 """A linear head's predicted error is so many deviations: a few thousand scores rarely have one beyond."""
 WORST_OF_PRODUCTS = 12.0
 """The same after activations, where an error is a product of normal values and has longer tails than one; and where a
-trained network's features, which hang together, reach further than independent ones (half as far again, as measured)."""
+trained network's features, which hang together, reach further than independent ones (half as far again as measured
+on single images; a batch of images with large weights behind x^2 can still go beyond, see docs/accuracy.md)."""
 
 _ROUNDING = 1 / math.sqrt(12)
 _MOMENT = {2: 3.0 ** (1 / 4), 3: 15.0 ** (1 / 6), 4: 105.0 ** (1 / 8)}
