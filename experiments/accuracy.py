@@ -140,14 +140,15 @@ def _train(console: "Console", dataset: "Dataset", head: str, policy: str, epoch
     from models.training import Recipe, train
 
     recipe = Recipe(epochs=epochs).suited_to(dataset)
-    with bar(console, f"Training on {len(dataset.train)} images", recipe.epochs or 1) as step:
+    passes = (recipe.epochs or 1) * recipe.towers_for(dataset, head)
+    with bar(console, f"Training on {len(dataset.train)} images", passes) as step:
         bundle = train(
             dataset, head=head, policy=policy, seed=seed, recipe=recipe, progress=lambda epoch: step(epoch.number)
         )
     reached = bundle.training["validation"]
     console.print(
         f"Trained with seed {seed}: validation accuracy {reached['accuracy']:.3f} at epoch "
-        f"{bundle.training['chosen_epoch']} of {recipe.epochs}, chosen on validation only.",
+        f"{bundle.chosen_epochs} of {recipe.epochs}, chosen on validation only.",
         highlight=False,
     )
     return bundle

@@ -144,6 +144,11 @@ def _encrypted(found: Sequence[Record]) -> str:
     return "Encrypted, against the same head in clear:\n\n" + _table(heading, rows)
 
 
+def _epochs(chosen: int | list[int]) -> str:
+    """The chosen epoch, or those of each tower."""
+    return str(chosen) if isinstance(chosen, int) else ", ".join(map(str, chosen))
+
+
 def _intervals(found: Sequence[Record]) -> str:
     rows = []
     for record in sorted(found, key=lambda one: (one.parameters["width"], one.seed)):
@@ -158,7 +163,7 @@ def _intervals(found: Sequence[Record]) -> str:
                 f"{_figure(clear['auc'])} ({_interval(clear['auc_interval'])})",
                 "" if other is None else f"{other['accuracy']:.4f} ({_interval(other['accuracy_interval'])})",
                 "" if other is None else f"{_figure(other['auc'])} ({_interval(other['auc_interval'])})",
-                f"{record.figures['training']['chosen_epoch']} of {record.figures['training']['epochs']}",
+                f"{_epochs(record.figures['training']['chosen_epoch'])} of {record.figures['training']['epochs']}",
                 f"{record.figures['training']['cpu_seconds']:.0f}",
             )
         )

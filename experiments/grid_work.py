@@ -102,7 +102,9 @@ def trained_extractor(model: Model, dataset: Dataset, folder: Path, report: Repo
     """The extractor with the head that it was trained with: from the folder where it lies there, else trained now."""
     recipe = Recipe(epochs=model.epochs, channels=EXTRACTORS[model.extractor]).suited_to(dataset)
     digest = dataset.digest
-    kept = folder / f"{dataset.name}-{digest[:8]}-{model.extractor}-{model.width}-{recipe.epochs}-{model.seed}.hebundle"
+    towers = recipe.towers_for(dataset, "mlp", model.width)
+    shape = f"{model.extractor}-{model.width}" + (f"x{towers}" if towers > 1 else "")
+    kept = folder / f"{dataset.name}-{digest[:8]}-{shape}-{recipe.epochs}-{model.seed}.hebundle"
     if kept.is_file():
         bundle = Bundle.load(kept)
     else:
@@ -124,6 +126,7 @@ def trained_extractor(model: Model, dataset: Dataset, folder: Path, report: Repo
         bundle.save(kept)
     return bundle, {
         "epochs": recipe.epochs,
+        "towers": towers,
         "chosen_epoch": bundle.training["chosen_epoch"],
         "validation": bundle.training["validation"],
         **bundle.training["spent"],

@@ -42,7 +42,8 @@ def bundle_for(
             )
         return bundle
     recipe = Recipe(epochs=epochs).suited_to(dataset)
-    with bar(console, f"Training on {len(dataset.train)} images", recipe.epochs or 1) as step:
+    passes = (recipe.epochs or 1) * recipe.towers_for(dataset, head)
+    with bar(console, f"Training on {len(dataset.train)} images", passes) as step:
         return train(
             dataset, head=head, policy=policy, seed=seed, recipe=recipe, progress=lambda epoch: step(epoch.number)
         )

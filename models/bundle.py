@@ -25,6 +25,8 @@ from models.extractor import Cnn, CnnConfig
 from models.heads import Head
 from models.metrics import softmax
 from models.preprocessing import Preprocessing
+from models.towers import KIND as TOWERS
+from models.towers import Towers
 
 FORMAT = "he-infer-bundle"
 VERSION = 1
@@ -75,6 +77,12 @@ class Bundle:
     def head_layers(self) -> list[dict[str, Any]]:
         """The head's layers in the file's JSON form; with `head_tensors` all that the encrypted side needs."""
         return self.head.to_tensors()[1]
+
+    @property
+    def chosen_epochs(self) -> str:
+        """The epoch that validation chose, for people; of several towers, each one's."""
+        chosen = self.training.get("chosen_epoch")
+        return ", ".join(map(str, chosen)) if isinstance(chosen, list) else str(chosen)
 
     def features(self, images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Feature vectors (N, width), float32, each value within +-`input_bound`.
@@ -238,6 +246,8 @@ def _extractor(
     kind = description["kind"]
     if kind == CNN:
         built: nn.Module = Cnn(CnnConfig.from_json(description))
+    elif kind == TOWERS:
+        built = Towers.from_json(description)
     elif kind == MODULE:
         if module is None:
             raise BundleError(
@@ -248,7 +258,7 @@ def _extractor(
 
         built = rebuild(module, description)
     else:
-        raise DamagedBundle(f"The bundle's extractor is of the kind {kind!r}. Expected {CNN} or {MODULE}.")
+        raise DamagedBundle(f"The bundle's extractor is of the kind {kind!r}. Expected {CNN}, {TOWERS} or {MODULE}.")
     try:
         built.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
     except RuntimeError as error:

@@ -22,11 +22,16 @@ from models.metrics import figures
 from models.preprocessing import Preprocessing
 from models.ranges import into_range
 from models.threads import one_thread
-from models.trainable import KINDS, MAP_SIDE, RANGE, TrainableHead, make
+from models.towers import Towers, joined
+from models.trainable import HIDDEN, KINDS, MAP_SIDE, RANGE, TrainableHead, make
 
 Progress = Callable[["Epoch"], None]
 
 _FEW_PATIENTS = 30
+_SMALL = 2000
+"""Sets with fewer training images are learned by several towers."""
+_LEAST_WIDTH = 64
+"""A tower has so many features or more."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,9 @@ class Recipe:
     """Parameter of the Beta distribution by which images are blended in pairs (Zhang et al. 2018); 0: they are not."""
     patience: int | None = None
     """Training stops after so many passes without a better validation loss; None: it runs to the end."""
+    towers: int = 4
+    """Networks that a set of fewer than 2000 training images is learned by, each with its share of the features and of
+    the hidden layer; see `towers` and `Recipe.towers_for`."""
     calibrate: bool = True
     """Whether temperature and offsets of the scores are fitted on the validation images; see `calibration`."""
 
@@ -89,8 +97,7 @@ class Recipe:
         The pictures of a handful of patients are known by heart soon, so fewer are shown; and validation images of the
         same few patients say nothing of how sure the scores should be, so they calibrate nothing.
         """
-        patients = sum(counts.get("train", 0) for counts in dataset.patients.values())
-        few = 0 < patients < _FEW_PATIENTS
+        few = _few_patients(dataset)
         images = self.images or (12_000 if few else 60_000)
         passes = min(max(round(images / max(len(dataset.train), 1)), 3), 80)
         return replace(
@@ -100,6 +107,17 @@ class Recipe:
             augmentation=self.augmentation or Augmentation(),
             calibrate=self.calibrate and not few,
         )
+
+    def towers_for(self, dataset: Dataset, head: str = "mlp", width: int = 512, hidden: int | None = None) -> int:
+        """How many networks are trained side by side: `towers` or one.
+
+        One for sets of 2000 training images or more, and for those of a handful of patients, where every network errs
+        alike. One also where a tower would have fewer than 64 features or the numbers do not divide, and for heads that
+        cannot be joined: those with a convolution, and with a polynomial that each tower would learn anew.
+        """
+        fits = head in ("linear", "mlp") and not width % self.towers and not (hidden or HIDDEN) % self.towers
+        wide = width // self.towers >= _LEAST_WIDTH
+        return self.towers if fits and wide and len(dataset.train) < _SMALL and not _few_patients(dataset) else 1
 
 
 def train(
@@ -153,15 +171,25 @@ def _train(
     recipe: Recipe,
     progress: Progress | None,
 ) -> Bundle:
-    trainer = _Trainer(dataset, head, width, hidden, seed, recipe)
-    best = trainer.run(progress)
-    exported = trainer.head.export()
-    features = trainer.features(trainer.inputs["train"])
+    count = recipe.towers_for(dataset, head, width, hidden)
+    trainers, best = [], []
+    for tower in range(count):
+        share = hidden if count == 1 else (hidden or HIDDEN) // count
+        one = _Trainer(dataset, head, width // count, share, seed * count + tower, recipe)
+        best.append(one.run(None if progress is None else _shifted(progress, tower, count)))
+        trainers.append(one)
+    trainer = trainers[0]
+    extractor = trainer.extractor if count == 1 else Towers.of([one.extractor for one in trainers])
+    exported = trainer.head.export() if count == 1 else joined([one.head.export() for one in trainers])
+    features, val_features = (
+        np.concatenate([one.features(one.inputs[split]) for one in trainers], axis=1) for split in ("train", "val")
+    )
+    scores, val_labels = exported.evaluate(val_features), trainer.labels["val"].numpy()
+    reached = figures(val_labels, scores)
     calibration = None
     if recipe.calibrate:
         weight = trainer.class_weight.double().numpy() if recipe.balanced else None
-        scores = exported.evaluate(trainer.features(trainer.inputs["val"]))
-        calibration = calibrated(scores, trainer.labels["val"].numpy(), weight)
+        calibration = calibrated(scores, val_labels, weight)
         exported = calibration.folded(exported)
     try:
         exported, ranges = into_range(exported, features, RANGE)
@@ -171,8 +199,8 @@ def _train(
         name=name or f"{dataset.name}-{head}",
         classes=dataset.classes,
         preprocessing=trainer.preprocessing,
-        extractor=trainer.extractor.eval(),
-        extractor_json=trainer.extractor.config.to_json(),
+        extractor=extractor.eval(),
+        extractor_json=extractor.to_json() if isinstance(extractor, Towers) else extractor.config.to_json(),
         head=exported,
         input_bound=trainer.extractor.config.bound,
         policy=policy,
@@ -186,8 +214,8 @@ def _train(
                 "val": len(dataset.val),
             },
             "recipe": asdict(recipe),
-            "chosen_epoch": best.number,
-            "validation": {"accuracy": round(best.val_accuracy, 6), "auc": _json_number(best.val_auc)},
+            "chosen_epoch": best[0].number if count == 1 else [one.number for one in best],
+            "validation": {"accuracy": round(reached.accuracy, 6), "auc": _json_number(reached.auc)},
             "calibration": None if calibration is None else calibration.to_json(),
             "activation_range": [asdict(one) for one in ranges],
         },
@@ -313,6 +341,15 @@ class _Trainer:
         )
         better = math.isfinite(val_loss) and (best is None or val_loss < best.val_loss)
         return Epoch(number, of, loss, reached.accuracy, reached.auc, val_loss, better, seconds)
+
+
+def _shifted(progress: Progress, tower: int, count: int) -> Progress:
+    """The progress of one tower as a part of the whole: its epochs counted on from those of the towers before it."""
+    return lambda epoch: progress(replace(epoch, number=tower * epoch.of + epoch.number, of=count * epoch.of))
+
+
+def _few_patients(dataset: Dataset) -> bool:
+    return 0 < sum(counts.get("train", 0) for counts in dataset.patients.values()) < _FEW_PATIENTS
 
 
 def _json_number(value: float) -> float | None:

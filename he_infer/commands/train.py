@@ -77,7 +77,10 @@ def train(
 
         def show(epoch: Epoch) -> None:
             progress.update(
-                task, completed=epoch.number, description=f"Training (validation accuracy {epoch.val_accuracy:.3f})"
+                task,
+                completed=epoch.number,
+                total=epoch.of,
+                description=f"Training (validation accuracy {epoch.val_accuracy:.3f})",
             )
 
         bundle = fit(
@@ -96,7 +99,7 @@ def train(
     validation = bundle.training["validation"]
     tested = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
     console.print(
-        f"Epoch {bundle.training['chosen_epoch']} of {recipe.epochs} chosen on validation (accuracy "
+        f"Epoch {bundle.chosen_epochs} of {recipe.epochs} chosen on validation (accuracy "
         f"{validation['accuracy']:.4f}). Test, in clear: accuracy {tested.accuracy:.4f}, AUC {tested.auc:.4f}.",
         highlight=False,
     )

@@ -168,9 +168,8 @@ def _train(dataset: Dataset, options: Options, step: Step) -> Bundle:
         shown.append(epoch)
         step.update(epoch.number, epoch.of)
 
-    bundle = train(
-        dataset, head=options.head, seed=options.seed, recipe=Recipe(epochs=options.epochs), progress=progress
-    )
+    recipe = Recipe(epochs=options.epochs, towers=1)  # whoever watches need not wait for several networks
+    bundle = train(dataset, head=options.head, seed=options.seed, recipe=recipe, progress=progress)
     best = [epoch for epoch in shown if epoch.best][-1]
     step.result = f"{bundle.head.width} features; validation accuracy {best.val_accuracy:.3f} at epoch {best.number}"
     return bundle

@@ -1,6 +1,7 @@
 """Training: a seed reproduces, the test split is never looked at, and what is exported is what was trained."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +12,15 @@ from models.averaging import Average
 from models.bundle import Bundle
 from models.calibration import calibrated
 from models.datasets import Dataset, Split
-from models.errors import HeadError, InputError
+from models.errors import DamagedBundle, HeadError, InputError
+from models.extractor import Cnn, CnnConfig
 from models.head_training import train_head
 from models.heads import Head, Linear, Polynomial
 from models.metrics import figures
 from models.preprocessing import Preprocessing
 from models.ranges import into_range, share_outside
 from models.threads import one_thread
+from models.towers import Towers, joined
 from models.trainable import RANGE, make
 from models.training import Epoch, Recipe, train
 from tests.models.conftest import named
@@ -232,3 +235,65 @@ def test_pneumoniamnist_reaches_what_was_published() -> None:
     found = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
     assert found.accuracy > 0.86
     assert found.auc > 0.95
+
+
+# Towers
+
+
+def test_a_small_set_is_learned_by_towers_whose_mean_the_head_computes(small_recipe: Recipe) -> None:
+    dataset = toy()
+    recipe = replace(small_recipe, epochs=2, towers=2, calibrate=False)
+    seen: list[Epoch] = []
+    bundle = train(dataset, width=128, hidden=8, seed=3, recipe=recipe, progress=seen.append)
+    assert [str(layer) for layer in bundle.head.layers] == ["linear 128 to 8", "x^2", "linear 8 to 2"]
+    assert [(epoch.number, epoch.of) for epoch in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    alone = [train(dataset, width=64, hidden=4, seed=seed, recipe=recipe) for seed in (6, 7)]
+    assert bundle.training["chosen_epoch"] == [one.training["chosen_epoch"] for one in alone]
+    images = dataset.test.images
+    wanted = np.mean([one.scores(one.features(images)) for one in alone], axis=0)
+    np.testing.assert_allclose(bundle.scores(bundle.features(images)), wanted, atol=1e-9)
+    assert share_outside(bundle.head, bundle.features(dataset.train.images), RANGE + 1e-9) == 0
+
+
+def test_towers_in_a_bundle_come_back_and_a_damaged_description_is_refused(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = [Cnn(CnnConfig(in_channels=1, size=8, width=16, channels=(2,))) for _ in range(3)]
+    towers = Towers.of(networks).eval()
+    images = torch.rand(5, 1, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(towers(images), torch.cat([one(images) for one in networks], dim=1))
+    head = Head((Linear(np.ones((2, 48)), np.zeros(2)),))
+    preprocessing = Preprocessing(8, 1, "resize", "dataset", (0.5,), (0.25,))
+    parts = {"classes": ("a", "b"), "preprocessing": preprocessing, "extractor": towers, "input_bound": 4.0}
+    path = tmp_path / "towers.hebundle"
+    Bundle("towers", head=head, extractor_json=towers.to_json(), **parts).save(path)
+    read = Bundle.load(path)
+    pixels = np.random.default_rng(0).random((4, 8, 8), dtype=np.float32)
+    whole = Bundle("towers", head=head, extractor_json=towers.to_json(), **parts)
+    np.testing.assert_array_equal(read.features(pixels), whole.features(pixels))
+    assert read.to_bytes() == path.read_bytes()
+    for wrong, words in (({"count": 2}, "do not fit"), ({"count": 99}, "incomplete"), ({"version": 2}, "version 2")):
+        Bundle("towers", head=head, extractor_json={**towers.to_json(), **wrong}, **parts).save(path)
+        with pytest.raises(DamagedBundle, match=words):
+            Bundle.load(path)
+
+
+def test_towers_only_for_small_sets_and_heads_that_can_be_joined() -> None:
+    dataset = toy()
+    assert Recipe().towers_for(dataset) == 4
+    assert Recipe(towers=2).towers_for(dataset, "linear", 128) == 2
+    assert Recipe(towers=1).towers_for(dataset) == 1
+    for head, width, hidden in (("cubic", 512, 64), ("conv", 1024, None), ("mlp", 128, 64), ("mlp", 512, 30)):
+        assert Recipe().towers_for(dataset, head, width, hidden) == 1
+    assert Recipe().towers_for(replace(dataset, patients={"a": {"train": 3}, "b": {"train": 5}})) == 1
+    many = Split(np.zeros((2000, 8, 8), dtype=np.uint8), np.arange(2000) % 2)
+    assert Recipe().towers_for(replace(dataset, train=many)) == 1
+    square, cube = Polynomial((0.0, 0.0, 1.0)), Polynomial((0.0, 0.0, 0.0, 1.0))
+    narrow = Linear(np.ones((2, 2)), np.zeros(2))
+    with pytest.raises(HeadError, match="can be joined"):
+        joined([Head((narrow, square, narrow)), Head((narrow, cube, narrow))])
+    with pytest.raises(HeadError, match="can be joined"):
+        joined([Head((narrow, square, narrow)), Head((narrow,))])
+    with pytest.raises(InputError, match="of the same shape"):
+        Towers.of([])
