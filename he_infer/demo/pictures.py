@@ -49,6 +49,7 @@ def image_and_cipher_image(image: NDArray[Any], cipher_image: NDArray[Any], titl
             bars = axes[1, column]
             bars.fill_between(edges[:-1], counts, step="post", color=colour, linewidth=0)
             bars.set_ylim(bottom=0)
+            bars.locator_params(axis="x", nbins=5)
             bars.set_xlabel(f"pixel value ({pixels.dtype})")
             bars.set_ylabel("pixels")
         return _png(figure)
