@@ -2,10 +2,10 @@
 
 An encoder works in floating point, so a mask of 60 bits comes out with errors in its lowest ones. Were those errors all
 that stands there, what they cover would show through. So a mask, drawn uniformly below the prime, is cut in two: the
-lower LOW_BITS are encoded by themselves, exactly, and the errors of the upper part, below 2^(bits - 50), drown in them.
+lower LOW_BITS are encoded by themselves, exactly, and the errors of the upper part, below 2^(bits - 49), drown in them.
 
-Statistical distance of a masked coefficient from one that holds nothing: at most 2^(bits - 50 - LOW_BITS), which is
-2^-36 for a prime of 60 bits, and N times that for a whole answer; smaller primes have less.
+Statistical distance of a masked coefficient from one that holds nothing: at most 2^(bits - 49 - LOW_BITS), which is
+2^-35 for a prime of 60 bits, and N times that for a whole answer; smaller primes have less.
 """
 
 import secrets

