@@ -15,6 +15,18 @@ WIDTHS = (16, 4096)
 """Feature widths that the encrypted head carries."""
 
 
+def check_version(found: object, known: int) -> None:
+    """Check the version of an extractor's form in a bundle.
+
+    Raises:
+        DamagedBundle: it is not the one that this release knows.
+    """
+    if found != known:
+        raise DamagedBundle(
+            f"The bundle's extractor has version {found!r}; this release knows {known}. Use a newer release."
+        )
+
+
 @dataclass(frozen=True)
 class CnnConfig:
     """The shape of the network: all that is needed to build it before its weights are loaded."""
@@ -62,11 +74,7 @@ class CnnConfig:
             DamagedBundle: a field is missing or makes no sense, or the version is unknown.
         """
         try:
-            if values["version"] != VERSION:
-                raise DamagedBundle(
-                    f"The bundle's extractor has version {values['version']!r}; this release knows "
-                    f"{VERSION}. Use a newer release."
-                )
+            check_version(values["version"], VERSION)
             return cls(
                 in_channels=int(values["in_channels"]),
                 size=int(values["size"]),

@@ -16,7 +16,7 @@ from scipy.linalg import block_diag
 from torch import Tensor, nn
 
 from models.errors import DamagedBundle, HeadError, InputError
-from models.extractor import WIDTHS, Cnn, CnnConfig
+from models.extractor import WIDTHS, Cnn, CnnConfig, check_version
 from models.heads import Head, Linear, Polynomial
 
 KIND = "towers"
@@ -67,11 +67,7 @@ class Towers(nn.Module):
             DamagedBundle: a field is missing or makes no sense, or the version is unknown.
         """
         try:
-            if values["version"] != VERSION:
-                raise DamagedBundle(
-                    f"The bundle's extractor has version {values['version']!r}; this release knows "
-                    f"{VERSION}. Use a newer release."
-                )
+            check_version(values["version"], VERSION)
             return cls(CnnConfig.from_json(values["tower"]), int(values["count"]))
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise DamagedBundle("The bundle's extractor description is incomplete. Export the bundle again.") from error

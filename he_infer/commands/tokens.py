@@ -122,7 +122,7 @@ def rotate(
     try:
         lifetime = None if days is None else days * 86400
         old = metadata.rotate_token(token_id, token, grace=hours * 3600, lifetime=lifetime)
-    except Exception:
+    except Exception:  # whatever refused the rotation, the file must not hold a token that is none
         if token_file is not None:
             token_file.unlink()
         raise

@@ -28,7 +28,7 @@ from he_infer.demo import pictures, vault
 from he_infer.demo.evidence import control, on_the_server_side, plaintext_fragments
 from he_infer.demo.figures import Figures
 from he_infer.demo.progress import Step, Steps
-from he_infer.demo.report import Report, Row, figure_rows, write
+from he_infer.demo.report import Report, Row, write
 from he_infer.errors import UsageError
 from models import datasets
 from models.bundle import Bundle
@@ -242,8 +242,3 @@ def _method(dataset: Dataset, bundle: Bundle, encrypted: _Encrypted, options: Op
         Row("Plan", f"{encrypted.plan.digest[:16]}…, batch {encrypted.plan.batch}"),
         Row("Versions", f"he-infer {__version__}, Python {platform.python_version()}, {platform.machine()}"),
     ]
-
-
-def table_rows(figures: Figures) -> list[Row]:
-    """The figures as the terminal shows them."""
-    return figure_rows(figures)

@@ -438,7 +438,7 @@ class _Observed:
         state.update(request_id=watch.request_id, outcome="ok", client=None)
         try:
             await self._app(scope, watch.receive, watch.send)
-        except Exception:
+        except Exception:  # a defect: logged with its traceback, answered without one
             state["outcome"] = Code.INTERNAL.value
             self._log.exception("defect", request_id=watch.request_id)
             if not watch.status:

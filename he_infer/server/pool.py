@@ -315,7 +315,7 @@ class WorkerPool:
         if header.get("needs") and job.supply is not None:
             try:
                 supplied = job.supply()
-            except Exception:
+            except Exception:  # and raised again
                 # The worker waits for parts that will not come: tell it, so that the pipe stays in step.
                 slot.call(frame.encode({"abort": True}), self._wall_seconds)
                 raise
