@@ -18,7 +18,8 @@ from he_infer.ckks.head import Head
 from he_infer.errors import NotThisFormat, UnsupportedVersion
 
 FORMAT = "he-infer-bundle"
-VERSION = 1
+VERSIONS = (1, 2)
+"""Version 2 adds the measured sizes of what goes into activations."""
 MEMBER = "he_infer_bundle"
 POLICIES = ("hidden", "open")
 
@@ -91,9 +92,10 @@ def _parse(path: Path, described: str | None) -> dict[str, Any]:
         raise NotThisFormat(f"{path} is damaged: its description is not JSON.") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise NotThisFormat(f"{path} is not a bundle: its description does not name the format '{FORMAT}'.")
-    if metadata.get("version") != VERSION:
+    if metadata.get("version") not in VERSIONS:
         raise UnsupportedVersion(
-            f"{path} is a bundle of version {metadata.get('version')}; this release reads version {VERSION}."
+            f"{path} is a bundle of version {metadata.get('version')}; this release reads versions {VERSIONS[0]} and "
+            f"{VERSIONS[1]}."
         )
     match metadata:
         case {

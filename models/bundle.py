@@ -29,7 +29,8 @@ from models.towers import KIND as TOWERS
 from models.towers import Towers
 
 FORMAT = "he-infer-bundle"
-VERSION = 1
+VERSIONS = (1, 2)
+"""Version 2 adds the measured sizes of what goes into polynomials; a bundle without them is written as version 1."""
 KEY = "he_infer_bundle"
 SUFFIX = ".hebundle"
 POLICIES = ("hidden", "open")
@@ -153,7 +154,7 @@ class Bundle:
         tensors, layers = self.head.to_tensors()
         header = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSIONS[any("rms" in layer for layer in layers)],
             "name": self.name,
             "classes": list(self.classes),
             "policy": self.policy,
@@ -228,10 +229,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             header = json.loads(metadata[KEY])
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise NotABundle(f"{path} is not a bundle: its description does not name the format '{FORMAT}'.")
-            if header.get("version") != VERSION:
+            if header.get("version") not in VERSIONS:
                 raise UnsupportedVersion(
-                    f"{path} is a bundle of version {header.get('version')!r}; this release reads version {VERSION}. "
-                    "Use a release that fits, or export the bundle again."
+                    f"{path} is a bundle of version {header.get('version')!r}; this release reads versions "
+                    f"{VERSIONS[0]} and {VERSIONS[1]}. Use a release that fits, or export the bundle again."
                 )
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (safetensors.SafetensorError, OSError, TypeError) as error:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.errors import HeadError
 from models.heads import Head, Layer, Linear, Polynomial
 from models.polynomial import Fit, Function, fit
+from models.ranges import root_mean_squares
 
 MARGIN = 1.1
 """A polynomial is fitted on the range of the calibration data, widened by this factor."""
@@ -47,7 +48,8 @@ class Builder:
 
     def polynomial(self, coefficients: tuple[float, ...]) -> None:
         """Append a polynomial as it is."""
-        self.layers.append(Polynomial(coefficients))
+        rms = None if self._values is None else root_mean_squares(self._values)
+        self.layers.append(Polynomial(coefficients, rms))
         if self._values is not None:
             self._values = np.polynomial.polynomial.polyval(self._values, np.array(coefficients))
 
@@ -65,8 +67,7 @@ class Builder:
         reach = MARGIN * float(np.abs(self._values).max())
         found = fit(function, -reach, reach, self.degree)
         self.fits.append(found)
-        self.layers.append(Polynomial(found.coefficients))
-        self._values = np.polynomial.polynomial.polyval(self._values, np.array(found.coefficients))
+        self.polynomial(found.coefficients)
 
 
 def two_scores(weight: NDArray[Any], bias: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -29,7 +29,7 @@ def from_sklearn(estimator: Any, *, features: NDArray[Any] | None = None, degree
     Args:
         estimator: the fitted classifier or pipeline.
         features: calibration features (N, width), usually the training ones. Needed for MLPClassifier; with them the
-            conversion's error is measured.
+            conversion's error is measured, and so are hidden values, by which errors under encryption are predicted.
         degree: degree, 2 to 4, of the polynomial that replaces MLPClassifier's activation.
 
     Raises:

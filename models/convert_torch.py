@@ -13,6 +13,7 @@ from models.convert import Builder, Conversion
 from models.errors import HeadError
 from models.heads import Head, simplified
 from models.polynomial import Fit, Function
+from models.ranges import measured
 from models.trainable import LinearHead, PolynomialHead
 
 _IGNORED = (nn.Dropout, nn.Identity, nn.Flatten)
@@ -46,7 +47,8 @@ def from_torch(
     Args:
         module: the head, for example `nn.Sequential(nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 2))`, or a module
             of one's own with `h * h`, `h ** 2` or `torch.square(h)`.
-        features: calibration features (N, width); needed where an activation is not a polynomial.
+        features: calibration features (N, width); needed where an activation is not a polynomial. With them hidden
+            values are measured, by which errors under encryption are predicted.
         classes: names of the classes; numbers by default.
         degree: degree, 2 to 4, of the polynomials that replace activations.
 
@@ -57,7 +59,7 @@ def from_torch(
     if isinstance(module, nn.Linear):
         module = nn.Sequential(module)  # a layer alone is traced into its arithmetic
     if isinstance(module, LinearHead | PolynomialHead):
-        head = module.export()
+        head = module.export() if features is None else measured(module.export(), features)
         fits: tuple[Fit, ...] = ()
     else:
         builder = Builder(features, degree)

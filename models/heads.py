@@ -57,6 +57,9 @@ class Polynomial:
     """y = c0 + c1 x + ... + cd x^d, on each value alone; coefficients ascending."""
 
     coefficients: tuple[float, ...]
+    rms: tuple[float, ...] | None = None
+    """The root mean square of each input over the training images; None: not measured. The evaluation does not need it;
+    who plans the encrypted one predicts its error from it."""
 
     @property
     def degree(self) -> int:
@@ -136,7 +139,8 @@ class Head:
                     shape = {"input": list(layer.shape), "stride": layer.stride, "padding": layer.padding}
                     layers.append({"kind": "convolution", **names, **shape})
             else:
-                layers.append({"kind": "polynomial", "coefficients": list(layer.coefficients)})
+                measured = {} if layer.rms is None else {"rms": list(layer.rms)}
+                layers.append({"kind": "polynomial", "coefficients": list(layer.coefficients), **measured})
         return tensors, layers
 
     @classmethod
@@ -157,7 +161,8 @@ class Head:
                     c, h, w = (int(side) for side in layer["input"])
                     read.append(Convolution(weight, bias, (c, h, w), int(layer["stride"]), int(layer["padding"])))
                 elif layer["kind"] == "polynomial":
-                    read.append(Polynomial(tuple(float(c) for c in layer["coefficients"])))
+                    rms = tuple(float(size) for size in layer["rms"]) if "rms" in layer else None
+                    read.append(Polynomial(tuple(float(c) for c in layer["coefficients"]), rms))
                 else:
                     raise DamagedBundle(
                         f"The bundle's head holds a layer of the kind {layer['kind']!r}. Expected linear, convolution "
@@ -200,6 +205,12 @@ def _check(layers: Sequence[Layer]) -> None:
                 raise HeadError(
                     f"Layer {index} is a polynomial of degree {layer.degree}. Finite coefficients and degrees "
                     f"{DEGREES[0]} to {DEGREES[1]} can be computed under encryption: choose a lower degree."
+                )
+            sizes = layer.rms
+            if sizes is not None and (len(sizes) != width or not all(0 <= size < np.inf for size in sizes)):
+                raise HeadError(
+                    f"Layer {index} is a polynomial of {width} values with {len(sizes)} sizes. Expected as many, each "
+                    "a number of 0 or more, or none."
                 )
             continue
         if isinstance(layer, Linear) and (

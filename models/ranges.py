@@ -1,6 +1,6 @@
 """Keep what goes into a head's polynomials within the range that they were made for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,25 @@ def inputs(head: Head, layer: int, features: NDArray[Any]) -> NDArray[np.float64
     return head.activations(features)[layer - 1] if layer else np.asarray(features, dtype=np.float64)
 
 
+def root_mean_squares(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Of each column of (N, values), to six digits: more than a prediction needs, and short in a file."""
+    return tuple(float(f"{size:.6g}") for size in np.sqrt((values**2).mean(axis=0)))
+
+
+def measured(head: Head, features: NDArray[Any]) -> Head:
+    """The same head, with the size of what goes into each polynomial for these features (N, width)."""
+    layers = list(head.layers)
+    for index, layer in enumerate(head.layers):
+        if isinstance(layer, Polynomial):
+            layers[index] = replace(layer, rms=root_mean_squares(inputs(head, index, features)))
+    return Head(tuple(layers))
+
+
 def into_range(head: Head, features: NDArray[Any], allowed: float, *, slack: float = 1.5) -> tuple[Head, list[Range]]:
-    """Check each polynomial's inputs on some features; bring the inputs of x^2 exactly into +-allowed.
+    """Check each polynomial's inputs on some features; bring the inputs of x^2 exactly into +-allowed; note their size.
 
     For a pure square the rescaling is free: (s z)^2 = s^2 z^2, so the next layer's column takes up 1 / s^2.
+    Each polynomial of the head returned has the root mean square of its inputs as `rms`.
 
     Raises:
         HeadError: a polynomial other than x^2 meets inputs beyond `slack` times what is allowed.
@@ -59,7 +74,7 @@ def into_range(head: Head, features: NDArray[Any], allowed: float, *, slack: flo
                 f"{allowed:g} that it was made for. Raise the training's penalty, or fit it on a wider range."
             )
         found.append(Range(index, allowed, float(largest.max())))
-    return Head(tuple(layers)), found
+    return measured(Head(tuple(layers)), features), found
 
 
 def share_outside(head: Head, features: NDArray[Any], allowed: float) -> float:

@@ -83,12 +83,14 @@ def joined(heads: Sequence[Head]) -> Head:
     layers: list[Linear | Polynomial] = []
     for index, layer in enumerate(first.layers):
         same = [head.layers[index] if len(head.layers) == len(first.layers) else None for head in heads]
-        if isinstance(layer, Polynomial) and all(one == layer for one in same):
-            layers.append(layer)
+        if isinstance(layer, Polynomial):
+            if any(not isinstance(one, Polynomial) or one.coefficients != layer.coefficients for one in same):
+                raise HeadError("Only heads with the same polynomials can be joined to one.")
+            layers.append(Polynomial(layer.coefficients))
             continue
         parts = [one for one in same if isinstance(one, Linear)]
         if len(parts) < len(heads):
-            raise HeadError("Only heads of linear layers and the same polynomials can be joined to one.")
+            raise HeadError("Only heads of as many layers, linear and polynomial ones alike, can be joined to one.")
         if index == len(first.layers) - 1:
             weight = np.concatenate([part.weight for part in parts], axis=1) / len(parts)
             layers.append(Linear(weight, np.mean([part.bias for part in parts], axis=0)))

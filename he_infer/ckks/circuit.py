@@ -66,6 +66,8 @@ class Circuit:
 
     linear: tuple[Linear, ...]
     activations: tuple[Activation, ...]
+    sizes: tuple[NDArray[np.float64] | None, ...]
+    """For each activation the root mean squares of its inputs (values,), from above; None: not measured."""
 
     def evaluate(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Features (n, width) -> scores (n, classes), as the head gives them."""
@@ -83,6 +85,7 @@ def circuit(head: Head) -> Circuit:
     """
     layers = list(head.linear)
     activations = []
+    sizes: list[NDArray[np.float64] | None] = []
     for index, polynomial in enumerate(head.activations):
         shift, factor, constant, activation = _monic(polynomial)
         before, after = layers[index], layers[index + 1]
@@ -90,13 +93,19 @@ def circuit(head: Head) -> Circuit:
         moved = after.weight @ np.full(after.inputs, constant)
         layers[index + 1] = Linear(after.weight * factor, after.bias + moved)
         activations.append(activation)
+        known = head.sizes[index]
+        sizes.append(None if known is None else known + abs(shift))
     for index, activation in enumerate(activations):
-        layers[index], layers[index + 1] = _without_constants(layers[index], activation, layers[index + 1])
+        kept = _varying(layers[index])
+        layers[index], layers[index + 1] = _without_constants(layers[index], activation, layers[index + 1], kept)
+        sizes[index] = _only(sizes[index], kept)
     for index in reversed(range(len(activations))):
-        layers[index], layers[index + 1] = _without_unused(layers[index], layers[index + 1])
+        kept = _used(layers[index + 1])
+        layers[index], layers[index + 1] = _without_unused(layers[index], layers[index + 1], kept)
+        sizes[index] = _only(sizes[index], kept)
     if not all(layer.weight.any() for layer in layers):
         raise HeadError("The head's scores do not depend on the features: all weights of a layer are zero. Train it.")
-    return Circuit(tuple(layers), tuple(activations))
+    return Circuit(tuple(layers), tuple(activations), tuple(sizes))
 
 
 def _monic(polynomial: Polynomial) -> tuple[float, float, float, Activation]:
@@ -119,16 +128,32 @@ def _monic(polynomial: Polynomial) -> tuple[float, float, float, Activation]:
     return shift, leading, leading * (float(moved[0]) - e * e), Activation(4, e, float(moved[1]))
 
 
-def _without_constants(before: Linear, activation: Activation, after: Linear) -> tuple[Linear, Linear]:
-    kept = before.weight.any(axis=1)
-    if kept.all() or not kept.any():
+def _varying(layer: Linear) -> NDArray[np.bool_]:
+    """Which outputs depend on the features; all of them where none does, since a layer must not be empty."""
+    varies = np.asarray(layer.weight.any(axis=1), dtype=np.bool_)
+    return varies if varies.any() else np.ones_like(varies)
+
+
+def _used(layer: Linear) -> NDArray[np.bool_]:
+    """Which inputs an output depends on; all of them where none does."""
+    used = np.asarray(layer.weight.any(axis=0), dtype=np.bool_)
+    return used if used.any() else np.ones_like(used)
+
+
+def _only(sizes: NDArray[np.float64] | None, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    return None if sizes is None else sizes[kept]
+
+
+def _without_constants(
+    before: Linear, activation: Activation, after: Linear, kept: NDArray[np.bool_]
+) -> tuple[Linear, Linear]:
+    if kept.all():
         return before, after
     constant = after.weight[:, ~kept] @ activation(before.bias[~kept])
     return Linear(before.weight[kept], before.bias[kept]), Linear(after.weight[:, kept], after.bias + constant)
 
 
-def _without_unused(before: Linear, after: Linear) -> tuple[Linear, Linear]:
-    kept = after.weight.any(axis=0)
-    if kept.all() or not kept.any():
+def _without_unused(before: Linear, after: Linear, kept: NDArray[np.bool_]) -> tuple[Linear, Linear]:
+    if kept.all():
         return before, after
     return Linear(before.weight[kept], before.bias[kept]), Linear(after.weight[:, kept], after.bias)

@@ -67,6 +67,8 @@ class Polynomial:
     """y = c0 + c1 x + ... + cd x^d, elementwise; coefficients in ascending order, the last one not zero."""
 
     coefficients: tuple[float, ...]
+    rms: tuple[float, ...] | None = None
+    """Root mean square of each input over the training images; None: not measured. The planner predicts by it."""
 
     def __post_init__(self) -> None:
         values = tuple(float(value) for value in self.coefficients)
@@ -76,6 +78,12 @@ class Polynomial:
                 "finite coefficients and a leading one that is not zero."
             )
         object.__setattr__(self, "coefficients", values)
+        if self.rms is None:
+            return
+        sizes = tuple(float(size) for size in self.rms)
+        if not all(0 <= size < np.inf for size in sizes):
+            raise HeadError("An activation has sizes that are not numbers of 0 or more. Export the model again.")
+        object.__setattr__(self, "rms", sizes)
 
     @property
     def degree(self) -> int:
@@ -110,18 +118,34 @@ class Head:
                 )
         if len(self.layers) % 2 == 0:
             raise HeadError("The head must begin and end with a linear layer.")
+        for before, activation in zip(self.layers[::2], self.layers[1::2], strict=False):
+            rms = activation.rms if isinstance(activation, Polynomial) else None
+            if isinstance(before, Affine) and rms is not None and len(rms) != before.outputs:
+                raise HeadError(
+                    f"An activation of {before.outputs} values has {len(rms)} sizes. Export the model again."
+                )
         for before, after in zip(self.linear, self.linear[1:], strict=False):
             if before.outputs != after.inputs:
                 raise HeadError(f"A layer gives {before.outputs} values, the next takes {after.inputs}.")
 
-    @cached_property
+    @property
     def linear(self) -> tuple[Linear, ...]:
         """The linear layers in order, a convolution as the sparse matrix that it is.
 
         What comes out of a convolution is put in the order that gives the fewest diagonals (`Convolution.places`), and
         the next layer's columns follow, so that the function stays the same.
         """
+        return self._lowered[0]
+
+    @property
+    def sizes(self) -> tuple[NDArray[np.float64] | None, ...]:
+        """For each activation the measured root mean squares of its inputs, in the order of `linear`; None: unknown."""
+        return self._lowered[1]
+
+    @cached_property
+    def _lowered(self) -> tuple[tuple[Linear, ...], tuple[NDArray[np.float64] | None, ...]]:
         lowered: list[Linear] = []
+        sizes: list[NDArray[np.float64] | None] = []
         place: NDArray[np.int64] | None = None
         room = 0
         affine = [layer for layer in self.layers if not isinstance(layer, Polynomial)]
@@ -136,7 +160,11 @@ class Head:
                 place, room = layer.places, layer.room
                 weight, bias = _spread(weight, place, room, axis=0), _spread(bias, place, room, axis=0)
             lowered.append(Linear(weight, bias))
-        return tuple(lowered)
+            if index < len(affine) - 1:
+                rms = self.activations[index].rms
+                known = None if rms is None else np.array(rms)
+                sizes.append(known if known is None or place is None else _spread(known, place, room, axis=0))
+        return tuple(lowered), tuple(sizes)
 
     @property
     def activations(self) -> tuple[Polynomial, ...]:
@@ -173,7 +201,8 @@ class Head:
         layers: list[dict[str, Any]] = []
         for index, layer in enumerate(self.layers):
             if isinstance(layer, Polynomial):
-                layers.append({"kind": "polynomial", "coefficients": list(layer.coefficients)})
+                measured = {} if layer.rms is None else {"rms": list(layer.rms)}
+                layers.append({"kind": "polynomial", "coefficients": list(layer.coefficients), **measured})
                 continue
             names = {"weight": f"head.{index}.weight", "bias": f"head.{index}.bias"}
             tensors[names["weight"]], tensors[names["bias"]] = np.array(layer.weight), np.array(layer.bias)
@@ -206,7 +235,9 @@ class Head:
                     "padding": int(padding),
                 }:
                     built.append(Convolution(tensors[weight], tensors[bias], (c, h, w), stride, padding))
-                case {"kind": "polynomial", "coefficients": [*coefficients]}:
+                case {"kind": "polynomial", "coefficients": [*coefficients], "rms": [*rms]}:
+                    built.append(Polynomial(tuple(coefficients), tuple(rms)))
+                case {"kind": "polynomial", "coefficients": [*coefficients]} if "rms" not in layer:
                     built.append(Polynomial(tuple(coefficients)))
                 case _:
                     raise HeadError(f"The head has a layer of the form {sorted(layer)}, which this release lacks.")

@@ -25,11 +25,14 @@ SIGMA = 3.2
 TYPICAL = 0.25
 """Typical features have this share of the bound as their root mean square."""
 WORST = 5.0
-"""A linear head's predicted error is so many deviations: a few thousand scores rarely have one beyond."""
-WORST_OF_PRODUCTS = 12.0
-"""The same after activations, where an error is a product of normal values and has longer tails than one; and where a
-trained network's features, which hang together, reach further than independent ones (half as far again as measured
-on single images; a batch of images with large weights behind x^2 can still go beyond, see docs/accuracy.md)."""
+"""The predicted error is so many deviations: a few thousand scores rarely have one beyond. For linear heads, and for
+activations of degree 3 and 4 whose inputs' sizes are measured, since their slopes are taken from above."""
+WORST_OF_PRODUCTS = 8.0
+"""The same after x^2 whose inputs' sizes are measured: an error is there a product of two values and has longer tails
+than one. The largest errors of trained heads lay at 1.2 to 5.7 deviations (docs/engine.md)."""
+WORST_OF_UNKNOWN = 12.0
+"""The same where sizes are not measured. The values of a trained network hang together and reach further than those of
+independent features, which is what is then assumed: up to 49 deviations were seen, so this is no bound."""
 
 _ROUNDING = 1 / math.sqrt(12)
 _MOMENT = {2: 3.0 ** (1 / 4), 3: 15.0 ** (1 / 6), 4: 105.0 ** (1 / 8)}

@@ -4,7 +4,8 @@ The choice follows from the head, the arguments and the table of `cost` alone, s
 
 Two bounds decide how much room values get. The certain one is |W| |x| + |b| in every layer: no feature vector within
 the bound can then wrap around. Deep or wide heads have no room for it; there a layer's outputs are bounded by
-`LIKELY` * (norm of the row) * (largest feature) + |b| instead, which is 8 deviations for features of typical size.
+`LIKELY` * (norm of the row) * (largest feature) + |b| instead, which is 8 deviations for features of typical size, and
+by 8 times the measured size of the value where the head knows that.
 """
 
 import math
@@ -20,12 +21,22 @@ from he_infer.ckks.circuit import Circuit, circuit
 from he_infer.ckks.cost import cost, log2
 from he_infer.ckks.head import Head
 from he_infer.ckks.hybrid import Hybrid, padded
-from he_infer.ckks.noise import WORST, WORST_OF_PRODUCTS, Chain, at_scores, through_activation, through_linear, typical
+from he_infer.ckks.noise import (
+    WORST,
+    WORST_OF_PRODUCTS,
+    WORST_OF_UNKNOWN,
+    Chain,
+    at_scores,
+    through_activation,
+    through_linear,
+    typical,
+)
 from he_infer.ckks.parameters import BUDGET, MAX_PRIME, Parameters
 from he_infer.ckks.plan import POLICIES, Plan, Stage
 from he_infer.errors import ParameterError
 
 LIKELY = 2.0
+_LIKELY_OF_MEASURED = 8.0
 _LANES = (1, 2, 4, 8)
 _LEAST_SCALE = 12.0
 """log2 of the smallest scale of values between layers."""
@@ -178,8 +189,8 @@ def _reach(form: Circuit, bound: float, certain: bool) -> _Reach:
     held: NDArray[np.float64] = np.full(form.linear[0].inputs, bound)
     largest = bound
     before, after = [], []
-    for layer, activation in zip(form.linear, form.activations, strict=False):
-        values = _outputs(layer.weight, held, largest, certain) + np.abs(layer.bias)
+    for layer, activation, sizes in zip(form.linear, form.activations, form.sizes, strict=False):
+        values = _outputs(layer.weight, held, largest, certain, sizes) + np.abs(layer.bias)
         before.append(float(values.max()))
         held = activation.largest(values)
         largest = float(held.max())
@@ -189,12 +200,19 @@ def _reach(form: Circuit, bound: float, certain: bool) -> _Reach:
 
 
 def _outputs(
-    weight: NDArray[np.float64], held: NDArray[np.float64], largest: float, certain: bool
+    weight: NDArray[np.float64],
+    held: NDArray[np.float64],
+    largest: float,
+    certain: bool,
+    sizes: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
     sure = np.abs(weight) @ held
     if certain:
         return np.asarray(sure)
-    return np.asarray(np.minimum(sure, LIKELY * np.sqrt(weight**2 @ np.minimum(held, largest) ** 2)))
+    likely = LIKELY * np.sqrt(weight**2 @ np.minimum(held, largest) ** 2)
+    if sizes is not None:
+        likely = np.maximum(likely, _LIKELY_OF_MEASURED * sizes)
+    return np.asarray(np.minimum(sure, likely))
 
 
 def _tiles(form: Circuit, size: int, batch: int) -> Iterator[Tile]:
@@ -351,6 +369,9 @@ def _try(
         level, scale = entering[index]
         scaled = replace(stage, weight_scale=weight_scale)
         spread = through_linear(spread, layer, scaled, level=level, scale=2.0**scale, chain=chain)
+        measured = form.sizes[index]
+        if measured is not None:
+            spread = replace(spread, rms=measured)
         scale += math.log2(weight_scale)
         if stage.rescaled:
             scale -= parameters.data_bits[level]
@@ -359,8 +380,14 @@ def _try(
         spread = through_activation(spread, activation, level=level, scale=2.0**scale, primes=primes, chain=chain)
     scale = 2.0 ** entering[-1][1]
     deviation = at_scores(spread, form, answer, scale=scale, answer_scale=2.0**rest, chain=chain)
-    error = WORST_OF_PRODUCTS * deviation
-    return _Scales(input_scale, weights, 2.0**rest, error)
+    return _Scales(input_scale, weights, 2.0**rest, _worst(form) * deviation)
+
+
+def _worst(form: Circuit) -> float:
+    """By how many deviations the error of a head with activations is predicted."""
+    if any(sizes is None for sizes in form.sizes):
+        return WORST_OF_UNKNOWN
+    return WORST_OF_PRODUCTS if any(one.degree == 2 for one in form.activations) else WORST
 
 
 def _walk(

@@ -90,7 +90,12 @@ def test_laying_outputs_out_changes_no_score(data: st.DataObject) -> None:
     square, last = Polynomial((0.5, 1.0, 1.0)), Linear(random.normal(size=(3, first.outputs)), random.normal(size=3))
     x = random.normal(size=(2, first.inputs))
     expected = square(x @ first.matrix.T + first.biases) @ last.weight.T + last.bias
-    np.testing.assert_allclose(Head((first, square, last)).evaluate(x), expected, rtol=1e-9, atol=1e-9)
+    rms = np.sqrt(((x @ first.matrix.T + first.biases) ** 2).mean(axis=0))
+    head = Head((first, Polynomial(square.coefficients, tuple(rms)), last))
+    np.testing.assert_allclose(head.evaluate(x), expected, rtol=1e-9, atol=1e-9)
+    # Measured sizes follow the outputs to where they are laid.
+    laid = x @ head.linear[0].weight.T + head.linear[0].bias
+    np.testing.assert_allclose(head.sizes[0], np.sqrt((laid**2).mean(axis=0)), rtol=1e-9, atol=1e-9)
 
 
 def test_a_head_with_a_convolution_computes_what_the_trained_one_does(tmp_path: Path) -> None:

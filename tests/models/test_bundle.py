@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from he_infer.bundle import HeadBundle
+from he_infer.ckks.head import Head as EncryptedHead
+from he_infer.errors import HeadError as EncryptedHeadError
 from models.bundle import Bundle
-from models.errors import BundleError, DamagedBundle, InputError, NotABundle, UnsupportedVersion
+from models.errors import BundleError, DamagedBundle, HeadError, InputError, NotABundle, UnsupportedVersion
 from models.extractor import Cnn, CnnConfig
 from models.heads import Head, Linear, Polynomial
 from models.preprocessing import Preprocessing
 
-VECTOR = Path(__file__).parents[1] / "vectors" / "bundle-v1.json"
+VECTORS = Path(__file__).parents[1] / "vectors"
+VECTOR = VECTORS / "bundle-v1.json"
+SIZES = (0.5, 1.25, 0.0, 3.0)
 
 
 def _filled(shape: tuple[int, ...], start: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -62,14 +67,22 @@ def _images() -> np.ndarray[Any, np.dtype[np.uint8]]:
     return ((np.arange(2 * 64) * 37) % 251).reshape(2, 8, 8).astype(np.uint8)
 
 
-def test_the_vector_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
-    vector = json.loads(VECTOR.read_text(encoding="utf-8"))
+def _measured() -> Head:
+    """The vector's head with sizes of what goes into its polynomial: version 2."""
+    first, square, last = _made().head.layers
+    assert isinstance(square, Polynomial)
+    return Head((first, replace(square, rms=SIZES), last))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_vector_is_read_and_written_byte_for_byte(version: int, tmp_path: Path) -> None:
+    vector = json.loads((VECTORS / f"bundle-v{version}.json").read_text(encoding="utf-8"))
     data = base64.b64decode(vector["bundle"])
     path = tmp_path / "v.hebundle"
     path.write_bytes(data)
     bundle = Bundle.load(path)
     assert bundle.to_bytes() == data
-    assert _made().to_bytes() == data
+    assert (_made() if version == 1 else _made(head=_measured())).to_bytes() == data
     assert (bundle.name, bundle.policy) == ("vector – Größe", "open")
     features = bundle.features(_images())
     np.testing.assert_allclose(features, vector["features"], atol=1e-6)
@@ -88,6 +101,32 @@ def test_the_vector_s_parts_lie_where_the_specification_says() -> None:
     stored = np.frombuffer(data[8 + length + start : 8 + length + end], dtype="<f8").reshape(4, 16)
     np.testing.assert_array_equal(stored, _filled((4, 16), 1))
     assert described["head"][1] == {"kind": "polynomial", "coefficients": [0.5, 0.25, 1.0]}
+
+
+def test_measured_sizes_come_to_the_planner_and_change_no_score(tmp_path: Path) -> None:
+    plain, measured = _made(), _made(head=_measured())
+    measured.save(tmp_path / "b.hebundle")
+    plain.save(tmp_path / "a.hebundle")
+    served, without = HeadBundle.load(tmp_path / "b.hebundle"), HeadBundle.load(tmp_path / "a.hebundle")
+    (sizes,) = served.head.sizes
+    assert sizes is not None
+    np.testing.assert_array_equal(sizes, SIZES)
+    assert without.head.sizes == (None,)
+    assert (served.metadata["version"], without.metadata["version"]) == (2, 1)
+    assert served.head.digest != without.head.digest  # another plan follows, so it is another model
+    features = _filled((5, 16), 9)
+    np.testing.assert_array_equal(served.head.evaluate(features), without.head.evaluate(features))
+
+
+@pytest.mark.parametrize("sizes", [(1.0,), (1.0, 2.0, -3.0, 1.0), (1.0, 2.0, float("nan"), 1.0)])
+def test_sizes_that_make_no_sense_are_refused(sizes: tuple[float, ...]) -> None:
+    first, square, last = _made().head.layers
+    assert isinstance(square, Polynomial)
+    with pytest.raises(HeadError, match="sizes"):
+        Head((first, replace(square, rms=sizes), last))
+    tensors, layers = _made().head.to_tensors()
+    with pytest.raises(EncryptedHeadError, match="sizes"):
+        EncryptedHead.from_tensors(tensors, [layers[0], {**layers[1], "rms": list(sizes)}, layers[2]])
 
 
 def test_the_server_s_reader_takes_the_same_head(tmp_path: Path) -> None:
@@ -148,7 +187,7 @@ def _without(name: str) -> Any:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda v: v | {"version": 2}, UnsupportedVersion, "version 2; this release reads version 1"),
+        (lambda v: v | {"version": 3}, UnsupportedVersion, "version 3; this release reads versions 1 and 2"),
         (lambda v: v | {"format": "other"}, NotABundle, "does not name the format"),
         (lambda v: "{", DamagedBundle, "not JSON"),
         (lambda v: "[]", NotABundle, "not a bundle"),

@@ -63,6 +63,9 @@ def test_a_quadratic_machine_needs_no_more_hidden_values_than_features() -> None
     assert isinstance(first, Linear)
     assert first.weight.shape[0] <= 13
     assert found.score_error < 1e-8
+    square = found.head.layers[1]
+    assert isinstance(square, Polynomial)
+    np.testing.assert_allclose(square.rms, np.sqrt((first.evaluate(x) ** 2).mean(axis=0)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
@@ -96,7 +99,7 @@ def test_what_cannot_run_encrypted_is_refused_with_a_remedy(estimator: Any, mess
 def test_a_perceptron_without_calibration_features_is_refused() -> None:
     x, y = _data(2)
     with pytest.raises(HeadError, match="Give calibration features"):
-        from_sklearn(MLPClassifier((4,), max_iter=20, early_stopping=True).fit(x, y))
+        from_sklearn(MLPClassifier((4,), max_iter=150, random_state=0, early_stopping=True).fit(x, y))
 
 
 # torch

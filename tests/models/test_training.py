@@ -18,7 +18,7 @@ from models.head_training import train_head
 from models.heads import Head, Linear, Polynomial
 from models.metrics import figures
 from models.preprocessing import Preprocessing
-from models.ranges import into_range, share_outside
+from models.ranges import inputs, into_range, share_outside
 from models.threads import one_thread
 from models.towers import Towers, joined
 from models.trainable import RANGE, make
@@ -141,6 +141,9 @@ def test_inputs_of_squares_are_brought_into_range_without_changing_scores() -> N
     np.testing.assert_allclose(ranged.evaluate(features), head.evaluate(features), rtol=1e-9)
     assert found[0].reached <= RANGE + 1e-9
     assert share_outside(head, features, RANGE) > 0.5
+    square = ranged.layers[1]
+    assert isinstance(square, Polynomial)
+    np.testing.assert_allclose(square.rms, np.sqrt((inputs(ranged, 1, features) ** 2).mean(axis=0)), rtol=1e-5)
     cubic = Head((head.layers[0], Polynomial((0.0, 1.0, 0.0, 0.1)), head.layers[2]))
     with pytest.raises(HeadError, match=r"beyond 1.5 times the 4"):
         into_range(cubic, features, RANGE)

@@ -30,8 +30,8 @@ def test_a_file_that_is_no_bundle_is_named(tmp_path: Path) -> None:
 
 
 def test_a_bundle_of_another_version_is_named(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
-    path = make_bundle(tmp_path / "new.hebundle", version=2)
-    assert "version 2" in failing(path, data_dir=tmp_path / "data")
+    path = make_bundle(tmp_path / "new.hebundle", version=3)
+    assert "version 3" in failing(path, data_dir=tmp_path / "data")
 
 
 def test_the_same_model_twice_is_refused(tmp_path: Path, bundle: Path) -> None:
