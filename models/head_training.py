@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from models.errors import TrainingError
+from models.errors import HeadError, TrainingError
 from models.heads import Head
 from models.metrics import figures
+from models.ranges import into_range
 from models.threads import one_thread
-from models.trainable import HIDDEN, RELU, PolynomialHead, TrainableHead, make
+from models.trainable import HIDDEN, RANGE, RELU, PolynomialHead, TrainableHead, make
 
 _STEPS = 400
 """Least number of steps: on a few hundred images 40 passes are too few for a hidden layer."""
@@ -53,10 +54,11 @@ def train_head(
 ) -> TrainedHead:
     """Fit a head to features (N, width), choosing the epoch on the validation features.
 
-    Without `epochs`, so many that there are enough steps: 40 for large sets, more for small ones.
+    Without `epochs`, so many that there are enough steps: 40 for large sets, more for small ones. Epochs at which a
+    polynomial's inputs leave the range that it may be evaluated on are not chosen.
 
     Raises:
-        TrainingError: the training diverged.
+        TrainingError: the training diverged, or no epoch kept the range.
         HeadError: an unknown kind of head.
     """
     with one_thread():
@@ -93,6 +95,7 @@ def _train(
         optimiser, max_lr=2e-3, total_steps=epochs * (len(y) // batch), pct_start=0.2
     )
     best: TrainedHead | None = None
+    outside: HeadError | None = None
     for _ in range(epochs):
         head.train()
         order = torch.randperm(len(y), generator=generator)
@@ -106,10 +109,18 @@ def _train(
             schedule.step()
         head.eval()
         exported = None if kind == RELU else head.export()
+        if exported is not None:
+            try:
+                into_range(exported, x.double().numpy(), RANGE)
+            except HeadError as error:  # of no use, however well it does on validation
+                outside = error
+                continue
         reached = _in_float64(head, val_x) if exported is None else exported.evaluate(val_x)
         val_loss = float(functional.cross_entropy(torch.from_numpy(reached), val_y, weight=weight.double()))
         if math.isfinite(val_loss) and (best is None or val_loss < best.val_loss):
             best = TrainedHead(exported, copy.deepcopy(head), figures(val_labels, reached).accuracy, val_loss)
+    if best is None and outside is not None:
+        raise TrainingError(f"No epoch gave a head that can be computed under encryption. {outside}")
     if best is None:
         raise TrainingError("Training the head diverged: its loss is not a number. Check the features' scale.")
     return best

@@ -12,7 +12,7 @@ from models.averaging import Average
 from models.bundle import Bundle
 from models.calibration import calibrated
 from models.datasets import Dataset, Split
-from models.errors import DamagedBundle, HeadError, InputError
+from models.errors import DamagedBundle, HeadError, InputError, TrainingError
 from models.extractor import Cnn, CnnConfig
 from models.head_training import train_head
 from models.heads import Head, Linear, Polynomial
@@ -125,6 +125,18 @@ def test_a_head_with_relu_is_trained_for_comparison_and_not_exported() -> None:
     assert figures(labels, trained.evaluate(features)).auc > 0.8
     with pytest.raises(HeadError, match="ReLU cannot be computed under encryption"):
         trained.module.export()
+
+
+def test_a_cubic_that_leaves_its_range_on_one_image_is_not_chosen() -> None:
+    random = np.random.default_rng(0)
+    features, labels = random.normal(size=(256, 16)), random.integers(0, 2, 256)
+    features[:, 0] += 2 * labels
+    trained = train_head(features, labels, features[:64], labels[:64], classes=2, kind="cubic", epochs=4)
+    assert trained.head is not None
+    into_range(trained.head, features, RANGE)
+    features[0] *= 200  # an image that no epoch can keep in range
+    with pytest.raises(TrainingError, match="No epoch gave a head that can be computed under encryption"):
+        train_head(features, labels, features[:64], labels[:64], classes=2, kind="cubic", epochs=4)
 
 
 def test_inputs_of_squares_are_brought_into_range_without_changing_scores() -> None:
