@@ -15,8 +15,8 @@ import uvicorn
 from he_infer.errors import HeInferError, UsageError
 from he_infer.refusals import Refused
 from he_infer.server import fence
-from he_infer.server.app import build
 from he_infer.server.connections import bounded
+from he_infer.server.http.app import build
 from he_infer.server.observe import configure_logging
 from he_infer.server.service import Service
 from he_infer.settings import ServerSettings

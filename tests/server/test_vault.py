@@ -14,8 +14,8 @@ from he_infer.server import audit
 from he_infer.server import blobs as blobs_module
 from he_infer.server.access import authenticate
 from he_infer.server.blobs import Blobs
+from he_infer.server.http.ranges import resolve
 from he_infer.server.metadata import Caller, Metadata, ObjectRecord, Quotas
-from he_infer.server.ranges import resolve
 from he_infer.server.tokens import Scope, new_token
 from he_infer.server.vault import Vault
 from tests.server import services

@@ -1,0 +1,42 @@
+"""The ASGI application over a service: its routes, its refusals, and its end."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from he_infer import __version__
+from he_infer.refusals import Refused
+from he_infer.server.http import inference, objects, operations, refusals
+from he_infer.server.http.admission import Admission
+from he_infer.server.http.observation import Observation
+from he_infer.server.service import Service
+
+
+def build(service: Service) -> FastAPI:
+    """The ASGI application over a service, which it stops at shutdown."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await anyio.to_thread.run_sync(service.stop)
+
+    app = FastAPI(
+        title="he-infer server",
+        version=__version__,
+        description="Encrypted inference and storage of sealed objects. The server holds no key that opens either.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    admission = Admission(service)
+    for routes in (operations, inference, objects):
+        routes.add_to(app, service, admission)
+    app.add_exception_handler(Refused, refusals.answer_refused)
+    app.add_exception_handler(RequestValidationError, refusals.answer_invalid)
+    app.add_exception_handler(HTTPException, refusals.answer_http)
+    app.add_middleware(Observation, service=service)
+    return app

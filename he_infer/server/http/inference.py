@@ -1,0 +1,95 @@
+"""Routes of encrypted inference: the models, a client's evaluation keys, and classification."""
+
+from fastapi import FastAPI, Request, Response
+
+from he_infer.refusals import Code
+from he_infer.server.http import schemas
+from he_infer.server.http.admission import Admission
+from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
+from he_infer.server.http.parameters import Credentials, ModelId, PlanDigest
+from he_infer.server.inference import Request as Asked
+from he_infer.server.metadata import Caller
+from he_infer.server.service import Service
+from he_infer.server.tokens import Scope
+
+_ENVELOPE = (
+    Code.LENGTH_REQUIRED,
+    Code.TOO_LARGE,
+    Code.BODY_TIMEOUT,
+    Code.NOT_AN_ENVELOPE,
+    Code.UNSUPPORTED_VERSION,
+    Code.TRUNCATED,
+    Code.BAD_MAC,
+    Code.STALE,
+    Code.REPLAYED,
+    Code.SECRET_KEY,
+    Code.UNKNOWN_PLAN,
+    Code.BUSY,
+    Code.DRAINING,
+    Code.WORKER_DIED,
+    Code.WORKER_LIMIT,
+)
+
+
+def add_to(app: FastAPI, service: Service, admission: Admission) -> None:
+    """Add the routes of evaluation keys and classification."""
+
+    @app.get("/v1/models", tags=["inference"], responses=refusing())
+    async def models(request: Request, credentials: Credentials) -> schemas.ModelList:
+        """The models served, with the plans to pack features for. Needs the scope `classify`."""
+        await admission.authenticate(request, credentials, Scope.CLASSIFY)
+        return schemas.ModelList.model_validate({"models": service.inference.models})
+
+    @app.put(
+        "/v1/keys/{plan}",
+        status_code=201,
+        tags=["inference"],
+        openapi_extra=BODY,
+        responses=refusing(*_ENVELOPE, Code.BAD_KEYS),
+    )
+    async def register_keys(plan: PlanDigest, request: Request, credentials: Credentials) -> schemas.KeysStored:
+        """Register evaluation keys for a plan, in the place of earlier ones. Needs the scope `classify`."""
+        caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
+        async with admission.body(request, service.settings.max_keys) as body:
+            stored = await admission.run(
+                service.inference.register_keys, _asked(request, caller, credentials), plan, body
+            )
+        return schemas.KeysStored.model_validate(stored)
+
+    @app.get("/v1/keys", tags=["inference"], responses=refusing())
+    async def list_keys(request: Request, credentials: Credentials) -> schemas.KeysList:
+        """The client's registered evaluation keys. Needs the scope `classify`."""
+        caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
+        return schemas.KeysList.model_validate({"keys": await admission.run(service.inference.list_keys, caller)})
+
+    @app.delete("/v1/keys/{plan}", status_code=204, tags=["inference"], responses=refusing(Code.MISSING_KEYS))
+    async def delete_keys(plan: PlanDigest, request: Request, credentials: Credentials) -> Response:
+        """Forget the client's evaluation keys for a plan. Needs the scope `classify`."""
+        caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
+        await admission.run(service.inference.delete_keys, _asked(request, caller, credentials), plan)
+        return Response(status_code=204)
+
+    @app.post(
+        "/v1/models/{model}/classify",
+        tags=["inference"],
+        openapi_extra=BODY,
+        response_class=Response,
+        responses={
+            **refusing(
+                *_ENVELOPE, Code.UNKNOWN_MODEL, Code.MISSING_KEYS, Code.BAD_CIPHERTEXT, Code.QUERY_LIMIT, Code.DAMAGED
+            ),
+            200: {**BINARY, "description": "An envelope with the encrypted scores and the receipt."},
+        },
+    )
+    async def classify(model: ModelId, request: Request, credentials: Credentials) -> Response:
+        """Evaluate a model's head on the ciphertexts of an envelope. Needs the scope `classify`."""
+        caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
+        service.pool.check_room(caller.client_id)  # before the body: a server that is full must not read on to say so
+        async with admission.body(request, service.settings.max_request) as body:
+            answer = await admission.run(service.inference.classify, _asked(request, caller, credentials), model, body)
+        return Response(answer, media_type=OCTETS)
+
+
+def _asked(request: Request, caller: Caller, credentials: Credentials) -> Asked:
+    token = credentials.credentials if credentials else ""
+    return Asked(caller, token, request.state.request_id)

@@ -1,0 +1,27 @@
+"""What the OpenAPI document says of bodies and of refusals."""
+
+from typing import Any
+
+from he_infer.refusals import REFUSALS, Code
+from he_infer.server.http import schemas
+
+OCTETS = "application/octet-stream"
+BINARY = {"content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}
+BODY = {"requestBody": {**BINARY, "required": True}}
+_ANYWHERE = (Code.UNAUTHORISED, Code.FORBIDDEN, Code.RATE_LIMIT, Code.INVALID, Code.STORAGE, Code.INTERNAL)
+
+
+def refusing(*codes: Code) -> dict[int | str, dict[str, Any]]:
+    """A route's refusals: those that every route has, and these.
+
+    Returns:
+        One entry a status, with the codes and meanings in its description.
+    """
+    entries: dict[int | str, dict[str, Any]] = {}
+    for code in (*_ANYWHERE, *codes):
+        refusal = REFUSALS[code]
+        line = f"`{code.value}`: {refusal.meaning}."
+        entry = entries.setdefault(refusal.status, {"model": schemas.ErrorBody, "description": line})
+        if line not in entry["description"]:
+            entry["description"] += "\n\n" + line
+    return entries

@@ -1,0 +1,50 @@
+"""Refusals as HTTP answers: the status and headers of each, and its JSON."""
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from he_infer.refusals import REFUSALS, Code, Refused
+
+
+def error_body(code: Code, message: str, request_id: str) -> dict[str, dict[str, str]]:
+    """The JSON of a refusal."""
+    return {"error": {"code": code.value, "message": message, "request_id": request_id}}
+
+
+async def answer_refused(request: Request, error: Exception) -> Response:
+    """What a route refused."""
+    if not isinstance(error, Refused):
+        raise error
+    return _refusal(request, error.code, error.message, error.retry_after)
+
+
+async def answer_invalid(request: Request, error: Exception) -> Response:
+    """A parameter that has not the form it is declared with."""
+    where = "a parameter"
+    if isinstance(error, RequestValidationError) and error.errors():
+        where = " ".join(str(part) for part in error.errors()[0]["loc"])
+    return _refusal(request, Code.INVALID, f"Not valid: {where}. See /openapi.json.")
+
+
+async def answer_http(request: Request, error: Exception) -> Response:
+    """What the framework refuses before a route is found."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    known = {404: (Code.NOT_FOUND, "There is no such route."), 405: (Code.METHOD_NOT_ALLOWED, "Not with this method.")}
+    code, message = known.get(status, (Code.INVALID, "The request cannot be understood."))
+    response = _refusal(request, code, message)
+    if isinstance(error, HTTPException) and error.headers:
+        response.headers.update(error.headers)
+    return response
+
+
+def _refusal(request: Request, code: Code, message: str, retry_after: float | None = None) -> Response:
+    request.state.outcome = code.value
+    headers = {}
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after)))
+    if code is Code.UNAUTHORISED:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = error_body(code, message, request.state.request_id)
+    return JSONResponse(body, status_code=REFUSALS[code].status, headers=headers)
