@@ -16,7 +16,8 @@ from he_infer.client.canaries import Canaries, CanaryReport, places, system_gene
 from he_infer.client.receipt import Receipt
 from he_infer.client.release import LEAST_BITS, Flooding, rounded
 from he_infer.client.secret_key import SecretKey
-from he_infer.client.session import ServedModel, Session
+from he_infer.client.served_model import ServedModel
+from he_infer.client.session import Session
 from he_infer.errors import MissingKey, NotAuthentic, ShapeError, WrongAnswer
 
 Progress = Callable[[int, int], None]

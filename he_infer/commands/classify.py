@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from he_infer.client.session import ServedModel, Session
+    from he_infer.client.served_model import ServedModel
+    from he_infer.client.session import Session
     from models.bundle import Bundle
 
 

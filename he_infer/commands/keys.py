@@ -10,7 +10,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from he_infer.client.custody import KeyFile
-    from he_infer.client.session import ServedModel, Session
+    from he_infer.client.served_model import ServedModel
+    from he_infer.client.session import Session
 
 app = typer.Typer(help="Make, register, show and list the client's keys.", no_args_is_help=True)
 

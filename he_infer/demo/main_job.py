@@ -23,7 +23,8 @@ from he_infer.ckks.plan import Plan
 from he_infer.client.classifier import EncryptedClassifier, Scores
 from he_infer.client.local_server import LocalServer
 from he_infer.client.secret_key import SecretKey
-from he_infer.client.session import ServedModel, Session
+from he_infer.client.served_model import ServedModel
+from he_infer.client.session import Session
 from he_infer.demo import pictures, vault
 from he_infer.demo.evidence import control, on_the_server_side, plaintext_fragments
 from he_infer.demo.figures import Figures

@@ -16,7 +16,8 @@ from he_infer.ckks.packing import pack, unpack
 from he_infer.ckks.plan import Plan
 from he_infer.client.local_server import LocalServer
 from he_infer.client.secret_key import SecretKey
-from he_infer.client.session import ServedModel, Session
+from he_infer.client.served_model import ServedModel
+from he_infer.client.session import Session
 from he_infer.errors import (
     RequestRefused,
 )
