@@ -1,16 +1,11 @@
 """The cipher's evaluation as JSON and as one self-contained HTML page."""
 
-import base64
 import math
-import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from cipher.analysis import correlation
 from cipher.analysis.line import Line, Verdict
@@ -18,6 +13,7 @@ from cipher.analysis.suite import Evaluation, Seeds
 from experiments import cipher_figures
 from experiments.cipher_figures import Picture
 from experiments.cipher_study import NOISE_TRIALS, Study, cropped, groups, verdict_of
+from experiments.pages import page
 
 FORMAT = "he-infer cipher evaluation"
 VERSION = 1
@@ -94,23 +90,17 @@ def as_json(run: Run) -> dict[str, object]:
 
 def as_html(run: Run) -> str:
     """The run as one page with its figures inside; it asks for nothing from outside."""
-    environment = Environment(
-        loader=PackageLoader("experiments"),
-        autoescape=select_autoescape(),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "number": number,
         "probability": probability,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
         "groups": lambda evaluation: list(groups(evaluation).items()),
         "summary": Summary.of,
-        "data_uri": _data_uri,
         "drawn": _drawn,
     }
-    return environment.get_template("cipher.html").render(
+    return page(
+        "cipher.html",
+        filters,
         studies=run.studies,
         command=run.command,
         seed=run.seeds.seed,
@@ -169,20 +159,6 @@ def _markdown_row(line: Line) -> str:
         line.verdict.value,
     )
     return "| " + " | ".join(cells) + " |"
-
-
-def write_text(path: Path, page: str) -> None:
-    """Write a page whole or not at all (a temporary file, then a rename).
-
-    Raises:
-        OSError: the folder is missing or not writable.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
@@ -263,10 +239,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _data_uri(picture: Picture) -> str:
-    return f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode('ascii')}"
 
 
 def _drawn(study: Study, name: str) -> Picture:

@@ -82,28 +82,23 @@ def _misses(speeds: "list[Speed]", side: int) -> list[str]:
 
 
 def _print(console: "Console", speeds: "list[Speed]", folders: "list[FolderSpeed]") -> None:
-    from rich import box
-    from rich.table import Table
+    from experiments.figures_table import grouped_table
 
-    table = Table(
-        title="MB/s, one thread, medians: by processor time (by the clock)", title_justify="left", box=box.SIMPLE
-    )
-    table.add_column("cipher", no_wrap=True)
-    for name in ("encrypt", "decrypt", "AES faster", "toy slower"):
-        table.add_column(name, justify="right", no_wrap=True)
-    image = ""
-    for speed in speeds:
-        if speed.image != image:
-            table.add_row(f"[bold]{speed.image}[/]")
-            image = speed.image
-        table.add_row(
-            speed.subject,
-            f"{speed.encrypt_mb_per_s:.0f} ({speed.encrypt_mb_per_s_clock:.0f})",
-            f"{speed.decrypt_mb_per_s:.0f} ({speed.decrypt_mb_per_s_clock:.0f})",
-            f"{speed.aes_takes:.1f} x",
-            f"{speed.faster_than_toy:.1f} x",
+    rows = [
+        (
+            speed.image,
+            (
+                speed.subject,
+                f"{speed.encrypt_mb_per_s:.0f} ({speed.encrypt_mb_per_s_clock:.0f})",
+                f"{speed.decrypt_mb_per_s:.0f} ({speed.decrypt_mb_per_s_clock:.0f})",
+                f"{speed.aes_takes:.1f} x",
+                f"{speed.faster_than_toy:.1f} x",
+            ),
         )
-    console.print(table)
+        for speed in speeds
+    ]
+    title = "MB/s, one thread, medians: by processor time (by the clock)"
+    console.print(grouped_table(title, "cipher", ("encrypt", "decrypt", "AES faster", "toy slower"), rows))
     for folder in folders:
         console.print(
             f"folder of {folder.files} DICOM files, {folder.megabytes:.0f} MB, to synced sealed objects, "

@@ -1,6 +1,5 @@
 """`he-experiments cipher IMAGE...`: the cipher's whole evaluation, with its report."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from he_infer.console import write_json
+from he_infer.console import write_json, write_text
 
 if TYPE_CHECKING:
     from experiments.cipher_report import Cell
@@ -45,13 +44,12 @@ def cipher(
     """
     from cipher.analysis.suite import Effort, Seeds
     from experiments.cipher_images import load
-    from experiments.cipher_report import Run, as_html, as_json, as_markdown, write_text
+    from experiments.cipher_report import Run, as_html, as_json, as_markdown
     from experiments.cipher_study import study
+    from experiments.outcome import command_line, refuse_missing_folders
 
     count = keys if keys is not None else QUICK_KEYS if quick else DEFAULT_KEYS
-    _refuse_missing_folder("--json", json)
-    _refuse_missing_folder("--html", html)
-    _refuse_missing_folder("--markdown", markdown)
+    refuse_missing_folders(json=json, html=html, markdown=markdown)
     console = Console()
     loaded = [load(name) for name in images]
     seeds, effort = Seeds(seed), Effort.for_keys(count)
@@ -60,7 +58,7 @@ def cipher(
         for index, image in enumerate(loaded):
             steps = _Steps(progress, image.name)
             studies.append(study(image, effort, seeds, controls=index == 0, progress=steps))
-    run = Run(tuple(studies), seeds, count, _command(images, count, seed))
+    run = Run(tuple(studies), seeds, count, command_line("cipher", *images, keys=count, seed=seed))
     for finished in studies:
         _print(console, finished)
     if json is not None:
@@ -81,12 +79,6 @@ def cipher(
     )
 
 
-def _refuse_missing_folder(option: str, path: Path | None) -> None:
-    """Say so before the measurements rather than after them."""
-    if path is not None and not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder {path.absolute().parent} does not exist", param_hint=option)
-
-
 class _Steps:
     """Shows each step of a study as a bar of its own."""
 
@@ -103,10 +95,6 @@ class _Steps:
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True))
-
-
-def _command(images: list[str], keys: int, seed: int) -> str:
-    return shlex.join(["he-experiments", "cipher", *images, "--keys", str(keys), "--seed", str(seed)])
 
 
 def _print(console: Console, study: "Study") -> None:

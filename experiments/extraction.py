@@ -332,13 +332,10 @@ def _last(row: Row, rows: list[Row]) -> bool:
 
 
 def _show(console: "Console", name: str, rows: list[Row], limit: int) -> None:
-    from rich.table import Table
+    from experiments.figures_table import figures_table
 
-    table = Table(title=f"Heads trained on {name}, stolen by queries", title_justify="left")
-    for heading in ("head", "policy", "reads"):
-        table.add_column(heading)
-    for heading in ("queries", "weights", "scores", "label"):
-        table.add_column(heading, justify="right")
+    title = f"Heads trained on {name}, stolen by queries"
+    table = figures_table(title, ("head", "policy", "reads"), ("queries", "weights", "scores", "label"))
     for row in rows:
         table.add_row(
             f"{row.head}, d={row.width}",

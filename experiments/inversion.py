@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.outcome import FigureFile, JsonFile, RecordFile
+from experiments.outcome import DataSet, FigureFile, JsonFile, RecordFile, TrainingSeed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ SEALED_BYTES = 4096
 
 
 def inversion(
-    data: Annotated[str, typer.Option(help="A data set: a MedMNIST name, an .npz file, a folder, or 'modality'.")],
+    data: DataSet,
     *,
     bundle_file: Annotated[
         Path | None, typer.Option("--bundle", help="Attack this bundle's features; nothing is trained for it then.")
@@ -34,7 +34,7 @@ def inversion(
     limit: Annotated[
         int | None, typer.Option(min=32, help="Only so many images for the attacker to learn from.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the training; keys are always fresh.")] = 0,
+    seed: TrainingSeed = 0,
     figure: FigureFile = None,
     json_file: JsonFile = None,
     record: RecordFile = None,
@@ -142,12 +142,10 @@ def _ciphertext_bytes(bundle: "Bundle", features: "list[NDArray[Any]]", step: An
 
 
 def _show(console: "Console", name: str, bundle: "Bundle", found: dict[str, Any], images: int, sealed: int) -> None:
-    from rich.table import Table
+    from experiments.figures_table import figures_table
 
-    table = Table(title=f"{name}: {images} test images rebuilt from {bundle.head.width} features", title_justify="left")
-    table.add_column("rebuilt by")
-    for heading in ("PSNR, dB", "SSIM", "recognised"):
-        table.add_column(heading, justify="right")
+    title = f"{name}: {images} test images rebuilt from {bundle.head.width} features"
+    table = figures_table(title, ("rebuilt by",), ("PSNR, dB", "SSIM", "recognised"))
     for way, one in found.items():
         if way == "ciphertext, linear map":
             table.add_section()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from experiments.outcome import FigureFile, JsonFile, RecordFile
+from experiments.outcome import DataSet, FigureFile, JsonFile, RecordFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def membership(
-    data: Annotated[str, typer.Option(help="A data set: a MedMNIST name, an .npz file, a folder, or 'modality'.")],
+    data: DataSet,
     *,
     head: Annotated[Literal["linear", "mlp"], typer.Option(help="The head that is trained and attacked.")] = "mlp",
     bundle_file: Annotated[
@@ -149,14 +149,10 @@ def _show(
     right: dict[str, float],
     others: str,
 ) -> None:
-    from rich.table import Table
+    from experiments.figures_table import figures_table
 
-    table = Table(
-        title=f"{dataset}, {bundle}: {inside} members against {outside} others ({others})", title_justify="left"
-    )
-    table.add_column("what the attacker has")
-    for heading in ("AUC", "95 % interval", "caught at 1 % false"):
-        table.add_column(heading, justify="right")
+    title = f"{dataset}, {bundle}: {inside} members against {outside} others ({others})"
+    table = figures_table(title, ("what the attacker has",), ("AUC", "95 % interval", "caught at 1 % false"))
     for name, one in results.items():
         table.add_row(name, f"{one.auc:.3f}", f"{one.low:.3f} to {one.high:.3f}", f"{one.caught:.1%}")
     console.print(table)

@@ -1,4 +1,4 @@
-"""What every experiment's command does at its end: write figures, picture and record, and say where they are."""
+"""What experiments' commands share: options, and their end: write figures, picture, record, and say where they are."""
 
 import hashlib
 import shlex
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from experiments.cipher_figures import Picture
 
+DataSet = Annotated[str, typer.Option(help="A data set: a MedMNIST name, an .npz file, a folder, or 'modality'.")]
+TrainingSeed = Annotated[int, typer.Option(min=0, help="Decides the training; keys are always fresh.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here.")]
 RecordFile = Annotated[
     Path | None,

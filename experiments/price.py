@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.outcome import FigureFile, JsonFile, RecordFile
+from experiments.outcome import DataSet, FigureFile, JsonFile, RecordFile, TrainingSeed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def price(
-    data: Annotated[str, typer.Option(help="A data set: a MedMNIST name, an .npz file, a folder, or 'modality'.")],
+    data: DataSet,
     *,
     bundle_file: Annotated[
         Path | None, typer.Option("--bundle", help="Its extractor and head; without it one is trained.")
@@ -27,7 +27,7 @@ def price(
     concrete_python: Annotated[
         Path | None, typer.Option(help="A Python interpreter with concrete-ml; without it that path is left out.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the training; keys are always fresh.")] = 0,
+    seed: TrainingSeed = 0,
     figure: FigureFile = None,
     json_file: JsonFile = None,
     record: RecordFile = None,
@@ -133,46 +133,30 @@ def _with_ratios(rows: "list[Row]") -> "list[Row]":
 
 
 def _show(console: "Console", dataset: "Dataset", rows: "list[Row]", limit: int) -> None:
-    from rich import box
-    from rich.table import Table
+    from experiments.figures_table import grouped_table
 
     count = min(limit, len(dataset.test))
     which = "all" if count == len(dataset.test) else "only the first"
-    table = Table(
-        title=f"{dataset.name}: {which} {count} of {len(dataset.test)} test images, one at a time",
-        title_justify="left",
-        box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("path", no_wrap=True)
-    for heading in (
-        "accu-\nracy",
-        "wall\nms",
-        "against\nTenSEAL",
-        "CPU\nms",
-        "KB\nup",
-        "KB\ndown",
-        "keys\nMB",
-        "error",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    last = ""
-    for row in rows:
-        if row.head != last:
-            table.add_row(f"[bold]{row.head}[/]")
-        last = row.head
-        table.add_row(
-            row.path,
-            f"{row.accuracy:.3f}",
-            _short(row.wall_ms),
-            "" if row.ratio is None or not row.bytes_up else f"{1 / row.ratio:.3g} x",
-            _short(row.cpu_ms),
-            f"{row.bytes_up / 1e3:.0f}",
-            f"{row.bytes_down / 1e3:.0f}",
-            f"{row.key_bytes / 1e6:.1f}",
-            "" if row.largest_error is None else f"{row.largest_error:.0e}",
+    title = f"{dataset.name}: {which} {count} of {len(dataset.test)} test images, one at a time"
+    figures = ("accu-\nracy", "wall\nms", "against\nTenSEAL", "CPU\nms", "KB\nup", "KB\ndown", "keys\nMB", "error")
+    cells = [
+        (
+            row.head,
+            (
+                row.path,
+                f"{row.accuracy:.3f}",
+                _short(row.wall_ms),
+                "" if row.ratio is None or not row.bytes_up else f"{1 / row.ratio:.3g} x",
+                _short(row.cpu_ms),
+                f"{row.bytes_up / 1e3:.0f}",
+                f"{row.bytes_down / 1e3:.0f}",
+                f"{row.key_bytes / 1e6:.1f}",
+                "" if row.largest_error is None else f"{row.largest_error:.0e}",
+            ),
         )
-    console.print(table)
+        for row in rows
+    ]
+    console.print(grouped_table(title, "path", figures, cells, padding=(0, 1, 0, 0)))
     console.print("Against TenSEAL: how many times faster than TenSEAL's vectors on the same head.", highlight=False)
 
 

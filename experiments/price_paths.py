@@ -3,7 +3,6 @@
 import json
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from experiments import tenseal_peer
 from experiments.errors import ExperimentError
+from experiments.one_by_one import Reply, Timed, one_by_one
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.head import Head as EncryptedHead
 from he_infer.ckks.packing import pack, unpack
@@ -57,15 +57,22 @@ class Row:
 
 def in_clear(name: str, head: Head, features: Features, labels: NDArray[np.int64]) -> Row:
     """The head in numpy, one image at a time."""
-    wall, scores = [], []
-    cpu = time.process_time()
-    for row in features:
-        began = time.perf_counter()
-        scores.append(head.evaluate(row[None])[0])
-        wall.append(1e3 * (time.perf_counter() - began))
-    cpu_ms = 1e3 * (time.process_time() - cpu) / len(wall)
-    right = float((predictions(np.array(scores)) == labels).mean())
-    return Row(name, "in clear", len(wall), right, 1.0, 0.0, float(np.median(wall)), cpu_ms, 0, 0, 0, "float64")
+    timed = one_by_one(features, lambda row: Reply(head.evaluate(row[None])[0]))
+    right = float((predictions(timed.scores) == labels).mean())
+    return Row(
+        name,
+        "in clear",
+        len(timed.scores),
+        right,
+        1.0,
+        0.0,
+        float(np.median(timed.wall_ms)),
+        timed.cpu_ms,
+        0,
+        0,
+        0,
+        "float64",
+    )
 
 
 def encrypted_here(
@@ -82,23 +89,15 @@ def encrypted_here(
     evaluator = Evaluator(plan, model)
     parts = secret.evaluation_keys(plan)
     keys = evaluator.load_keys(parts)
-    wall, scores = [], []
-    up = down = 0
-    cpu = time.process_time()
-    for index, row in enumerate(np.asarray(features, dtype=np.float64)):
-        began = time.perf_counter()
+
+    def ask(row: Features) -> Reply:
         sent = secret.encrypt(pack(plan, row[None]), plan.input_scale)
         answer = evaluator.evaluate(sent, keys)
-        scores.append(unpack(plan, secret.decrypt(answer), 1)[0])
-        wall.append(1e3 * (time.perf_counter() - began))
-        up, down = sum(map(len, sent)), sum(map(len, answer))
-        step(index + 1)
-    cpu_ms = 1e3 * (time.process_time() - cpu) / len(wall)
-    right, agreed, error = _against(head, features, labels, np.array(scores))
+        return Reply(unpack(plan, secret.decrypt(answer), 1)[0], sent, answer)
+
+    timed = one_by_one(np.asarray(features, dtype=np.float64), ask, step)
     size = sum(len(part) for part in parts.values())
-    path = f"encrypted here, {policy}"
-    median = float(np.median(wall))
-    return Row(name, path, len(wall), right, agreed, error, median, cpu_ms, up, down, size, str(plan.parameters))
+    return _judged(name, f"encrypted here, {policy}", head, features, labels, timed, size, str(plan.parameters))
 
 
 def through_tenseal(name: str, head: Head, features: Features, labels: NDArray[np.int64], step: Step) -> Row:
@@ -108,21 +107,7 @@ def through_tenseal(name: str, head: Head, features: Features, labels: NDArray[n
         ExperimentError: a head that its path is not written for.
     """
     found = tenseal_peer.run(head, features, step)
-    right, agreed, error = _against(head, features, labels, found.scores)
-    return Row(
-        name,
-        "TenSEAL's vectors",
-        len(found.scores),
-        right,
-        agreed,
-        error,
-        float(np.median(found.wall_ms)),
-        found.cpu_ms,
-        found.bytes_up,
-        found.bytes_down,
-        found.key_bytes,
-        found.parameters,
-    )
+    return _judged(name, "TenSEAL's vectors", head, features, labels, found.timed, found.key_bytes, found.parameters)
 
 
 def through_concrete(python: Path, train: Features, split: Split, features: Features, labels: NDArray[np.int64]) -> Row:
@@ -176,11 +161,30 @@ def through_concrete(python: Path, train: Features, split: Split, features: Feat
     )
 
 
-def _against(
-    head: Head, features: Features, labels: NDArray[np.int64], scores: NDArray[np.float64]
-) -> tuple[float, float, float]:
-    """Accuracy, agreement with the clear labels, largest error."""
+def _judged(
+    name: str,
+    path: str,
+    head: Head,
+    features: Features,
+    labels: NDArray[np.int64],
+    timed: Timed,
+    key_bytes: int,
+    parameters: str,
+) -> Row:
+    """A path's row: its scores beside the head's in clear, and what they took."""
     clear = head.evaluate(features)
-    said = predictions(scores)
-    agreed = float((said == predictions(clear)).mean())
-    return float((said == labels).mean()), agreed, float(np.abs(scores - clear).max())
+    said = predictions(timed.scores)
+    return Row(
+        name,
+        path,
+        len(timed.scores),
+        float((said == labels).mean()),
+        float((said == predictions(clear)).mean()),
+        float(np.abs(timed.scores - clear).max()),
+        float(np.median(timed.wall_ms)),
+        timed.cpu_ms,
+        timed.bytes_up,
+        timed.bytes_down,
+        key_bytes,
+        parameters,
+    )

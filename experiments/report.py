@@ -29,11 +29,11 @@ def report(
     """
     from rich.console import Console
 
-    from experiments.cipher_report import write_text
     from experiments.drawing import save
     from experiments.outcome import refuse_missing_folders
     from experiments.records import read
     from experiments.report_page import as_html, as_markdown, parts_of
+    from he_infer.console import write_text
     from he_infer.errors import UsageError
 
     if html is None and markdown is None:

@@ -1,16 +1,14 @@
 """Records into one page or into the docs' Markdown: tables, charts, the pictures beside the records, the commands."""
 
-import base64
 import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
 from experiments.charts import chart_of
 from experiments.cipher_figures import Picture
+from experiments.pages import page
 from experiments.records import Record
 from experiments.tables import Section, Table, cell, sections, table_of
 
@@ -51,15 +49,7 @@ def parts_of(files: Sequence[tuple[Path, list[Record]]]) -> list[Part]:
 
 def as_html(parts: Sequence[Part], title: str) -> str:
     """One page with everything inside; it asks for nothing from outside."""
-    environment = Environment(
-        loader=PackageLoader("experiments"),
-        autoescape=select_autoescape(),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"data_uri": _data_uri, "numeric": _numeric}
-    return environment.get_template("report.html").render(title=title, parts=parts, origins=origins(parts))
+    return page("report.html", {"numeric": _numeric}, title=title, parts=parts, origins=origins(parts))
 
 
 def as_markdown(parts: Sequence[Part], images: str) -> tuple[str, dict[str, Picture]]:
@@ -111,10 +101,6 @@ def _picture(record: Record, folder: Path) -> Shown:
     if kind is None:
         return Shown(None, f"The picture {path.name} is neither PNG nor SVG.")
     return Shown(Picture(kind, data, str(named.get("shows", path.name))), "")
-
-
-def _data_uri(drawn: Picture) -> str:
-    return f"data:{drawn.media_type};base64,{base64.b64encode(drawn.data).decode('ascii')}"
 
 
 def _numeric(text: str) -> bool:

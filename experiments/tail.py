@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.outcome import FigureFile, JsonFile, RecordFile
+from experiments.outcome import DataSet, FigureFile, JsonFile, RecordFile, TrainingSeed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ class Row:
 
 
 def tail(
-    data: Annotated[str, typer.Option(help="A data set; see 'he-experiments accuracy'.")] = "pneumoniamnist",
+    data: DataSet = "pneumoniamnist",
     *,
     bundle_files: Annotated[
         list[Path] | None,
@@ -77,7 +77,7 @@ def tail(
     sizes: Annotated[
         int, typer.Option(min=0, metavar="IMAGES", help="Also measure untrained convolutions of other sizes so often.")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Decides training; keys are always fresh.")] = 0,
+    seed: TrainingSeed = 0,
     figure: FigureFile = None,
     json_file: JsonFile = None,
     record: RecordFile = None,
@@ -213,12 +213,10 @@ def server_products(bundle: "Bundle") -> int:
 
 
 def _show(console: "Console", dataset: str, rows: list[Row]) -> None:
-    from rich.table import Table
+    from experiments.figures_table import figures_table
 
-    table = Table(title=f"{dataset}: how much of the network stays at the server", title_justify="left")
-    table.add_column("")
-    for row in rows:
-        table.add_column(row.split, justify="right")
+    title = f"{dataset}: how much of the network stays at the server"
+    table = figures_table(title, ("",), [row.split for row in rows])
     lines: tuple[tuple[str, Any], ...] = (
         ("encrypted features", lambda r: str(r.width)),
         ("products at the client", lambda r: f"{r.client_products / 1e6:.2f} M"),
@@ -244,13 +242,11 @@ def _show(console: "Console", dataset: str, rows: list[Row]) -> None:
 
 
 def _show_sizes(console: "Console", rows: "list[SizeRow]") -> None:
-    from rich.table import Table
+    from experiments.figures_table import figures_table
 
-    table = Table(title="Untrained convolutions of 3 x 3, x², average pool, two classes", title_justify="left")
-    for heading in ("maps", "channels", "N and primes"):
-        table.add_column(heading)
-    for heading in ("key switches", "ms", "KB up", "keys MB", "error"):
-        table.add_column(heading, justify="right")
+    title = "Untrained convolutions of 3 x 3, x², average pool, two classes"
+    figures = ("key switches", "ms", "KB up", "keys MB", "error")
+    table = figures_table(title, ("maps", "channels", "N and primes"), figures)
     for row in rows:
         plan = row.plan.split(" bits,")[0].replace("primes of ", "").replace("N = ", "")
         cells = (row.maps, row.convolution, plan, str(row.key_switches), f"{row.server_ms:.1f}")

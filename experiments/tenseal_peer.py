@@ -5,7 +5,6 @@ every power of two, and the second `mm` after an added bias is off by some hundr
 replicated over the slots.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import tenseal
 from numpy.typing import NDArray
 
 from experiments.errors import ExperimentError
+from experiments.one_by_one import Reply, Timed, one_by_one
 from models.heads import Head, Linear, Polynomial
 
 CHAINS: dict[int, tuple[list[int], int]] = {1: ([60, 40, 60], 40), 2: ([60, 31, 31, 31, 60], 31)}
@@ -26,14 +26,8 @@ RING = 8192
 class PeerRun:
     """Decrypted scores of a peer, and what they took."""
 
-    scores: NDArray[np.float64]
-    """(n, classes)"""
-    wall_ms: NDArray[np.float64]
-    """(n,) of each image: encrypt, serialize, parse, compute, serialize, parse, decrypt."""
-    cpu_ms: float
-    """Mean of an image."""
-    bytes_up: int
-    bytes_down: int
+    timed: Timed
+    """Of each image: encrypt, serialize, parse, compute, serialize, parse, decrypt."""
     key_bytes: int
     """What the server is sent once: public, Galois and relinearisation keys."""
     parameters: str
@@ -53,22 +47,15 @@ def run(head: Head, features: NDArray[np.floating], progress: Callable[[int], No
     public = secret.serialize(save_public_key=True, save_secret_key=False, save_galois_keys=True, save_relin_keys=True)
     server = tenseal.context_from(public)
     weights = [(layer.weight.T.tolist(), layer.bias.tolist()) for layer in layers]
-    scores, wall = [], []
-    up = down = 0
-    cpu = time.process_time()
-    for index, row in enumerate(np.asarray(features, dtype=np.float64)):
-        began = time.perf_counter()
+
+    def ask(row: NDArray[np.floating[Any]]) -> Reply:
         sent = tenseal.ckks_vector(secret, row.tolist()).serialize()
         answer = _evaluate(tenseal.ckks_vector_from(server, sent), weights).serialize()
-        scores.append(tenseal.ckks_vector_from(secret, answer).decrypt())
-        wall.append(1e3 * (time.perf_counter() - began))
-        up, down = len(sent), len(answer)
-        progress(index + 1)
-    cpu_ms = 1e3 * (time.process_time() - cpu) / len(wall)
+        return Reply(tenseal.ckks_vector_from(secret, answer).decrypt(), [sent], [answer])
+
+    timed = one_by_one(np.asarray(features, dtype=np.float64), ask, progress)
     chain = ", ".join(map(str, bits))
-    return PeerRun(
-        np.array(scores), np.array(wall), cpu_ms, up, down, len(public), f"N = {RING}, primes of [{chain}] bits"
-    )
+    return PeerRun(timed, len(public), f"N = {RING}, primes of [{chain}] bits")
 
 
 def _evaluate(vector: Any, weights: list[tuple[list[list[float]], list[float]]]) -> Any:

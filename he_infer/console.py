@@ -89,12 +89,20 @@ def _explain_system(error: OSError) -> str:
 
 
 def write_json(path: Path, figures: Mapping[str, object]) -> None:
-    """Write figures as JSON, whole or not at all (a temporary file, then a rename).
+    """Write figures as JSON, whole or not at all.
 
     Raises:
         OSError: the folder is missing or not writable.
     """
-    text = json.dumps(dict(figures), indent=2, ensure_ascii=False) + "\n"
+    write_text(path, json.dumps(dict(figures), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all (a temporary file, then a rename).
+
+    Raises:
+        OSError: the folder is missing or not writable.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")

@@ -70,3 +70,11 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         console.write_json(target, {"accuracy": object()})
     assert json.loads(target.read_text()) == {"accuracy": 0.5}
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    console.write_text(target, "one")
+    console.write_text(target, "two")
+    assert target.read_text(encoding="utf-8") == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

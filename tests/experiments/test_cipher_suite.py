@@ -17,7 +17,7 @@ from cipher.analysis.line import Verdict
 from cipher.analysis.suite import Effort, Seeds
 from cipher.errors import UnsupportedImage
 from experiments.cipher_images import Named, load
-from experiments.cipher_report import Run, Summary, as_html, as_json, as_markdown, number, write_text
+from experiments.cipher_report import Run, Summary, as_html, as_json, as_markdown, number
 from experiments.cipher_study import Study, cropped, study
 from experiments.cipher_suite import cipher
 
@@ -207,14 +207,6 @@ def test_the_markdown_tables_are_rectangular_and_whole(run: Run) -> None:
     headings = sum(row.startswith("| **") for row in measures)
     assert len(measures) == lines + headings + 2
     assert all(row.count("|") in {9, 6} for row in rows)
-
-
-def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "report.html"
-    write_text(target, "one")
-    write_text(target, "two")
-    assert target.read_text(encoding="utf-8") == "two"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 @pytest.mark.parametrize(
