@@ -151,8 +151,8 @@ def price(records: Sequence[Record]) -> Picture:
         names = [f"{name + ', ' if several else ''}{row['head']}, {row['path']}" for name, row in rows]
         accuracies.set_yticks(list(at), names)
         accuracies.invert_yaxis()
-        images = rows[0][1]["images"]
-        accuracies.set_xlabel(f"accuracy on {images} images,\n95 % (Wilson)")
+        counts = sorted({int(row["images"]) for _, row in rows})
+        accuracies.set_xlabel(f"accuracy on {' or '.join(map(str, counts))} images,\n95 % (Wilson)")
         times.set_xscale("log")
         times.set_xlabel("wall ms an image, features to scores\n(logarithmic; in brackets CPU)")
         times.set_xlim(min(row["wall_ms"] for _, row in rows) / 3, max(row["wall_ms"] for _, row in rows) * 6000)

@@ -24,14 +24,15 @@ FigureFile = Annotated[Path | None, typer.Option("--figure", dir_okay=False, hel
 
 
 def command_line(name: str, *words: object, **options: object) -> str:
-    """The command that gives the figures again; options that are None or False are left out."""
+    """The command that gives the figures again; options that are None or False are left out, lists are repeated."""
     parts = ["he-experiments", name, *(str(word) for word in words)]
-    for option, value in options.items():
-        if value is None or value is False:
-            continue
-        parts.append("--" + option.replace("_", "-"))
-        if value is not True:
-            parts.append(str(value))
+    for option, given in options.items():
+        for value in given if isinstance(given, list) else [given]:
+            if value is None or value is False:
+                continue
+            parts.append("--" + option.replace("_", "-"))
+            if value is not True:
+                parts.append(str(value))
     return shlex.join(parts)
 
 

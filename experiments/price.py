@@ -9,6 +9,8 @@ import typer
 from experiments.outcome import DataSet, FigureFile, JsonFile, RecordFile, TrainingSeed
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
 
     from experiments.price_paths import Row
@@ -23,7 +25,15 @@ def price(
     bundle_file: Annotated[
         Path | None, typer.Option("--bundle", help="Its extractor and head; without it one is trained.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=2, help="Test images for every path: TenSEAL takes seconds for each.")] = 30,
+    heads: Annotated[
+        list[str] | None,
+        typer.Option("--head", help="One of `accuracy`'s heads, several times for several, or 'all'."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=2, help="Test images in clear and encrypted here.")] = 30,
+    peer_limit: Annotated[
+        int,
+        typer.Option(min=2, help="Test images for TenSEAL and Concrete ML, which take up to half a minute for each."),
+    ] = 6,
     concrete_python: Annotated[
         Path | None, typer.Option(help="A Python interpreter with concrete-ml; without it that path is left out.")
     ] = None,
@@ -36,13 +46,14 @@ def price(
 
     Times are from features to scores with both sides in one process and bytes in between, without a network.
 
-    Example: `he-experiments price --data pneumoniamnist --bundle chest.hebundle --figure price.png`
+    Without `--head`: the bundle's own and a logistic regression on its features.
+
+    Example: `he-experiments price --data pneumoniamnist --bundle chest.hebundle --head all --figure price.png`
     """
     from rich.console import Console
 
-    from experiments import charts, price_paths
+    from experiments import charts
     from experiments.outcome import command_line, finish, refuse_missing_folders
-    from experiments.progress import bar
     from experiments.records import Record
     from experiments.victims import bundle_for
     from models import datasets
@@ -51,25 +62,13 @@ def price(
     console = Console()
     dataset = datasets.load(data)
     bundle = bundle_for(console, dataset, bundle_file, seed=seed)
-    test = dataset.test.first(limit)
-    features = bundle.features(test.images)
-    rows: list[Row] = []
-    for name, head in _heads(bundle, dataset, seed).items():
-        rows.append(price_paths.in_clear(name, head, features, test.labels))
-        for policy in ("hidden", "open"):
-            with bar(console, f"{name}, encrypted, {policy}", len(features)) as step:
-                rows.append(
-                    price_paths.encrypted_here(
-                        name, head, features, test.labels, policy=policy, bound=bundle.input_bound, step=step
-                    )
-                )
-        with bar(console, f"{name}, TenSEAL", len(features)) as step:
-            rows.append(price_paths.through_tenseal(name, head, features, test.labels, step))
+    names = _names(heads)
+    paths = _Paths(console, dataset, bundle, limit, peer_limit)
+    rows = [row for name in names for row in paths.of(name, seed)]
     if concrete_python is not None:
-        known = bundle.features(dataset.train.images)
-        rows.append(price_paths.through_concrete(concrete_python, known, dataset.train, features, test.labels))
+        rows.append(paths.concrete(concrete_python))
     rows = _with_ratios(rows)
-    _show(console, dataset, rows, limit)
+    _show(console, dataset, rows)
     if concrete_python is None:
         console.print(
             "Concrete ML was left out: it pins its own torch, so it needs an environment of its own; name its "
@@ -81,11 +80,21 @@ def price(
         "digest": dataset.digest,
         "bundle": bundle.name,
         "width": bundle.head.width,
+        "heads": names,
         "limit": limit,
+        "peer_limit": peer_limit,
         "concrete": concrete_python is not None,
     }
     command = command_line(
-        "price", data=data, bundle=bundle_file, limit=limit, concrete_python=concrete_python, seed=seed, figure=figure
+        "price",
+        data=data,
+        bundle=bundle_file,
+        head=heads,
+        limit=limit,
+        peer_limit=peer_limit,
+        concrete_python=None if concrete_python is None else "PYTHON",
+        seed=seed,
+        figure=figure,
     )
     figures = {"rows": [asdict(row) for row in rows]}
     drawn = None
@@ -105,25 +114,86 @@ def price(
     )
 
 
-def _heads(bundle: "Bundle", dataset: "Dataset", seed: int) -> "dict[str, Head]":
-    """The bundle's own head, and a linear one on the same features where the bundle's is another."""
-    from models.head_training import train_head
+def _names(asked: list[str] | None) -> list[str]:
+    """The heads asked for, by their names in `accuracy`.
 
-    kind = str(bundle.training.get("head", "own"))
-    heads = {kind: bundle.head}
-    if len(bundle.head.layers) > 1:
-        trained = train_head(
+    Raises:
+        ExperimentError: an unknown name.
+    """
+    from experiments.errors import ExperimentError
+    from experiments.grid import CANDIDATES
+
+    if asked is None:
+        return ["logistic", "deployed"]
+    unknown = [name for name in asked if name not in (*CANDIDATES, "all")]
+    if unknown:
+        raise ExperimentError(f"There is no head '{unknown[0]}'. Expected one of {', '.join(CANDIDATES)}, or all.")
+    return list(CANDIDATES) if "all" in asked else list(dict.fromkeys(asked))
+
+
+class _Paths:
+    """The same images by every path."""
+
+    def __init__(self, console: "Console", dataset: "Dataset", bundle: "Bundle", limit: int, peer_limit: int) -> None:
+        from experiments.candidates import Features
+
+        self._console, self._dataset, self._bundle = console, dataset, bundle
+        self._known = Features(
             bundle.features(dataset.train.images),
             dataset.train.labels,
             bundle.features(dataset.val.images),
             dataset.val.labels,
-            classes=len(dataset.classes),
-            kind="linear",
-            seed=seed,
+            len(dataset.classes),
         )
-        if trained.head is not None:
-            heads = {"linear": trained.head, **heads}
-    return heads
+        test = dataset.test.first(max(limit, peer_limit))
+        self._features, self._labels = bundle.features(test.images), test.labels
+        self._limit, self._peer_limit = limit, peer_limit
+
+    def of(self, name: str, seed: int) -> "list[Row]":
+        """One head, fitted and then by all paths that carry it."""
+        from experiments import candidates, price_paths, tenseal_peer
+        from experiments.progress import bar
+        from he_infer.errors import HeInferError
+
+        fitted = candidates.fit(name, self._known, deployed=self._bundle.head, seed=seed)
+        features, labels = self._features[: self._limit], self._labels[: self._limit]
+        rows = [price_paths.in_clear(name, fitted.scores, features, labels)]
+        head = fitted.head
+        if head is None:
+            return rows
+        try:
+            rows += self._encrypted(name, head, features, labels)
+        except HeInferError as error:
+            self._console.print(f"{name} stays in the clear: {error}", highlight=False, soft_wrap=True)
+        if tenseal_peer.carries(head):
+            few, known = self._features[: self._peer_limit], self._labels[: self._peer_limit]
+            with bar(self._console, f"{name}, TenSEAL", len(few)) as step:
+                rows.append(price_paths.through_tenseal(name, head, few, known, step))
+        return rows
+
+    def _encrypted(
+        self, name: str, head: "Head", features: "NDArray[np.floating]", labels: "NDArray[np.int64]"
+    ) -> "list[Row]":
+        from experiments import price_paths
+        from experiments.progress import bar
+
+        rows = []
+        for policy in ("hidden", "open"):
+            with bar(self._console, f"{name}, encrypted, {policy}", len(features)) as step:
+                rows.append(
+                    price_paths.encrypted_here(
+                        name, head, features, labels, policy=policy, bound=self._bundle.input_bound, step=step
+                    )
+                )
+        return rows
+
+    def concrete(self, python: Path) -> "Row":
+        """Concrete ML's own logistic regression."""
+        from experiments import price_paths
+
+        few, labels = self._features[: self._peer_limit], self._labels[: self._peer_limit]
+        self._console.print("Concrete ML: fitting, compiling and running its own logistic regression.", highlight=False)
+        return price_paths.through_concrete(python, self._known.train, self._dataset.train, few, labels)
 
 
 def _with_ratios(rows: "list[Row]") -> "list[Row]":
@@ -132,18 +202,27 @@ def _with_ratios(rows: "list[Row]") -> "list[Row]":
     return [replace(row, ratio=row.wall_ms / baseline[row.head] if row.head in baseline else None) for row in rows]
 
 
-def _show(console: "Console", dataset: "Dataset", rows: "list[Row]", limit: int) -> None:
+def _show(console: "Console", dataset: "Dataset", rows: "list[Row]") -> None:
     from experiments.figures_table import grouped_table
 
-    count = min(limit, len(dataset.test))
-    which = "all" if count == len(dataset.test) else "only the first"
-    title = f"{dataset.name}: {which} {count} of {len(dataset.test)} test images, one at a time"
-    figures = ("accu-\nracy", "wall\nms", "against\nTenSEAL", "CPU\nms", "KB\nup", "KB\ndown", "keys\nMB", "error")
+    title = f"{dataset.name}: the first test images of {len(dataset.test)}, one at a time"
+    figures = (
+        "images",
+        "accu-\nracy",
+        "wall\nms",
+        "against\nTenSEAL",
+        "CPU\nms",
+        "KB\nup",
+        "KB\ndown",
+        "keys\nMB",
+        "error",
+    )
     cells = [
         (
             row.head,
             (
                 row.path,
+                str(row.images),
                 f"{row.accuracy:.3f}",
                 _short(row.wall_ms),
                 "" if row.ratio is None or not row.bytes_up else f"{1 / row.ratio:.3g} x",

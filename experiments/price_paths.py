@@ -25,6 +25,7 @@ from models.metrics import predictions
 
 Step = Callable[[int], None]
 Features = NDArray[np.floating]
+Scores = Callable[[NDArray[Any]], NDArray[np.float64]]
 CONCRETE = "Concrete ML"
 _CONCRETE_BITS = 8
 _CONCRETE_SECONDS = 3600
@@ -55,9 +56,16 @@ class Row:
     """Its wall time as a share of TenSEAL's for the same head."""
 
 
-def in_clear(name: str, head: Head, features: Features, labels: NDArray[np.int64]) -> Row:
-    """The head in numpy, one image at a time."""
-    timed = one_by_one(features, lambda row: Reply(head.evaluate(row[None])[0]))
+def in_clear(name: str, scores: Scores, features: Features, labels: NDArray[np.int64]) -> Row:
+    """The head in clear, one image at a time.
+
+    Args:
+        name: the head's.
+        scores: features (n, width) -> scores (n, classes).
+        features: (n, width).
+        labels: (n,).
+    """
+    timed = one_by_one(features, lambda row: Reply(scores(row[None])[0]))
     right = float((predictions(timed.scores) == labels).mean())
     return Row(
         name,

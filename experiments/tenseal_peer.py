@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from experiments.errors import ExperimentError
 from experiments.one_by_one import Reply, Timed, one_by_one
 from models.heads import Head, Linear, Polynomial
+from models.ranges import SQUARE
 
 CHAINS: dict[int, tuple[list[int], int]] = {1: ([60, 40, 60], 40), 2: ([60, 31, 31, 31, 60], 31)}
 """Linear layers -> bits of the primes at N = 8192, and bits of the scale."""
@@ -66,14 +67,18 @@ def _evaluate(vector: Any, weights: list[tuple[list[list[float]], list[float]]])
     return vector
 
 
-def _layers(head: Head) -> list[Linear]:
-    """The linear layers of a head whose activations are plain squares."""
+def carries(head: Head) -> bool:
+    """Whether this path is written for a head: one linear layer, or two with a plain square between them."""
     linear = [layer for layer in head.layers if isinstance(layer, Linear)]
     others = [layer for layer in head.layers if not isinstance(layer, Linear)]
-    squares = all(isinstance(layer, Polynomial) and layer.coefficients == (0.0, 0.0, 1.0) for layer in others)
-    if len(linear) not in CHAINS or len(others) != len(linear) - 1 or not squares:
+    squares = all(isinstance(layer, Polynomial) and layer.coefficients == SQUARE for layer in others)
+    return len(linear) in CHAINS and len(others) == len(linear) - 1 and squares
+
+
+def _layers(head: Head) -> list[Linear]:
+    if not carries(head):
         raise ExperimentError(
             "TenSEAL's path is written for one linear layer, or two with x^2 between them. Take a head of kind linear "
             "or mlp."
         )
-    return linear
+    return [layer for layer in head.layers if isinstance(layer, Linear)]

@@ -15,7 +15,7 @@ from models.heads import Head
 from models.metrics import figures
 from models.ranges import into_range
 from models.threads import one_thread
-from models.trainable import HIDDEN, RANGE, RELU, PolynomialHead, TrainableHead, make
+from models.trainable import HIDDEN, RANGE, RELU, TrainableHead, make
 
 _STEPS = 400
 """Least number of steps: on a few hundred images 40 passes are too few for a hidden layer."""
@@ -84,10 +84,6 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = make(kind, x.shape[1], classes, hidden)
-    if isinstance(head, PolynomialHead):
-        # Around zero x^2 is even and blind to direction. An extractor that is trained along adapts to that; features
-        # that stay as they are need (z + 1)^2, which has a linear part from the first step on.
-        torch.nn.init.ones_(head.norm.bias)
     batch = min(128, len(y))
     epochs = epochs or max(40, -(-_STEPS // (len(y) // batch)))
     optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.1)

@@ -51,6 +51,9 @@ class PolynomialHead(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(width, hidden)
         self.norm = nn.BatchNorm1d(hidden)
+        if degree == 2:
+            # Around zero x^2 is even and blind to direction; (z + 1)^2 has a linear part from the first step on.
+            nn.init.ones_(self.norm.bias)
         self.out = nn.Linear(hidden, classes)
         # x^2 needs no coefficients: a factor would only repeat what the next layer's weights can do.
         start = (0.0, 0.0, 1.0) if degree == 2 else fit(ACTIVATIONS["relu"], -RANGE, RANGE, degree).coefficients

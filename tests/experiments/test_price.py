@@ -20,20 +20,30 @@ from models.heads import Head, Linear, Polynomial
 
 def test_every_path_classifies_the_same_images(small_set: Path, small_bundle: Path, tmp_path: Path) -> None:
     figures = tmp_path / "p.json"
-    command = f"price --data {small_set} --bundle {small_bundle} --limit 2 --figure {tmp_path}/p.png --json {figures}"
-    result = CliRunner().invoke(app, command)
+    heads = "--head logistic --head deployed --head cubic --head relu"
+    limits = "--limit 3 --peer-limit 2"
+    files = f"--figure {tmp_path}/p.png --json {figures}"
+    result = CliRunner().invoke(app, f"price --data {small_set} --bundle {small_bundle} {heads} {limits} {files}")
     assert result.exit_code == 0, result.output
-    assert "only the first 2 of 60" in result.output
+    assert "the first test images of 60" in result.output
     assert "Concrete ML was left out" in result.output
     rows = json.loads(figures.read_text(encoding="utf-8"))["rows"]
-    assert [row["head"] for row in rows] == ["linear"] * 4 + ["mlp"] * 4
+    # A network of three passes gives a cubic whose scores have no room under encryption; ReLU never has.
+    assert "cubic stays in the clear: Scores to 0.001 cannot be had" in result.output
+    assert [row["head"] for row in rows] == ["logistic"] * 4 + ["deployed"] * 4 + ["cubic", "relu"]
     for row in rows:
-        assert row["images"] == 2
+        assert row["images"] == (2 if row["path"].startswith("TenSEAL") else 3)
         assert row["label_agreement"] == 1
         sealed = row["path"] != "in clear"
         assert (row["bytes_up"] > 10_000) == sealed
         assert row["largest_error"] < 0.2
     assert {row["ratio"] for row in rows if row["path"].startswith("TenSEAL")} == {1.0}
+
+
+def test_an_unknown_head_is_told(small_set: Path, small_bundle: Path) -> None:
+    result = CliRunner().invoke(app, f"price --data {small_set} --bundle {small_bundle} --head forest")
+    assert result.exit_code != 0
+    assert "There is no head 'forest'. Expected one of deployed, logistic" in str(result.exception or result.output)
 
 
 def test_a_head_that_tenseal_s_path_is_not_written_for_is_refused() -> None:
