@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from he_infer.commands.connection import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.passphrase import PassphraseFile, get_passphrase
+
 if TYPE_CHECKING:
     from he_infer.client.served_model import ServedModel
     from he_infer.client.session import Session
@@ -18,22 +21,11 @@ def classify(
     *,
     bundle_file: Annotated[Path, typer.Option("--bundle", help="The bundle whose extractor makes the features.")],
     key_file: Annotated[Path, typer.Option("--key", help="Secret key file, from 'he-infer keys new'.")],
-    url: Annotated[str, typer.Option(help="The server's address.", envvar="HE_INFER_URL")] = "http://127.0.0.1:8080",
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with the token (mode 0600); else HE_INFER_TOKEN.")
-    ] = None,
-    ca_file: Annotated[
-        Path | None, typer.Option(help="PEM file of the authority behind the server's certificate.")
-    ] = None,
-    client_cert: Annotated[
-        Path | None,
-        typer.Option(
-            help="PEM file with a certificate and its key, for a server that asks.", envvar="HE_INFER_CLIENT_CERT"
-        ),
-    ] = None,
-    passphrase_file: Annotated[
-        Path | None, typer.Option(help="File with the passphrase; else HE_INFER_PASSPHRASE, else a prompt.")
-    ] = None,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    passphrase_file: PassphraseFile = None,
     share_scores: Annotated[
         int | None,
         typer.Option(
@@ -83,7 +75,6 @@ def classify(
     from he_infer.client.release import Flooding
     from he_infer.client.session import Session
     from he_infer.client.shared import count
-    from he_infer.commands.passphrase import get_passphrase
     from he_infer.commands.token import get_token
     from he_infer.console import write_json
     from he_infer.errors import WrongAnswer

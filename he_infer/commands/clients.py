@@ -1,7 +1,6 @@
 """`he-infer clients`: the operator's view of a server's clients, their bounds, and how one is forgotten."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from he_infer.commands.stores import (
+    DEFAULT_DATA_DIR,
     BlobUrl,
     DailyQueries,
     DatabaseUrl,
@@ -27,7 +27,7 @@ _QUOTAS = ("storage_quota", "daily_queries", "total_queries", "requests_per_minu
 
 @app.command("list")
 def list_(
-    *, json_file: JsonFile = None, data_dir: DataDir = Path("he-infer-server"), database_url: DatabaseUrl = None
+    *, json_file: JsonFile = None, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
 ) -> None:
     """List all clients: what each stores and asks, of how much. A dash is no bound of its own.
 
@@ -70,7 +70,7 @@ def limit(
     lift: Annotated[
         list[str] | None, typer.Option(help=f"Take a bound away: {', '.join(_QUOTAS)}; repeat for several.")
     ] = None,
-    data_dir: DataDir = Path("he-infer-server"),
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Change a client's bounds; a running server holds it to them from the next request on.
@@ -104,7 +104,7 @@ def remove(
     client: Name,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
-    data_dir: DataDir = Path("he-infer-server"),
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
     blob_url: BlobUrl = None,
 ) -> None:

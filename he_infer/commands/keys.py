@@ -8,6 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from he_infer.commands.connection import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.passphrase import PassphraseFile, get_passphrase
+
 if TYPE_CHECKING:
     from he_infer.client.custody import KeyFile
     from he_infer.client.served_model import ServedModel
@@ -16,29 +19,15 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make, register, show and list the client's keys.", no_args_is_help=True)
 
 KeyPath = Annotated[Path, typer.Argument(metavar="KEYFILE", help="The secret key's file, sealed under a passphrase.")]
-Url = Annotated[str, typer.Option(help="The server's address.", envvar="HE_INFER_URL")]
-TokenFile = Annotated[Path | None, typer.Option(help="File with the token (mode 0600); else HE_INFER_TOKEN.")]
-CaFile = Annotated[Path | None, typer.Option(help="PEM file of the authority behind the server's certificate.")]
-ClientCert = Annotated[
-    Path | None,
-    typer.Option(
-        help="PEM file with a certificate and its key, for a server that asks for one.", envvar="HE_INFER_CLIENT_CERT"
-    ),
-]
-PassphraseFile = Annotated[
-    Path | None, typer.Option(help="File with the passphrase; else HE_INFER_PASSPHRASE, else a prompt.")
-]
 Model = Annotated[str | None, typer.Option(help="Id of the model; not needed where the server has one.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
-
-_DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 @app.command()
 def new(
     key_file: KeyPath,
     *,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     model: Model = None,
     batch: Annotated[
         int, typer.Option(min=1, help="Images a request: which of the model's plans to make keys for.")
@@ -56,7 +45,6 @@ def new(
     Example: `he-infer keys new hospital.key --url https://cloud.example:8443 --token-file cloud.token`
     """
     from he_infer.client.custody import KeyFile
-    from he_infer.commands.passphrase import get_passphrase
     from he_infer.errors import UsageError
 
     if key_file.exists():
@@ -77,7 +65,7 @@ def new(
 def register(
     key_file: KeyPath,
     *,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
     client_cert: ClientCert = None,
@@ -89,7 +77,6 @@ def register(
     Example: `he-infer keys register hospital.key --url https://other.example:8443 --token-file other.token`
     """
     from he_infer.client.custody import KeyFile
-    from he_infer.commands.passphrase import get_passphrase
     from he_infer.errors import MissingKey
 
     keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
@@ -111,7 +98,6 @@ def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
     Example: `he-infer keys show hospital.key`
     """
     from he_infer.client.custody import KeyFile
-    from he_infer.commands.passphrase import get_passphrase
 
     keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
     table = Table(show_header=False)
@@ -127,7 +113,7 @@ def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
 @app.command("list")
 def list_(
     *,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
     client_cert: ClientCert = None,

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -10,6 +11,10 @@ from he_infer.errors import UsageError
 
 VARIABLE = "HE_INFER_PASSPHRASE"
 SHORTEST = 8
+
+PassphraseFile = Annotated[
+    Path | None, typer.Option(help="File with the passphrase; else HE_INFER_PASSPHRASE, else a prompt.")
+]
 
 
 def get_passphrase(

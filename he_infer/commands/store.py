@@ -10,14 +10,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from he_infer.commands.stores import BlobUrl, DatabaseUrl, DataDir, JsonFile, SigningKey, open_state
+from he_infer.commands.stores import DEFAULT_DATA_DIR, BlobUrl, DatabaseUrl, DataDir, JsonFile, SigningKey, open_state
 
 if TYPE_CHECKING:
-    from he_infer.server.backup import Copied
+    from he_infer.server.backup import Copied, State
     from he_infer.server.backup import Progress as Report
 
 app = typer.Typer(help="Check, back up, restore and migrate what a server stores.", no_args_is_help=True)
-_DEFAULT = Path("he-infer-server")
 
 
 @app.command()
@@ -28,7 +27,7 @@ def scrub(
     ] = None,
     orphan_hours: Annotated[float, typer.Option(min=0, help="Age from which a blob without a row counts.")] = 1.0,
     json_file: JsonFile = None,
-    data_dir: DataDir = _DEFAULT,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
     blob_url: BlobUrl = None,
 ) -> None:
@@ -97,7 +96,7 @@ def backup(
     folder: Annotated[Path, typer.Argument(help="New folder to write the backup to.")],
     *,
     json_file: JsonFile = None,
-    data_dir: DataDir = _DEFAULT,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
     blob_url: BlobUrl = None,
     signing_key: SigningKey = None,
@@ -109,17 +108,12 @@ def backup(
 
     Example: `he-infer store backup /mnt/backup/2026-11-25 --data-dir /var/lib/he-infer`
     """
-    from he_infer.server.audit import AuditLog
     from he_infer.server.backup import backup as make_backup
 
     state = open_state(data_dir, database_url, blob_url, signing_key)
     with _bar("Backing up") as bar:
         copied = make_backup(state, folder, bar)
-    state.metadata.close()
-    AuditLog(state.audit).append(
-        "store.backup", client="operator", request_id="-", outcome="ok", blobs=copied.blobs, bytes=copied.bytes
-    )
-    _tell(copied, json_file, f"written to {folder}")
+    _conclude("store.backup", state, copied, json_file, f"written to {folder}")
 
 
 @app.command()
@@ -127,7 +121,7 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="Folder that `he-infer store backup` wrote.")],
     *,
     json_file: JsonFile = None,
-    data_dir: DataDir = _DEFAULT,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
     blob_url: BlobUrl = None,
     signing_key: SigningKey = None,
@@ -139,21 +133,16 @@ def restore(
 
     Example: `he-infer store restore /mnt/backup/2026-11-25 --data-dir /var/lib/he-infer-new`
     """
-    from he_infer.server.audit import AuditLog
     from he_infer.server.backup import restore as bring_back
 
     state = open_state(data_dir, database_url, blob_url, signing_key)
     with _bar("Restoring") as bar:
         copied = bring_back(folder, state, bar)
-    state.metadata.close()
-    AuditLog(state.audit).append(
-        "store.restore", client="operator", request_id="-", outcome="ok", blobs=copied.blobs, bytes=copied.bytes
-    )
-    _tell(copied, json_file, f"restored from {folder}")
+    _conclude("store.restore", state, copied, json_file, f"restored from {folder}")
 
 
 @app.command()
-def migrate(*, data_dir: DataDir = _DEFAULT, database_url: DatabaseUrl = None) -> None:
+def migrate(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None) -> None:
     """Bring the database to the schema of this release. The server does so too when it starts.
 
     All in one transaction: it is done, or nothing is changed. There is no way back but a backup.
@@ -168,9 +157,15 @@ def migrate(*, data_dir: DataDir = _DEFAULT, database_url: DatabaseUrl = None) -
     metadata.close()
 
 
-def _tell(copied: "Copied", json_file: Path | None, what: str) -> None:
+def _conclude(action: str, state: "State", copied: "Copied", json_file: Path | None, what: str) -> None:
+    """Close the state, enter the copy into its audit log, and tell it; exit with 1 where something was lost before."""
     from he_infer.console import write_json
+    from he_infer.server.audit import AuditLog
 
+    state.metadata.close()
+    AuditLog(state.audit).append(
+        action, client="operator", request_id="-", outcome="ok", blobs=copied.blobs, bytes=copied.bytes
+    )
     if json_file is not None:
         write_json(
             json_file,

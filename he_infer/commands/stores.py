@@ -9,6 +9,8 @@ import typer
 if TYPE_CHECKING:
     from he_infer.server.backup import State
 
+DEFAULT_DATA_DIR = Path("he-infer-server")
+
 DataDir = Annotated[Path, typer.Option(help="The server's data folder.", envvar="HE_INFER_SERVER_DATA_DIR")]
 DatabaseUrl = Annotated[
     str | None,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from he_infer.commands.stores import (
+    DEFAULT_DATA_DIR,
     DailyQueries,
     DatabaseUrl,
     DataDir,
@@ -38,7 +39,7 @@ def add(
     token_file: Annotated[
         Path | None, typer.Option(help="Write the token here (mode 0600), not to the screen.")
     ] = None,
-    data_dir: DataDir = Path("he-infer-server"),
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Make a token for a client. It is shown once; the server keeps its hash alone.
@@ -73,7 +74,7 @@ def add(
 
 
 @app.command("list")
-def list_(*, data_dir: DataDir = Path("he-infer-server"), database_url: DatabaseUrl = None) -> None:
+def list_(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None) -> None:
     """List all tokens: never the tokens themselves.
 
     Example: `he-infer tokens list --data-dir /var/lib/he-infer`
@@ -104,7 +105,7 @@ def rotate(
     token_file: Annotated[
         Path | None, typer.Option(help="Write the new token here (mode 0600), not to the screen.")
     ] = None,
-    data_dir: DataDir = Path("he-infer-server"),
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Make a new token of the same client and scopes, and let the old one end after a time for moving over.
@@ -142,7 +143,7 @@ def rotate(
 def revoke(
     token_id: Annotated[str, typer.Argument(help="The token's id, from `he-infer tokens list`.")],
     *,
-    data_dir: DataDir = Path("he-infer-server"),
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Revoke a token: the running server refuses it from its next request on.
@@ -165,7 +166,7 @@ def revoke(
 @audit_app.command()
 def verify(
     *,
-    data_dir: DataDir = Path("he-infer-server"),
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     expect: Annotated[str | None, typer.Option(help="Hash of the last line as kept elsewhere.")] = None,
 ) -> None:
     """Check that no line of the audit log was changed, dropped or inserted.
