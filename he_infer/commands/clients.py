@@ -93,9 +93,7 @@ def limit(
     metadata.set_quotas(client, changes)
     metadata.close()
     said = {name: "none" if value is None else value for name, value in changes.items()}
-    AuditLog(data_dir / service.AUDIT_FILE).append(
-        "client.limit", client="operator", request_id="-", outcome="ok", name=client, **said
-    )
+    AuditLog(data_dir / service.AUDIT_FILE).by_operator("client.limit", name=client, **said)
     typer.echo(f"The bounds of {client} are changed.")
 
 
@@ -118,9 +116,7 @@ def remove(
     if not yes:
         typer.confirm(f"Delete all that {client} has stored here, for good?", abort=True)
     blobs = state.metadata.remove_client(client)
-    AuditLog(state.audit).append(
-        "client.remove", client="operator", request_id="-", outcome="ok", name=client, blobs=len(blobs)
-    )
+    AuditLog(state.audit).by_operator("client.remove", name=client, blobs=len(blobs))
     for path in blobs:
         state.blobs.delete(path)
     state.metadata.close()

@@ -64,7 +64,7 @@ def scrub(
     mended = []
     if repair_from is not None:
         mended = repair(findings, state.blobs, Blobs(repair_from / backups.BLOBS))
-        AuditLog(state.audit).append("store.repair", client="operator", request_id="-", outcome="ok", blobs=len(mended))
+        AuditLog(state.audit).by_operator("store.repair", blobs=len(mended))
     state.metadata.close()
     if json_file is not None:
         write_json(
@@ -163,9 +163,7 @@ def _conclude(action: str, state: "State", copied: "Copied", json_file: Path | N
     from he_infer.server.audit import AuditLog
 
     state.metadata.close()
-    AuditLog(state.audit).append(
-        action, client="operator", request_id="-", outcome="ok", blobs=copied.blobs, bytes=copied.bytes
-    )
+    AuditLog(state.audit).by_operator(action, blobs=copied.blobs, bytes=copied.bytes)
     if json_file is not None:
         write_json(
             json_file,

@@ -64,9 +64,7 @@ def add(
         quotas=Quotas(storage_quota, daily_queries, total_queries, requests_per_minute),
     )
     metadata.close()
-    AuditLog(data_dir / service.AUDIT_FILE).append(
-        "token.add", client="operator", request_id="-", outcome="ok", token=token.token_id, name=client
-    )
+    AuditLog(data_dir / service.AUDIT_FILE).by_operator("token.add", token=token.token_id, name=client)
     if token_file is None:
         typer.echo(token.text)
     else:
@@ -129,9 +127,7 @@ def rotate(
         raise
     finally:
         metadata.close()
-    AuditLog(data_dir / service.AUDIT_FILE).append(
-        "token.rotate", client="operator", request_id="-", outcome="ok", token=token_id, new=token.token_id
-    )
+    AuditLog(data_dir / service.AUDIT_FILE).by_operator("token.rotate", token=token_id, new=token.token_id)
     if token_file is None:
         typer.echo(token.text)
     else:
@@ -157,9 +153,7 @@ def revoke(
     metadata = service.open_metadata(database_url, data_dir)
     metadata.revoke_token(token_id)
     metadata.close()
-    AuditLog(data_dir / service.AUDIT_FILE).append(
-        "token.revoke", client="operator", request_id="-", outcome="ok", token=token_id
-    )
+    AuditLog(data_dir / service.AUDIT_FILE).by_operator("token.revoke", token=token_id)
     typer.echo(f"Token {token_id} is revoked.")
 
 

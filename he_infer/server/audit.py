@@ -78,6 +78,14 @@ class AuditLog:
             }
             _write_whole(file, canonical_json({**entry, "hash": _hash(entry)}) + b"\n")
 
+    def by_operator(self, action: str, **details: str | int) -> None:
+        """Add one line for what the operator has done, by a command and not by a request; see `append`.
+
+        Raises:
+            OSError, NotThisFormat: as `append`.
+        """
+        self.append(action, client="operator", request_id="-", outcome="ok", **details)
+
     def repair(self) -> int:
         """Cut off a last line that was being written when the machine stopped, and say so in the log.
 
@@ -103,7 +111,7 @@ class AuditLog:
                 aside.write(torn)
             file.truncate(start + len(tail) - len(torn))
         digest = hashlib.sha256(torn).hexdigest()
-        self.append("audit.repair", client="operator", request_id="-", outcome="ok", bytes=len(torn), sha256=digest)
+        self.by_operator("audit.repair", bytes=len(torn), sha256=digest)
         return len(torn)
 
     def head(self) -> str:

@@ -174,9 +174,7 @@ class Service:
             if refused.code is Code.EXISTS and self.metadata.find_token(token.token_id) is not None:
                 return  # another server on this database took it at the same moment
             raise
-        self.audit.append(
-            "token.add", client="operator", request_id="-", outcome="ok", token=token.token_id, name=FIRST_CLIENT
-        )
+        self.audit.by_operator("token.add", token=token.token_id, name=FIRST_CLIENT)
 
     def _keep_house(self) -> None:
         next_orphans = 0.0
