@@ -14,7 +14,7 @@ from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
 from tests.faults.kit import Everyday, alive, soon, timed
 from tests.faults.outcome import Outcome
-from tests.server.kit import Client
+from tests.server.kit import Client, client_of
 
 OPTIONS = ["--workers", "1"]
 _BIG = 24 << 20
@@ -29,10 +29,9 @@ def trouble(bundle: Path, folder: Path, each: int, seed: int = 9) -> Outcome:
             patch.setenv(f"HE_INFER_SERVER_{name}", "3")
         with (
             LocalServer([bundle], folder, options=OPTIONS) as server,
-            Session(server.url, server.token) as session,
+            client_of(server) as client,
             Session(server.url, server.token) as other,
         ):
-            client = Client(server, session, server.token)
             stored = other.put_object(everyday.rng.bytes(_BIG)).id
             everyday.step(client)
             before, memory = sockets(server), resident(server)

@@ -9,11 +9,9 @@ from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
 from he_infer.errors import Unauthorised
 from he_infer.server import tokens
-from he_infer.server.metadata import Metadata
-from he_infer.server.service import DATABASE_FILE
 from tests.faults.kit import Everyday, alive, timed
 from tests.faults.outcome import Outcome
-from tests.server.kit import Client
+from tests.server.kit import add_token, client_of
 
 LIBRARIES = [Path(f"/usr/lib/{name}/faketime/libfaketimeMT.so.1") for name in ("x86_64-linux-gnu", "aarch64-linux-gnu")]
 OPTIONS = ["--workers", "1"]
@@ -37,12 +35,8 @@ def jump(bundle: Path, folder: Path, jumps: int, steps: int = 4, seed: int = 8) 
         patch.setenv("FAKETIME_TIMESTAMP_FILE", str(clock))
         patch.setenv("FAKETIME_NO_CACHE", "1")
         patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-        with (
-            LocalServer([bundle], folder / "data", options=OPTIONS) as server,
-            Session(server.url, server.token, patience=0) as session,
-        ):
-            client = Client(server, session, server.token)
-            short = _short_token(server, seconds=1800)
+        with LocalServer([bundle], folder / "data", options=OPTIONS) as server, client_of(server, patience=0) as client:
+            short = add_token(server, "short", tokens.Scope.CLASSIFY, expires=time.time() + 1800)
             accepted = [client.sealed(client.encrypt(everyday.rng.uniform(-1, 1, (1, 32))))]
             outcome.odd += [] if client.post(accepted[0]).status_code == 200 else ["the first request was refused"]
             for number in range(jumps):
@@ -66,7 +60,7 @@ def jump(bundle: Path, folder: Path, jumps: int, steps: int = 4, seed: int = 8) 
             outcome.server_deaths += not alive(server)
             _set(clock, 0)
             everyday.step(client)
-            everyday.audit(session)
+            everyday.audit(client.session)
     return outcome
 
 
@@ -74,14 +68,6 @@ def _set(clock: Path, offset: int) -> None:
     new = clock.with_suffix(".new")
     new.write_text(f"{offset:+d}\n")
     new.replace(clock)
-
-
-def _short_token(server: LocalServer, seconds: float) -> str:
-    token = tokens.new_token()
-    metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-    metadata.add_token("short", token, frozenset({tokens.Scope.CLASSIFY}), expires=time.time() + seconds)
-    metadata.close()
-    return token.text
 
 
 def _accepts(server: LocalServer, token: str) -> bool:

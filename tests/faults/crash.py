@@ -19,7 +19,8 @@ from he_infer.server import audit
 from he_infer.server.service import AUDIT_FILE
 from tests.faults.kit import Everyday, soon, timed
 from tests.faults.outcome import Outcome
-from tests.server.kit import Client, worker_pids
+from tests.server.kit import Client, client_of
+from tests.server.processes import worker_pids
 
 OPTIONS = ["--workers", "1"]
 
@@ -81,9 +82,8 @@ def kill_workers(
     with (
         timed(outcome),
         LocalServer([bundle], folder, options=["--workers", "2"]) as server,
-        Session(server.url, server.token) as session,
+        client_of(server) as client,
     ):
-        client = Client(server, session, server.token)
         parts = client.encrypt(features)
         done = threading.Event()
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
 from tests.faults.kit import Everyday, alive, run, soon, timed
 from tests.faults.outcome import Outcome
-from tests.server.kit import Client
+from tests.server.kit import client_of
+from tests.server.processes import processes
 
 OPTIONS = ["--workers", "1"]
 
@@ -62,11 +62,11 @@ class Postgres:
     def kill(self) -> None:
         """SIGKILL of the whole cluster, as the kernel's out-of-memory killer would."""
         main = int((self._data / "postmaster.pid").read_text().splitlines()[0])
-        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        for pid in [main, *map(int, children)]:
+        cluster = processes(main)
+        for pid in cluster:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert soon(lambda: not any(Path(f"/proc/{pid}").exists() for pid in [main, *children]))
+        assert soon(lambda: not any(Path(f"/proc/{pid}").exists() for pid in cluster))
         (self._data / "postmaster.pid").unlink()
 
     def _run(self, tool: str, *arguments: str) -> None:
@@ -94,11 +94,7 @@ def lost(bundle: Path, folder: Path, times: int, seed: int = 7) -> Outcome:
     everyday = Everyday(bundle, outcome, seed, largest=50_000)
     with timed(outcome), _running() as database, pytest.MonkeyPatch.context() as patch:
         patch.setenv("HE_INFER_SERVER_DATABASE_URL", database.url)
-        with (
-            LocalServer([bundle], folder / "data", options=OPTIONS) as server,
-            Session(server.url, server.token, patience=0) as session,
-        ):
-            client = Client(server, session, server.token)
+        with LocalServer([bundle], folder / "data", options=OPTIONS) as server, client_of(server, patience=0) as client:
             done = threading.Event()
 
             def ask_on() -> None:
@@ -124,8 +120,8 @@ def lost(bundle: Path, folder: Path, times: int, seed: int = 7) -> Outcome:
             finally:
                 done.set()
                 thread.join()
-            everyday.audit(session)
-            outcome.lost += not session.registered()
+            everyday.audit(client.session)
+            outcome.lost += not client.session.registered()
             outcome.server_deaths += not alive(server)
     outcome.notes["objects kept"] = len(everyday.kept)
     return outcome

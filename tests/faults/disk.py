@@ -11,7 +11,7 @@ from he_infer.server import audit
 from he_infer.server.service import AUDIT_FILE
 from tests.faults.kit import Everyday, alive, run, soon, timed, unmount
 from tests.faults.outcome import Outcome
-from tests.server.kit import Client
+from tests.server.kit import client_of
 
 OPTIONS = ["--workers", "1"]
 _SIZE = 24 << 20
@@ -26,9 +26,8 @@ def full(bundle: Path, folder: Path, steps: int, seed: int = 5) -> Outcome:
         ballast.write_bytes(bytes(3 << 20))
         with (
             LocalServer([bundle], mounted / "data", options=OPTIONS) as server,
-            Session(server.url, server.token, patience=0) as session,
+            client_of(server, patience=0) as client,
         ):
-            client = Client(server, session, server.token)
             while everyday.try_step(client):
                 outcome.injected["steps until full"] += 1
             for _ in range(steps):
@@ -38,7 +37,7 @@ def full(bundle: Path, folder: Path, steps: int, seed: int = 5) -> Outcome:
             ballast.unlink()
             answered = soon(lambda: everyday.try_step(client))
             outcome.odd += [] if answered else ["no request was answered after room was given back"]
-            everyday.audit(session)
+            everyday.audit(client.session)
             outcome.server_deaths += not alive(server)
             token = server.token
         audit.verify(mounted / "data" / AUDIT_FILE)
@@ -58,8 +57,7 @@ def read_only(bundle: Path, folder: Path, steps: int, seed: int = 6) -> Outcome:
     with timed(outcome), _ext4(folder) as (mounted, break_it):
         server = LocalServer([bundle], mounted / "data", options=OPTIONS).start()
         try:
-            with Session(server.url, server.token, patience=0) as session:
-                client = Client(server, session, server.token)
+            with client_of(server, patience=0) as client:
                 for _ in range(20):
                     everyday.step(client)
                 break_it()

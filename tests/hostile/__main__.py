@@ -32,7 +32,7 @@ def main() -> None:
         show("Hostile objects at the worker's parser", objects.to_json())
     if chosen.json:
         write(chosen.json, {"http": messages.to_json(), "parser": objects.to_json()})
-    for line in (*messages.undocumented[:20], *objects.odd[:20]):
+    for line in (*messages.undocumented[:20], *objects.undocumented[:20]):
         print(line)
     messages.check()
     objects.check()

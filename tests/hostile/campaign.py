@@ -3,10 +3,9 @@
 import socket
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ import numpy as np
 from he_infer import wire
 from he_infer.bundle import HeadBundle
 from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
 from he_infer.refusals import REFUSALS, Code
-from he_infer.server import tokens
-from he_infer.server.metadata import Metadata
-from he_infer.server.service import DATABASE_FILE
+from he_infer.server.tokens import Scope
 from tests.hostile.messages import Message, Mutations
-from tests.server.kit import Client
+from tests.hostile.outcome import Outcome
+from tests.server.kit import add_token, client_of
+from tests.server.processes import peak_megabytes, processes
 
 # What a hostile message may be answered with. Not among them: internal, damaged, storage.
 EXPECTED = frozenset(Code) - {Code.INTERNAL, Code.DAMAGED, Code.STORAGE}
@@ -33,50 +31,19 @@ MAY_BE_ACCEPTED = frozenset({"resealed flip", "resealed splice", "resealed noise
 
 
 @dataclass
-class Outcome:
-    """Counts of one campaign."""
+class Answered(Outcome):
+    """Counts of messages over HTTP; among the refused, `(HTTP 400)` and `(closed)` are the HTTP parser's own."""
 
-    sent: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    """By code; `(HTTP 400)` and `(closed)` for bytes that the HTTP parser itself turns away."""
-    accepted: Counter[str] = field(default_factory=Counter)
-    undocumented: list[str] = field(default_factory=list)
     server_errors: int = 0
     """Answers with a status of 500."""
-    honest: int = 0
-    honest_wrong: int = 0
     server_deaths: int = 0
-    worker_deaths: int = 0
-    workers_overdue: int = 0
-    peak_megabytes: int = 0
-    """The largest resident size that any of the server's processes had."""
-    seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The counts."""
-        return {
-            "sent": sum(self.sent.values()),
-            "sent_by_kind": dict(sorted(self.sent.items())),
-            "refused_by_code": dict(self.refused.most_common()),
-            "accepted_by_kind": dict(self.accepted.most_common()),
-            "undocumented": len(self.undocumented),
-            "status_500": self.server_errors,
-            "honest_requests": self.honest,
-            "honest_wrong": self.honest_wrong,
-            "server_deaths": self.server_deaths,
-            "worker_deaths": self.worker_deaths,
-            "workers_overdue": self.workers_overdue,
-            "peak_megabytes": self.peak_megabytes,
-            "seconds": round(self.seconds, 1),
-        }
+        return {**super().to_json(), "status_500": self.server_errors, "server_deaths": self.server_deaths}
 
     def check(self) -> None:
-        """Assert what must hold of every campaign."""
-        assert self.undocumented == []
-        assert self.server_errors == 0
-        assert self.server_deaths == self.worker_deaths == self.workers_overdue == 0
-        assert self.honest > 0
-        assert self.honest_wrong == 0
+        super().check()
+        assert self.server_errors == self.server_deaths == 0
         assert set(self.accepted) <= MAY_BE_ACCEPTED
 
 
@@ -88,29 +55,24 @@ def over_http(
     *,
     senders: int = 2,
     progress: Callable[[int], None] | None = None,
-) -> Outcome:
+) -> Answered:
     """Send `count` hostile messages to a server of one's own, while an honest client of another tenant asks on."""
     features = np.random.default_rng(seed).uniform(-1, 1, (1, 32))
     expected = HeadBundle.load(bundle).head.evaluate(features)
-    outcome = Outcome()
+    outcome = Answered()
     with LocalServer([bundle], folder, options=["--workers", "2"]) as server:
-        scopes = frozenset({tokens.Scope.CLASSIFY, tokens.Scope.STORE})
-        victim_token, operator_token = tokens.new_token(), tokens.new_token()
-        metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-        metadata.add_token("victim", victim_token, scopes)
-        metadata.add_token("operator", operator_token, frozenset({tokens.Scope.ADMIN}))
-        metadata.close()
+        victim_token = add_token(server, "victim", Scope.CLASSIFY, Scope.STORE)
+        operator_token = add_token(server, "operator", Scope.ADMIN)
         began, pid = time.monotonic(), server.pid
-        with Session(server.url, server.token) as session, Session(server.url, victim_token.text) as victim_session:
-            client, victim = Client(server, session, server.token), Client(server, victim_session, victim_token.text)
+        with client_of(server) as client, client_of(server, victim_token) as victim:
             treasure = b"a sealed image of the victim's"
-            stored = victim_session.put_object(treasure).id
+            stored = victim.session.put_object(treasure).id
             done = threading.Event()
 
             def ask_on() -> None:
                 while not done.is_set():
                     right = np.abs(victim.scores(features) - expected).max() < 1e-3
-                    outcome.honest_wrong += not (right and victim_session.get_object(stored) == treasure)
+                    outcome.honest_wrong += not (right and victim.session.get_object(stored) == treasure)
                     outcome.honest += 1
                     time.sleep(0.02)
 
@@ -131,15 +93,15 @@ def over_http(
             assert set(outcome.sent) <= set(everything[0].kinds)
         outcome.seconds = time.monotonic() - began
         outcome.server_deaths = int(server.pid != pid or httpx2.get(f"{server.url}/readyz").status_code != 200)
-        text = httpx2.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {operator_token.text}"}).text
+        text = httpx2.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {operator_token}"}).text
         outcome.worker_deaths = _metric(text, "he_infer_worker_deaths_total")
         outcome.workers_overdue = _metric(text, "he_infer_worker_overdue_total")
-        outcome.peak_megabytes = max(_peak(process) for process in _all_processes(server.pid))
+        outcome.peak_megabytes = max(peak_megabytes(pid) for pid in processes(server.pid))
     return outcome
 
 
 def _send(
-    outcome: Outcome, server: LocalServer, mutations: Mutations, count: int, progress: Callable[[int], None] | None
+    outcome: Answered, server: LocalServer, mutations: Mutations, count: int, progress: Callable[[int], None] | None
 ) -> None:
     with httpx2.Client(base_url=server.url, timeout=60.0, trust_env=False) as http:
         for _ in range(count):
@@ -156,7 +118,7 @@ def _send(
                 progress(1)
 
 
-def _judge(outcome: Outcome, kind: str, status: int, content: bytes) -> None:
+def _judge(outcome: Answered, kind: str, status: int, content: bytes) -> None:
     outcome.server_errors += status == 500
     if 200 <= status < 300:
         outcome.accepted[kind] += 1
@@ -175,7 +137,7 @@ def _judge(outcome: Outcome, kind: str, status: int, content: bytes) -> None:
         outcome.undocumented.append(f"{kind}: {status} {content[:200]!r}")
 
 
-def _judge_bare(outcome: Outcome, kind: str, server: LocalServer, message: Message) -> None:
+def _judge_bare(outcome: Answered, kind: str, server: LocalServer, message: Message) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     answer = b""
     with socket.create_connection((host, int(port)), timeout=60) as connection:
@@ -196,13 +158,3 @@ def _judge_bare(outcome: Outcome, kind: str, server: LocalServer, message: Messa
 
 def _metric(text: str, name: str) -> int:
     return int(next(float(line.split(" ")[1]) for line in text.splitlines() if line.startswith(name + " ")))
-
-
-def _all_processes(pid: int) -> Sequence[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(found for child in children for found in _all_processes(int(child)))]
-
-
-def _peak(pid: int) -> int:
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) // 1024

@@ -111,12 +111,7 @@ class Mutations:
         return int(self._rng.integers(0, len(data)))
 
     def _flip(self, data: bytes) -> bytes:
-        changed = bytearray(data)
-        # The first bytes hold the headers of every format within; they deserve half of the flips.
-        limit = len(data) if self._rng.integers(2) else min(len(data), 120)
-        for _ in range(int(self._rng.integers(1, 4))):
-            changed[int(self._rng.integers(0, limit))] ^= int(self._rng.integers(1, 256))
-        return bytes(changed)
+        return flipped(data, self._rng, most=3)
 
     def _cut(self, data: bytes) -> bytes:
         return data[: self._at(data)]
@@ -234,6 +229,16 @@ class Mutations:
             post.encode() + b"X: " + self._rng.bytes(30).replace(b"\n", b"") + b"\x00\r\n\r\n",
         ]
         return choices[int(self._rng.integers(len(choices)))]
+
+
+def flipped(data: bytes, rng: np.random.Generator, most: int) -> bytes:
+    """The data with one to `most` bytes changed."""
+    changed = bytearray(data)
+    # The first bytes hold the headers of every format within; they deserve half of the flips.
+    limit = len(data) if rng.integers(2) else min(len(data), 120)
+    for _ in range(int(rng.integers(1, most + 1))):
+        changed[int(rng.integers(0, limit))] ^= int(rng.integers(1, 256))
+    return bytes(changed)
 
 
 def wire_time() -> int:

@@ -1,10 +1,8 @@
 """Hostile bytes straight at the worker's parser, without HTTP, MAC or header in front of it."""
 
-import re
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,10 @@ import numpy as np
 from he_infer.ckks.seal import context
 from he_infer.refusals import Code, Refused
 from tests.hostile import forgeries
-from tests.hostile.messages import ciphertext_of, other_parameters
+from tests.hostile.messages import ciphertext_of, flipped, other_parameters
+from tests.hostile.outcome import Outcome
 from tests.server.bench import Bench
+from tests.server.processes import peak_megabytes
 
 KEY_CACHE = 256 << 20
 FITTING = {
@@ -24,45 +24,17 @@ FITTING = {
 
 
 @dataclass
-class Outcome:
-    """Counts of one attack."""
+class Parsed(Outcome):
+    """Counts of objects handed to the parser."""
 
-    sent: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    accepted: Counter[str] = field(default_factory=Counter)
-    odd: list[str] = field(default_factory=list)
-    worker_deaths: int = 0
-    workers_overdue: int = 0
-    honest: int = 0
-    honest_wrong: int = 0
-    peak_megabytes: int = 0
     grown_megabytes: int = 0
     """How far the worker's peak rose above what it was before the first hostile byte."""
-    seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The counts."""
-        return {
-            "sent": sum(self.sent.values()),
-            "sent_by_kind": dict(sorted(self.sent.items())),
-            "refused_by_code": dict(self.refused.most_common()),
-            "accepted_by_kind": dict(self.accepted.most_common()),
-            "undocumented": len(self.odd),
-            "honest_requests": self.honest,
-            "honest_wrong": self.honest_wrong,
-            "worker_deaths": self.worker_deaths,
-            "workers_overdue": self.workers_overdue,
-            "peak_megabytes": self.peak_megabytes,
-            "grown_megabytes": self.grown_megabytes,
-            "seconds": round(self.seconds, 1),
-        }
+        return {**super().to_json(), "grown_megabytes": self.grown_megabytes}
 
     def check(self) -> None:
-        """Assert what must hold."""
-        assert self.odd == []
-        assert self.worker_deaths == self.workers_overdue == 0
-        assert self.honest > 0
-        assert self.honest_wrong == 0
+        super().check()
         # The largest bomb holds 64 GiB; what a worker takes on for it is a few buffers, and beside them the cache of
         # evaluation keys, which flipped keys that SEAL accepts may fill.
         assert self.grown_megabytes < (KEY_CACHE >> 20) + 200
@@ -82,11 +54,7 @@ class _Forger:
         at = int(rng.integers(0, len(data)))
         match int(rng.integers(8)):
             case 0:
-                changed = bytearray(data)
-                limit = len(data) if rng.integers(2) else min(len(data), 120)
-                for _ in range(int(rng.integers(1, 9))):
-                    changed[int(rng.integers(0, limit))] ^= int(rng.integers(1, 256))
-                return "flipped", bytes(changed)
+                return "flipped", flipped(data, rng, most=8)
             case 1:
                 return "cut", data[:at]
             case 2:
@@ -105,15 +73,16 @@ class _Forger:
                 return "bomb", forgeries.bomb((1, 8, 64)[int(rng.integers(3))] << 30)
 
 
-def attack(bundle: Path, count: int, seed: int, progress: Callable[[int], None] | None = None) -> Outcome:
+def attack(bundle: Path, count: int, seed: int, progress: Callable[[int], None] | None = None) -> Parsed:
     """Hand `count` hostile objects to a pool of one worker; every fiftieth time ask an honest question."""
     bench = Bench(bundle, key_cache=KEY_CACHE)
-    outcome = Outcome()
+    outcome = Parsed()
     rng = np.random.default_rng(seed)
     try:
         forger = _Forger(bench, rng)
         assert bench.right()
-        began, before = time.monotonic(), _peak(bench)
+        (worker,) = bench.pool.pids
+        began, before = time.monotonic(), peak_megabytes(worker)
         for number in range(count):
             kind, names = ("evaluate" if rng.integers(4) else "check_keys"), bench.names
             if kind == "evaluate":
@@ -135,7 +104,7 @@ def attack(bundle: Path, count: int, seed: int, progress: Callable[[int], None] 
             except Refused as refused:
                 outcome.refused[refused.code.value] += 1
                 if refused.code not in FITTING[kind]:
-                    outcome.odd.append(f"{label}: {refused.code.value} {refused}")
+                    outcome.undocumented.append(f"{label}: {refused.code.value} {refused}")
             if number % 50 == 0:
                 outcome.honest += 1
                 outcome.honest_wrong += not bench.right()
@@ -143,15 +112,8 @@ def attack(bundle: Path, count: int, seed: int, progress: Callable[[int], None] 
                 progress(1)
         outcome.seconds = time.monotonic() - began
         outcome.worker_deaths, outcome.workers_overdue = bench.pool.deaths, bench.pool.overdue
-        outcome.peak_megabytes = _peak(bench)
+        outcome.peak_megabytes = peak_megabytes(worker)
         outcome.grown_megabytes = outcome.peak_megabytes - before
     finally:
         bench.pool.drain(10)
     return outcome
-
-
-def _peak(bench: Bench) -> int:
-    (pid,) = bench.pool.pids
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found.group(1)) // 1024

@@ -21,9 +21,8 @@ from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
 from he_infer.errors import HeInferError
 from he_infer.server import tokens
-from he_infer.server.metadata import Metadata
-from he_infer.server.service import DATABASE_FILE
-from tests.server.kit import Client, processes
+from tests.server.kit import Client, add_token
+from tests.server.processes import processes
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 4
@@ -287,8 +286,4 @@ def tenant(server: LocalServer, session: Session, token: str, folder: Path) -> T
 
 def second_token(server: LocalServer) -> str:
     """A token of another tenant."""
-    token = tokens.new_token()
-    metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-    metadata.add_token("flood", token, frozenset({tokens.Scope.CLASSIFY}))
-    metadata.close()
-    return token.text
+    return add_token(server, "flood", tokens.Scope.CLASSIFY)

@@ -17,7 +17,7 @@ from he_infer.client.session import Session
 from he_infer.server import tokens
 from he_infer.server.metadata import Metadata
 from he_infer.server.service import DATABASE_FILE
-from tests.server.kit import processes
+from tests.server.processes import processes
 from tests.server.test_footprint import full_size_bundle, proportional_bytes
 
 MODELS, CLIENTS = 2, 3

@@ -10,7 +10,7 @@ import pytest
 from he_infer.client.local_server import LocalServer
 from he_infer.client.session import Session
 from tests.server import services
-from tests.server.kit import Client, write_bundle
+from tests.server.kit import Client, client_of, write_bundle
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +37,8 @@ def make_bundle() -> Callable[..., Path]:
 
 @pytest.fixture(scope="module")
 def client(server: LocalServer) -> Iterator[Client]:
-    with Session(server.url, server.token) as session:
-        yield Client(server, session, server.token)
+    with client_of(server) as connected:
+        yield connected
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
-"""What the tests of the server share: a client with keys, and looks at the server's processes."""
+"""What the tests of the server share: a bundle, a client with keys, tokens, refusals."""
 
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -18,10 +20,11 @@ from he_infer.client.local_server import LocalServer
 from he_infer.client.secret_key import SecretKey
 from he_infer.client.served_model import ServedModel
 from he_infer.client.session import Session
-from he_infer.errors import (
-    RequestRefused,
-)
+from he_infer.errors import RequestRefused
 from he_infer.refusals import REFUSALS, Code
+from he_infer.server import tokens
+from he_infer.server.metadata import Metadata
+from he_infer.server.service import DATABASE_FILE
 
 WIDTH, HIDDEN, CLASSES = 32, 8, 3
 
@@ -90,6 +93,23 @@ class Client:
         return httpx2.post(f"{self.server.url}/v1/models/{self.model.id}/classify", content=body, headers=sent)
 
 
+@contextmanager
+def client_of(server: LocalServer, token: str | None = None, **options: Any) -> Iterator[Client]:
+    """A client with this token, or the server's first one, and a session with these options."""
+    held = token or server.token
+    with Session(server.url, held, **options) as session:
+        yield Client(server, session, held)
+
+
+def add_token(server: LocalServer, client: str, *scopes: tokens.Scope, **more: Any) -> str:
+    """The text of a new token of a client's, as the operator makes it beside the running server."""
+    token = tokens.new_token()
+    metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
+    metadata.add_token(client, token, frozenset(scopes), **more)
+    metadata.close()
+    return token.text
+
+
 def refusal(response: httpx2.Response) -> Code:
     """The code of a refusal, whose form and status are checked on the way."""
     error = response.json()["error"]
@@ -102,18 +122,3 @@ def refusal(response: httpx2.Response) -> Code:
 
 def code_of(error: pytest.ExceptionInfo[RequestRefused]) -> Code:
     return Code(error.value.code)
-
-
-def worker_pids(server: LocalServer) -> list[int]:
-    """The processes below the server that were forked by its fork server."""
-
-    def children(pid: int) -> list[int]:
-        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    return [grandchild for child in children(server.pid) for grandchild in children(child)]
-
-
-def processes(pid: int) -> list[int]:
-    """A process and all below it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(found for child in children for found in processes(int(child)))]

@@ -30,6 +30,7 @@ from he_infer.server.metadata import Metadata
 from he_infer.server.service import DATABASE_FILE
 from tests.client.imaging import CLASSES, small_bundle, small_images
 from tests.server import traces
+from tests.server.kit import add_token
 
 IMAGES = 3
 PLACES = {"memory of the server", "memory of a worker", "disk", "database", "log", "metrics", "wire"}
@@ -86,10 +87,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     names = [f"Rosalind-Franklin-{number}-1920-07-25.png" for number in range(IMAGES)]
     images = [np.array(Image.open(path)) for path in paths]
     with LocalServer([folder / "small.hebundle"], folder / "data", options=["--workers", "2"]) as server:
-        operator = tokens.new_token()
-        metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-        metadata.add_token("operator", operator, frozenset({tokens.Scope.ADMIN}))
-        metadata.close()
+        operator = add_token(server, "operator", tokens.Scope.ADMIN)
         proxy = traces.RecordingProxy(server)
         with Session(proxy.url, server.token) as session:
             (model,) = session.models()
@@ -116,7 +114,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
                 for name, row in zip(names, scores, strict=True)
             ]
         yield Flow(
-            server, proxy, operator.text, plan, secret, images, names, features, scores, report, parts[0], sealed, keys
+            server, proxy, operator, plan, secret, images, names, features, scores, report, parts[0], sealed, keys
         )
         proxy.close()
 
@@ -165,10 +163,7 @@ def test_a_plant_in_a_worker_and_in_the_metrics_is_found(flow: Flow, tmp_path: P
     bundle.head.layers[0].weight[0] = flow.features[1]
     bundle.save(tmp_path / "planted.hebundle")
     with LocalServer([tmp_path / "planted.hebundle"], tmp_path / "data", options=["--workers", "1"]) as server:
-        operator = tokens.new_token()
-        metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-        metadata.add_token("operator", operator, frozenset({tokens.Scope.ADMIN}))
-        metadata.close()
+        operator = add_token(server, "operator", tokens.Scope.ADMIN)
         proxy = traces.RecordingProxy(server)
         wanted = {
             **traces.numbers("feature 0", flow.features[0]),
@@ -176,7 +171,7 @@ def test_a_plant_in_a_worker_and_in_the_metrics_is_found(flow: Flow, tmp_path: P
             "a metric": b"he_infer_requests_total",
         }
         httpx2.get(f"{server.url}/healthz")
-        found = traces.search(traces.places(server, proxy, operator.text), wanted)
+        found = traces.search(traces.places(server, proxy, operator), wanted)
         proxy.close()
     assert "memory of a worker" in found["feature 0: <f8 at 0"]
     assert "memory of a worker" in found["feature 1: <f8 at 0"]

@@ -12,7 +12,8 @@ import httpx2
 import pytest
 
 from he_infer.settings import ServerSettings, load_settings
-from tests.server.kit import processes, write_bundle
+from tests.server.kit import write_bundle
+from tests.server.processes import processes
 from tests.server.test_footprint import proportional_bytes
 
 ROOT = Path(__file__).parents[2]

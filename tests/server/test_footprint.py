@@ -10,8 +10,8 @@ from packaging.requirements import Requirement
 from safetensors.numpy import save_file
 
 from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
-from tests.server.kit import Client, processes
+from tests.server.kit import client_of
+from tests.server.processes import processes
 
 
 def closure(extra: str) -> set[str]:
@@ -80,11 +80,7 @@ def full_size_bundle(path: Path, seed: int = 1) -> Path:
 def test_with_one_client_the_server_holds_less_than_300_megabytes(tmp_path: Path) -> None:
     bundle = full_size_bundle(tmp_path / "full.hebundle")
     options = ["--workers", "2"]
-    with (
-        LocalServer([bundle], tmp_path / "data", options=options) as server,
-        Session(server.url, server.token) as session,
-    ):
-        client = Client(server, session, server.token)
+    with LocalServer([bundle], tmp_path / "data", options=options) as server, client_of(server) as client:
         features = np.random.default_rng(2).uniform(-1, 1, (1, 512))
         for _ in range(10):
             client.scores(features)

@@ -16,9 +16,8 @@ from he_infer.errors import (
 )
 from he_infer.refusals import Code
 from he_infer.server import tokens
-from he_infer.server.metadata import Metadata, Quotas
-from he_infer.server.service import DATABASE_FILE
-from tests.server.kit import Client, code_of
+from he_infer.server.metadata import Quotas
+from tests.server.kit import Client, add_token, client_of, code_of
 
 
 def test_scores_are_those_of_the_clear_head(client: Client, bundle: Path, features: np.ndarray) -> None:
@@ -53,10 +52,9 @@ def test_models_are_offered_without_their_weights(server: LocalServer, bundle: P
 
 def test_keys_and_tokens_and_objects_survive_a_restart(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:
     server = LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]).start()
-    with Session(server.url, server.token) as session:
-        client = Client(server, session, server.token)
+    with client_of(server) as client:
         before = client.scores(features)
-        stored = session.put_object(b"sealed" * 1000)
+        stored = client.session.put_object(b"sealed" * 1000)
     server.kill()
     again = LocalServer([bundle], tmp_path / "data", token=server.token, options=["--workers", "1"]).start()
     try:
@@ -81,12 +79,8 @@ def test_the_token_is_not_in_the_data_folder(server: LocalServer, client: Client
 
 
 def test_a_daily_limit_ends_with_429_and_the_time_to_wait(server: LocalServer, features: np.ndarray) -> None:
-    token = tokens.new_token()
-    metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-    metadata.add_token("limited", token, frozenset({tokens.Scope.CLASSIFY}), quotas=Quotas(daily_queries=2))
-    metadata.close()
-    with Session(server.url, token.text) as session:
-        client = Client(server, session, token.text)
+    token = add_token(server, "limited", tokens.Scope.CLASSIFY, quotas=Quotas(daily_queries=2))
+    with client_of(server, token) as client:
         client.scores(features)
         client.scores(features)
         with pytest.raises(RequestRefused) as error:

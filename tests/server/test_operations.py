@@ -10,13 +10,12 @@ import pytest
 
 from he_infer import wire
 from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
 from he_infer.errors import RequestRefused
 from he_infer.refusals import Code
 from he_infer.server import audit, tokens
 from he_infer.server.metadata import Metadata
 from he_infer.server.service import AUDIT_FILE, DATABASE_FILE
-from tests.server.kit import Client, refusal
+from tests.server.kit import Client, add_token, client_of, refusal
 
 
 def test_the_log_has_request_ids_and_neither_payload_nor_token(
@@ -41,12 +40,9 @@ def test_the_audit_log_verifies_while_the_server_runs(
 
 
 def test_metrics_count_by_route_and_outcome(server: LocalServer, client: Client, features: np.ndarray) -> None:
-    token = tokens.new_token()
-    metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-    metadata.add_token("operator", token, frozenset({tokens.Scope.ADMIN}))
-    metadata.close()
+    token = add_token(server, "operator", tokens.Scope.ADMIN)
     client.scores(features)
-    text = httpx2.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {token.text}"}).text
+    text = httpx2.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {token}"}).text
     assert 'he_infer_requests_total{outcome="ok",route="/v1/models/{model}/classify"}' in text
     assert "he_infer_queue_waiting 0.0" in text
     assert "he_infer_workers 1.0" in text
@@ -71,9 +67,8 @@ def test_recorded_bodies_are_what_crossed_the_wire(bundle: Path, tmp_path: Path,
     seen = tmp_path / "seen"
     with (
         LocalServer([bundle], tmp_path / "data", record_dir=seen, options=["--workers", "1"]) as server,
-        Session(server.url, server.token) as session,
+        client_of(server) as client,
     ):
-        client = Client(server, session, server.token)
         client.scores(features)
     names = [path.name for path in seen.iterdir()]
     (request,) = [name for name in names if name.endswith("classify-received.bin")]
@@ -95,15 +90,14 @@ def test_clients_without_bounds_of_their_own_have_the_settings_s(
     monkeypatch.setenv("HE_INFER_SERVER_STORAGE_QUOTA", "5000000")
     with (
         LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]) as server,
-        Session(server.url, server.token, patience=0) as session,
+        client_of(server, patience=0) as client,
     ):
-        client = Client(server, session, server.token)
         for _ in range(2):
             client.scores(features)
         body = client.sealed(client.encrypt(features))
         assert refusal(client.post(body)) is Code.QUERY_LIMIT
         with pytest.raises(RequestRefused, match="5000000 bytes"):
-            session.put_object(bytes(3_000_000))
+            client.session.put_object(bytes(3_000_000))
         metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
         metadata.set_quotas("default", {"daily_queries": 3})
         metadata.close()

@@ -23,7 +23,7 @@ from he_infer.refusals import Code
 from he_infer.server import tokens
 from he_infer.server.metadata import Metadata
 from he_infer.server.service import DATABASE_FILE
-from tests.server.kit import Client, code_of, refusal
+from tests.server.kit import Client, add_token, code_of, refusal
 
 
 def test_a_wrong_token_is_refused_with_one_line(server: LocalServer) -> None:
@@ -162,11 +162,8 @@ def test_too_few_or_too_many_ciphertexts_are_refused(client: Client, features: n
 
 
 def test_missing_keys_are_named(server: LocalServer, client: Client, features: np.ndarray) -> None:
-    token = tokens.new_token()
-    metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-    metadata.add_token("newcomer", token, frozenset({tokens.Scope.CLASSIFY}))
-    metadata.close()
-    with Session(server.url, token.text) as session, pytest.raises(MissingKey, match="no evaluation keys"):
+    token = add_token(server, "newcomer", tokens.Scope.CLASSIFY)
+    with Session(server.url, token) as session, pytest.raises(MissingKey, match="no evaluation keys"):
         session.classify(client.model, client.plan, client.encrypt(features))
 
 

@@ -10,7 +10,7 @@ from he_infer.client.local_server import LocalServer
 from he_infer.errors import (
     ServerError,
 )
-from tests.server.kit import worker_pids
+from tests.server.processes import worker_pids
 
 
 def failing(*bundles: Path, data_dir: Path, options: tuple[str, ...] = ()) -> str:

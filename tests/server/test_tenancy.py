@@ -19,8 +19,7 @@ from he_infer.errors import NotAuthentic
 from he_infer.refusals import Code, Refused
 from he_infer.server import access, tokens
 from he_infer.server.metadata import Metadata
-from he_infer.server.service import DATABASE_FILE
-from tests.server.kit import Client, refusal
+from tests.server.kit import Client, add_token, refusal
 
 NAME = "ab" * 16
 
@@ -28,11 +27,7 @@ NAME = "ab" * 16
 @pytest.fixture(scope="module")
 def stranger(server: LocalServer) -> str:
     """The token of another client, with every scope."""
-    token = tokens.new_token()
-    metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-    metadata.add_token("stranger", token, frozenset(tokens.Scope))
-    metadata.close()
-    return token.text
+    return add_token(server, "stranger", *tokens.Scope)
 
 
 @pytest.fixture(scope="module")

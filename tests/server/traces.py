@@ -13,7 +13,7 @@ import httpx2
 import numpy as np
 
 from he_infer.client.local_server import LocalServer
-from tests.server.kit import processes, worker_pids
+from tests.server.processes import processes, worker_pids
 
 _REGION = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (r[w-])[x-]. \S+ \S+ (\d+)\s*(.*)$")
 _PIECE = 16 << 20
