@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from cipher.dicom import describe_sealed, open_dicom, read_dicom, rekey_sealed, seal_dicom, verify_sealed
@@ -127,7 +128,7 @@ def _has_pixels(source: Path) -> bool:
         warnings.simplefilter("ignore")
         try:
             return "PixelData" in pydicom.dcmread(source)
-        except Exception:
+        except InvalidDicomError:
             return False
 
 

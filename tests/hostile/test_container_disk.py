@@ -216,7 +216,7 @@ def test_two_rekeys_at_once_leave_one_key(tmp_path: Path) -> None:
             try:
                 rekey_file(sealed, KEY, new)
                 outcomes.append(new.key_id)
-            except Exception as error:
+            except Exception as error:  # from a thread it would go nowhere; below, only WrongKey will do
                 outcomes.append(type(error).__name__)
 
         threads = [threading.Thread(target=rekey, args=(new,)) for new in others]

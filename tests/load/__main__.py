@@ -14,7 +14,7 @@ def main() -> None:
     from he_infer.client.session import Session
     from tests.campaign import progress, show, write
     from tests.load import campaign, curves
-    from tests.server.test_footprint import full_size_bundle
+    from tests.server.kit import full_size_bundle
 
     parser = argparse.ArgumentParser(prog="python -m tests.load", description="Load, fairness, restarts.")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")

@@ -14,18 +14,11 @@ from he_infer.ckks.packing import pack
 from he_infer.client.local_server import LocalServer
 from he_infer.client.secret_key import SecretKey
 from he_infer.client.session import Session
-from he_infer.server import tokens
-from he_infer.server.metadata import Metadata
-from he_infer.server.service import DATABASE_FILE
-from tests.server.processes import processes
-from tests.server.test_footprint import full_size_bundle, proportional_bytes
+from he_infer.server.tokens import Scope
+from tests.server.kit import add_token, full_size_bundle
+from tests.server.processes import held_bytes
 
 MODELS, CLIENTS = 2, 3
-
-
-def held(server: LocalServer) -> int:
-    """Memory of all the server's processes (Pss)."""
-    return sum(proportional_bytes(pid) for pid in processes(server.pid))
 
 
 def use(server: LocalServer, token: str) -> int:
@@ -54,22 +47,18 @@ def main() -> None:
         for count in range(1, MODELS + 1):
             with LocalServer(bundles[:count], folder / f"data{count}", options=["--workers", "1"]) as server:
                 use(server, server.token)
-                now = held(server)
+                now = held_bytes(server.pid)
                 print(f"{count} models, one client: {now / 1e6:.0f} MB ({(now - before) / 1e6:+.0f} MB)", flush=True)
                 before = now
         with LocalServer(bundles[:1], folder / "clients", options=["--workers", "1"]) as server:
-            metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-            before = held(server)
+            before = held_bytes(server.pid)
             print(f"no client: {before / 1e6:.0f} MB", flush=True)
             for count in range(1, CLIENTS + 1):
-                token = tokens.new_token()
-                metadata.add_token(f"client {count}", token, frozenset({tokens.Scope.CLASSIFY}))
-                size = use(server, token.text)
-                now = held(server)
+                size = use(server, add_token(server, f"client {count}", Scope.CLASSIFY))
+                now = held_bytes(server.pid)
                 grown = f"{now / 1e6:.0f} MB ({(now - before) / 1e6:+.0f} MB)"
                 print(f"{count} clients: {grown}; keys of {size / 1e6:.1f} MB each", flush=True)
                 before = now
-            metadata.close()
 
 
 if __name__ == "__main__":

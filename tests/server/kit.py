@@ -34,19 +34,49 @@ def write_bundle(
 ) -> Path:
     """A bundle of a random head 32 -> 8 -> x^2 -> 3, without an extractor."""
     rng = np.random.default_rng(seed)
-    tensors = {
-        "head.0.weight": rng.normal(0, 0.2, (HIDDEN, WIDTH)),
-        "head.0.bias": rng.normal(0, 0.1, HIDDEN),
-        "head.2.weight": rng.normal(0, 0.3, (CLASSES, HIDDEN)),
-        "head.2.bias": rng.normal(0, 0.1, CLASSES),
-    }
+    first = rng.normal(0, 0.2, (HIDDEN, WIDTH)), rng.normal(0, 0.1, HIDDEN)
+    second = rng.normal(0, 0.3, (CLASSES, HIDDEN)), rng.normal(0, 0.1, CLASSES)
+    return write_mlp(
+        path,
+        (first, second),
+        version=version,
+        name=name,
+        classes=["normal", "benign", "malignant"],
+        policy=policy,
+        input_bound=3.0,  # the planner takes features of a quarter of it for typical; uniform ones up to 1 are 0.19
+    )
+
+
+def full_size_bundle(path: Path, seed: int = 1) -> Path:
+    """512 -> 64 -> x^2 -> 10, random weights."""
+    rng = np.random.default_rng(seed)
+    first = rng.normal(0, 0.05, (64, 512)), rng.normal(0, 0.1, 64)
+    second = rng.normal(0, 0.1, (10, 64)), rng.normal(0, 0.1, 10)
+    classes = [f"class {number}" for number in range(10)]
+    return write_mlp(path, (first, second), name=f"full size {seed}", classes=classes, input_bound=1.0)
+
+
+def write_mlp(
+    path: Path,
+    layers: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    name: str,
+    classes: list[str],
+    input_bound: float,
+    policy: str = "hidden",
+    version: int = 1,
+) -> Path:
+    """A bundle of two linear layers, each its weights and biases, and x^2 between them."""
+    tensors = {}
+    for number, (weight, bias) in zip((0, 2), layers, strict=True):
+        tensors |= {f"head.{number}.weight": weight, f"head.{number}.bias": bias}
     described = {
         "format": "he-infer-bundle",
         "version": version,
         "name": name,
-        "classes": ["normal", "benign", "malignant"],
+        "classes": classes,
         "policy": policy,
-        "input_bound": 3.0,  # the planner takes features of a quarter of it for typical; uniform ones up to 1 are 0.19
+        "input_bound": input_bound,
         "head": [
             {"kind": "linear", "weight": "head.0.weight", "bias": "head.0.bias"},
             {"kind": "polynomial", "coefficients": [0.0, 0.0, 1.0]},

@@ -26,3 +26,14 @@ def peak_megabytes(pid: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found.group(1)) // 1024
+
+
+def held_bytes(pid: int) -> int:
+    """Memory of a process and all below it, where what several share is divided among them (Pss)."""
+    return sum(_proportional_bytes(each) for each in processes(pid))
+
+
+def _proportional_bytes(pid: int) -> int:
+    match = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    assert match is not None
+    return int(match.group(1)) * 1024

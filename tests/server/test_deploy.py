@@ -13,8 +13,7 @@ import pytest
 
 from he_infer.settings import ServerSettings, load_settings
 from tests.server.kit import write_bundle
-from tests.server.processes import processes
-from tests.server.test_footprint import proportional_bytes
+from tests.server.processes import held_bytes
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
@@ -117,7 +116,7 @@ def test_the_container_s_install_line_brings_a_server_without_torch(tmp_path: Pa
             time.sleep(0.01)
         assert httpx2.get(f"http://127.0.0.1:{port_file.read_text().strip()}/readyz").json() == {"status": "ready"}
         seconds = time.monotonic() - started
-        held = sum(proportional_bytes(pid) for pid in processes(server.pid))
+        held = held_bytes(server.pid)
         size = sum(path.stat().st_size for path in (tmp_path / "venv").rglob("*") if path.is_file())
         print(f"{len(names)} packages, {size / 1e6:.0f} MB; ready after {seconds:.2f} s, {held / 1e6:.0f} MB of memory")
         assert held < 300e6
