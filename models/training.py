@@ -85,9 +85,9 @@ class Recipe:
     """Parameter of the Beta distribution by which images are blended in pairs (Zhang et al. 2018); 0: they are not."""
     patience: int | None = None
     """Training stops after so many passes without a better validation loss; None: it runs to the end."""
-    towers: int = 4
-    """Networks that a set of fewer than 2000 training images is learned by, each with its share of the features and of
-    the hidden layer; see `towers` and `Recipe.towers_for`."""
+    towers: int = 8
+    """The most networks that a set of fewer than 2000 training images is learned by, each with its share of the
+    features and of the hidden layer; see `towers` and `Recipe.towers_for`."""
     calibrate: bool = True
     """Whether temperature and offsets of the scores are fitted on the validation images; see `calibration`."""
 
@@ -109,15 +109,16 @@ class Recipe:
         )
 
     def towers_for(self, dataset: Dataset, head: str = "mlp", width: int = 512, hidden: int | None = None) -> int:
-        """How many networks are trained side by side: `towers` or one.
+        """How many networks are trained side by side: as many as fit, `towers` at the most.
 
         One for sets of 2000 training images or more, and for those of a handful of patients, where every network errs
-        alike. One also where a tower would have fewer than 64 features or the numbers do not divide, and for heads that
-        cannot be joined: those with a convolution, and with a polynomial that each tower would learn anew.
+        alike; and for heads that cannot be joined: those with a convolution, and with a polynomial that each tower
+        would learn anew. Otherwise each has 64 features or more, and the same share of features and hidden values.
         """
-        fits = head in ("linear", "mlp") and not width % self.towers and not (hidden or HIDDEN) % self.towers
-        wide = width // self.towers >= _LEAST_WIDTH
-        return self.towers if fits and wide and len(dataset.train) < _SMALL and not _few_patients(dataset) else 1
+        if head not in ("linear", "mlp") or len(dataset.train) >= _SMALL or _few_patients(dataset):
+            return 1
+        most = max(1, min(self.towers, width // _LEAST_WIDTH))
+        return next(n for n in range(most, 0, -1) if not width % n and not (hidden or HIDDEN) % n)
 
 
 def train(

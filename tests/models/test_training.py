@@ -296,10 +296,12 @@ def test_towers_in_a_bundle_come_back_and_a_damaged_description_is_refused(tmp_p
 
 def test_towers_only_for_small_sets_and_heads_that_can_be_joined() -> None:
     dataset = toy()
-    assert Recipe().towers_for(dataset) == 4
+    assert Recipe().towers_for(dataset) == 8
+    assert Recipe().towers_for(dataset, width=128) == 2
+    assert Recipe().towers_for(dataset, width=512, hidden=30) == 2  # divides both, as 3 to 8 do not
     assert Recipe(towers=2).towers_for(dataset, "linear", 128) == 2
     assert Recipe(towers=1).towers_for(dataset) == 1
-    for head, width, hidden in (("cubic", 512, 64), ("conv", 1024, None), ("mlp", 128, 64), ("mlp", 512, 30)):
+    for head, width, hidden in (("cubic", 512, 64), ("conv", 1024, None), ("mlp", 64, 64), ("mlp", 511, 64)):
         assert Recipe().towers_for(dataset, head, width, hidden) == 1
     assert Recipe().towers_for(replace(dataset, patients={"a": {"train": 3}, "b": {"train": 5}})) == 1
     many = Split(np.zeros((2000, 8, 8), dtype=np.uint8), np.arange(2000) % 2)
