@@ -8,6 +8,7 @@ from experiments.chosen_images import chosen_images
 from experiments.cipher_speed import cipher_speed
 from experiments.cipher_stages import cipher_stages
 from experiments.cipher_suite import cipher
+from experiments.crossval import crossval
 from experiments.extraction import extraction
 from experiments.inversion import inversion
 from experiments.membership import membership
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command, name, panel in (
     (accuracy, "accuracy", "Encrypted inference"),
     (accuracy_tables, "accuracy-tables", "Encrypted inference"),
+    (crossval, "crossval", "Encrypted inference"),
     (tail, "tail", "Encrypted inference"),
     (speed, "speed", "Encrypted inference"),
     (price, "price", "Encrypted inference"),

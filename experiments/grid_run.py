@@ -1,12 +1,7 @@
 """Run a grid on several processes: resumable, with progress, and safe to interrupt."""
 
 import multiprocessing
-import os
 import queue
-import signal
-import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.managers import SyncManager
@@ -21,6 +16,7 @@ from experiments import records
 from experiments.grid import Model, Run, by_model
 from experiments.grid_work import work
 from experiments.records import Record
+from experiments.workers import attend, begin, stop
 
 _POLL = 0.2
 
@@ -64,10 +60,10 @@ def run_grid(runs: list[Run], path: Path, *, grid: Path, jobs: int, console: Con
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     done, failed = 0, []
     manager = SyncManager(ctx=context)
-    manager.start(_attend)
+    manager.start(attend)
     with manager, _Display(console, len(runs), before) as display:
         outbox = manager.Queue()
-        with pebble.ProcessPool(max_workers=jobs, context=context, initializer=_begin) as pool:
+        with pebble.ProcessPool(max_workers=jobs, context=context, initializer=begin) as pool:
             models = by_model(todo)
             bundles = path.with_suffix(".bundles")
             futures: dict[Future[Any], Model] = {
@@ -92,35 +88,9 @@ def run_grid(runs: list[Run], path: Path, *, grid: Path, jobs: int, console: Con
                         if error is not None:
                             failed.append(f"{model.data}, width {model.width}, seed {model.seed}: {error}")
             except KeyboardInterrupt:
-                stop: Callable[[], None] = pool.stop
-                stop()
-                pool.join()
+                stop(pool)
                 return Outcome(done, before, tuple(failed), interrupted=True)
     return Outcome(done, before, tuple(failed))
-
-
-def _attend() -> None:
-    """In a process that this one starts: be deaf to Ctrl-C, and end with the parent.
-
-    Ctrl-C goes to every process of a terminal; the one that started these decides what becomes of them. Where that one
-    is killed, they must not go on unseen.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
-
-
-def _begin() -> None:
-    """Start a worker."""
-    import torch
-
-    _attend()
-    torch.set_num_threads(1)  # several processes share the cores
-
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 class _Display:

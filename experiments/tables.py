@@ -14,6 +14,7 @@ _LEFT_OUT = frozenset({"digest", "picture", "training", "classes"})
 
 TITLES = {
     "accuracy": "Accuracy: in clear against encrypted",
+    "crossval": "Recipes by cross-validation",
     "price": "The price of encryption",
     "speed": "Speed of the encrypted head",
     "tail": "Where to split the network",

@@ -28,6 +28,11 @@ RANGE = 4.0
 """Activation inputs are kept within +-RANGE by a penalty, and checked at export."""
 
 
+OFFSET = 1.0
+"""Where the inputs of x^2 begin. Around zero x^2 is even and blind to direction; (z + 1)^2 has a linear part from the
+first step on. It is learned from there."""
+
+
 class LinearHead(nn.Module):
     """(N, width) -> (N, classes)."""
 
@@ -47,13 +52,12 @@ class LinearHead(nn.Module):
 class PolynomialHead(nn.Module):
     """(N, width) -> hidden -> polynomial -> (N, classes). Batch normalisation is folded into the first layer."""
 
-    def __init__(self, width: int, classes: int, hidden: int, degree: int) -> None:
+    def __init__(self, width: int, classes: int, hidden: int, degree: int, offset: float = OFFSET) -> None:
         super().__init__()
         self.hidden = nn.Linear(width, hidden)
         self.norm = nn.BatchNorm1d(hidden)
         if degree == 2:
-            # Around zero x^2 is even and blind to direction; (z + 1)^2 has a linear part from the first step on.
-            nn.init.ones_(self.norm.bias)
+            nn.init.constant_(self.norm.bias, offset)
         self.out = nn.Linear(hidden, classes)
         # x^2 needs no coefficients: a factor would only repeat what the next layer's weights can do.
         start = (0.0, 0.0, 1.0) if degree == 2 else fit(ACTIVATIONS["relu"], -RANGE, RANGE, degree).coefficients
@@ -156,7 +160,7 @@ def map_channels(width: int) -> int:
     return width // MAP_SIDE**2
 
 
-def make(kind: str, width: int, classes: int, hidden: int | None = None) -> TrainableHead:
+def make(kind: str, width: int, classes: int, hidden: int | None = None, offset: float = OFFSET) -> TrainableHead:
     """A fresh head.
 
     Args:
@@ -164,6 +168,7 @@ def make(kind: str, width: int, classes: int, hidden: int | None = None) -> Trai
         width: number of features.
         classes: number of scores.
         hidden: size of the hidden layer, HIDDEN by default; of `conv`: its channels, as many as come in by default.
+        offset: of `mlp`: where the inputs of x^2 begin.
 
     Raises:
         HeadError: an unknown kind.
@@ -171,7 +176,7 @@ def make(kind: str, width: int, classes: int, hidden: int | None = None) -> Trai
     if kind == "linear":
         return LinearHead(width, classes)
     if kind in ("mlp", "cubic"):
-        return PolynomialHead(width, classes, hidden or HIDDEN, degree=2 if kind == "mlp" else 3)
+        return PolynomialHead(width, classes, hidden or HIDDEN, 2 if kind == "mlp" else 3, offset)
     if kind == "conv":
         return ConvolutionHead(width, classes, hidden)
     if kind == RELU:

@@ -23,7 +23,7 @@ from models.preprocessing import Preprocessing
 from models.ranges import into_range
 from models.threads import one_thread
 from models.towers import Towers, joined
-from models.trainable import HIDDEN, KINDS, MAP_SIDE, RANGE, TrainableHead, make
+from models.trainable import HIDDEN, KINDS, MAP_SIDE, OFFSET, RANGE, TrainableHead, make
 
 Progress = Callable[["Epoch"], None]
 
@@ -88,6 +88,8 @@ class Recipe:
     towers: int = 8
     """The most networks that a set of fewer than 2000 training images is learned by, each with its share of the
     features and of the hidden layer; see `towers` and `Recipe.towers_for`."""
+    offset: float = OFFSET
+    """Where the inputs of an `mlp` head's x^2 begin."""
     calibrate: bool = True
     """Whether temperature and offsets of the scores are fitted on the validation images; see `calibration`."""
 
@@ -248,7 +250,7 @@ class _Trainer:
             side = MAP_SIDE if kind == "conv" else 0
             shape = CnnConfig(dataset.channels, size, width, channels=recipe.channels, map_side=side)
             self.extractor = Cnn(shape)
-            self.head: TrainableHead = make(kind, width, len(dataset.classes), hidden)
+            self.head: TrainableHead = make(kind, width, len(dataset.classes), hidden, recipe.offset)
         self.seed = seed
         self.network = nn.ModuleList([self.extractor, self.head])
         self.generator = torch.Generator().manual_seed(seed)

@@ -1,0 +1,39 @@
+"""Processes that share work: deaf to Ctrl-C, one thread each, and gone when the one that started them is."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def attend() -> None:
+    """In a process that this one starts: be deaf to Ctrl-C, and end with the parent.
+
+    Ctrl-C goes to every process of a terminal; the one that started these decides what becomes of them. Where that one
+    is killed, they must not go on unseen.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def begin() -> None:
+    """Start a worker that trains: `attend`, and one thread for torch, since several processes share the cores."""
+    import torch
+
+    attend()
+    torch.set_num_threads(1)
+
+
+def stop(pool: Any) -> None:
+    """End a `pebble.ProcessPool` at once, whatever its workers do."""
+    end: Callable[[], None] = pool.stop
+    end()
+    pool.join()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
