@@ -59,6 +59,13 @@ faults: $(VENV)/.dev  ## kill, fill, cut off and confuse a running server, with 
 load: $(VENV)/.dev  ## half to three times what the server can do, from many processes; figures and curves
 	$(BIN)/python -m tests.load $(ARGS)
 
+JOBS ?= 2
+evidence: $(VENV)/.dev  ## every head on both MedMNIST sets, five seeds, three widths, whole test sets: records, tables, page
+	mkdir -p evidence
+	$(BIN)/he-experiments accuracy --grid experiments/grids/medmnist.toml --records evidence/accuracy.jsonl --jobs $(JOBS)
+	$(BIN)/he-experiments accuracy-tables evidence/accuracy.jsonl --markdown evidence/accuracy.md
+	$(BIN)/he-experiments report evidence/accuracy.jsonl --html evidence/report.html
+
 docs: $(VENV)/.docs  ## the documentation's site, in site/; a broken link or anchor fails
 	$(BIN)/zensical build --clean --strict
 
