@@ -39,6 +39,8 @@ class ClearEngine(Engine):
     def __init__(self, parameters: Parameters, seed: int | None = None) -> None:
         super().__init__(parameters, tuple(1 << bits for bits in parameters.modulus_bits))
         self._random = None if seed is None else np.random.default_rng(seed)
+        self._keys: dict[str, NDArray[np.complex128]] = {}
+        """The errors of each key that was used, drawn once: (digits, slots)."""
 
     def encrypt(self, slots: NDArray[np.generic], scale: float) -> Value:
         """A fresh value at the top level, from slots (slots,) or (requests, slots)."""
@@ -65,9 +67,17 @@ class ClearEngine(Engine):
         drawn = self._random.normal(0.0, deviation, (2, *held.slots.shape))
         return Held(held.slots + drawn[0] + 1j * drawn[1], held.level, held.scale)
 
-    def _switched(self, held: Held) -> Held:
-        bits = self.parameters.modulus_bits
-        return self._noisy(held, noise.switched(self.parameters.ring_size, bits[: held.level + 1], bits[-1]))
+    def _switched(self, held: Held, key: str) -> Held:
+        if self._random is None:
+            return held
+        size, bits = self.parameters.ring_size, self.parameters.modulus_bits
+        if key not in self._keys:
+            shape = (2, len(bits) - 1, self.parameters.slots)
+            errors = self._random.normal(0.0, noise.SIGMA * math.sqrt(size / 2), shape)
+            self._keys[key] = errors[0] + 1j * errors[1]
+        fixed = noise.of_the_mean(self._keys[key], bits[: held.level + 1], bits[-1]) / held.scale
+        held = Held(held.slots + fixed, held.level, held.scale)
+        return self._noisy(held, noise.drawn(size, bits[: held.level + 1], bits[-1]))
 
     def _encode(self, slots: NDArray[np.generic], level: int, scale: float) -> Held:
         if self._random is None:
@@ -92,13 +102,13 @@ class ClearEngine(Engine):
         return Held(value.slots + plain.slots, value.level, value.scale)
 
     def _rotate(self, value: Any, steps: int, keys: EvaluationKeys) -> Held:
-        return self._switched(Held(np.roll(value.slots, -steps, axis=-1), value.level, value.scale))
+        return self._switched(Held(np.roll(value.slots, -steps, axis=-1), value.level, value.scale), f"rotate {steps}")
 
     def _conjugate(self, value: Any, keys: EvaluationKeys) -> Held:
-        return self._switched(Held(np.conj(value.slots), value.level, value.scale))
+        return self._switched(Held(np.conj(value.slots), value.level, value.scale), "conjugate")
 
     def _multiply(self, left: Any, right: Any, keys: EvaluationKeys) -> Held:
-        return self._switched(Held(left.slots * right.slots, left.level, left.scale * right.scale))
+        return self._switched(Held(left.slots * right.slots, left.level, left.scale * right.scale), "relinearise")
 
     def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Held:
         return self._noisy(value, noise.zero(self.parameters.ring_size))

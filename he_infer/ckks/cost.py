@@ -88,12 +88,13 @@ def count(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
             times["constant", level] += products
         times["rotate", level] += layout.sources * len(layout.baby) + layout.targets * len(layout.giant)
         times["add", level] += layout.targets * len(layout.giant)
+        after = layout.targets * (len(layout.folds) + layout.conjugated)
+        times["rotate", level] += after
+        times["add", level] += after
         if stage.rescaled:
             times["rescale", level] += layout.targets
             level -= 1
-        after = layout.targets * (len(layout.folds) + layout.conjugated)
-        times["rotate", level] += after
-        times["add", level] += after + layout.targets
+        times["add", level] += layout.targets
         times["square", level] += layout.targets
         times["rescale", level] += layout.targets
         level -= 1

@@ -57,13 +57,13 @@ def _stage(stage: Stage) -> list[str]:
     ):
         if count:
             lines.append(f"  ├ ↻ {count:4d} {what}")
-    if stage.rescaled:
-        lines.append("  ├ ÷      rescale")
     if layout.folds:
         steps = ", ".join(map(str, layout.folds))
         lines.append(f"  ├ ↻ {layout.targets * len(layout.folds):4d} folds by {steps}")
     if layout.conjugated:
         lines.append(f"  ├ ↻ {layout.targets:4d} conjugation, which drops imaginary parts")
+    if stage.rescaled:
+        lines.append("  ├ ÷      rescale")
     name = {2: "v^2", 3: "v (v^2 + e)", 4: "(v^2 + e)^2 + f v"}[stage.degree]
     lines.append(f"  ├ × {layout.targets * stage.multiplications:4d} {name}, relinearised and rescaled")
     return lines

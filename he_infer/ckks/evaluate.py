@@ -94,12 +94,13 @@ class Stages:
 
     def _finish(self, value: Value, target: int, hidden: _Hidden, keys: EvaluationKeys) -> Value:
         engine, layout = self.engine, hidden.stage.layout
-        if hidden.stage.rescaled:
-            value = engine.rescale(value)
         for fold in layout.folds:
             value = engine.add(value, engine.rotate(value, fold * layout.images, keys))
         if layout.conjugated:
             value = engine.add(value, engine.conjugate(value, keys))
+        # Last, though key switches of fewer primes are cheaper: their error is then one of the product's large scale.
+        if hidden.stage.rescaled:
+            value = engine.rescale(value)
         return engine.add_plain(value, hidden.biases[target])
 
     def _activate(self, value: Value, hidden: _Hidden, keys: EvaluationKeys) -> Value:

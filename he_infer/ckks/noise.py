@@ -4,7 +4,10 @@
 the scale). All coefficients' errors are taken as independent, so a slot's error is complex with variance N nu^2, and
 its real part has N nu^2 / 2 (Costache, Curtis, Hales, Murphy, Ogilvie and Player, "On the precision loss in approximate
 homomorphic encryption", SAC 2023, use the same heuristics). SEAL draws errors with a deviation of 3.2 and ternary
-secrets, and its digits of a key switch lie in 0 .. q - 1.
+secrets, and its digits of a key switch lie in 0 .. q - 1. Their mean is therefore not zero but (q - 1) / 2 in every
+coefficient, a polynomial whose value is large in the few slots with a root near one: the first slot has some fifty
+times the error of the others, the same for all ciphertexts under a key. So key switches belong where the scale
+is large.
 """
 
 import math
@@ -19,6 +22,7 @@ from he_infer.ckks.answer import Tile, Trace
 from he_infer.ckks.circuit import Activation, Circuit
 from he_infer.ckks.head import Linear
 from he_infer.ckks.plan import Stage
+from he_infer.ckks.ring import to_slots
 
 SIGMA = 3.2
 """Deviation of the error that SEAL adds to a fresh encryption."""
@@ -57,6 +61,25 @@ def switched(ring_size: int, data_bits: Sequence[int], special_bits: int) -> flo
     return math.sqrt(ring_size * SIGMA**2 * ratio / 3 + rescaled(ring_size) ** 2)
 
 
+def drawn(ring_size: int, data_bits: Sequence[int], special_bits: int) -> float:
+    """The part of `switched` that differs between ciphertexts: of the digits less their mean, and the rounding."""
+    ratio = sum(4.0 ** (bits - special_bits) for bits in data_bits)
+    return math.sqrt(ring_size * SIGMA**2 * ratio / 12 + rescaled(ring_size) ** 2)
+
+
+def of_the_mean(errors: NDArray[np.complex128], data_bits: Sequence[int], special_bits: int) -> NDArray[np.complex128]:
+    """The part of a key switch's error that is the same for all ciphertexts: of the mean of their digits, (slots,).
+
+    Args:
+        errors: (digits, slots) the key's own errors, one row a data prime.
+        data_bits: of the primes that the ciphertext has.
+        special_bits: of the special prime.
+    """
+    mean = to_slots(np.full(2 * errors.shape[1], 0.5))
+    shares = np.array([2.0 ** (bits - special_bits) for bits in data_bits])
+    return np.asarray(shares @ errors[: len(shares)] * mean)
+
+
 def zero(ring_size: int) -> float:
     """Of an encryption of zero under the public key: e u + e0 + e1 s."""
     return SIGMA * math.sqrt(1 + 4 * ring_size / 3)
@@ -75,6 +98,10 @@ class Spread:
     rms: NDArray[np.float64]
     error: NDArray[np.float64]
     """Deviation of the error of the real part of a slot."""
+    peak: NDArray[np.float64]
+    """Of the error that comes on top in the few slots which the first slot of a key switch reaches."""
+    hit: int = 0
+    """In how many values of one image that is."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +120,11 @@ class Chain:
         nu = switched(self.ring_size, self.modulus_bits[: level + 1], self.modulus_bits[-1])
         return self.slot(nu) / scale
 
+    def peak(self, level: int, scale: float) -> float:
+        """Of a key switch in the first slot, where the mean of the digits is largest: 1 / sin(pi / 2N) of one's."""
+        ratio = sum(4.0 ** (bits - self.modulus_bits[-1]) for bits in self.modulus_bits[: level + 1])
+        return self.slot(SIGMA * math.sqrt(ratio) * self.ring_size / math.pi) / scale
+
     def rescale(self, scale: float) -> float:
         """Of a rescaling, by the scale after it."""
         return self.slot(rescaled(self.ring_size)) / scale
@@ -101,27 +133,28 @@ class Chain:
 def typical(width: int, bound: float, scale: float, chain: Chain) -> Spread:
     """Fresh features."""
     rms = np.full(width, TYPICAL * bound)
-    return Spread(np.zeros(width), rms, np.full(width, chain.slot(fresh()) / scale))
+    return Spread(np.zeros(width), rms, np.full(width, chain.slot(fresh()) / scale), np.zeros(width))
 
 
 def through_linear(spread: Spread, layer: Linear, stage: Stage, *, level: int, scale: float, chain: Chain) -> Spread:
     """The spread after a hidden layer's linear map on values of a level and scale."""
     layout = stage.layout
     mean, rms = _moments(layer, spread)
-    inside = spread.error**2 + (chain.switch(level, scale) ** 2 if layout.baby else 0.0)
+    earlier = spread.peak**2 * spread.hit / len(spread.peak)
+    inside = spread.error**2 + earlier + (chain.switch(level, scale) ** 2 if layout.baby else 0.0)
     terms = layout.lanes * layout.parts * layout.diagonals * layout.places / (layout.height * layout.width)
     beyond = max(1.0, terms) if layout.shifted else 1.0
     rounding = (chain.slot(encoded()) / stage.weight_scale * layout.parts) ** 2
     variance = _spread_over(layer, inside) + rounding * beyond * float((spread.rms**2).sum())
     double = 4.0 if layout.conjugated else 1.0
     folded = 2.0 ** len(layout.folds)
-    product = scale * stage.weight_scale
-    variance = variance + double * folded * len(layout.giant) * chain.switch(level, product) ** 2
+    switches = double * folded * len(layout.giant) + double * (folded - 1) + layout.conjugated
+    variance = variance + switches * chain.switch(level, scale * stage.weight_scale) ** 2
     if stage.rescaled:
-        level, product = level - 1, scale
-        variance = variance + double * folded * chain.rescale(product) ** 2
-    variance = variance + (double * (folded - 1) + layout.conjugated) * chain.switch(level, product) ** 2
-    return Spread(mean, rms, np.sqrt(variance))
+        variance = variance + chain.rescale(scale) ** 2
+    # The first slot of each rotated input meets one weight, and a giant step carries it to a row of its own.
+    peak = chain.peak(level, scale) * math.sqrt(double * len(layout.baby)) * np.abs(layer.weight).max(axis=1)
+    return Spread(mean, rms, np.sqrt(variance), peak, (len(layout.giant) + 1) if layout.baby else 0)
 
 
 def _spread_over(layer: Linear, variance: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -148,7 +181,8 @@ def through_activation(
 ) -> Spread:
     """The spread after an activation whose products are rescaled by `primes`, the first one first."""
     reach = spread.rms * _MOMENT[activation.degree]
-    variance = (activation.slope(spread.rms if activation.degree == 2 else reach) * spread.error) ** 2
+    slope = activation.slope(spread.rms if activation.degree == 2 else reach)
+    variance = (slope * spread.error) ** 2
     current = scale
     for index, prime in enumerate(primes):
         product = current * (scale if index and activation.degree == 3 else current)
@@ -158,7 +192,7 @@ def through_activation(
         variance = variance + added * later
         current = product / prime
     mean = activation(spread.rms) if activation.degree != 3 else activation(spread.mean)
-    return Spread(mean, activation.largest(reach), np.sqrt(variance))
+    return Spread(mean, activation.largest(reach), np.sqrt(variance), slope * spread.peak, spread.hit)
 
 
 def at_scores(
@@ -179,6 +213,8 @@ def at_scores(
     images = answer.images
     copies = answer.places / answer.width
     own = _spread_over(last, spread.error**2)
+    if spread.hit:
+        own = own + np.sort((last.weight * spread.peak) ** 2, axis=1)[:, -spread.hit :].sum(axis=1)
     others = float((spread.error**2).mean()) * float(np.sort(norms)[-answer.rows :].sum()) / copies
     rounding = (encoded() / answer_scale) ** 2 * float((spread.rms**2).mean()) * answer.sources
     return math.sqrt(float(own.max()) + others + images * (rounding + masking**2))
