@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from he_infer.ckks.head import Head, Linear, Polynomial
 from he_infer.errors import HeadError
 
+MOMENT = {2: 3.0 ** (1 / 4), 3: 15.0 ** (1 / 6), 4: 105.0 ** (1 / 8)}
+"""By what factor of a normal value's deviation its power's root mean square is that of the power."""
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -61,13 +64,29 @@ class Activation:
 
 
 @dataclass(frozen=True, eq=False)
+class Measured:
+    """How large the values of an activation are on the training images, each from above, (values,)."""
+
+    inputs: NDArray[np.float64]
+    """Root mean square."""
+    slopes: NDArray[np.float64]
+    """How much a small error of the input is multiplied by."""
+    outputs: NDArray[np.float64]
+    """Root mean square."""
+
+    def only(self, kept: NDArray[np.bool_]) -> "Measured":
+        """Of some of the values."""
+        return Measured(self.inputs[kept], self.slopes[kept], self.outputs[kept])
+
+
+@dataclass(frozen=True, eq=False)
 class Circuit:
     """Linear layers, one more than activations."""
 
     linear: tuple[Linear, ...]
     activations: tuple[Activation, ...]
-    sizes: tuple[NDArray[np.float64] | None, ...]
-    """For each activation the root mean squares of its inputs (values,), from above; None: not measured."""
+    measured: tuple["Measured | None", ...]
+    """What is known of each activation's values; None: the head's were not measured."""
 
     def evaluate(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Features (n, width) -> scores (n, classes), as the head gives them."""
@@ -85,7 +104,7 @@ def circuit(head: Head) -> Circuit:
     """
     layers = list(head.linear)
     activations = []
-    sizes: list[NDArray[np.float64] | None] = []
+    measured: list[Measured | None] = []
     for index, polynomial in enumerate(head.activations):
         shift, factor, constant, activation = _monic(polynomial)
         before, after = layers[index], layers[index + 1]
@@ -94,18 +113,32 @@ def circuit(head: Head) -> Circuit:
         layers[index + 1] = Linear(after.weight * factor, after.bias + moved)
         activations.append(activation)
         known = head.sizes[index]
-        sizes.append(None if known is None else known + abs(shift))
+        measured.append(None if known is None else _measured(known, polynomial, shift, factor, constant))
     for index, activation in enumerate(activations):
         kept = _varying(layers[index])
         layers[index], layers[index + 1] = _without_constants(layers[index], activation, layers[index + 1], kept)
-        sizes[index] = _only(sizes[index], kept)
+        measured[index] = _only(measured[index], kept)
     for index in reversed(range(len(activations))):
         kept = _used(layers[index + 1])
         layers[index], layers[index + 1] = _without_unused(layers[index], layers[index + 1], kept)
-        sizes[index] = _only(sizes[index], kept)
+        measured[index] = _only(measured[index], kept)
     if not all(layer.weight.any() for layer in layers):
         raise HeadError("The head's scores do not depend on the features: all weights of a layer are zero. Train it.")
-    return Circuit(tuple(layers), tuple(activations), tuple(sizes))
+    return Circuit(tuple(layers), tuple(activations), tuple(measured))
+
+
+def _measured(
+    known: NDArray[np.float64], polynomial: Polynomial, shift: float, factor: float, constant: float
+) -> Measured:
+    """What follows from the sizes of the polynomial's inputs.
+
+    By the polynomial's own coefficients: those of v (v^2 + e) alone would not tell how its terms cancel.
+    """
+    reach = known * MOMENT[polynomial.degree]
+    slopes = polynomial.steepest(known if polynomial.degree == 2 else reach)
+    moved = (polynomial.coefficients[0] - constant, *polynomial.coefficients[1:])
+    outputs = np.polynomial.polynomial.polyval(reach, np.abs(moved))
+    return Measured(known + abs(shift), slopes / abs(factor), np.asarray(outputs) / abs(factor))
 
 
 def _monic(polynomial: Polynomial) -> tuple[float, float, float, Activation]:
@@ -140,8 +173,8 @@ def _used(layer: Linear) -> NDArray[np.bool_]:
     return used if used.any() else np.ones_like(used)
 
 
-def _only(sizes: NDArray[np.float64] | None, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    return None if sizes is None else sizes[kept]
+def _only(measured: Measured | None, kept: NDArray[np.bool_]) -> Measured | None:
+    return None if measured is None else measured.only(kept)
 
 
 def _without_constants(

@@ -90,6 +90,13 @@ class Polynomial:
         """The degree d."""
         return len(self.coefficients) - 1
 
+    def steepest(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The derivative's size, from above, for values within +-|x|."""
+        result = np.zeros_like(x)
+        for power in range(self.degree, 0, -1):
+            result = result * np.abs(x) + power * abs(self.coefficients[power])
+        return result
+
     def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Evaluate by Horner's rule."""
         result = np.full_like(x, self.coefficients[-1])

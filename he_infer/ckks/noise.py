@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.ckks.answer import Tile, Trace
-from he_infer.ckks.circuit import Activation, Circuit
+from he_infer.ckks.circuit import MOMENT, Activation, Circuit, Measured
 from he_infer.ckks.head import Linear
 from he_infer.ckks.plan import Stage
 from he_infer.ckks.ring import to_slots
@@ -39,8 +39,6 @@ WORST_OF_UNKNOWN = 12.0
 independent features, which is what is then assumed: up to 49 deviations were seen, so this is no bound."""
 
 _ROUNDING = 1 / math.sqrt(12)
-_MOMENT = {2: 3.0 ** (1 / 4), 3: 15.0 ** (1 / 6), 4: 105.0 ** (1 / 8)}
-"""By what factor of a normal value's deviation its power's root mean square is that of the power."""
 _MASK_GRID = 2.0**-48
 """Rounding of a mask in double precision, as a share of the modulus."""
 
@@ -177,11 +175,23 @@ def _moments(layer: Linear, spread: Spread) -> tuple[NDArray[np.float64], NDArra
 
 
 def through_activation(
-    spread: Spread, activation: Activation, *, level: int, scale: float, primes: Sequence[float], chain: Chain
+    spread: Spread,
+    activation: Activation,
+    measured: Measured | None,
+    *,
+    level: int,
+    scale: float,
+    primes: Sequence[float],
+    chain: Chain,
 ) -> Spread:
-    """The spread after an activation whose products are rescaled by `primes`, the first one first."""
-    reach = spread.rms * _MOMENT[activation.degree]
-    slope = activation.slope(spread.rms if activation.degree == 2 else reach)
+    """The spread after an activation whose products are rescaled by `primes`, the first one first.
+
+    `measured` is the circuit's, where it knows the values' sizes; else those follow from features of typical size.
+    """
+    rms = spread.rms if measured is None else measured.inputs
+    reach = rms * MOMENT[activation.degree]
+    assumed = activation.slope(rms if activation.degree == 2 else reach)
+    slope = assumed if measured is None else measured.slopes
     variance = (slope * spread.error) ** 2
     current = scale
     for index, prime in enumerate(primes):
@@ -191,8 +201,9 @@ def through_activation(
         later = 1.0 if last else (reach if activation.degree == 3 else 2 * (reach**2 + abs(activation.e))) ** 2
         variance = variance + added * later
         current = product / prime
-    mean = activation(spread.rms) if activation.degree != 3 else activation(spread.mean)
-    return Spread(mean, activation.largest(reach), np.sqrt(variance), slope * spread.peak, spread.hit)
+    mean = activation(rms) if activation.degree != 3 else activation(spread.mean)
+    outputs = activation.largest(reach) if measured is None else measured.outputs
+    return Spread(mean, outputs, np.sqrt(variance), slope * spread.peak, spread.hit)
 
 
 def at_scores(

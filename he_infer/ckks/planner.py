@@ -189,7 +189,8 @@ def _reach(form: Circuit, bound: float, certain: bool) -> _Reach:
     held: NDArray[np.float64] = np.full(form.linear[0].inputs, bound)
     largest = bound
     before, after = [], []
-    for layer, activation, sizes in zip(form.linear, form.activations, form.sizes, strict=False):
+    for layer, activation, known in zip(form.linear, form.activations, form.measured, strict=False):
+        sizes = None if known is None else known.inputs
         values = _outputs(layer.weight, held, largest, certain, sizes) + np.abs(layer.bias)
         before.append(float(values.max()))
         held = activation.largest(values)
@@ -369,15 +370,14 @@ def _try(
         level, scale = entering[index]
         scaled = replace(stage, weight_scale=weight_scale)
         spread = through_linear(spread, layer, scaled, level=level, scale=2.0**scale, chain=chain)
-        measured = form.sizes[index]
-        if measured is not None:
-            spread = replace(spread, rms=measured)
         scale += math.log2(weight_scale)
         if stage.rescaled:
             scale -= parameters.data_bits[level]
             level -= 1
         primes = [2.0 ** parameters.data_bits[level - step] for step in range(stage.multiplications)]
-        spread = through_activation(spread, activation, level=level, scale=2.0**scale, primes=primes, chain=chain)
+        spread = through_activation(
+            spread, activation, form.measured[index], level=level, scale=2.0**scale, primes=primes, chain=chain
+        )
     scale = 2.0 ** entering[-1][1]
     deviation = at_scores(spread, form, answer, scale=scale, answer_scale=2.0**rest, chain=chain)
     return _Scales(input_scale, weights, 2.0**rest, _worst(form) * deviation)
@@ -385,7 +385,7 @@ def _try(
 
 def _worst(form: Circuit) -> float:
     """By how many deviations the error of a head with activations is predicted."""
-    if any(sizes is None for sizes in form.sizes):
+    if any(known is None for known in form.measured):
         return WORST_OF_UNKNOWN
     return WORST_OF_PRODUCTS if any(one.degree == 2 for one in form.activations) else WORST
 
