@@ -146,11 +146,11 @@ def price(records: Sequence[Record]) -> Picture:
             )
             _bar(times, place, row["wall_ms"], look(row), f"{_short(row['wall_ms'])} (CPU {_short(row['cpu_ms'])})")
             moved = (row["bytes_up"] + row["bytes_down"]) / 1e3
-            keys = f" + keys {row['key_bytes'] / 1e6:.1f} MB" if row["key_bytes"] else ""
+            keys = f" + keys {_size(row['key_bytes'])}" if row["key_bytes"] else ""
             _bar(sizes, place, moved, look(row), f"{moved:.0f}{keys}" if moved else "none")
         names = [f"{name + ', ' if several else ''}{row['head']}, {row['path']}" for name, row in rows]
         accuracies.set_yticks(list(at), names)
-        accuracies.invert_yaxis()
+        accuracies.set_ylim(len(rows) - 0.4, -0.6)
         counts = sorted({int(row["images"]) for _, row in rows})
         accuracies.set_xlabel(f"accuracy on {' or '.join(map(str, counts))} images,\n95 % (Wilson)")
         times.set_xscale("log")
@@ -177,6 +177,10 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 def _bar(axis: Any, place: int, value: float, style: Mapping[str, Any], label: str) -> None:
     axis.barh(place, value, 0.7, **style)
     axis.annotate(label, (value, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{math.ceil(count / 1e3)} KB"
 
 
 def _short(value: float) -> str:
