@@ -57,6 +57,11 @@ class Linear:
         return int(self.weight.shape[0])
 
     @cached_property
+    def largest(self) -> NDArray[np.float64]:
+        """(out,) the largest absolute weights of the rows."""
+        return np.asarray(np.abs(self.weight).max(axis=1))
+
+    @cached_property
     def norms(self) -> NDArray[np.float64]:
         """(out,) the squared norms of the rows."""
         return np.asarray(np.einsum("ij,ij->i", self.weight, self.weight))

@@ -151,7 +151,7 @@ def through_linear(spread: Spread, layer: Linear, stage: Stage, *, level: int, s
     if stage.rescaled:
         variance = variance + chain.rescale(scale) ** 2
     # The first slot of each rotated input meets one weight, and a giant step carries it to a row of its own.
-    peak = chain.peak(level, scale) * math.sqrt(double * len(layout.baby)) * np.abs(layer.weight).max(axis=1)
+    peak = chain.peak(level, scale) * math.sqrt(double * len(layout.baby)) * layer.largest
     return Spread(mean, rms, np.sqrt(variance), peak, (len(layout.giant) + 1) if layout.baby else 0)
 
 
