@@ -70,6 +70,7 @@ def table_of(section: Section) -> Table:
     """The table of a section: one that suits the kind, or parameters and figures line by line."""
     special = {
         "accuracy": _accuracy,
+        "crossval": _crossval,
         "inversion": _inversion,
         "membership": _membership,
         "price": _price,
@@ -187,6 +188,26 @@ def _accuracy(records: Sequence[Record]) -> Table | None:
         rows.append((f"{cell(record.parameters.get('head'))}: failed: {reason}", *("" for _ in range(9))))
     heads = ("configuration", "seeds", "n", "accuracy, clear", "encrypted", "AUC, clear", "encrypted")
     return Table((*heads, "least McNemar P", "flips beyond error", "largest score error"), tuple(rows))
+
+
+def _crossval(records: Sequence[Record]) -> Table:
+    rows = [
+        (
+            str(record.parameters.get("dataset", "")),
+            f"{record.parameters['head']}, {record.parameters['width']} features",
+            cell(record.parameters["offset"]) if record.parameters["head"] == "mlp" else "",
+            cell(record.parameters["mixup"]),
+            cell(one["networks"]),
+            f"{one['auc']:.4f}",
+            f"{one['accuracy']:.4f}",
+            f"{one['balanced_accuracy']:.4f}",
+            f"{one['log_loss']:.4f}",
+        )
+        for record in records
+        for one in record.figures.values()
+    ]
+    heads = ("set", "head", "x² begins at", "mixup", "networks", "AUC", "accuracy", "balanced accuracy", "log loss")
+    return Table(heads, tuple(rows))
 
 
 def _inversion(records: Sequence[Record]) -> Table:

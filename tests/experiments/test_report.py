@@ -32,12 +32,16 @@ def _every_kind() -> list[Record]:
     row = {"head": "mlp", "path": "in clear", "images": 9, "accuracy": 0.9, "wall_ms": 0.1, "cpu_ms": 0.1, "ratio": 0.1}
     row |= {"bytes_up": 0, "bytes_down": 0, "key_bytes": 0, "largest_error": None}
     sealed = {**row, "path": "encrypted here, hidden", "bytes_up": 150_000, "bytes_down": 130_000, "wall_ms": 20.0}
+    quality = {"networks": 1, "auc": 0.9, "accuracy": 0.8, "balanced_accuracy": 0.7, "log_loss": 0.5}
     return [
         _accuracy(0, 0.9),
         _accuracy(1, 0.92),
         _record("inversion", {"test_images": 60, "ciphertexts": 40, "rebuilt": rebuilt}),
         _record("membership", {"signals": {"label alone": signal, "score": signal}}),
         _record("price", {"rows": [row, sealed]}),
+        _record(
+            "crossval", {"1": quality, "2": {**quality, "networks": 2}}, head="mlp", width=64, offset=1.0, mixup=0.0
+        ),
         _record("extraction", {"rows": [{"policy": "open", "queries": 3}, {"policy": "hidden", "queries": 9}]}),
         _record("paper-6a", {"restored_exactly": True, "deep": {"number": 0.25, "none": None}}),
         _record("something new", {"figure|of": 1}),
@@ -56,7 +60,7 @@ def test_the_page_is_whole_in_itself_and_holds_every_command(files: Path, tmp_pa
     page = tmp_path / "r.html"
     result = CliRunner().invoke(app, f"report {files} --html {page}")
     assert result.exit_code == 0, result.output
-    assert "8 runs of 7 kinds" in result.output
+    assert "9 runs of 8 kinds" in result.output
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", text)
     assert "<script" not in text
@@ -129,7 +133,7 @@ def test_nothing_to_write_is_an_error(files: Path) -> None:
 
 def test_equal_files_have_no_changes() -> None:
     found = comparison.compare(_every_kind(), _every_kind(), tolerance=0, time_tolerance=0)
-    assert found.runs == 8
+    assert found.runs == 9
     assert found.figures == found.surroundings == found.only_before == found.only_after == ()
 
 
