@@ -153,11 +153,23 @@ def by_configuration(records: Sequence[Record]) -> dict[tuple[str, ...], list[Re
     """Runs of `accuracy` that differ in nothing but the seed."""
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        parameters = record.parameters
-        names = ("data", "dataset", "extractor", "width", "head", "policy", "precision", "limit")
-        key = tuple(str(parameters[name]) for name in names if parameters.get(name) is not None)
-        groups.setdefault(key, []).append(record)
+        groups.setdefault(_configuration(record.parameters), []).append(record)
     return groups
+
+
+_USUAL = {"extractor": "cnn", "policy": "hidden", "precision": 1e-3, "batch": 1, "epochs": None, "limit": None}
+"""Parameters of `accuracy` that are named only where they are another; all together tell configurations apart."""
+
+
+def _configuration(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    names = [str(parameters[name]) for name in ("data", "dataset", "width", "head") if parameters.get(name) is not None]
+    units = {"batch": "a request", "epochs": "epochs", "limit": "images"}
+    others = [
+        f"{parameters[name]} {units.get(name, '')}".strip()
+        for name, usual in _USUAL.items()
+        if parameters.get(name, usual) != usual
+    ]
+    return (*names, *others)
 
 
 def _accuracy(records: Sequence[Record]) -> Table | None:

@@ -123,6 +123,16 @@ def test_a_picture_is_shown_only_if_it_is_the_one_of_the_record(tmp_path: Path) 
     assert "not beside" in shown().why
 
 
+def test_runs_of_one_configuration_differ_in_the_seed_alone() -> None:
+    runs = [
+        _record("accuracy", {"n": 9}, seed, head="mlp", width=512, batch=batch, precision=precision)
+        for seed, batch, precision in ((0, 1, 1e-3), (1, 1, 1e-3), (0, 64, 1e-3), (0, 1, 1e-4))
+    ]
+    groups = tables.by_configuration(runs)
+    assert list(groups.values()) == [runs[:2], runs[2:3], runs[3:]]
+    assert list(groups)[1] == ("discs", "512", "mlp", "64 a request")
+
+
 def test_nothing_to_write_is_an_error(files: Path) -> None:
     result = CliRunner().invoke(app, f"report {files}")
     assert "Nothing to write" in str(result.exception)
