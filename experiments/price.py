@@ -60,10 +60,10 @@ def price(
     from models import datasets
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
+    names = _names(heads)
     console = Console()
     dataset = datasets.load(data)
     bundle = bundle_for(console, dataset, bundle_file, seed=seed)
-    names = _names(heads)
     paths = _Paths(console, dataset, bundle, limit, peer_limit)
     rows = [row for name in names for row in paths.of(name, seed)]
     if concrete_python is not None:
