@@ -53,15 +53,20 @@ def rescaled(ring_size: int) -> float:
     return _ROUNDING * math.sqrt(1 + 2 * ring_size / 3)
 
 
+def _digits(data_bits: Sequence[int], special_bits: int) -> float:
+    """The squares of the digits' moduli over the special prime's, summed."""
+    return sum(4.0 ** (bits - special_bits) for bits in data_bits)
+
+
 def switched(ring_size: int, data_bits: Sequence[int], special_bits: int) -> float:
     """Of a key switch with these primes: digits times the key's errors over the special prime, and its rounding."""
-    ratio = sum(4.0 ** (bits - special_bits) for bits in data_bits)
+    ratio = _digits(data_bits, special_bits)
     return math.sqrt(ring_size * SIGMA**2 * ratio / 3 + rescaled(ring_size) ** 2)
 
 
 def drawn(ring_size: int, data_bits: Sequence[int], special_bits: int) -> float:
     """The part of `switched` that differs between ciphertexts: of the digits less their mean, and the rounding."""
-    ratio = sum(4.0 ** (bits - special_bits) for bits in data_bits)
+    ratio = _digits(data_bits, special_bits)
     return math.sqrt(ring_size * SIGMA**2 * ratio / 12 + rescaled(ring_size) ** 2)
 
 
@@ -120,7 +125,7 @@ class Chain:
 
     def peak(self, level: int, scale: float) -> float:
         """Of a key switch in the first slot, where the mean of the digits is largest: 1 / sin(pi / 2N) of one's."""
-        ratio = sum(4.0 ** (bits - self.modulus_bits[-1]) for bits in self.modulus_bits[: level + 1])
+        ratio = _digits(self.modulus_bits[: level + 1], self.modulus_bits[-1])
         return self.slot(SIGMA * math.sqrt(ratio) * self.ring_size / math.pi) / scale
 
     def rescale(self, scale: float) -> float:
