@@ -70,6 +70,14 @@ def drawn(ring_size: int, data_bits: Sequence[int], special_bits: int) -> float:
     return math.sqrt(ring_size * SIGMA**2 * ratio / 12 + rescaled(ring_size) ** 2)
 
 
+@lru_cache(maxsize=8)
+def _mean_digits(ring_size: int) -> NDArray[np.complex128]:
+    """The slots of the polynomial whose coefficients are all one half: the mean of the digits, by their modulus."""
+    mean = to_slots(np.full(ring_size, 0.5))
+    mean.setflags(write=False)
+    return mean
+
+
 def of_the_mean(errors: NDArray[np.complex128], data_bits: Sequence[int], special_bits: int) -> NDArray[np.complex128]:
     """The part of a key switch's error that is the same for all ciphertexts: of the mean of their digits, (slots,).
 
@@ -78,9 +86,8 @@ def of_the_mean(errors: NDArray[np.complex128], data_bits: Sequence[int], specia
         data_bits: of the primes that the ciphertext has.
         special_bits: of the special prime.
     """
-    mean = to_slots(np.full(2 * errors.shape[1], 0.5))
     shares = np.array([2.0 ** (bits - special_bits) for bits in data_bits])
-    return np.asarray(shares @ errors[: len(shares)] * mean)
+    return np.asarray(shares @ errors[: len(shares)] * _mean_digits(2 * errors.shape[1]))
 
 
 def zero(ring_size: int) -> float:
