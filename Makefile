@@ -83,7 +83,7 @@ vectors: $(VENV)/.dev  ## the image cipher's frozen bytes, under this numpy and 
 	$(VENV)-numpy/bin/python -m tests.cipher.recipes
 
 footprint: $(VENV)/.dev  ## install the server alone, as the container does: packages, bytes, memory
-	$(BIN)/python -m pytest -q -s -m slow tests/server/test_deploy.py
+	$(BIN)/python -m pytest -q -s -m slow tests/he_infer/server/test_deploy.py
 
 format: $(VENV)/.dev  ## rewrite the sources in the project's format
 	$(BIN)/ruff format .

@@ -2,22 +2,22 @@
 
 import typer
 
-from experiments.accuracy import accuracy
-from experiments.accuracy_tables import accuracy_tables
-from experiments.chosen_images import chosen_images
-from experiments.cipher_speed import cipher_speed
-from experiments.cipher_stages import cipher_stages
-from experiments.cipher_suite import cipher
-from experiments.crossval import crossval
-from experiments.extraction import extraction
-from experiments.inversion import inversion
-from experiments.membership import membership
+from experiments.accuracy.command import accuracy
+from experiments.accuracy.crossval import crossval
+from experiments.cost.price import price
+from experiments.cost.speed import speed
+from experiments.cost.tail import tail
+from experiments.image_cipher.chosen_images import chosen_images
+from experiments.image_cipher.command import cipher
+from experiments.image_cipher.speed import cipher_speed
+from experiments.image_cipher.stages import cipher_stages
+from experiments.leaks.extraction import extraction
+from experiments.leaks.inversion import inversion
+from experiments.leaks.membership import membership
 from experiments.paper.command import paper
-from experiments.price import price
-from experiments.report import compare, report
-from experiments.speed import speed
-from experiments.tail import tail
-from he_infer import console
+from experiments.reports.accuracy_tables import accuracy_tables
+from experiments.reports.command import compare, report
+from he_infer import terminal as console
 
 app = typer.Typer(
     name="he-experiments",

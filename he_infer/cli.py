@@ -2,17 +2,18 @@
 
 import typer
 
-from he_infer import console
-from he_infer.commands import clients, keys, receipts, store, tokens
-from he_infer.commands.classify import classify
+from he_infer import terminal as console
+from he_infer.commands.client import keys, receipts
+from he_infer.commands.client.classify import classify
+from he_infer.commands.client.plan import plan
+from he_infer.commands.client.train import train
 from he_infer.commands.demo import demo
-from he_infer.commands.inspect import inspect
-from he_infer.commands.plan import plan
-from he_infer.commands.protect import protect
-from he_infer.commands.rekey import rekey
-from he_infer.commands.restore import restore, verify
-from he_infer.commands.serve import serve
-from he_infer.commands.train import train
+from he_infer.commands.server import clients, store, tokens
+from he_infer.commands.server.serve import serve
+from he_infer.commands.vault.inspect import inspect
+from he_infer.commands.vault.protect import protect
+from he_infer.commands.vault.rekey import rekey
+from he_infer.commands.vault.restore import restore, verify
 
 app = typer.Typer(
     name="he-infer",

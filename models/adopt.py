@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from models.bundle import MODULE, Bundle, versions
 from models.datasets.dataset import Dataset
 from models.errors import DamagedBundle, HeadError, InputError
-from models.extractor import WIDTHS
-from models.head_training import train_head
-from models.preprocessing import Preprocessing
-from models.ranges import into_range
-from models.trainable import HIDDEN, KINDS, RANGE
+from models.extractors.cnn import WIDTHS
+from models.heads.ranges import into_range
+from models.heads.trainable import HIDDEN, KINDS, RANGE
+from models.images.preprocessing import Preprocessing
+from models.training.head_training import train_head
 
 BOUND = 4.0
 VERSION = 1

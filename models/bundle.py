@@ -20,13 +20,13 @@ from safetensors.numpy import save as to_bytes
 from torch import nn
 
 from models.errors import BundleError, DamagedBundle, InputError, NotABundle, UnsupportedVersion
-from models.extractor import KIND as CNN
-from models.extractor import Cnn, CnnConfig
-from models.heads import Head
+from models.extractors.cnn import KIND as CNN
+from models.extractors.cnn import Cnn, CnnConfig
+from models.extractors.towers import KIND as TOWERS
+from models.extractors.towers import Towers
+from models.heads.layers import Head
+from models.images.preprocessing import Preprocessing
 from models.metrics import softmax
-from models.preprocessing import Preprocessing
-from models.towers import KIND as TOWERS
-from models.towers import Towers
 
 FORMAT = "he-infer-bundle"
 VERSIONS = (1, 2)

@@ -5,9 +5,9 @@ import numpy as np
 from cipher.analysis.line import Line, exact
 from cipher.analysis.pixels import Image
 from cipher.analysis.suite import Seeds
-from cipher.container import open_array, seal_array
+from cipher.container.api import open_array, seal_array
 from cipher.errors import CipherError
-from cipher.vaultkey import VaultKey
+from cipher.keys.vault_key import VaultKey
 
 GROUP = "sealed image"
 
@@ -32,7 +32,7 @@ def refusals(image: Image, trials: int, seeds: Seeds) -> Line:
         refused / trials,
         refused == trials,
         criterion="all of them, and nothing of the image shown",
-        source="AES-256-GCM, NIST SP 800-38D; `cipher.container`",
+        source="AES-256-GCM, NIST SP 800-38D; `cipher.container.api`",
         keys=trials,
     )
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from cipher import inner
+from cipher.algorithm import inner
 from cipher.analysis.pixels import Image
 
 KEY_BYTES = 32
@@ -27,14 +27,14 @@ class Subject(Protocol):
 
 
 class Inner:
-    """The project's inner cipher, as the container calls it (`cipher.inner`)."""
+    """The project's inner cipher, as the container calls it (`cipher.algorithm.inner`)."""
 
     name = "inner cipher"
 
     def encrypt(self, image: Image, key: bytes, salt: bytes) -> Image:
-        """Encrypt with `cipher.inner.encrypt_image`."""
+        """Encrypt with `cipher.algorithm.inner.encrypt_image`."""
         return inner.encrypt_image(image, key, salt)
 
     def decrypt(self, cipher_image: Image, key: bytes, salt: bytes) -> Image:
-        """Decrypt with `cipher.inner.decrypt_image`."""
+        """Decrypt with `cipher.algorithm.inner.decrypt_image`."""
         return inner.decrypt_image(cipher_image, key, salt)

@@ -16,16 +16,16 @@ from openjpeg.utils import decode as decode_array
 from openjpeg.utils import encode_array
 from PIL import Image as Pillow
 
-from cipher import container
 from cipher.analysis.subject import Inner
 from cipher.analysis.suite import Seeds
-from cipher.vaultkey import VaultKey
-from experiments.cipher_images import load
-from experiments.drawing import BLUE, HATCHES, ORANGE, Picture, picture, show_image
+from cipher.container import api as container
+from cipher.keys.vault_key import VaultKey
+from experiments.bundles import bundle_for
+from experiments.image_cipher.images import load
 from experiments.paper.item import Request, Result
 from experiments.paper.service import figures_of, sentence, serve
-from experiments.progress import bar
-from experiments.victims import bundle_for
+from experiments.present.drawing import BLUE, HATCHES, ORANGE, Picture, picture, show_image
+from experiments.present.progress import bar
 from models import datasets
 
 DATA = "pneumoniamnist"

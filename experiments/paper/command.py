@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from experiments.outcome import RecordFile
+from experiments.records.finish import RecordFile
 
 if TYPE_CHECKING:
-    from experiments.cipher_figures import Picture
+    from experiments.image_cipher.figures import Picture
     from experiments.paper.item import Request, Result
 
 Item = Literal["6a", "6b", "6c", "6d", "6e", "6f", "fig3", "table2", "fig4", "all"]
@@ -48,9 +48,9 @@ def paper(
     """
     from rich.console import Console
 
-    from experiments.drawing import save
-    from experiments.outcome import command_line, finish
     from experiments.paper.item import Request
+    from experiments.present.drawing import save
+    from experiments.records.finish import command_line, finish
     from he_infer.errors import UsageError
 
     if item == "all" and (bundle is not None or data is not None):

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from cipher.analysis import quality
 from cipher.analysis.pixels import planes
-from experiments.cipher_images import load
-from experiments.drawing import picture, show_image
+from experiments.image_cipher.images import load
 from experiments.paper import filtering
 from experiments.paper.item import Request, Result
-from experiments.progress import bar
+from experiments.present.drawing import picture, show_image
+from experiments.present.progress import bar
 
 IMAGE = "CT_small.dcm"
 NOISE = 0.08

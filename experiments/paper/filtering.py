@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engine import EvaluationKeys, Value, galois_element
+from he_infer.ckks.engines.protocol import EvaluationKeys, Value, galois_element
+from he_infer.ckks.engines.seal import SealEngine, context, dump, sealapi
 from he_infer.ckks.parameters import Parameters
-from he_infer.ckks.seal import SealEngine, context, dump, sealapi
-from he_infer.client.secret_key import SecretKey
+from he_infer.client.keys.secret_key import SecretKey
 
 PARAMETERS = Parameters(8192, (60, 40, 60))
 """One rescale; 160 of 214 bits."""

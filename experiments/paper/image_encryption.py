@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cipher import container
 from cipher.analysis import correlation, entropy
 from cipher.analysis.pixels import Image, highest, octets, planes, words
 from cipher.analysis.subject import Inner
 from cipher.analysis.suite import Effort, Seeds
-from cipher.vaultkey import VaultKey
-from experiments import cipher_figures
-from experiments.cipher_images import Named, load
-from experiments.cipher_study import Study
-from experiments.drawing import picture, show_image
+from cipher.container import api as container
+from cipher.keys.vault_key import VaultKey
+from experiments.image_cipher import figures as cipher_figures
+from experiments.image_cipher.images import Named, load
+from experiments.image_cipher.study import Study
 from experiments.paper.item import Request, Result
-from experiments.progress import bar
+from experiments.present.drawing import picture, show_image
+from experiments.present.progress import bar
 
 IMAGE = "CT_small.dcm"
 KEY_BIT = 100

@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from cipher.algorithm.engine import best
+from cipher.algorithm.features import BASE_LAYERS
+from cipher.algorithm.geometry import grid_of
+from cipher.algorithm.key_schedule import Stage, update_key
+from cipher.algorithm.keystream import KeyStream
+from cipher.algorithm.network import create_network
 from cipher.analysis.line import Verdict
 from cipher.analysis.randomness import control_sequences, examine
 from cipher.analysis.sp800_22 import battery
 from cipher.analysis.sp800_22.bits import Bits, from_bytes
 from cipher.analysis.suite import Evaluation, Seeds
-from cipher.engine import best
-from cipher.features import BASE_LAYERS
-from cipher.geometry import grid_of
-from cipher.key_schedule import Stage, update_key
-from cipher.keystream import KeyStream
-from cipher.network import create_network
-from experiments.cipher_figures import randomness
-from experiments.drawing import BLUE, Picture, picture, show_image
+from experiments.image_cipher.figures import randomness
 from experiments.paper.item import Request, Result
-from experiments.progress import bar
+from experiments.present.drawing import BLUE, Picture, picture, show_image
+from experiments.present.progress import bar
 
 IMAGE = grid_of((512, 512), 2)
 """The image that the keys are for: its shape is bound into them."""

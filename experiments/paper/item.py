@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.cipher_figures import Picture
+from experiments.image_cipher.figures import Picture
 
 
 @dataclass(frozen=True)

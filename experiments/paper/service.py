@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.agreement import Agreement, compare
-from he_infer.ckks.plan import Plan
+from experiments.accuracy.agreement import Agreement, compare
+from he_infer.ckks.planning.plan import Plan
 from he_infer.client.classifier import EncryptedClassifier, Scores
-from he_infer.client.local_server import LocalServer
-from he_infer.client.secret_key import SecretKey
-from he_infer.client.session import Session
+from he_infer.client.connection.session import Session
+from he_infer.client.keys.secret_key import SecretKey
+from he_infer.local_server import LocalServer
 from models.bundle import Bundle
 
 

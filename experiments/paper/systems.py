@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.drawing import BLUE, GREEN, ORANGE, SKY, Picture, picture, show_image
+from experiments.bundles import bundle_for
 from experiments.paper.item import Request, Result
 from experiments.paper.service import figures_of, sentence, serve
-from experiments.progress import bar
-from experiments.victims import bundle_for
+from experiments.present.drawing import BLUE, GREEN, ORANGE, SKY, Picture, picture, show_image
+from experiments.present.progress import bar
 from he_infer.ckks.packing import pack
-from he_infer.client.secret_key import SecretKey
+from he_infer.client.keys.secret_key import SecretKey
 from models import datasets
 from models.metrics import softmax
 

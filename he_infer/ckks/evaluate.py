@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from he_infer.ckks import mask
-from he_infer.ckks.circuit import Activation, Circuit, circuit
-from he_infer.ckks.engine import Engine, EvaluationKeys, PlainValue, Value
-from he_infer.ckks.head import Head
-from he_infer.ckks.hybrid import Term
-from he_infer.ckks.plan import Plan, Stage
-from he_infer.ckks.ring import to_slots
-from he_infer.ckks.seal import SealEngine
+from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, Value
+from he_infer.ckks.engines.seal import SealEngine
+from he_infer.ckks.layouts.hidden_layer import Term
+from he_infer.ckks.layouts.ring import to_slots
+from he_infer.ckks.planning.circuit import Activation, Circuit, circuit
+from he_infer.ckks.planning.plan import Plan, Stage
 from he_infer.errors import HeadError, MissingKey, NotThisFormat, UsageError
+from he_infer.head.layers import Head
 
 __all__ = ["EvaluationKeys", "Evaluator", "Stages"]
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.answer import Trace
-from he_infer.ckks.plan import Plan
-from he_infer.ckks.ring import to_coefficients
+from he_infer.ckks.layouts.last_layer import Trace
+from he_infer.ckks.layouts.ring import to_coefficients
+from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import ShapeError
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.clear import ClearEngine
+from he_infer.ckks.engines.clear import ClearEngine
 from he_infer.ckks.evaluate import Stages
-from he_infer.ckks.head import Head
 from he_infer.ckks.packing import pack, unpack
-from he_infer.ckks.plan import Plan
+from he_infer.ckks.planning.plan import Plan
+from he_infer.head.layers import Head
 
 _TOGETHER = 32
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.ckks.packing import pack, unpack
-from he_infer.ckks.plan import Plan
-from he_infer.client.canaries import Canaries, CanaryReport, places, system_generator, wrong_rows
-from he_infer.client.receipt import Receipt
-from he_infer.client.release import LEAST_BITS, Flooding, rounded
-from he_infer.client.secret_key import SecretKey
+from he_infer.ckks.planning.plan import Plan
+from he_infer.client.connection.session import Session
+from he_infer.client.keys.secret_key import SecretKey
+from he_infer.client.release.noise import LEAST_BITS, Flooding, rounded
 from he_infer.client.served_model import ServedModel
-from he_infer.client.session import Session
+from he_infer.client.verify.canaries import Canaries, CanaryReport, places, system_generator, wrong_rows
+from he_infer.client.verify.receipts import Receipt
 from he_infer.errors import MissingKey, NotAuthentic, ShapeError, WrongAnswer
 
 Progress = Callable[[int, int], None]
@@ -131,7 +131,7 @@ class EncryptedClassifier:
         Args:
             features: (n, width), each within the model's input bound.
             progress: called with the number of rows done and their total after each request.
-            canaries: questions with known answers, sent among the others; see `he_infer.client.canaries`.
+            canaries: questions with known answers, sent among the others; see `he_infer.client.verify.canaries`.
             rng: chooses the canaries' places; for tests, otherwise seeded by the operating system.
 
         Raises:

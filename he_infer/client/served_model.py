@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from he_infer.ckks.plan import Plan
+from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import ProtocolMismatch
 
 

@@ -35,9 +35,9 @@ def demo(
     from rich.console import Console
     from rich.table import Table
 
-    from he_infer.console import write_json
     from he_infer.demo.main_job import Options, run
     from he_infer.demo.report import figure_rows
+    from he_infer.terminal import write_json
 
     console = Console()
     outcome = run(Options(data, out, seed, epochs, limit, head), console)

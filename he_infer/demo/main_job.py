@@ -16,25 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from cipher.inner import encrypt_image
-from cipher.vaultkey import VaultKey
+from cipher.algorithm.inner import encrypt_image
+from cipher.keys.vault_key import VaultKey
 from he_infer import __version__
-from he_infer.ckks.plan import Plan
+from he_infer.ckks.planning.plan import Plan
 from he_infer.client.classifier import EncryptedClassifier, Scores
-from he_infer.client.local_server import LocalServer
-from he_infer.client.secret_key import SecretKey
+from he_infer.client.connection.session import Session
+from he_infer.client.keys.secret_key import SecretKey
 from he_infer.client.served_model import ServedModel
-from he_infer.client.session import Session
-from he_infer.demo import pictures, vault
+from he_infer.demo import pictures
+from he_infer.demo import storing as vault
 from he_infer.demo.evidence import control, on_the_server_side, plaintext_fragments
 from he_infer.demo.figures import Figures
 from he_infer.demo.progress import Step, Steps
 from he_infer.demo.report import Report, Row, write
 from he_infer.errors import UsageError
+from he_infer.local_server import LocalServer
 from models import datasets
 from models.bundle import Bundle
 from models.datasets import Dataset
-from models.training import Epoch, Recipe, train
+from models.training.train import Epoch, Recipe, train
 
 MARK = "he-infer-demo"
 """A file of this name marks a folder as one that a demo made, and that the next demo may empty."""
@@ -54,7 +55,7 @@ class Options:
     limit: int | None
     """Classify only so many test images; None: the whole test set."""
     head: str = "mlp"
-    """Kind of head; see `models.trainable.KINDS`."""
+    """Kind of head; see `models.heads.trainable.KINDS`."""
 
 
 @dataclass(frozen=True)

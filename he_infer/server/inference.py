@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from he_infer import wire
 from he_infer.errors import NotAuthentic, NotThisFormat, Truncated, UnsupportedVersion
-from he_infer.refusals import Code, Refused
-from he_infer.server.audit import AuditLog
-from he_infer.server.blobs import Blobs
+from he_infer.server.evidence.audit_log import AuditLog
+from he_infer.server.evidence.signing import Signer
 from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata
-from he_infer.server.pool import WorkerPool
-from he_infer.server.receipts import Signer
+from he_infer.server.storage.blobs import Blobs
+from he_infer.server.workers.pool import WorkerPool
+from he_infer.wire import envelope as wire
+from he_infer.wire.refusals import Code, Refused
 
 KEY_PARTS = frozenset({"galois", "relin", "public"})
 _NONCE = re.compile(r"[0-9a-f]{32}")

@@ -13,13 +13,13 @@ import structlog
 import uvicorn
 
 from he_infer.errors import HeInferError, UsageError
-from he_infer.refusals import Refused
-from he_infer.server import fence
-from he_infer.server.connections import bounded
+from he_infer.server.evidence.telemetry import configure_logging
 from he_infer.server.http.app import build
-from he_infer.server.observe import configure_logging
+from he_infer.server.http.connections import bounded
 from he_infer.server.service import Service
-from he_infer.settings import ServerSettings
+from he_infer.server.settings import ServerSettings
+from he_infer.server.workers import import_guard as fence
+from he_infer.wire.refusals import Refused
 
 SETTINGS_VARIABLE = "HE_INFER_SERVE"
 

@@ -9,22 +9,22 @@ from pathlib import Path
 import structlog
 
 from he_infer.errors import NotThisFormat, UsageError
-from he_infer.refusals import Code, Refused
 from he_infer.server import tokens
-from he_infer.server.access import authenticate
-from he_infer.server.audit import AuditLog
-from he_infer.server.blobs import Blobs
+from he_infer.server.authentication import authenticate
+from he_infer.server.evidence.audit_log import AuditLog
+from he_infer.server.evidence.recording import Recorder
+from he_infer.server.evidence.signing import Signer
+from he_infer.server.evidence.telemetry import Metrics
 from he_infer.server.inference import Inference, Limits
-from he_infer.server.integrity import ORPHAN_AGE, remove_orphans
-from he_infer.server.limits import WorkerConfig, WorkerLimits
 from he_infer.server.metadata import Caller, Metadata, Quotas
-from he_infer.server.observe import Metrics
-from he_infer.server.pool import WorkerPool
-from he_infer.server.receipts import Signer
-from he_infer.server.record import Recorder
+from he_infer.server.settings import ServerSettings
+from he_infer.server.storage.blobs import Blobs
+from he_infer.server.storage.objects import Vault
+from he_infer.server.storage.scrub import ORPHAN_AGE, remove_orphans
 from he_infer.server.tokens import Scope
-from he_infer.server.vault import Vault
-from he_infer.settings import ServerSettings
+from he_infer.server.workers.limits import WorkerConfig, WorkerLimits
+from he_infer.server.workers.pool import WorkerPool
+from he_infer.wire.refusals import Code, Refused
 
 FIRST_CLIENT = "default"
 AUDIT_FILE = "audit.jsonl"
@@ -118,7 +118,7 @@ class Service:
         self._housekeeping.start()
 
     def authenticate(self, token: str | None, scope: Scope) -> Caller:
-        """See `he_infer.server.access.authenticate`; the caller's bounds are its own, or else the settings'.
+        """See `he_infer.server.authentication.authenticate`; the caller's bounds are its own, or else the settings'.
 
         Raises:
             Refused: `unauthorised`, `forbidden`, `rate_limit`, `storage`.

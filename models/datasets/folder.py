@@ -5,7 +5,7 @@ from pathlib import Path
 from models.datasets.dataset import Dataset
 from models.datasets.gather import Labelled, gather
 from models.errors import BadContents, BadLayout
-from models.images import SUFFIXES
+from models.images.load import SUFFIXES
 
 _SPLIT_NAMES = {
     "train": "train",

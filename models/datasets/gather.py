@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models import dicom
 from models.datasets.checks import checked
 from models.datasets.dataset import SPLITS, Dataset, Split
 from models.datasets.medmnist_index import orientation
 from models.errors import BadContents, ImageError
-from models.images import load_image
+from models.images import dicom
+from models.images.load import load_image
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Shares of the splits where the data has none of its own: those of MedMNIST."""
@@ -166,7 +166,7 @@ def _deal(groups: Sequence[str], labels: NDArray[np.int64], classes: int, seed: 
 
 
 def _sized(loaded: Sequence[_Loaded]) -> tuple[list[str], NDArray[np.uint16]]:
-    from models.preprocessing import Preprocessing
+    from models.images.preprocessing import Preprocessing
 
     colour = any(
         one.pixels.ndim == 3 and float(np.ptp(one.pixels.astype(np.float32), axis=2).max()) > _GREY * 65535

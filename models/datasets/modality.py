@@ -14,12 +14,12 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from models import dicom
 from models.datasets.checks import checked
 from models.datasets.dataset import Dataset, Split
 from models.datasets.patches import Box, fields, split_box
 from models.errors import ImageError, NoSuchDataset
-from models.images import to_grey
+from models.images import dicom
+from models.images.load import to_grey
 
 CLASSES = ("CT", "MR", "ultrasound", "radiograph")
 

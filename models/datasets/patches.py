@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.preprocessing import Preprocessing
+from models.images.preprocessing import Preprocessing
 
 _CONTRAST = 0.04
 """Least standard deviation of a field, in display units: below it there is only background."""

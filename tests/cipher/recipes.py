@@ -19,14 +19,14 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from cipher import passphrase
-from cipher.container import ObjectVersion, Options, PixelSpan, rekey_bytes, seal_array, seal_bytes
-from cipher.engine import Engine, by_name
-from cipher.geometry import grid_of
-from cipher.inner import encrypt_image
-from cipher.key_schedule import Stage, update_key
-from cipher.network import create_network
-from cipher.vaultkey import VaultKey
+from cipher.algorithm.engine import Engine, by_name
+from cipher.algorithm.geometry import grid_of
+from cipher.algorithm.inner import encrypt_image
+from cipher.algorithm.key_schedule import Stage, update_key
+from cipher.algorithm.network import create_network
+from cipher.container.api import ObjectVersion, Options, PixelSpan, rekey_bytes, seal_array, seal_bytes
+from cipher.keys import passphrase
+from cipher.keys.vault_key import VaultKey
 
 FOLDER = Path(__file__).parents[1] / "vectors"
 INNER = FOLDER / "cipher-inner-v1.json"

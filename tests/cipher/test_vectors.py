@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cipher.container import open_array, open_bytes, verify
-from cipher.engine import Engine
-from cipher.inner import decrypt_image, encrypt_image
-from cipher.passphrase import open_
+from cipher.algorithm.engine import Engine
+from cipher.algorithm.inner import decrypt_image, encrypt_image
+from cipher.container.api import open_array, open_bytes, verify
+from cipher.keys.passphrase import open_
 from tests.cipher import recipes
 
 INNER = json.loads(recipes.INNER.read_text())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from he_infer.client.local_server import LocalServer
+from he_infer.local_server import LocalServer
 from tests.e2e.kit import WORDS, run, write_folder
 
 

@@ -131,7 +131,7 @@ def test_wrong_keys_tokens_servers_and_bundles_are_one_line(client: Setup, tmp_p
 
 
 def test_keys_of_another_plan_and_unregistered_keys_are_told_apart(client: Setup, tmp_path: Path) -> None:
-    from he_infer.client.session import Session
+    from he_infer.client.connection.session import Session
 
     token = client.token.read_text()
     with Session(client.url, token) as session:

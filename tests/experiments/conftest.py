@@ -7,7 +7,7 @@ import pytest
 
 from models import datasets
 from models.bundle import Bundle
-from models.training import Recipe, train
+from models.training.train import Recipe, train
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ def main() -> None:
     from tests.faults import clients, clock, crash, database, disk
     from tests.faults.kit import may_mount
     from tests.faults.outcome import Outcome
-    from tests.server.kit import write_bundle
+    from tests.he_infer.server.support.kit import write_bundle
 
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Faults under a running server.")
     parser.add_argument("--kills", type=int, default=200, help="times that the server is killed; the rest follows it")

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
+from he_infer.client.connection.session import Session
+from he_infer.local_server import LocalServer
 from tests.faults.kit import Everyday, alive, soon, timed
 from tests.faults.outcome import Outcome
-from tests.server.kit import Client, client_of
+from tests.he_infer.server.support.kit import Client, client_of
 
 OPTIONS = ["--workers", "1"]
 _BIG = 24 << 20

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
+from he_infer.client.connection.session import Session
 from he_infer.errors import Unauthorised
+from he_infer.local_server import LocalServer
 from he_infer.server import tokens
 from tests.faults.kit import Everyday, alive, timed
 from tests.faults.outcome import Outcome
-from tests.server.kit import add_token, client_of
+from tests.he_infer.server.support.kit import add_token, client_of
 
 LIBRARIES = [Path(f"/usr/lib/{name}/faketime/libfaketimeMT.so.1") for name in ("x86_64-linux-gnu", "aarch64-linux-gnu")]
 OPTIONS = ["--workers", "1"]

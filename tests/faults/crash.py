@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from he_infer.bundle import HeadBundle
 from he_infer.ckks.packing import unpack
-from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
+from he_infer.client.connection.session import Session
 from he_infer.errors import HeInferError
-from he_infer.server import audit
+from he_infer.head.bundle import HeadBundle
+from he_infer.local_server import LocalServer
+from he_infer.server.evidence import audit_log as audit
 from he_infer.server.service import AUDIT_FILE
 from tests.faults.kit import Everyday, soon, timed
 from tests.faults.outcome import Outcome
-from tests.server.kit import Client, client_of
-from tests.server.processes import worker_pids
+from tests.he_infer.server.support.kit import Client, client_of
+from tests.he_infer.server.support.processes import worker_pids
 
 OPTIONS = ["--workers", "1"]
 

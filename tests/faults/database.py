@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from he_infer.client.local_server import LocalServer
+from he_infer.local_server import LocalServer
 from tests.faults.kit import Everyday, alive, run, soon, timed
 from tests.faults.outcome import Outcome
-from tests.server.kit import client_of
-from tests.server.processes import processes
+from tests.he_infer.server.support.kit import client_of
+from tests.he_infer.server.support.processes import processes
 
 OPTIONS = ["--workers", "1"]
 

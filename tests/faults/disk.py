@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
-from he_infer.server import audit
+from he_infer.client.connection.session import Session
+from he_infer.local_server import LocalServer
+from he_infer.server.evidence import audit_log as audit
 from he_infer.server.service import AUDIT_FILE
 from tests.faults.kit import Everyday, alive, run, soon, timed, unmount
 from tests.faults.outcome import Outcome
-from tests.server.kit import client_of
+from tests.he_infer.server.support.kit import client_of
 
 OPTIONS = ["--workers", "1"]
 _SIZE = 24 << 20

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from he_infer.bundle import HeadBundle
-from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
+from he_infer.client.connection.session import Session
 from he_infer.errors import HeInferError, ServerBusy, ServerUnreachable
+from he_infer.head.bundle import HeadBundle
+from he_infer.local_server import LocalServer
 from tests.faults.outcome import Outcome
-from tests.server.kit import Client
+from tests.he_infer.server.support.kit import Client
 
 
 class Everyday:

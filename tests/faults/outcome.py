@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from he_infer.errors import HeInferError, RequestRefused, ServerBusy, ServerUnreachable
-from he_infer.refusals import Code
+from he_infer.wire.refusals import Code
 
 # What a server in trouble may say. Not among them: internal, damaged.
 PASSING = frozenset(Code) - {Code.INTERNAL, Code.DAMAGED}

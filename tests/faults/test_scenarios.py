@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults import clients, clock, crash, database, disk
 from tests.faults.kit import may_mount
-from tests.server.kit import write_bundle
+from tests.he_infer.server.support.kit import write_bundle
 
 needs_mount = pytest.mark.skipif(not may_mount(), reason="mounts file systems, which only root may")
 

@@ -12,9 +12,9 @@ def main() -> None:
     from pathlib import Path
 
     from tests.campaign import progress, show, write
+    from tests.he_infer.server.support.kit import write_bundle
     from tests.hostile.campaign import over_http
     from tests.hostile.parser import attack
-    from tests.server.kit import write_bundle
 
     parser = argparse.ArgumentParser(prog="python -m tests.hostile", description="Hostile messages, by the thousand.")
     parser.add_argument("--messages", type=int, default=20_000, help="messages over HTTP")

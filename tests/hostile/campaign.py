@@ -12,15 +12,15 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from he_infer import wire
-from he_infer.bundle import HeadBundle
-from he_infer.client.local_server import LocalServer
-from he_infer.refusals import REFUSALS, Code
+from he_infer.head.bundle import HeadBundle
+from he_infer.local_server import LocalServer
 from he_infer.server.tokens import Scope
+from he_infer.wire import envelope as wire
+from he_infer.wire.refusals import REFUSALS, Code
+from tests.he_infer.server.support.kit import add_token, client_of
+from tests.he_infer.server.support.processes import peak_megabytes, processes
 from tests.hostile.messages import Message, Mutations
 from tests.hostile.outcome import Outcome
-from tests.server.kit import add_token, client_of
-from tests.server.processes import peak_megabytes, processes
 
 # What a hostile message may be answered with. Not among them: internal, damaged, storage.
 EXPECTED = frozenset(Code) - {Code.INTERNAL, Code.DAMAGED, Code.STORAGE}

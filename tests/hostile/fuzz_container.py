@@ -26,13 +26,13 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # run as a file, it finds the package beside it
 
 with atheris.instrument_imports(include=["cipher"]):
-    from cipher import passphrase
-    from cipher.container import describe, open_array, open_bytes, rekey_bytes, seal_array, seal_bytes, verify
-    from cipher.dicom_object import read_object, write_object
-    from cipher.dicom_uids import Identifiers
+    from cipher.container.api import describe, open_array, open_bytes, rekey_bytes, seal_array, seal_bytes, verify
+    from cipher.container.header import HEADER_AT, MAGIC, PREFIX, SLOTS_AT
+    from cipher.dicom.object import read_object, write_object
+    from cipher.dicom.uids import Identifiers
     from cipher.errors import CipherError
-    from cipher.header import HEADER_AT, MAGIC, PREFIX, SLOTS_AT
-    from cipher.vaultkey import VaultKey
+    from cipher.keys import passphrase
+    from cipher.keys.vault_key import VaultKey
 
 KEY, OTHER = VaultKey(bytes(range(32))), VaultKey(bytes(32))
 PAYLOAD = bytes(range(48))

@@ -15,13 +15,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cipher import atomic, container, dicom, dicom_object, keys, record, rekey, sealing
-from cipher.container import Options, open_bytes, open_file, rekey_file, seal_bytes, seal_file
-from cipher.dicom import read_dicom, seal_dicom
-from cipher.dicom_recipient import Recipient
+from cipher.container import api as container
+from cipher.container import object_keys as keys
+from cipher.container import records as record
+from cipher.container import rekey, sealing
+from cipher.container.api import Options, open_bytes, open_file, rekey_file, seal_bytes, seal_file
+from cipher.dicom import object as dicom_object
+from cipher.dicom import sealed as dicom
+from cipher.dicom.recipient import Recipient
+from cipher.dicom.sealed import read_dicom, seal_dicom
 from cipher.errors import WrongKey
-from cipher.passphrase import ARGON2ID, Cost
-from cipher.vaultkey import VaultKey
+from cipher.files import atomic
+from cipher.keys.passphrase import ARGON2ID, Cost
+from cipher.keys.vault_key import VaultKey
 from tests.cipher.packaged import packaged
 
 KEY, OTHER = VaultKey(bytes(range(32))), VaultKey(bytes(32))

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from he_infer import wire
+from he_infer.ckks.engines.seal import context
 from he_infer.ckks.parameters import Parameters
-from he_infer.ckks.seal import context
-from he_infer.client.secret_key import SecretKey
+from he_infer.client.keys.secret_key import SecretKey
+from he_infer.wire import envelope as wire
+from tests.he_infer.server.support.kit import Client
 from tests.hostile import forgeries
-from tests.server.kit import Client
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 

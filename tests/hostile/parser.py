@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from he_infer.ckks.seal import context
-from he_infer.refusals import Code, Refused
+from he_infer.ckks.engines.seal import context
+from he_infer.wire.refusals import Code, Refused
+from tests.he_infer.server.support.bench import Bench
+from tests.he_infer.server.support.processes import peak_megabytes
 from tests.hostile import forgeries
 from tests.hostile.messages import ciphertext_of, flipped, other_parameters
 from tests.hostile.outcome import Outcome
-from tests.server.bench import Bench
-from tests.server.processes import peak_megabytes
 
 KEY_CACHE = 256 << 20
 FITTING = {

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cipher.atomic import TEMPORARY_SUFFIX
-from cipher.container import open_bytes, open_file, rekey_file, seal_bytes, seal_file
+from cipher.container.api import open_bytes, open_file, rekey_file, seal_bytes, seal_file
 from cipher.errors import StorageProblem
-from cipher.vaultkey import VaultKey
+from cipher.files.atomic import TEMPORARY_SUFFIX
+from cipher.keys.vault_key import VaultKey
 
 KEY, OTHER = VaultKey(bytes(range(32))), VaultKey(bytes(32))
 ROOT = Path(__file__).parents[2]
@@ -57,8 +57,8 @@ def test_killed_at_random_times_while_writing_and_rekeying(tmp_path: Path) -> No
     sealed.write_bytes(seal_bytes(old, KEY))
     code = """
         import sys
-        from cipher.container import rekey_file, seal_file
-        from cipher.vaultkey import VaultKey
+        from cipher.container.api import rekey_file, seal_file
+        from cipher.keys.vault_key import VaultKey
         key, other = VaultKey(bytes(range(32))), VaultKey(bytes(32))
         print("ready", flush=True)
         while True:
@@ -91,9 +91,9 @@ def test_a_file_that_may_not_grow_is_a_clear_error_and_changes_nothing(tmp_path:
     sealed.write_bytes(seal_bytes(b"old", KEY))
     code = """
         import resource, sys
-        from cipher.container import seal_file
+        from cipher.container.api import seal_file
         from cipher.errors import StorageProblem
-        from cipher.vaultkey import VaultKey
+        from cipher.keys.vault_key import VaultKey
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
             seal_file(sys.argv[1], sys.argv[2], VaultKey(bytes(range(32))))
@@ -127,9 +127,9 @@ def test_a_full_disk_is_a_clear_error_and_changes_nothing(tmp_path: Path) -> Non
         from pathlib import Path
         folder, plain = Path(sys.argv[1]), Path(sys.argv[2])
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], check=True)
-        from cipher.container import open_bytes, open_file, seal_bytes, seal_file
+        from cipher.container.api import open_bytes, open_file, seal_bytes, seal_file
         from cipher.errors import StorageProblem
-        from cipher.vaultkey import VaultKey
+        from cipher.keys.vault_key import VaultKey
         key = VaultKey(bytes(range(32)))
         sealed, back = folder / "sealed", folder / "back"
         sealed.write_bytes(seal_bytes(b"old", key))

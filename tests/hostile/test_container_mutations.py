@@ -13,19 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cipher.container import (
-    Options,
-    PixelSpan,
-    describe,
-    open_array,
-    open_bytes,
-    seal_array,
-    seal_bytes,
-    verify,
-)
+from cipher.container.api import Options, PixelSpan, describe, open_array, open_bytes, seal_array, seal_bytes, verify
+from cipher.container.header import COMMITMENT_SIZE, HEADER_AT, PREFIX, SLOT_SIZE, SLOTS_AT
 from cipher.errors import CipherError, Damaged, FormatProblem, UnsupportedFormat, UnsupportedVersion, WrongKey
-from cipher.header import COMMITMENT_SIZE, HEADER_AT, PREFIX, SLOT_SIZE, SLOTS_AT
-from cipher.vaultkey import VaultKey
+from cipher.keys.vault_key import VaultKey
 
 KEY = VaultKey(bytes(range(32)))
 IMAGE = np.arange(35, dtype="<u2").reshape(5, 7)
@@ -254,8 +245,8 @@ def test_a_sealed_object_opens_in_another_process() -> None:
     """Nothing that opening needs lives in the process that sealed."""
     code = """
         import sys
-        from cipher.container import open_bytes
-        from cipher.vaultkey import VaultKey
+        from cipher.container.api import open_bytes
+        from cipher.keys.vault_key import VaultKey
         sys.stdout.buffer.write(open_bytes(sys.stdin.buffer.read(), VaultKey(bytes(range(32)))))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], input=FILE, capture_output=True, check=True)

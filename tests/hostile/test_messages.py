@@ -5,8 +5,8 @@
 
 from pathlib import Path
 
+from tests.he_infer.server.support.kit import write_bundle
 from tests.hostile.campaign import over_http
-from tests.server.kit import write_bundle
 
 
 def test_hostile_messages_are_answered_as_documented(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tests.he_infer.server.support.kit import write_bundle
 from tests.hostile.parser import attack
-from tests.server.kit import write_bundle
 
 
 def test_the_parser_answers_each_with_a_refusal_and_lives(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ def main() -> None:
     import tempfile
     from pathlib import Path
 
-    from he_infer.client.local_server import LocalServer
-    from he_infer.client.session import Session
+    from he_infer.client.connection.session import Session
+    from he_infer.local_server import LocalServer
     from tests.campaign import progress, show, write
+    from tests.he_infer.server.support.kit import full_size_bundle
     from tests.load import campaign, curves
-    from tests.server.kit import full_size_bundle
 
     parser = argparse.ArgumentParser(prog="python -m tests.load", description="Load, fairness, restarts.")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measurement")

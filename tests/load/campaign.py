@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
+from he_infer.client.connection.session import Session
 from he_infer.errors import HeInferError
+from he_infer.local_server import LocalServer
 from he_infer.server import tokens
-from tests.server.kit import Client, add_token
-from tests.server.processes import processes
+from tests.he_infer.server.support.kit import Client, add_token
+from tests.he_infer.server.support.processes import processes
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 4

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from he_infer import wire
+from he_infer.wire import envelope as wire
 
 
 class Sender:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from he_infer.client.local_server import LocalServer
-from he_infer.client.session import Session
+from he_infer.client.connection.session import Session
+from he_infer.local_server import LocalServer
+from tests.he_infer.server.support.kit import write_bundle
 from tests.load import campaign, curves
-from tests.server.kit import write_bundle
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from models import datasets
 from models.bundle import Bundle
 from models.datasets import Dataset
-from models.training import Recipe, train
+from models.training.train import Recipe, train
 from tests.models.kit import toy
 
 

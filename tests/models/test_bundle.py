@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from he_infer.bundle import HeadBundle
-from he_infer.ckks.head import Head as EncryptedHead
 from he_infer.errors import HeadError as EncryptedHeadError
+from he_infer.head.bundle import HeadBundle
+from he_infer.head.layers import Head as EncryptedHead
 from models.bundle import Bundle
 from models.errors import BundleError, DamagedBundle, HeadError, InputError, NotABundle, UnsupportedVersion
-from models.extractor import Cnn, CnnConfig
-from models.heads import Head, Linear, Polynomial
-from models.preprocessing import Preprocessing
+from models.extractors.cnn import Cnn, CnnConfig
+from models.heads.layers import Head, Linear, Polynomial
+from models.images.preprocessing import Preprocessing
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 VECTOR = VECTORS / "bundle-v1.json"

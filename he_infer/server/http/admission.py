@@ -10,11 +10,11 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import Request
 
-from he_infer.refusals import Code, Refused
 from he_infer.server.http.parameters import Credentials
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
+from he_infer.wire.refusals import Code, Refused
 
 Result = TypeVar("Result")
 

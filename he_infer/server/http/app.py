@@ -9,11 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from he_infer import __version__
-from he_infer.refusals import Refused
-from he_infer.server.http import inference, objects, operations, refusals
+from he_infer.server.http import health as operations
+from he_infer.server.http import inference, objects, refusals
 from he_infer.server.http.admission import Admission
-from he_infer.server.http.observation import Observation
+from he_infer.server.http.middleware import Observation
 from he_infer.server.service import Service
+from he_infer.wire.refusals import Refused
 
 
 def build(service: Service) -> FastAPI:

@@ -2,8 +2,6 @@
 
 from fastapi import FastAPI, Request, Response
 
-from he_infer.refusals import Code
-from he_infer.server.http import schemas
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
 from he_infer.server.http.parameters import Credentials, ModelId, PlanDigest
@@ -11,6 +9,8 @@ from he_infer.server.inference import Request as Asked
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
+from he_infer.wire import bodies as schemas
+from he_infer.wire.refusals import Code
 
 _ENVELOPE = (
     Code.LENGTH_REQUIRED,

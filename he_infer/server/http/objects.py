@@ -5,13 +5,14 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from he_infer.refusals import Code
-from he_infer.server.http import ranges, schemas
+from he_infer.server.http import ranges
 from he_infer.server.http.admission import Admission, announced_length
 from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
 from he_infer.server.http.parameters import After, ContentDigest, Credentials, ObjectId, PageLimit, Version
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
+from he_infer.wire import bodies as schemas
+from he_infer.wire.refusals import Code
 
 _PUT = refusing(
     Code.LENGTH_REQUIRED,

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from he_infer.refusals import REFUSALS, Code
-from he_infer.server.http import schemas
+from he_infer.wire import bodies as schemas
+from he_infer.wire.refusals import REFUSALS, Code
 
 OCTETS = "application/octet-stream"
 BINARY = {"content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}

@@ -2,7 +2,7 @@
 
 import re
 
-from he_infer.refusals import Code, Refused
+from he_infer.wire.refusals import Code, Refused
 
 _SINGLE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 

@@ -5,7 +5,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from he_infer.refusals import REFUSALS, Code, Refused
+from he_infer.wire.refusals import REFUSALS, Code, Refused
 
 
 def error_body(code: Code, message: str, request_id: str) -> dict[str, dict[str, str]]:

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from he_infer.errors import UnsupportedVersion, UsageError
-from he_infer.refusals import Code, Refused
 from he_infer.server.metadata import schema
+from he_infer.wire.refusals import Code, Refused
 
 # One process migrates at a time: PostgreSQL's advisory lock of this number ("HEIM"), SQLite's write lock.
 _MIGRATION_LOCK = 0x4845494D

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
-from he_infer.refusals import Code, Refused
 from he_infer.server.metadata.database import Database, lock_client
 from he_infer.server.metadata.records import BlobRecord, Caller, ObjectRecord
 from he_infer.server.metadata.schema import KEY_PARTS, KEYS, OBJECTS
+from he_infer.wire.refusals import Code, Refused
 
 _PAGE = 1000
 

@@ -4,10 +4,10 @@ import time
 
 import sqlalchemy as sa
 
-from he_infer.refusals import Code, Refused
 from he_infer.server.metadata.database import Database, lock_client
 from he_infer.server.metadata.records import Caller
 from he_infer.server.metadata.schema import NONCES, QUERIES
+from he_infer.wire.refusals import Code, Refused
 
 DAY = 86400
 

@@ -8,11 +8,11 @@ from dataclasses import asdict
 import sqlalchemy as sa
 
 from he_infer.errors import UsageError
-from he_infer.refusals import Code, Refused
 from he_infer.server.metadata.database import Database, lock_client
 from he_infer.server.metadata.records import Caller, ClientRecord, Quotas, TokenRecord
 from he_infer.server.metadata.schema import BUCKETS, CLIENTS, KEY_PARTS, KEYS, META, NONCES, OBJECTS, QUERIES, TOKENS
 from he_infer.server.tokens import NewToken, Scope
+from he_infer.wire.refusals import Code, Refused
 
 _QUOTAS = (
     CLIENTS.c.storage_quota,

@@ -1,0 +1,1 @@
+"""The authenticated container around the inner cipher: header, wrapped key, sealed body."""

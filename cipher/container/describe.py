@@ -1,0 +1,76 @@
+"""What a sealed object is, without a key and without opening it.
+
+Nothing here is authenticated: it is what the object *says*.
+"""
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from cipher.container.beginning import Source, read_beginning, reading
+from cipher.container.header import Kind
+from cipher.container.version import ObjectVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the public header of a sealed object announces. It is believed only once the object has been opened."""
+
+    kind: Kind
+    version: ObjectVersion
+    """Identifier and version of the object."""
+    key_ids: tuple[str, ...]
+    """Of the vault keys that open it: one, or two while a rekey is under way."""
+    dtype: str | None
+    """Of the pixels, as numpy's type string; none for an opaque file."""
+    shape: tuple[int, ...] | None
+    """Of the pixels."""
+    payload_bytes: int
+    """Size of what opening gives back."""
+    sealed_bytes: int
+    """Size of the object."""
+    chunks: int
+    """Pieces that the payload is sealed in."""
+    bound: bool
+    """Whether something outside the object is bound to it, without which it does not open."""
+    labels: dict[str, str]
+    """Public names that whoever sealed it wanted readable."""
+
+
+def describe(source: Source) -> Description:
+    """Say what an object is.
+
+    Args:
+        source: a path, or the object's bytes.
+
+    Raises:
+        UnsupportedFormat: not a sealed object.
+        UnsupportedVersion: of a later release.
+        Damaged: its header is not one that could have been written.
+        StorageProblem: it cannot be read.
+    """
+    with reading(source) as handle:
+        return describe_stream(handle)
+
+
+def describe_stream(handle: BinaryIO) -> Description:
+    """As `describe`, of an object that is open for reading.
+
+    Raises:
+        As `describe`, but OSError where it cannot be read.
+    """
+    beginning = read_beginning(handle)
+    header = beginning.header
+    slots = beginning.parsed_slots()
+    pixels = header.pixel_segment()
+    return Description(
+        kind=header.kind,
+        version=ObjectVersion(header.object_id.hex(), header.object_version),
+        key_ids=tuple(slot.key_id.hex() for slot in slots if slot is not None),
+        dtype=pixels.dtype if pixels else None,
+        shape=pixels.shape if pixels else None,
+        payload_bytes=header.payload_bytes,
+        sealed_bytes=beginning.length,
+        chunks=beginning.records - 1,
+        bound=header.is_bound,
+        labels=dict(header.labels),
+    )

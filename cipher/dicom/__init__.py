@@ -1,0 +1,1 @@
+"""Sealed images as DICOM objects that any archive stores."""

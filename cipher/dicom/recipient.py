@@ -1,0 +1,145 @@
+"""Who may read the Encrypted Attributes Sequence of sealed DICOM objects: holders of X.509 certificates with RSA keys.
+
+Every vault has one recipient of its own: an RSA key of 3072 bits with a self-signed certificate, in a PKCS #12 file
+beside the vault key and under the same passphrase. It is a key pair of its own, and not derived from the vault key,
+because DICOM's Annex E asks for RSA key transport, which a standard library makes keys for but cannot derive; and a
+standard file, because the point of the sequence is that other DICOM software, or `openssl`, can open it. Sealing needs
+the certificates alone. Restoring needs none of it: the sealed pixel data holds the whole original file.
+"""
+
+import datetime
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
+from cryptography.hazmat.primitives.serialization.pkcs12 import PBES
+from cryptography.x509.oid import NameOID
+
+from cipher.errors import BadKey, StorageProblem, WrongPassphrase
+from cipher.files.atomic import PRIVATE, write_bytes
+
+RSA_BITS = 3072
+"""128 bits of security (NIST SP 800-57, table 2)."""
+LEAST_RSA_BITS = 2048
+_ROUNDS = 600_000
+"""Of PBKDF2-HMAC-SHA256, the key derivation that PKCS #12 files know."""
+_YEARS = 30
+_NAME = b"he-infer recipient"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A key pair that opens encrypted attributes."""
+
+    private_key: rsa.RSAPrivateKey = field(repr=False)
+    certificate: x509.Certificate
+
+    @classmethod
+    def generate(cls, name: str = "he-infer vault") -> Self:
+        """A fresh key pair with a self-signed certificate for `name`, valid for 30 years."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        today = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        usage = x509.KeyUsage(
+            key_encipherment=True,
+            digital_signature=False,
+            content_commitment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=False,
+            crl_sign=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(today - datetime.timedelta(days=1))
+            .not_valid_after(today + datetime.timedelta(days=365 * _YEARS))
+            .add_extension(usage, critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        return cls(key, certificate)
+
+    def save(self, path: str | os.PathLike[str], passphrase: str) -> None:
+        """Write key and certificate as a PKCS #12 file under the passphrase; mode 0600, atomically.
+
+        Raises:
+            BadKey: a file is there already, or the passphrase is empty.
+            StorageProblem: it cannot be written.
+        """
+        if not passphrase:
+            raise BadKey("The passphrase is empty.")
+        if Path(path).exists():
+            raise BadKey(f"{path} exists already and a key is never overwritten; choose another name.")
+        encryption = (
+            PrivateFormat.PKCS12.encryption_builder()
+            .kdf_rounds(_ROUNDS)
+            .key_cert_algorithm(PBES.PBESv2SHA256AndAES256CBC)
+            .hmac_hash(hashes.SHA256())
+            .build(passphrase.encode())
+        )
+        data = pkcs12.serialize_key_and_certificates(_NAME, self.private_key, self.certificate, None, encryption)
+        write_bytes(path, data, mode=PRIVATE)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], passphrase: str) -> Self:
+        """Read a PKCS #12 file.
+
+        Raises:
+            StorageProblem: it cannot be read.
+            WrongPassphrase: the passphrase does not open it, or it is damaged (PKCS #12 cannot tell them apart).
+            BadKey: it holds no RSA key with its certificate.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise StorageProblem(f"Cannot read the recipient key {path}: {error.strerror or error}.") from error
+        try:
+            key, certificate, _ = pkcs12.load_key_and_certificates(data, passphrase.encode())
+        except ValueError:
+            raise WrongPassphrase(f"The passphrase does not open {path}, or that file is damaged.") from None
+        if not isinstance(key, rsa.RSAPrivateKey) or certificate is None:
+            raise BadKey(f"{path} holds no RSA key with its certificate.")
+        return cls(key, certificate)
+
+
+def load_certificate(path: str | os.PathLike[str]) -> x509.Certificate:
+    """A recipient's certificate from a PEM or DER file.
+
+    Raises:
+        StorageProblem: it cannot be read.
+        BadKey: no certificate, or not one of an RSA key of 2048 bits or more.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise StorageProblem(f"Cannot read the certificate {path}: {error.strerror or error}.") from error
+    try:
+        pem = b"-----BEGIN" in data
+        certificate = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+    except ValueError:
+        raise BadKey(f"{path} is no X.509 certificate (PEM or DER).") from None
+    check_certificate(certificate)
+    return certificate
+
+
+def check_certificate(certificate: x509.Certificate) -> None:
+    """Refuse certificates whose keys cannot receive encrypted attributes.
+
+    Raises:
+        BadKey: not RSA, or fewer than 2048 bits.
+    """
+    key = certificate.public_key()
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < LEAST_RSA_BITS:
+        raise BadKey(f"A recipient's certificate must be for an RSA key of at least {LEAST_RSA_BITS} bits.")

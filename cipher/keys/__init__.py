@@ -1,0 +1,1 @@
+"""The vault's key and the passphrase that protects its file."""

@@ -1,0 +1,1 @@
+"""A folder of sealed objects: find files, seal, restore, verify, keep the ledger."""

@@ -1,0 +1,1 @@
+"""Does encryption cost accuracy? Training, evaluation in clear and encrypted, grids, cross-validation."""

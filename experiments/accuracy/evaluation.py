@@ -1,0 +1,94 @@
+"""One head on one test set: in clear, simulated and encrypted, with all figures of the comparison."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments import encrypted
+from experiments.accuracy.agreement import Agreement, bootstrap, compare
+from experiments.accuracy.candidates import Fitted
+from he_infer.ckks.simulate import simulate
+from he_infer.head.layers import Head as EncryptedHead
+from models import metrics
+from models.heads.ranges import share_outside
+
+Scores = NDArray[np.float64]
+
+QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "largest": 1.0}
+"""Of the absolute errors of the scores, over all images and classes."""
+
+
+def in_clear(labels: NDArray[np.int64], scores: Scores) -> dict[str, Any]:
+    """Accuracy, AUC, balanced accuracy, recalls, calibration error, and 95 % bootstrap intervals of the first two."""
+    found = metrics.figures(labels, scores)
+    accuracies, areas = bootstrap(labels, scores)
+    return {
+        "accuracy": found.accuracy,
+        "accuracy_interval": accuracies,
+        "auc": found.auc,
+        "auc_interval": areas,
+        "balanced_accuracy": found.balanced_accuracy,
+        "recall": found.recall,
+        "ece": found.ece,
+    }
+
+
+def against_clear(labels: NDArray[np.int64], clear: Scores, other: Scores) -> dict[str, Any]:
+    """The same figures of simulated or encrypted scores, and how they differ from the clear ones."""
+    agreement: Agreement = compare(labels, clear, other)
+    errors = np.abs(clear - other)
+    return {
+        **in_clear(labels, other),
+        "label_agreement": agreement.label_agreement,
+        "flips": round((1 - agreement.label_agreement) * agreement.n),
+        "flips_beyond_error": agreement.flips_beyond_error,
+        "mcnemar_p": agreement.mcnemar_p,
+        "only_clear_right": agreement.only_clear_right,
+        "only_other_right": agreement.only_encrypted_right,
+        "score_error": {name: float(np.quantile(errors, share)) for name, share in QUANTILES.items()},
+    }
+
+
+def evaluate(
+    fitted: Fitted,
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    *,
+    policy: str,
+    precision: float,
+    batch: int,
+    seed: int,
+    input_bound: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """All figures of one head on test features (N, width).
+
+    A head with ReLU is evaluated in clear only; `simulated` and `encrypted` are then absent.
+
+    Raises:
+        HeadError, ParameterError: the head cannot be computed under encryption.
+    """
+    clear = fitted.scores(features)
+    figures: dict[str, Any] = {"n": len(labels), "clear": in_clear(labels, clear)}
+    if fitted.head is None:
+        return figures
+    figures["share_outside"] = share_outside(fitted.head, features, fitted.allowed)
+    head = EncryptedHead.from_tensors(*fitted.head.to_tensors())
+    plan = encrypted.plan_for(head, policy=policy, precision=precision, input_bound=input_bound, batch=batch)
+    figures["simulated"] = against_clear(labels, clear, simulate(plan, head, features, seed=seed))
+    found = encrypted.run_plan(head, plan, features, progress)
+    figures["encrypted"] = against_clear(labels, clear, found.scores)
+    figures["price"] = {
+        "evaluate_ms_median": float(np.median(found.evaluate_ms)) / plan.batch,
+        "bytes_up": math.ceil(found.bytes_up / plan.batch),
+        "bytes_down": math.ceil(found.bytes_down / plan.batch),
+        "evaluation_key_bytes": found.evaluation_key_bytes,
+        "key_switches": plan.key_switches,
+        "batch": plan.batch,
+        "parameters": str(plan.parameters),
+        "predicted_error": plan.error,
+    }
+    return figures

@@ -1,0 +1,138 @@
+"""Cross-validation's work: networks trained on all but a part of the images, and their scores of that part."""
+
+import itertools
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pebble
+from numpy.typing import NDArray
+
+from experiments.accuracy.workers import begin, stop
+from models import datasets
+from models.datasets import Dataset, Split
+from models.errors import InputError
+from models.metrics import figures, softmax
+from models.training.train import Recipe, train
+
+_INNER = 8
+"""One of so many images of a fold's training part chooses the epoch."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One network, and the part of the images that it does not see."""
+
+    data: str
+    head: str
+    width: int
+    hidden: int
+    recipe: Recipe
+    folds: int
+    part: int
+    seed: int
+    """Decides who is in which part."""
+    network: int
+    """Its own seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a network says of the part that it has not seen."""
+
+    part: int
+    network: int
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    """(n, classes)"""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of the mean of so many networks' scores: means over the folds and over every choice of networks."""
+
+    networks: int
+    auc: float
+    accuracy: float
+    balanced_accuracy: float
+    log_loss: float
+    """Cross-entropy, classes weighed alike."""
+
+
+def left_out(work: Sequence[Fold], jobs: int, step: Callable[[int], None]) -> list[Scores]:
+    """Train all networks, on several processes; `step` is called with how many are done.
+
+    Raises:
+        ModelsError: the set cannot be used or cut into so many parts, or a training failed.
+    """
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    done: list[Scores] = []
+    with pebble.ProcessPool(max_workers=jobs, context=context, initializer=begin) as pool:
+        futures: list[Future[Scores]] = [pool.schedule(score, args=(one,)) for one in work]
+        try:
+            for future in futures:
+                done.append(future.result())
+                step(len(done))
+        except BaseException:
+            stop(pool)  # Ctrl-C, or a training that failed: the others need not end
+            raise
+    return done
+
+
+def score(fold: Fold) -> Scores:
+    """Train one network and score the part that it has not seen."""
+    seen, part = parts(datasets.load(fold.data), fold.folds, fold.part, fold.seed)
+    bundle = train(seen, head=fold.head, width=fold.width, hidden=fold.hidden, seed=fold.network, recipe=fold.recipe)
+    return Scores(fold.part, fold.network, part.labels, bundle.scores(bundle.features(part.images)))
+
+
+def parts(dataset: Dataset, folds: int, part: int, seed: int) -> tuple[Dataset, Split]:
+    """The set to train on and the part that is left out, both of training and validation images alone.
+
+    The test split of the set returned is the part too: no test image is left in it.
+
+    Raises:
+        InputError: a class has fewer images than there are parts.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    images = np.concatenate([dataset.train.images, dataset.val.images])
+    labels = np.concatenate([dataset.train.labels, dataset.val.labels])
+    least = int(np.bincount(labels).min())
+    if least < max(folds, _INNER):
+        raise InputError(
+            f"A class of '{dataset.name}' has {least} training and validation images. Cross-validation in {folds} "
+            f"parts needs {max(folds, _INNER)} of each class or more."
+        )
+    cut = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    inside, outside = list(cut.split(images, labels))[part]
+    inner = StratifiedKFold(_INNER, shuffle=True, random_state=seed)
+    learned, chosen = next(iter(inner.split(images[inside], labels[inside])))
+
+    def split(indices: NDArray[np.int64]) -> Split:
+        return Split(images[indices], labels[indices])
+
+    left = split(outside)
+    return replace(dataset, train=split(inside[learned]), val=split(inside[chosen]), test=left), left
+
+
+def averaged(scored: Sequence[Scores], networks: int) -> list[Quality]:
+    """What one network is worth, what the mean of two, and so on."""
+    qualities = []
+    for count in range(1, networks + 1):
+        rows = []
+        for chosen in itertools.combinations(range(networks), count):
+            for part in {one.part for one in scored}:
+                those = [one for one in scored if one.part == part and one.network in chosen]
+                mean = np.mean([one.scores for one in those], axis=0)
+                found = figures(those[0].labels, mean)
+                rows.append((found.auc, found.accuracy, found.balanced_accuracy, _log_loss(those[0].labels, mean)))
+        qualities.append(Quality(count, *(float(value) for value in np.mean(rows, axis=0))))
+    return qualities
+
+
+def _log_loss(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    logarithms = -np.log(np.maximum(softmax(scores)[np.arange(len(labels)), labels], 1e-300))
+    return float(np.mean([logarithms[labels == label].mean() for label in np.unique(labels)]))

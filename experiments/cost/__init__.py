@@ -1,0 +1,1 @@
+"""What does encryption cost? Speed, bytes and peers."""

@@ -1,0 +1,198 @@
+"""One head, several paths to its scores: in clear, encrypted here, TenSEAL's own vectors, Concrete ML elsewhere."""
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.cost import tenseal_peer
+from experiments.cost.one_by_one import Reply, Timed, one_by_one
+from experiments.errors import ExperimentError
+from he_infer.ckks.evaluate import Evaluator
+from he_infer.ckks.packing import pack, unpack
+from he_infer.ckks.planning.planner import make_plan
+from he_infer.client.keys.secret_key import SecretKey
+from he_infer.head.layers import Head as EncryptedHead
+from models.datasets import Split
+from models.heads.layers import Head
+from models.metrics import predictions
+
+Step = Callable[[int], None]
+Features = NDArray[np.floating]
+Scores = Callable[[NDArray[Any]], NDArray[np.float64]]
+CONCRETE = "Concrete ML"
+_CONCRETE_BITS = 8
+_CONCRETE_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Row:
+    """One head on one path; what one image costs."""
+
+    head: str
+    path: str
+    images: int
+    accuracy: float
+    label_agreement: float
+    """With the same head in clear."""
+    largest_error: float | None
+    """Of a score against the clear one; None where the path has another model or none."""
+    wall_ms: float
+    """Median of an image, from features to scores: both sides, without a network."""
+    cpu_ms: float
+    """Mean of an image, all threads."""
+    bytes_up: int
+    bytes_down: int
+    key_bytes: int
+    """Sent once."""
+    parameters: str
+    ratio: float | None = None
+    """Its wall time as a share of TenSEAL's for the same head."""
+
+
+def in_clear(name: str, scores: Scores, features: Features, labels: NDArray[np.int64]) -> Row:
+    """The head in clear, one image at a time.
+
+    Args:
+        name: the head's.
+        scores: features (n, width) -> scores (n, classes).
+        features: (n, width).
+        labels: (n,).
+    """
+    timed = one_by_one(features, lambda row: Reply(scores(row[None])[0]))
+    right = float((predictions(timed.scores) == labels).mean())
+    return Row(
+        name,
+        "in clear",
+        len(timed.scores),
+        right,
+        1.0,
+        0.0,
+        float(np.median(timed.wall_ms)),
+        timed.cpu_ms,
+        0,
+        0,
+        0,
+        "float64",
+    )
+
+
+def encrypted_here(
+    name: str, head: Head, features: Features, labels: NDArray[np.int64], *, policy: str, bound: float, step: Step
+) -> Row:
+    """Under this project's plan for one image a request; both sides in this process, with bytes in between.
+
+    Raises:
+        HeadError, ParameterError: the head cannot be computed under encryption.
+    """
+    model = EncryptedHead.from_tensors(*head.to_tensors())
+    plan = make_plan(model, policy=policy, input_bound=bound)
+    secret = SecretKey.generate(plan.parameters)
+    evaluator = Evaluator(plan, model)
+    parts = secret.evaluation_keys(plan)
+    keys = evaluator.load_keys(parts)
+
+    def ask(row: Features) -> Reply:
+        sent = secret.encrypt(pack(plan, row[None]), plan.input_scale)
+        answer = evaluator.evaluate(sent, keys)
+        return Reply(unpack(plan, secret.decrypt(answer), 1)[0], sent, answer)
+
+    timed = one_by_one(np.asarray(features, dtype=np.float64), ask, step)
+    size = sum(len(part) for part in parts.values())
+    return _judged(name, f"encrypted here, {policy}", head, features, labels, timed, size, str(plan.parameters))
+
+
+def through_tenseal(name: str, head: Head, features: Features, labels: NDArray[np.int64], step: Step) -> Row:
+    """TenSEAL's vectors.
+
+    Raises:
+        ExperimentError: a head that its path is not written for.
+    """
+    found = tenseal_peer.run(head, features, step)
+    return _judged(name, "TenSEAL's vectors", head, features, labels, found.timed, found.key_bytes, found.parameters)
+
+
+def through_concrete(python: Path, train: Features, split: Split, features: Features, labels: NDArray[np.int64]) -> Row:
+    """A logistic regression of Concrete ML's own, fitted and run by an interpreter that has it.
+
+    Args:
+        python: that interpreter.
+        train: features of the training split.
+        split: the training split, for its labels.
+        features: (n, width) to classify.
+        labels: (n,).
+
+    Raises:
+        ExperimentError: the interpreter has no Concrete ML, or it failed; the message has its last words.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name) / "data.npz"
+        np.savez(data, train=train, labels=split.labels, test=features, bits=np.array(_CONCRETE_BITS))
+        command = [str(python), "-B", str(Path(__file__).with_name("concrete_peer.py")), str(data)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_CONCRETE_SECONDS, check=False)  # noqa: S603 - the user's own interpreter
+        except OSError as error:
+            raise ExperimentError(
+                f"{python} cannot be started ({error.strerror}). Name a Python interpreter."
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise ExperimentError(
+                f"Concrete ML was not done within {_CONCRETE_SECONDS} s; use a smaller --limit."
+            ) from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        raise ExperimentError(
+            f"Concrete ML did not run with {python}: {last}. Install it there: python -m venv concrete; "
+            "concrete/bin/pip install concrete-ml"
+        )
+    found: dict[str, Any] = json.loads(done.stdout)
+    said, clear = (np.array(found[key]).argmax(axis=1) for key in ("answers", "clear"))
+    return Row(
+        "linear",
+        CONCRETE,
+        len(said),
+        float((said == labels).mean()),
+        float((said == clear).mean()),
+        None,
+        float(found["wall_ms"]),
+        float(found["cpu_ms"]),
+        int(found["bytes_up"]),
+        int(found["bytes_down"]),
+        int(found["key_bytes"]),
+        f"{_CONCRETE_BITS}-bit weights and features",
+    )
+
+
+def _judged(
+    name: str,
+    path: str,
+    head: Head,
+    features: Features,
+    labels: NDArray[np.int64],
+    timed: Timed,
+    key_bytes: int,
+    parameters: str,
+) -> Row:
+    """A path's row: its scores beside the head's in clear, and what they took."""
+    clear = head.evaluate(features)
+    said = predictions(timed.scores)
+    return Row(
+        name,
+        path,
+        len(timed.scores),
+        float((said == labels).mean()),
+        float((said == predictions(clear)).mean()),
+        float(np.abs(timed.scores - clear).max()),
+        float(np.median(timed.wall_ms)),
+        timed.cpu_ms,
+        timed.bytes_up,
+        timed.bytes_down,
+        key_bytes,
+        parameters,
+    )

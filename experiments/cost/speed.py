@@ -1,0 +1,271 @@
+"""`he-experiments speed`: what encrypted heads cost, beside TenSEAL's own path and the sum of their primitives."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from he_infer.head.layers import Head
+
+_SINGLE = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A head, a batch and a policy."""
+
+    name: str
+    widths: tuple[int, ...]
+    policy: str
+    batch: int = _SINGLE
+    precision: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job's figures; times are medians of processor time, for one request."""
+
+    job: str
+    plan: str
+    images: int
+    key_switches: int
+    server_ms: float
+    server_ms_low: float
+    """First quartile."""
+    server_ms_high: float
+    """Third quartile."""
+    predicted_ms: float
+    tenseal_mm_ms: float | None
+    tenseal_max_abs_error: float | None
+    ratio: float | None
+    """TenSEAL's time for as many images over the server's."""
+    limit_ms: float
+    over_limit: float
+    bytes_up: int
+    predicted_bytes_up: int
+    bytes_down: int
+    predicted_bytes_down: int
+    evaluation_key_bytes: int
+    predicted_key_bytes: int
+    weight_bytes: int
+    """Memory that SEAL allocated for the encoded weights."""
+    predicted_weight_bytes: int
+    client_encrypt_ms: float
+    client_decrypt_ms: float
+    max_abs_error: float
+    predicted_error: float
+    score_range: float
+
+
+JOBS = (
+    Job("512->10", (512, 10), "open"),
+    Job("512->10", (512, 10), "hidden"),
+    Job("512->2", (512, 2), "hidden"),
+    Job("512->128", (512, 128), "hidden"),
+    Job("512->64->x^2->10", (512, 64, 10), "hidden"),
+    Job("512->64->x^2->10", (512, 64, 10), "open"),
+    Job("512->64->x^2->10, scores to 1e-2", (512, 64, 10), "hidden", precision=1e-2),
+    Job("512->10, 64 images", (512, 10), "hidden", 64),
+    Job("512->64->x^2->10, 64 images", (512, 64, 10), "hidden", 64),
+    Job("512->10, 4096 images", (512, 10), "hidden", 4096),
+)
+
+
+def speed(
+    *,
+    repeats: Annotated[int, typer.Option(min=3, help="Requests a job; medians are of these.")] = 15,
+    peer: Annotated[
+        bool, typer.Option("--peer/--no-peer", help="Time TenSEAL's path as well, the longest part.")
+    ] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+) -> None:
+    """Time encrypted heads in one thread, beside TenSEAL's vectors and beside the sum of their own primitives.
+
+    Times are processor time, so that other work on the machine disturbs them little. The last line runs batches in two
+    processes at once, by the clock on the wall.
+
+    Example: `he-experiments speed --json speed.json`
+    """
+    from rich.console import Console
+
+    from he_infer.terminal import write_json
+
+    console = Console()
+    peers: dict[tuple[int, ...], tuple[float, float]] = {}
+    rows = []
+    for job in JOBS:
+        with console.status(f"{job.name}, {job.policy}"):
+            if peer and job.widths not in peers:
+                from experiments.cost.speed_peer import milliseconds
+
+                peers[job.widths] = milliseconds(make_head(job.widths), _features(3, job.widths[0]), 3)
+            row = measure(job, max(3, repeats // 5) if job.batch > _SINGLE else repeats, peers.get(job.widths))
+        rows.append(row)
+        _show(console, row)
+    with console.status("two processes"):
+        images_a_second = two_processes(JOBS[-1])
+    console.print(f"{JOBS[-1].name}, two processes: {images_a_second:.0f} images a second", highlight=False)
+    single = {row.job: row for row in reversed(rows) if row.images == _SINGLE}
+    linear, mlp = single["512->10"].server_ms, single["512->64->x^2->10"].server_ms
+    console.print(f"one image: linear {linear:.2f} ms, MLP {mlp:.2f} ms of server time", highlight=False)
+    if json_file is not None:
+        write_json(json_file, {"rows": [asdict(row) for row in rows], "two_process_images_per_s": images_a_second})
+
+
+def make_head(widths: tuple[int, ...]) -> "Head":
+    """A random head with x^2 between its layers, scaled so that values stay near one."""
+    import numpy as np
+
+    from he_infer.head.layers import Head, Linear, Polynomial
+
+    random = np.random.default_rng(0)
+    layers: list[Any] = []
+    for index in range(len(widths) - 1):
+        if index:
+            layers.append(Polynomial((0.0, 0.0, 1.0)))
+        weight = random.normal(size=(widths[index + 1], widths[index])) / np.sqrt(widths[index])
+        layers.append(Linear(weight, random.normal(size=widths[index + 1]) / 10))
+    return Head(tuple(layers))
+
+
+def measure(job: Job, repeats: int, peer: tuple[float, float] | None) -> Row:
+    """One job, both sides in this process with bytes between them."""
+    import time
+
+    import numpy as np
+
+    from he_infer.ckks.evaluate import Evaluator
+    from he_infer.ckks.packing import pack, unpack
+    from he_infer.ckks.planning.circuit import circuit
+    from he_infer.ckks.planning.cost import cost, count
+    from he_infer.ckks.planning.planner import make_plan
+    from he_infer.client.keys.secret_key import SecretKey
+    from he_infer.client.primitive_times import calibrate
+
+    head = make_head(job.widths)
+    plan = make_plan(head, batch=job.batch, policy=job.policy, precision=job.precision)
+    form = circuit(head)
+    wanted = [(each.primitive, each.level) for each in count(plan, form)]
+    before = calibrate(plan.parameters, wanted)
+    secret = SecretKey.generate(plan.parameters)
+    evaluator = Evaluator(plan, head)
+    parts = secret.evaluation_keys(plan)
+    keys = evaluator.load_keys(parts) if parts else None
+    server: list[float] = []
+    encrypt: list[float] = []
+    decrypt: list[float] = []
+    errors = []
+    for index in range(repeats):
+        x = _features(job.batch, job.widths[0], seed=1 + index)
+        marks = [time.thread_time()]
+        sent = secret.encrypt(pack(plan, x), plan.input_scale)
+        marks.append(time.thread_time())
+        answer = evaluator.evaluate(sent, keys)
+        marks.append(time.thread_time())
+        scores = unpack(plan, secret.decrypt(answer), len(x))
+        marks.append(time.thread_time())
+        for taken, spent in zip((encrypt, server, decrypt), np.diff(marks), strict=True):
+            taken.append(1e3 * float(spent))
+        errors.append(float(np.abs(scores - head.evaluate(x)).max()))
+    # Prices from before and after, so that a machine that changed its pace in between is seen in both.
+    after = calibrate(plan.parameters, wanted)
+    prices = {name: (before[name] + after[name]) / 2 for name in before}
+    predicted, limit = cost(plan, form, before), cost(plan, form, prices)
+    clear = head.evaluate(_features(256, job.widths[0]))
+    median = float(np.median(server))
+    low, high = np.percentile(server, [25, 75])
+    return Row(
+        job=job.name if job.policy == "hidden" else f"{job.name}, {job.policy}",
+        plan=str(plan.parameters),
+        images=job.batch,
+        key_switches=plan.key_switches,
+        server_ms=median,
+        server_ms_low=float(low),
+        server_ms_high=float(high),
+        predicted_ms=predicted.server_ms,
+        tenseal_mm_ms=None if peer is None else peer[0],
+        tenseal_max_abs_error=None if peer is None else peer[1],
+        ratio=None if peer is None else peer[0] * job.batch / median,
+        limit_ms=limit.server_ms,
+        over_limit=median / limit.server_ms,
+        bytes_up=sum(map(len, sent)),
+        predicted_bytes_up=limit.bytes_up,
+        bytes_down=sum(map(len, answer)),
+        predicted_bytes_down=limit.bytes_down,
+        evaluation_key_bytes=sum(map(len, parts.values())),
+        predicted_key_bytes=limit.key_bytes,
+        weight_bytes=evaluator.weight_bytes,
+        predicted_weight_bytes=limit.weight_bytes,
+        client_encrypt_ms=float(np.median(encrypt)),
+        client_decrypt_ms=float(np.median(decrypt)),
+        max_abs_error=max(errors),
+        predicted_error=plan.error,
+        score_range=float(clear.max() - clear.min()),
+    )
+
+
+def two_processes(job: Job) -> float:
+    """Images a second, by the wall clock, of a batch plan in two processes at once."""
+    import multiprocessing
+    import time
+
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Barrier(3), context.Barrier(3)
+    workers = [context.Process(target=_serve, args=(job, ready, go), daemon=True) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    started = time.perf_counter()
+    go.wait()
+    for worker in workers:
+        worker.join()
+    return 2 * _ROUNDS * job.batch / (time.perf_counter() - started)
+
+
+_ROUNDS = 3
+
+
+def _serve(job: Job, ready: Any, go: Any) -> None:
+    from he_infer.ckks.evaluate import Evaluator
+    from he_infer.ckks.packing import pack
+    from he_infer.ckks.planning.planner import make_plan
+    from he_infer.client.keys.secret_key import SecretKey
+
+    head = make_head(job.widths)
+    plan = make_plan(head, batch=job.batch, policy=job.policy, precision=job.precision)
+    secret = SecretKey.generate(plan.parameters)
+    evaluator = Evaluator(plan, head)
+    keys = evaluator.load_keys(secret.evaluation_keys(plan))
+    sent = secret.encrypt(pack(plan, _features(job.batch, job.widths[0])), plan.input_scale)
+    evaluator.evaluate(sent, keys)
+    ready.wait()
+    go.wait()
+    for _ in range(_ROUNDS):
+        evaluator.evaluate(sent, keys)
+
+
+def _features(images: int, width: int, *, seed: int = 1) -> Any:
+    import numpy as np
+
+    return np.clip(np.random.default_rng(seed).normal(size=(images, width)), -4, 4)
+
+
+def _show(console: Any, row: Row) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{row.job}: {row.plan}", title_justify="left", show_header=False)
+    per_image = f", {row.server_ms / row.images:.3f} an image" if row.images > 1 else ""
+    spread = f"{row.server_ms:.2f} ms ({row.server_ms_low:.2f} to {row.server_ms_high:.2f}){per_image}"
+    table.add_row("server", spread)
+    table.add_row("predicted", f"{row.predicted_ms:.2f} ms; limit {row.limit_ms:.2f}, over it {row.over_limit:.2f}")
+    if row.ratio is not None and row.tenseal_mm_ms is not None:
+        table.add_row("TenSEAL mm", f"{row.tenseal_mm_ms:.0f} ms an image, {row.ratio:.0f} times the server's")
+    sizes = f"{row.bytes_up / 1e3:.1f} KB, {row.bytes_down / 1e3:.1f} KB, {row.evaluation_key_bytes / 1e6:.2f} MB"
+    table.add_row("up, down, keys", sizes)
+    table.add_row("client", f"encrypt {row.client_encrypt_ms:.2f} ms, decrypt {row.client_decrypt_ms:.2f} ms")
+    table.add_row("weights", f"{row.weight_bytes / 1e6:.2f} MB, predicted {row.predicted_weight_bytes / 1e6:.2f}")
+    below = f"predicted below {row.predicted_error:.1e}, range {row.score_range:.1f}"
+    table.add_row("error", f"{row.max_abs_error:.1e}, {below}")
+    console.print(table)

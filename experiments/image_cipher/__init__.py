@@ -1,0 +1,1 @@
+"""Is the image cipher strong and fast? Statistics, chosen images, timing."""

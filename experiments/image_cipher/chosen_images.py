@@ -1,0 +1,66 @@
+"""`he-experiments chosen-images`: four chosen images break the toy cipher, and tell nothing of the project's own."""
+
+from typing import Annotated
+
+import typer
+
+from experiments.records.finish import FigureFile, JsonFile, RecordFile
+
+
+def chosen_images(
+    image: Annotated[
+        str, typer.Argument(help="The victim: a DICOM, PNG or NumPy file, or one of pydicom's by name.")
+    ] = "CT_small.dcm",
+    *,
+    seed: Annotated[int, typer.Option(min=0, help="Key and salt are drawn from it.")] = 1,
+    figure: FigureFile = None,
+    json_file: JsonFile = None,
+    record: RecordFile = None,
+) -> None:
+    """Attack both ciphers as somebody who may have four images of his choice encrypted under the victim's key and salt.
+
+    The toy is a chaotic cipher of the published kind: a key stream of short period and linear diffusion.
+
+    Example: `he-experiments chosen-images CT_small.dcm --figure attack.png`
+    """
+    from rich.console import Console
+
+    from cipher.analysis.subject import Inner
+    from cipher.analysis.suite import Seeds
+    from cipher.analysis.toy import Toy
+    from experiments.image_cipher.figures import attack
+    from experiments.image_cipher.images import load
+    from experiments.image_cipher.study import attack_on, cropped
+    from experiments.records.finish import command_line, finish, refuse_missing_folders
+
+    refuse_missing_folders(figure=figure, json=json_file, record=record)
+    console = Console()
+    named, seeds = load(image), Seeds(seed)
+    victim = cropped(named.pixels)
+    key = seeds.key("picture", 0)
+    attacks = [attack_on(subject, victim, key, seeds.salt) for subject in (Toy(), Inner())]
+    for one in attacks:
+        repeats = f"; its key stream repeats every {one.period} bytes" if one.right_bytes == 1 else ""
+        console.print(
+            f"{one.subject}: {one.right_bytes:.2%} of the victim's bytes foretold (chance: {1 / 256:.2%}){repeats}",
+            highlight=False,
+        )
+    finish(
+        console,
+        "chosen-images",
+        command=command_line("chosen-images", image, seed=seed, figure=figure),
+        seed=seed,
+        parameters={"image": named.described},
+        figures={
+            one.subject: {
+                "right_bytes": one.right_bytes,
+                "period": one.period if one.right_bytes == 1 else None,
+                "read_exactly": bool((one.recovered == victim).all()),
+            }
+            for one in attacks
+        },
+        drawn=None if figure is None else attack(attacks, victim),
+        figure=figure,
+        json=json_file,
+        record=record,
+    )

@@ -1,0 +1,122 @@
+"""`he-experiments cipher IMAGE...`: the cipher's whole evaluation, with its report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from he_infer.terminal import write_json, write_text
+
+if TYPE_CHECKING:
+    from experiments.image_cipher.report import Cell
+    from experiments.image_cipher.study import Study
+
+DEFAULT_KEYS = 300
+QUICK_KEYS = 40
+
+
+def cipher(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE",
+            help="DICOM, PNG, TIFF or NumPy files; or the names of files that come with pydicom, such as CT_small.dcm.",
+        ),
+    ],
+    keys: Annotated[int | None, typer.Option(min=20, help=f"Fresh keys for each measure ({DEFAULT_KEYS}).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Keys, salt and noise are drawn from it.")] = 1,
+    json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write every figure as JSON here.")] = None,
+    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the report with its pictures here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the tables for the docs here.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help=f"A first look: {QUICK_KEYS} keys.")] = False,
+) -> None:
+    """Measure the inner image cipher on IMAGEs: correlation, NPCR, UACI, entropy, histograms, chosen images, SP 800-22.
+
+    The same suite runs on an ideal cipher, which must pass, and on a weak one, which must be flagged. Exits with 1 if
+    anything did not come out as it must.
+
+    Example: `he-experiments cipher CT_small.dcm --html cipher.html`
+    """
+    from cipher.analysis.suite import Effort, Seeds
+    from experiments.image_cipher.images import load
+    from experiments.image_cipher.report import Run, as_html, as_json, as_markdown
+    from experiments.image_cipher.study import study
+    from experiments.records.finish import command_line, refuse_missing_folders
+
+    count = keys if keys is not None else QUICK_KEYS if quick else DEFAULT_KEYS
+    refuse_missing_folders(json=json, html=html, markdown=markdown)
+    console = Console()
+    loaded = [load(name) for name in images]
+    seeds, effort = Seeds(seed), Effort.for_keys(count)
+    studies = []
+    with _progress() as progress:
+        for index, image in enumerate(loaded):
+            steps = _Steps(progress, image.name)
+            studies.append(study(image, effort, seeds, controls=index == 0, progress=steps))
+    run = Run(tuple(studies), seeds, count, command_line("cipher", *images, keys=count, seed=seed))
+    for finished in studies:
+        _print(console, finished)
+    if json is not None:
+        write_json(json, as_json(run))
+        console.print(f"figures: {json}", highlight=False)
+    if html is not None:
+        write_text(html, as_html(run))
+        console.print(f"report: {html}", highlight=False)
+    if markdown is not None:
+        write_text(markdown, as_markdown(run))
+        console.print(f"tables: {markdown}", highlight=False)
+    if run.surprises:
+        for line in run.surprises:
+            console.print(f"[bold red]not as it must be:[/] {escape(line)}", highlight=False)
+        raise typer.Exit(1)
+    console.print(
+        "As it must be: no line of ours or of an ideal cipher failed, and the toy was flagged.", soft_wrap=True
+    )
+
+
+class _Steps:
+    """Shows each step of a study as a bar of its own."""
+
+    def __init__(self, progress: Progress, image: str) -> None:
+        self._progress, self._image = progress, image
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self._progress.add_task(escape(f"{self._image}: {step}"), total=total)
+        self._progress.update(self._tasks[step], completed=done)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _print(console: Console, study: "Study") -> None:
+    """One row a group; in each column, how many of its lines passed, and the smallest P-value."""
+    from experiments.image_cipher.report import Summary
+
+    summary = Summary.of(study)
+    table = Table(title=escape(study.image.described), title_justify="left", box=box.SIMPLE)
+    for name in ("lines passed, smallest P", *summary.columns):
+        table.add_column(name, no_wrap=True)
+    for group, row in summary.rows.items():
+        table.add_row(group, *(_cell(row[name]) if name in row else "" for name in summary.columns))
+    console.print(table)
+    for attack in study.attacks:
+        console.print(
+            f"four chosen images against the {attack.subject}: {attack.right_bytes:.2%} of another image's bytes "
+            "foretold (chance: 0.39%)",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _cell(cell: "Cell") -> str:
+    text = f"{cell.passed}/{cell.lines}" + ("" if cell.smallest is None else f"  {cell.smallest:.1g}")
+    return f"[green]✓ {text}[/]" if cell.passed == cell.lines else f"[red]✗ {text}[/]"

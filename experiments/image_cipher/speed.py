@@ -1,0 +1,109 @@
+"""`he-experiments cipher-speed`: the image cipher beside AES-256-GCM and the usual chaotic design, in one run."""
+
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from he_infer.terminal import write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from experiments.image_cipher.timing import FolderSpeed, Speed
+
+WANTED = {"inner cipher, numba": 150.0, "inner cipher, numpy alone": 20.0}
+"""MB/s of encrypting that were asked for, on one thread for a 2048 x 2048 16-bit image."""
+WANTED_SIDE = 2048
+
+
+def cipher_speed(
+    side: Annotated[int, typer.Option(min=64, max=16384, help="Pixels to a side of the large images.")] = WANTED_SIDE,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each cipher is timed on each image.")] = 9,
+    files: Annotated[int, typer.Option(min=0, help="DICOM files of the folder that is sealed; 0 leaves it out.")] = 48,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Time the inner cipher, the sealed container, AES-256-GCM and a chaotic toy, in turns on the same images.
+
+    What carries over to another machine are the ratios. The folder is sealed as `he-infer protect` does it, with one
+    process and with all cores.
+
+    Example: `he-experiments cipher-speed --json speed.json`
+    """
+    import numpy as np
+    from rich.console import Console
+
+    from cipher.vault.batch import usable_cores
+    from experiments.image_cipher.timing import picture, time_all, time_folder
+    from experiments.present.progress import bar
+
+    console = Console()
+    images = (picture(side, np.uint16), picture(side, np.uint8), picture(max(32, side // 4), np.uint16))
+    speeds: list[Speed] = []
+    for image in images:
+        with bar(console, f"{image.shape[0]} x {image.shape[1]}, {image.dtype}", repeats + 1) as step:
+            speeds += time_all(image, repeats, step)
+    folders: list[FolderSpeed] = []
+    for processes in sorted({1, usable_cores()}) if files else ():
+        with (
+            tempfile.TemporaryDirectory(prefix="he-infer-speed-") as folder,
+            bar(console, f"a folder, {processes} processes", files) as step,
+        ):
+            folders.append(time_folder(Path(folder), files, side, processes, step))
+    _print(console, speeds, folders)
+    misses = _misses(speeds, side)
+    for line in misses:
+        console.print(f"[bold red]below the target:[/] {line}", highlight=False)
+    if json_file is not None:
+        write_json(
+            json_file,
+            {
+                "command": f"he-experiments cipher-speed --side {side} --repeats {repeats} --files {files}",
+                "processor_cores": os.cpu_count(),
+                "speeds": [asdict(speed) for speed in speeds],
+                "folders": [{**asdict(folder), "mb_per_s": folder.mb_per_s} for folder in folders],
+                "targets_mb_per_s": WANTED,
+                "missed": misses,
+            },
+        )
+
+
+def _misses(speeds: "list[Speed]", side: int) -> list[str]:
+    if side != WANTED_SIDE:
+        return []
+    return [
+        f"{speed.subject}: {speed.encrypt_mb_per_s:.0f} MB/s of {WANTED[speed.subject]:.0f}"
+        for speed in speeds
+        if speed.image == f"{side} x {side} uint16" and speed.encrypt_mb_per_s < WANTED.get(speed.subject, 0.0)
+    ]
+
+
+def _print(console: "Console", speeds: "list[Speed]", folders: "list[FolderSpeed]") -> None:
+    from experiments.present.screen_tables import grouped_table
+
+    rows = [
+        (
+            speed.image,
+            (
+                speed.subject,
+                f"{speed.encrypt_mb_per_s:.0f} ({speed.encrypt_mb_per_s_clock:.0f})",
+                f"{speed.decrypt_mb_per_s:.0f} ({speed.decrypt_mb_per_s_clock:.0f})",
+                f"{speed.aes_takes:.1f} x",
+                f"{speed.faster_than_toy:.1f} x",
+            ),
+        )
+        for speed in speeds
+    ]
+    title = "MB/s, one thread, medians: by processor time (by the clock)"
+    console.print(grouped_table(title, "cipher", ("encrypt", "decrypt", "AES faster", "toy slower"), rows))
+    for folder in folders:
+        console.print(
+            f"folder of {folder.files} DICOM files, {folder.megabytes:.0f} MB, to synced sealed objects, "
+            f"{folder.processes} process{'es' if folder.processes > 1 else ''}: {folder.mb_per_s:.1f} MB/s",
+            highlight=False,
+        )
+    if len(folders) == 2:
+        console.print(f"all cores against one: {folders[1].mb_per_s / folders[0].mb_per_s:.2f} times", highlight=False)

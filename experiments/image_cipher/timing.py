@@ -1,0 +1,246 @@
+"""How long ciphers take on one image, in turns, so that a busy machine slows all of them alike.
+
+Knows nothing of the command line. Speeds are megabytes (10^6 bytes) of pixels a second on one thread: by the thread's
+processor time, which other programs on the machine disturb least, and by the clock.
+"""
+
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from numpy.typing import NDArray
+
+from cipher.algorithm.engine import Engine, by_name
+from cipher.algorithm.inner import decrypt_image, encrypt_image
+from cipher.container.api import PixelSpan, open_bytes, seal_bytes
+from cipher.keys.vault_key import VaultKey
+from experiments.image_cipher import chaotic_peer
+
+Image = NDArray[np.generic]
+
+AES = "AES-256-GCM alone"
+OURS = "inner cipher, numba"
+NUMPY = "inner cipher, numpy alone"
+SEALED = "sealed container, numba"
+CHAOTIC = "chaotic toy"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A cipher to time."""
+
+    name: str
+    encrypt: Callable[[Image], Any]
+    decrypt: Callable[[Any], bytes]
+    """Of what `encrypt` gave: the image's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One cipher on one image, one thread."""
+
+    subject: str
+    image: str
+    repeats: int
+    encrypt_mb_per_s: float
+    """By the median processor time."""
+    decrypt_mb_per_s: float
+    encrypt_mb_per_s_clock: float
+    """By the median time on the clock."""
+    decrypt_mb_per_s_clock: float
+    aes_takes: float
+    """Time of encrypting over AES-256-GCM's time, by the medians of this run."""
+    faster_than_toy: float
+    """Time of the chaotic toy's encrypting over this one's, by the medians of this run."""
+
+
+def subjects() -> list[Subject]:
+    """What is compared; the ones that need numba only where it is installed."""
+    key, salt = os.urandom(32), os.urandom(16)
+    found = [_aes(key)]
+    try:
+        found.append(_inner(OURS, by_name("numba"), key, salt))
+        found.append(_sealed(VaultKey(key)))
+    except ValueError:
+        pass
+    found.append(_inner(NUMPY, by_name("numpy"), key, salt))
+    found.append(
+        Subject(
+            CHAOTIC,
+            lambda image: chaotic_peer.encrypt(image, key),
+            lambda made: chaotic_peer.decrypt(made, key).tobytes(),
+        )
+    )
+    return found
+
+
+def time_all(
+    image: Image, repeats: int, progress: Callable[[int], None], chosen: Sequence[Subject] | None = None
+) -> list[Speed]:
+    """Time every subject on an image.
+
+    Args:
+        image: 8 or 16 bit.
+        repeats: how often each is timed, after one round that is not counted (numba compiles in it).
+        progress: called with the rounds done, `repeats + 1` in all.
+        chosen: the subjects, AES among them; all if not given.
+
+    Raises:
+        RuntimeError: a subject did not give back what it was given.
+    """
+    chosen = chosen or subjects()
+    plain = image.tobytes()
+    took: dict[str, list[_Times]] = {subject.name: [] for subject in chosen}
+    for round_number in range(repeats + 1):
+        for subject in chosen:
+            began = _now()
+            made = subject.encrypt(image)
+            between = _now()
+            back = subject.decrypt(made)
+            ended = _now()
+            if back != plain:
+                raise RuntimeError(f"{subject.name} did not give back the image.")
+            if round_number:
+                took[subject.name].append((*(between - began), *(ended - between)))
+        progress(round_number + 1)
+    described = f"{' x '.join(map(str, image.shape))} {image.dtype}"
+    medians = {name: np.median(np.array(times), axis=0) for name, times in took.items()}
+    megabytes = image.nbytes / 1e6
+    toy = medians[CHAOTIC][0] if CHAOTIC in medians else math.nan
+    return [
+        Speed(
+            subject=name,
+            image=described,
+            repeats=repeats,
+            encrypt_mb_per_s=float(megabytes / median[0]),
+            decrypt_mb_per_s=float(megabytes / median[2]),
+            encrypt_mb_per_s_clock=float(megabytes / median[1]),
+            decrypt_mb_per_s_clock=float(megabytes / median[3]),
+            aes_takes=float(median[0] / medians[AES][0]),
+            faster_than_toy=float(toy / median[0]),
+        )
+        for name, median in medians.items()
+    ]
+
+
+_Times: TypeAlias = tuple[float, float, float, float]
+"""Seconds: encrypting by processor and clock, decrypting by processor and clock."""
+
+
+def _now() -> NDArray[np.float64]:
+    return np.array([time.thread_time(), time.perf_counter()])
+
+
+def _aes(key: bytes) -> Subject:
+    sealing, nonce = AESGCM(key), bytes(12)
+    return Subject(
+        AES,
+        lambda image: sealing.encrypt(nonce, image.reshape(-1).view(np.uint8).data, None),
+        lambda made: sealing.decrypt(nonce, made, None),
+    )
+
+
+def _inner(name: str, engine: Engine, key: bytes, salt: bytes) -> Subject:
+    return Subject(
+        name,
+        lambda image: encrypt_image(image, key, salt, engine=engine),
+        lambda made: decrypt_image(made, key, salt, engine=engine).tobytes(),
+    )
+
+
+def _sealed(vault_key: VaultKey) -> Subject:
+    """The whole container in memory: hashing, the inner cipher and AES-256-GCM; no disk."""
+
+    def seal(image: Image) -> bytes:
+        span = PixelSpan(0, image.nbytes, image.dtype.str, image.shape)
+        return seal_bytes(image.tobytes(), vault_key, span=span)
+
+    return Subject(SEALED, seal, lambda made: open_bytes(made, vault_key))
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSpeed:
+    """A folder of DICOM files, from the files to their synced sealed objects, start of processes included."""
+
+    files: int
+    processes: int
+    megabytes: float
+    seconds: float
+
+    @property
+    def mb_per_s(self) -> float:
+        """Of the files' bytes."""
+        return self.megabytes / self.seconds
+
+
+def time_folder(folder: Path, files: int, side: int, processes: int, progress: Callable[[int], None]) -> FolderSpeed:
+    """Seal a folder of 16-bit DICOM files of `side` x `side` pixels as `he-infer protect` does.
+
+    Args:
+        folder: an empty one; files and vault are made in it.
+        files: how many.
+        side: of each image, in pixels.
+        processes: how many worker processes.
+        progress: called with the files done.
+
+    Raises:
+        RuntimeError: a file was not sealed.
+    """
+    from cipher.vault.batch import run_batch
+    from cipher.vault.work import Outcome, Protecting, find_files
+
+    source = folder / "source"
+    source.mkdir()
+    for number in range(files):
+        (source / f"{number}.dcm").write_bytes(_dicom(side, number))
+    found = find_files([source])
+    results: list[object] = []
+
+    def done(_: int, result: object) -> None:
+        results.append(result)
+        progress(len(results))
+
+    work = Protecting(folder / "vault", VaultKey.generate())
+    began = time.perf_counter()
+    run_batch(work, found, processes=processes, moved=lambda _: None, done=done)
+    seconds = time.perf_counter() - began
+    if not all(isinstance(result, Outcome) and result.did == "sealed" for result in results):
+        raise RuntimeError("A file of the folder was not sealed.")
+    return FolderSpeed(files, processes, sum(file.size for file in found) / 1e6, seconds)
+
+
+def _dicom(side: int, seed: int) -> bytes:
+    from pydicom import Dataset, dcmwrite
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = SecondaryCaptureImageStorage
+    dataset.SOPInstanceUID = generate_uid()
+    dataset.Rows = dataset.Columns = side
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+    dataset.PixelData = picture(side, np.uint16, seed).tobytes()
+    target = io.BytesIO()
+    dcmwrite(target, dataset, enforce_file_format=True)
+    return target.getvalue()
+
+
+def picture(side: int, dtype: type[np.uint8] | type[np.uint16], seed: int = 1) -> Image:
+    """A smooth image with noise, 12 bits of 16 or all of 8."""
+    rng = np.random.default_rng(seed)
+    row = np.linspace(-2, 2, side)
+    bump = np.exp(-(row[:, None] ** 2 + row[None, :] ** 2))
+    most = 255 if dtype is np.uint8 else 4095
+    values = bump * (0.9 * most) + rng.normal(0, 0.01 * most, (side, side))
+    return np.clip(values, 0, most).astype(dtype)

@@ -1,0 +1,1 @@
+"""What do scores, features and ciphertexts give away? Extraction, inversion, membership."""

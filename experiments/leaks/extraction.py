@@ -1,0 +1,353 @@
+"""`he-experiments extraction`: how many queries steal a head, and what policy and query limit change in it.
+
+Every query is a real one: a server process of its own, a client's session, encrypted features, decrypted scores. The
+attacker is a client with a token, an account of its own and nothing else.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from experiments.records.finish import FigureFile, JsonFile, RecordFile
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from he_infer.client.connection.session import Session
+    from he_infer.local_server import LocalServer
+    from models.bundle import Bundle
+    from models.datasets import Dataset
+
+Step = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attack after so many queries."""
+
+    attack: str
+    """`scores`: chosen queries and their scores alone. `coefficients`: an answer's other decrypted coefficients.
+    `ciphertext`: an answer's bytes, of which its second polynomial is read."""
+    head: str
+    policy: str
+    width: int
+    unknowns: int
+    """Coefficients of one score: what the queries have to determine."""
+    queries: int
+    limited: bool
+    """Whether the server's daily limit ended the attack."""
+    weight_error: float | None
+    """Relative error (Frobenius) of a linear head's weights; null for a quadratic form, which has many factorings."""
+    score_error: float
+    """Relative error of the scores of the test images."""
+    label_agreement: float
+    """Share of the test images that the stolen head gives the true head's label."""
+
+
+def extraction(
+    *,
+    data: Annotated[
+        str, typer.Option(help="The set that the attacked heads are trained on; see 'he-experiments accuracy'.")
+    ] = "pneumoniamnist",
+    width: Annotated[int, typer.Option(min=16, max=1024, help="Features of the linear head.")] = 128,
+    small: Annotated[
+        int, typer.Option(min=16, max=48, help="Features of the x² head: (d+1)(d+2)/2 queries steal it.")
+    ] = 16,
+    limit: Annotated[int, typer.Option(min=2, help="Daily query limit of the attacker that has one.")] = 48,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images for each head.")] = 3,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Decides training and the attacker's queries; keys are always fresh.")
+    ] = 0,
+    figure: FigureFile = None,
+    json_file: JsonFile = None,
+    record: RecordFile = None,
+) -> None:
+    """Steal heads by chosen queries through the real encrypted path, with and without a query limit.
+
+    Example: `he-experiments extraction --data pneumoniamnist --figure extraction.png --json extraction.json`
+    """
+    from rich.console import Console
+
+    from experiments.leaks.extraction_figure import draw
+    from experiments.records.finish import command_line, finish, refuse_missing_folders
+    from models import datasets
+
+    refuse_missing_folders(figure=figure, json=json_file, record=record)
+    console = Console()
+    dataset = datasets.load(data)
+    parameters = {"width": width, "small": small, "limit": limit, "epochs": epochs}
+    rows = run(dataset, console, width=width, small=small, limit=limit, epochs=epochs, seed=seed)
+    _show(console, dataset.name, [row for row in rows if _last(row, rows)], limit)
+    finish(
+        console,
+        "extraction",
+        command=command_line(
+            "extraction", data=data, width=width, small=small, limit=limit, epochs=epochs, seed=seed, figure=figure
+        ),
+        seed=seed,
+        parameters={"dataset": dataset.name, **parameters},
+        figures={"rows": [asdict(row) for row in rows]},
+        drawn=None if figure is None else draw(rows, limit),
+        figure=figure,
+        json=json_file,
+        record=record,
+    )
+
+
+def run(
+    dataset: "Dataset", console: "Console", *, width: int, small: int, limit: int, epochs: int, seed: int
+) -> list[Row]:
+    """All attacks; each gives a row for growing numbers of queries."""
+    from experiments.present.progress import bar
+    from he_infer.local_server import LocalServer
+
+    with TemporaryDirectory(prefix="he-infer-extraction-") as name:
+        folder = Path(name)
+        linear, square = (
+            _trained(dataset, kind, size, epochs, seed, console) for kind, size in (("linear", width), ("mlp", small))
+        )
+        bundles = {
+            ("linear", "open"): replace(linear, policy="open", name="linear-open"),
+            ("linear", "hidden"): replace(linear, policy="hidden", name="linear-hidden"),
+            ("x²", "hidden"): replace(square, policy="hidden", name="square-hidden"),
+        }
+        paths: list[Path] = []
+        for (kind, policy), bundle in bundles.items():
+            paths.append(folder / f"{len(paths)}-{policy}-{len(kind)}.hebundle")
+            bundle.save(paths[-1])
+        rows: list[Row] = []
+        with LocalServer(paths, folder / "server", options=["--workers", "1"]) as server:
+            attacker = _token(server, "attacker", None)
+            restrained = _token(server, "restrained", limit)
+            for (kind, policy), bundle in bundles.items():
+                random = np.random.default_rng(seed)
+                queries = _queries(bundle, kind, random)
+                with bar(console, f"{kind} head, {policy}", len(queries)) as step:
+                    answers, limited = _ask(server, attacker, bundle, queries, step)
+                rows += _rows(bundle, dataset, kind, policy, queries, answers, limited)
+                if kind == "linear":
+                    rows += _from_one_answer(server, attacker, bundle, dataset, policy)
+            queries = _queries(linear, "linear", np.random.default_rng(seed))
+            with bar(console, "linear head, query limit", len(queries)) as step:
+                answers, limited = _ask(server, restrained, bundles["linear", "hidden"], queries, step)
+            rows += _rows(linear, dataset, "linear", "hidden", queries, answers, limited)
+    return rows
+
+
+def _trained(dataset: "Dataset", kind: str, size: int, epochs: int, seed: int, console: "Console") -> "Bundle":
+    from experiments.present.progress import bar
+    from models.training.train import Recipe, train
+
+    with bar(console, f"Training a {kind} head of {size} features", epochs) as step:
+        return train(
+            dataset,
+            head=kind,
+            width=size,
+            hidden=8,
+            seed=seed,
+            recipe=Recipe(epochs=epochs),
+            progress=lambda epoch: step(epoch.number),
+        )
+
+
+def _token(server: "LocalServer", name: str, limit: int | None) -> str:
+    """A token of a new client, made as the operator makes it."""
+    with _file() as path:
+        command = [sys.executable, "-m", "he_infer", "tokens", "add", name, "--scope", "classify"]
+        command += ["--data-dir", str(server.data_dir), "--token-file", str(path)]
+        command += [] if limit is None else ["--daily-queries", str(limit)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own interpreter
+        return path.read_text(encoding="utf-8").strip()
+
+
+@contextmanager
+def _file() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="he-infer-token-") as name:
+        yield Path(name) / "token"
+
+
+def _queries(bundle: "Bundle", kind: str, random: np.random.Generator) -> NDArray[np.float64]:
+    from experiments.leaks.extraction_attack import affine_queries, quadratic_queries, unknowns
+
+    width = bundle.head.width
+    if kind == "linear":
+        return affine_queries(width, bundle.input_bound, random)
+    # A few more than unknowns: points at random are seldom in the worst position, but noise is always there.
+    return quadratic_queries(width, bundle.input_bound, round(1.2 * unknowns(width, 2)), random)
+
+
+class _Attacker:
+    """A client with a token and a fresh key of its own."""
+
+    def __init__(self, session: "Session", bundle: "Bundle") -> None:
+        from experiments.encrypted import head_of
+        from he_infer.client.keys.secret_key import SecretKey
+
+        digest = head_of(bundle).digest
+        self.session = session
+        self.model = next(m for m in session.models() if m.head_digest == digest and m.policy == bundle.policy)
+        self.plan = self.model.plan_for(1)
+        self.secret = SecretKey.generate(self.plan.parameters)
+        parts = self.secret.evaluation_keys(self.plan)
+        if parts:
+            session.register(self.plan, parts)
+
+    def ask(self, query: NDArray[np.float64]) -> tuple[list[bytes], list[bytes]]:
+        """The ciphertexts of one feature vector (d,) and those of its answer."""
+        from he_infer.ckks.packing import pack
+
+        sent = self.secret.encrypt(pack(self.plan, query[None, :]), self.plan.input_scale)
+        return sent, list(self.session.classify(self.model, self.plan, sent).parts)
+
+    def scores(self, answer: list[bytes]) -> NDArray[np.float64]:
+        """(1, classes)."""
+        from he_infer.ckks.packing import unpack
+
+        return unpack(self.plan, self.secret.decrypt(answer), 1)
+
+
+def _ask(
+    server: "LocalServer", token: str, bundle: "Bundle", queries: NDArray[np.float64], step: Step
+) -> tuple[NDArray[np.float64], bool]:
+    """Scores (n, classes) of as many queries as the server answers, and whether its query limit ended it."""
+    from he_infer.client.connection.session import Session
+    from he_infer.errors import RequestRefused
+    from he_infer.wire.refusals import Code
+
+    opened: list[NDArray[np.float64]] = []
+    with Session(server.url, token) as session:
+        attacker = _Attacker(session, bundle)
+        for query in queries:
+            try:
+                _, answer = attacker.ask(query)
+            except RequestRefused as refusal:
+                if refusal.code != Code.QUERY_LIMIT:
+                    raise
+                return np.concatenate(opened), True
+            opened.append(attacker.scores(answer))
+            step(len(opened))
+    return np.concatenate(opened), False
+
+
+def _from_one_answer(server: "LocalServer", token: str, bundle: "Bundle", dataset: "Dataset", policy: str) -> list[Row]:
+    """What an answer shows besides its scores; no rows where the plan's layout is another than one ciphertext."""
+    from experiments.leaks import extraction_answer, extraction_attack
+    from he_infer.client.connection.session import Session
+
+    height = 0.99 * bundle.input_bound
+    zero, one = np.zeros(bundle.head.width), np.zeros(bundle.head.width)
+    one[0] = height
+    with Session(server.url, token) as session:
+        attacker = _Attacker(session, bundle)
+        plan, tile = attacker.plan, extraction_answer.tile_of(attacker.plan)
+        if tile is None:
+            return []
+        _, nothing = attacker.ask(zero)
+        request, answer = attacker.ask(one)
+        slots = [attacker.secret.decrypt(parts)[0] for parts in (nothing, answer)]
+        biases = attacker.scores(nothing)[0]
+    found = {
+        "coefficients": extraction_answer.from_coefficients(plan, tile, slots[0], slots[1], height),
+        "ciphertext": extraction_answer.from_ciphertext(plan, tile, request[0], answer[0], biases),
+    }
+    features = bundle.features(dataset.test.images).astype(np.float64)
+    true = bundle.scores(features)
+    weight = bundle.head_tensors["head.0.weight"]
+    needed = extraction_attack.unknowns(bundle.head.width, 1)
+    return [
+        Row(
+            attack=attack,
+            head="linear",
+            policy=policy,
+            width=bundle.head.width,
+            unknowns=needed,
+            queries=2,
+            limited=False,
+            weight_error=extraction_attack.relative_error(stolen.weight, weight),
+            score_error=extraction_attack.relative_error(stolen.evaluate(features), true),
+            label_agreement=extraction_attack.agreement(stolen.evaluate(features), true),
+        )
+        for attack, stolen in found.items()
+    ]
+
+
+def _rows(
+    bundle: "Bundle",
+    dataset: "Dataset",
+    kind: str,
+    policy: str,
+    queries: NDArray[np.float64],
+    answers: NDArray[np.float64],
+    limited: bool,
+) -> list[Row]:
+    from experiments.leaks import extraction_attack as attack
+
+    features = bundle.features(dataset.test.images).astype(np.float64)
+    true = bundle.scores(features)
+    needed = attack.unknowns(bundle.head.width, 1 if kind == "linear" else 2)
+    counts = sorted({*np.linspace(1, min(needed, len(answers)), 16, dtype=int).tolist(), len(answers)})
+    rows = []
+    for count in counts:
+        weight_error = None
+        found: attack.Affine | attack.Quadratic
+        if kind == "linear":
+            found = attack.recover_affine(queries[:count], answers[:count])
+            weight_error = attack.relative_error(found.weight, bundle.head_tensors["head.0.weight"])
+        else:
+            found = attack.recover_quadratic(queries[:count], answers[:count], bundle.input_bound)
+        scores = found.evaluate(features)
+        rows.append(
+            Row(
+                attack="scores",
+                head=kind,
+                policy=policy,
+                width=bundle.head.width,
+                unknowns=needed,
+                queries=count,
+                limited=limited,
+                weight_error=weight_error,
+                score_error=attack.relative_error(scores, true),
+                label_agreement=attack.agreement(scores, true),
+            )
+        )
+    return rows
+
+
+def _last(row: Row, rows: list[Row]) -> bool:
+    """Whether no row of the same attack had more queries."""
+
+    def attack(one: Row) -> tuple[object, ...]:
+        return one.attack, one.head, one.policy, one.limited
+
+    return row.queries == max(other.queries for other in rows if attack(other) == attack(row))
+
+
+def _show(console: "Console", name: str, rows: list[Row], limit: int) -> None:
+    from experiments.present.screen_tables import figures_table
+
+    title = f"Heads trained on {name}, stolen by queries"
+    table = figures_table(title, ("head", "policy", "reads"), ("queries", "weights", "scores", "label"))
+    for row in rows:
+        table.add_row(
+            f"{row.head}, d={row.width}",
+            f"{row.policy}, {limit}/day" if row.limited else row.policy,
+            row.attack,
+            str(row.queries),
+            "" if row.weight_error is None else f"{row.weight_error:.0e}",
+            f"{row.score_error:.0e}",
+            f"{row.label_agreement:.1%}",
+        )
+    console.print(table)
+    console.print(
+        "weights, scores: relative error of the stolen head's. label: share of the test images that it gives the same.",
+        highlight=False,
+    )

@@ -1,0 +1,80 @@
+"""How every chart of the experiments is drawn: one style, one palette, marks and hatches that do without colour."""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from experiments.image_cipher.figures import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Picture
+
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "SKY", "VERMILION", "Picture", "picture", "save", "show_image"]
+
+PALETTE = (BLUE, VERMILION, GREEN, ORANGE, SKY, "#CC79A7", GREY)
+"""Okabe and Ito's colours (2008) but yellow, which is lost in print."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++", "--")
+"""Series number i takes colour, marker and hatch number i, so that it is told apart in grey too."""
+
+_STYLE: Any = {
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "hatch.linewidth": 0.6,
+    "svg.hashsalt": "he-infer",
+}
+SUFFIXES = (".png", ".svg")
+
+
+def picture(
+    draw: Callable[[Figure], None], size: tuple[float, float], alternative: str, *, kind: str = "png", dpi: int = 120
+) -> Picture:
+    """Draw a picture; the same drawing gives the same bytes.
+
+    Args:
+        draw: draws into an empty figure with a constrained layout.
+        size: width and height in inches.
+        alternative: what it shows, for those who cannot see it.
+        kind: `png` or `svg`.
+        dpi: pixels an inch, of a PNG.
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    return Picture("image/svg+xml" if kind == "svg" else "image/png", buffer.getvalue(), alternative)
+
+
+def save(path: Path, drawn: Picture) -> None:
+    """Write a picture whole or not at all.
+
+    Raises:
+        OSError: the folder is missing or not writable.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(drawn.data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def show_image(
+    axis: Axes, image: NDArray[Any], title: str = "", *, limits: tuple[float, float] | None = None, size: float = 8
+) -> None:
+    """Show (H, W) or (H, W, 3) values, between `limits` or else their own least and largest, without axes."""
+    low, high = limits or (float(np.min(image)), float(np.max(image)))
+    if image.ndim == 3:
+        axis.imshow(np.clip((image - low) / max(high - low, 1e-12), 0, 1), interpolation="nearest")
+    else:
+        axis.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-12), interpolation="nearest")
+    axis.set_title(title, fontsize=size)
+    axis.set_axis_off()

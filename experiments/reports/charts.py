@@ -1,0 +1,187 @@
+"""A report's charts, drawn from the numbers of records alone."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.image_cipher.figures import Picture
+from experiments.present.drawing import BLUE, HATCHES, MARKERS, PALETTE, VERMILION, picture
+from experiments.records.records import Record
+from experiments.reports.tables import Section, by_configuration
+
+
+def chart_of(section: Section) -> Picture | None:
+    """The chart of a section, for the kinds that have one."""
+    drawers: dict[str, Callable[[Sequence[Record]], Picture | None]] = {
+        "accuracy": accuracy,
+        "inversion": inversion,
+        "membership": membership,
+        "price": price,
+    }
+    drawer = drawers.get(section.kind)
+    return None if drawer is None else drawer(section.records)
+
+
+def accuracy(records: Sequence[Record]) -> Picture | None:
+    """Clear and encrypted accuracy of each configuration, with the mean of the 95 % intervals over the seeds."""
+    sound = [record for record in records if isinstance(record.figures.get("encrypted"), Mapping)]
+    groups = list(by_configuration(sound).items())
+    if not groups:
+        return None
+
+    def draw(figure: Any) -> None:
+        axis = figure.subplots()
+        for place, (_, runs) in enumerate(groups):
+            for kind, colour, marker, shift in (("clear", BLUE, "o", -0.13), ("encrypted", VERMILION, "s", 0.13)):
+                values = [run.figures[kind] for run in runs]
+                middle = float(np.mean([one["accuracy"] for one in values]))
+                low, high = (float(np.mean([one["accuracy_interval"][side] for one in values])) for side in (0, 1))
+                axis.errorbar(
+                    middle,
+                    place + shift,
+                    xerr=[[max(middle - low, 0)], [max(high - middle, 0)]],
+                    fmt=marker,
+                    color=colour,
+                    markersize=5,
+                    capsize=3,
+                    label=kind if place == 0 else None,
+                )
+        axis.set_yticks(range(len(groups)), [f"{', '.join(key)} ({len(runs)})" for key, runs in groups])
+        axis.set_ylim(len(groups) - 0.5, -0.6)
+        axis.set_xlabel("test accuracy, with its 95 % bootstrap interval (in brackets: seeds)")
+        axis.grid(axis="x", linewidth=0.4)
+        axis.legend(ncols=2, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+
+    size = (8.4, 1.2 + 0.38 * len(groups))
+    return picture(draw, size, "Points with intervals: accuracy in clear and encrypted for each configuration")
+
+
+def inversion(records: Sequence[Record]) -> Picture:
+    """PSNR and share of recognised images for each way of rebuilding."""
+    ways = list(records[0].figures["rebuilt"])
+
+    def draw(figure: Any) -> None:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axis, name, label in zip(
+            panels, ("psnr", "found"), ("PSNR, dB", "recognised among the test images, %"), strict=True
+        ):
+            for number, record in enumerate(records):
+                rebuilt = record.figures["rebuilt"]
+                values = [rebuilt[way][name] * (100 if name == "found" else 1) for way in ways]
+                at = np.arange(len(ways)) + (number - (len(records) - 1) / 2) * 0.8 / len(records)
+                axis.barh(
+                    at,
+                    values,
+                    0.76 / len(records),
+                    color=PALETTE[number % len(PALETTE)],
+                    hatch=HATCHES[number % len(HATCHES)],
+                    edgecolor="white",
+                    label=record.parameters.get("dataset", ""),
+                )
+                for y, value in zip(at, values, strict=True):
+                    axis.annotate(f"{value:.1f}", (value, y), xytext=(2, 0), textcoords="offset points", va="center")
+            axis.set_xlabel(label)
+            axis.set_xlim(0, axis.get_xlim()[1] * 1.1)
+        panels[0].set_yticks(range(len(ways)), ways)
+        panels[0].invert_yaxis()
+        panels[0].legend(ncols=3, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+
+    return picture(draw, (8.4, 3.6), "Bars: how like their originals rebuilt images are, from features and ciphertexts")
+
+
+def membership(records: Sequence[Record]) -> Picture:
+    """AUC with its interval for each view of the attacker."""
+    names = list(records[0].figures["signals"])
+
+    def draw(figure: Any) -> None:
+        axis = figure.subplots()
+        for number, record in enumerate(records):
+            for place, name in enumerate(names):
+                one = record.figures["signals"].get(name)
+                if one is None:
+                    continue
+                axis.errorbar(
+                    one["auc"],
+                    place + (number - (len(records) - 1) / 2) * 0.3,
+                    xerr=[[max(one["auc"] - one["low"], 0)], [max(one["high"] - one["auc"], 0)]],
+                    fmt=MARKERS[number % len(MARKERS)],
+                    color=PALETTE[number % len(PALETTE)],
+                    capsize=3,
+                    label=record.parameters.get("dataset", "") if place == 0 else None,
+                )
+        axis.axvline(0.5, color="black", linestyle="--", linewidth=1)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.4, -0.6)
+        axis.set_xlabel("AUC of membership inference with its 95 % interval (dashed: a guess)")
+        axis.legend(ncols=3, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+
+    return picture(draw, (7.6, 3.8), "Points with intervals: membership inference's AUC for each view of the attacker")
+
+
+def price(records: Sequence[Record]) -> Picture:
+    """Accuracy, latency and bytes of each path, side by side: one line for each head and path."""
+    rows = [(record.parameters.get("dataset", ""), row) for record in records for row in record.figures["rows"]]
+    paths = list(dict.fromkeys(str(row["path"]) for _, row in rows))
+    several = len({name for name, _ in rows}) > 1
+    at = range(len(rows))
+
+    def look(row: Mapping[str, Any]) -> dict[str, Any]:
+        number = paths.index(str(row["path"]))
+        return {"color": PALETTE[number % len(PALETTE)], "hatch": HATCHES[number % len(HATCHES)], "edgecolor": "white"}
+
+    def draw(figure: Any) -> None:
+        accuracies, times, sizes = figure.subplots(1, 3, sharey=True, width_ratios=[0.7, 1.25, 1.1])
+        for place, (_, row) in zip(at, rows, strict=True):
+            low, high = wilson(row["accuracy"], row["images"])
+            number = paths.index(str(row["path"]))
+            accuracies.errorbar(
+                row["accuracy"],
+                place,
+                xerr=[[max(row["accuracy"] - low, 0)], [max(high - row["accuracy"], 0)]],
+                fmt=MARKERS[number % len(MARKERS)],
+                color=PALETTE[number % len(PALETTE)],
+                capsize=3,
+            )
+            _bar(times, place, row["wall_ms"], look(row), f"{_short(row['wall_ms'])} (CPU {_short(row['cpu_ms'])})")
+            moved = (row["bytes_up"] + row["bytes_down"]) / 1e3
+            keys = f" + keys {_size(row['key_bytes'])}" if row["key_bytes"] else ""
+            _bar(sizes, place, moved, look(row), f"{moved:.0f}{keys}" if moved else "none")
+        names = [f"{name + ', ' if several else ''}{row['head']}, {row['path']}" for name, row in rows]
+        accuracies.set_yticks(list(at), names)
+        accuracies.set_ylim(len(rows) - 0.4, -0.6)
+        counts = sorted({int(row["images"]) for _, row in rows})
+        accuracies.set_xlabel(f"accuracy on {' or '.join(map(str, counts))} images,\n95 % (Wilson)")
+        times.set_xscale("log")
+        times.set_xlabel("wall ms an image, features to scores\n(logarithmic; in brackets CPU)")
+        times.set_xlim(min(row["wall_ms"] for _, row in rows) / 3, max(row["wall_ms"] for _, row in rows) * 6000)
+        sizes.set_xlabel("KB an image, up and down;\nkeys once")
+        sizes.set_xlim(0, 2.1 * max((row["bytes_up"] + row["bytes_down"]) / 1e3 for _, row in rows))
+
+    return picture(
+        draw,
+        (9.4, 1.2 + 0.32 * len(rows)),
+        "For each head and path: accuracy with its interval, milliseconds an image, and kilobytes an image with keys",
+    )
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` (Wilson 1927)."""
+    z = 1.959964
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return middle - reach, middle + reach
+
+
+def _bar(axis: Any, place: int, value: float, style: Mapping[str, Any], label: str) -> None:
+    axis.barh(place, value, 0.7, **style)
+    axis.annotate(label, (value, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{math.ceil(count / 1e3)} KB"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

@@ -1,0 +1,121 @@
+"""The protocol on plain numpy: the same checks, no encryption, and on request the noise that CKKS would add.
+
+A value's data are slots of one request (slots,) or of many at once (requests, slots), so that a whole data set runs
+through a plan in seconds.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
+from he_infer.ckks.layouts.ring import to_coefficients, to_slots
+from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.planning import noise
+from he_infer.ckks.planning.plan import Plan
+from he_infer.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Held:
+    """Slots as numbers, with what their noise depends on."""
+
+    slots: NDArray[np.complex128]
+    level: int
+    scale: float
+
+
+class ClearEngine(Engine):
+    """Computes what SEAL would, without keys or secrets.
+
+    Args:
+        parameters: ring size and chain; the primes are taken as powers of two.
+        seed: of the simulated noise, see `noise`; None: exact arithmetic.
+    """
+
+    def __init__(self, parameters: Parameters, seed: int | None = None) -> None:
+        super().__init__(parameters, tuple(1 << bits for bits in parameters.modulus_bits))
+        self._random = None if seed is None else np.random.default_rng(seed)
+        self._keys: dict[str, NDArray[np.complex128]] = {}
+        """The errors of each key that was used, drawn once: (digits, slots)."""
+
+    def encrypt(self, slots: NDArray[np.generic], scale: float) -> Value:
+        """A fresh value at the top level, from slots (slots,) or (requests, slots)."""
+        if slots.shape[-1] != self.parameters.slots:
+            raise EngineError(f"{slots.shape[-1]} slots cannot be encrypted; expected {self.parameters.slots}.")
+        level = self.parameters.levels
+        held = self._noisy(Held(slots.astype(np.complex128), level, scale), noise.fresh())
+        return Value(level, scale, self.parameters.id, held)
+
+    def decrypt(self, value: Value) -> NDArray[np.complex128]:
+        """The slots of a value."""
+        self._check(value)
+        return np.asarray(value.data.slots)
+
+    def keys_for(self, plan: Plan) -> EvaluationKeys:
+        """What a client of this plan would have registered."""
+        elements = frozenset(plan.galois_elements)
+        return EvaluationKeys(self.parameters.id, elements, plan.relinearise, plan.refreshes, {}, 0)
+
+    def _noisy(self, held: Held, nu: float) -> Held:
+        if self._random is None or nu == 0.0:
+            return held
+        deviation = nu * math.sqrt(self.parameters.ring_size / 2) / held.scale
+        drawn = self._random.normal(0.0, deviation, (2, *held.slots.shape))
+        return Held(held.slots + drawn[0] + 1j * drawn[1], held.level, held.scale)
+
+    def _switched(self, held: Held, key: str) -> Held:
+        if self._random is None:
+            return held
+        size, bits = self.parameters.ring_size, self.parameters.modulus_bits
+        if key not in self._keys:
+            shape = (2, len(bits) - 1, self.parameters.slots)
+            errors = self._random.normal(0.0, noise.SIGMA * math.sqrt(size / 2), shape)
+            self._keys[key] = errors[0] + 1j * errors[1]
+        fixed = noise.of_the_mean(self._keys[key], bits[: held.level + 1], bits[-1]) / held.scale
+        held = Held(held.slots + fixed, held.level, held.scale)
+        return self._noisy(held, noise.drawn(size, bits[: held.level + 1], bits[-1]))
+
+    def _encode(self, slots: NDArray[np.generic], level: int, scale: float) -> Held:
+        if self._random is None:
+            return Held(slots.astype(np.complex128), level, scale)
+        rounded = np.rint(to_coefficients(slots) * scale) / scale
+        return Held(to_slots(rounded), level, scale)
+
+    def _encode_constant(self, number: float, level: int, scale: float) -> Held:
+        held = number if self._random is None else round(number * scale) / scale
+        return Held(np.full(self.parameters.slots, held, dtype=np.complex128), level, scale)
+
+    def _dot(self, values: list[Any], plains: list[Any]) -> Held:
+        total = values[0].slots * plains[0].slots
+        for value, plain in zip(values[1:], plains[1:], strict=True):
+            total = total + value.slots * plain.slots
+        return Held(total, values[0].level, values[0].scale * plains[0].scale)
+
+    def _add(self, left: Any, right: Any) -> Held:
+        return Held(left.slots + right.slots, left.level, left.scale)
+
+    def _add_plain(self, value: Any, plain: Any) -> Held:
+        return Held(value.slots + plain.slots, value.level, value.scale)
+
+    def _rotate(self, value: Any, steps: int, keys: EvaluationKeys) -> Held:
+        return self._switched(Held(np.roll(value.slots, -steps, axis=-1), value.level, value.scale), f"rotate {steps}")
+
+    def _conjugate(self, value: Any, keys: EvaluationKeys) -> Held:
+        return self._switched(Held(np.conj(value.slots), value.level, value.scale), "conjugate")
+
+    def _multiply(self, left: Any, right: Any, keys: EvaluationKeys) -> Held:
+        return self._switched(Held(left.slots * right.slots, left.level, left.scale * right.scale), "relinearise")
+
+    def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Held:
+        return self._noisy(value, noise.zero(self.parameters.ring_size))
+
+    def _rescale(self, value: Any) -> Held:
+        divided = Held(value.slots, value.level - 1, value.scale / self.primes[value.level])
+        return self._noisy(divided, noise.rescaled(self.parameters.ring_size))
+
+    def _drop(self, value: Any, level: int) -> Held:
+        return Held(value.slots, level, value.scale)

@@ -1,0 +1,1 @@
+"""Layouts: which value lies in which slot or coefficient, layer by layer."""

@@ -1,0 +1,1 @@
+"""From a head to a plan: circuit, parameters, scales, noise and cost."""

@@ -1,0 +1,192 @@
+"""A head in the form that encryption computes: linear layers with monic activations between them. Clear numpy.
+
+Constants and leading factors of activations are moved into the neighbouring linear layers, so that what is left of an
+activation takes the fewest multiplications that its degree allows:
+
+    degree 2   c2 u^2 + c1 u + c0 = c2 (u + c1/2c2)^2 + constant                      -> v^2
+    degree 3   with u = v - c2/3c3:  c3 (v^3 + e v) + constant                        -> v (v^2 + e)
+    degree 4   with u = v - c3/4c4:  c4 ((v^2 + e)^2 + f v) + constant                -> (v^2 + e)^2 + f v
+
+Hidden values that no input reaches are constants; they and those that no score depends on are taken out, exactly.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.errors import HeadError
+from he_infer.head.layers import Head, Linear, Polynomial
+
+MOMENT = {2: 3.0 ** (1 / 4), 3: 15.0 ** (1 / 6), 4: 105.0 ** (1 / 8)}
+"""By what factor of a normal value's deviation its power's root mean square is that of the power."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """v^2 (degree 2), v (v^2 + e) (degree 3) or (v^2 + e)^2 + f v (degree 4)."""
+
+    degree: int
+    e: float = 0.0
+    f: float = 0.0
+
+    @property
+    def multiplications(self) -> int:
+        """Ciphertext products one after another; each takes a level."""
+        return 1 if self.degree == 2 else 2
+
+    def __call__(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Evaluate elementwise."""
+        if self.degree == 2:
+            return v * v
+        if self.degree == 3:
+            return v * (v * v + self.e)
+        return (v * v + self.e) ** 2 + self.f * v
+
+    def slope(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The derivative's size, from above, for |v| as given."""
+        v = np.abs(v)
+        if self.degree == 2:
+            return 2 * v
+        if self.degree == 3:
+            return 3 * v * v + abs(self.e)
+        return 4 * v * (v * v + abs(self.e)) + abs(self.f)
+
+    def largest(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The activation's size, from above, for |v| as given; no step of it is larger either."""
+        v = np.abs(v)
+        if self.degree == 2:
+            return v * v
+        if self.degree == 3:
+            return v * (v * v + abs(self.e))
+        return (v * v + abs(self.e)) ** 2 + abs(self.f) * v
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """How large the values of an activation are on the training images, each from above, (values,)."""
+
+    inputs: NDArray[np.float64]
+    """Root mean square."""
+    slopes: NDArray[np.float64]
+    """How much a small error of the input is multiplied by."""
+    outputs: NDArray[np.float64]
+    """Root mean square."""
+
+    def only(self, kept: NDArray[np.bool_]) -> "Measured":
+        """Of some of the values."""
+        return Measured(self.inputs[kept], self.slopes[kept], self.outputs[kept])
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """Linear layers, one more than activations."""
+
+    linear: tuple[Linear, ...]
+    activations: tuple[Activation, ...]
+    measured: tuple["Measured | None", ...]
+    """What is known of each activation's values; None: the head's were not measured."""
+
+    def evaluate(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Features (n, width) -> scores (n, classes), as the head gives them."""
+        values = x
+        for layer, activation in zip(self.linear, self.activations, strict=False):
+            values = activation(values @ layer.weight.T + layer.bias)
+        return np.asarray(values @ self.linear[-1].weight.T + self.linear[-1].bias)
+
+
+def circuit(head: Head) -> Circuit:
+    """The head's circuit.
+
+    Raises:
+        HeadError: no score depends on the features.
+    """
+    layers = list(head.linear)
+    activations = []
+    measured: list[Measured | None] = []
+    for index, polynomial in enumerate(head.activations):
+        shift, factor, constant, activation = _monic(polynomial)
+        before, after = layers[index], layers[index + 1]
+        layers[index] = Linear(before.weight, before.bias + shift)
+        moved = after.weight @ np.full(after.inputs, constant)
+        layers[index + 1] = Linear(after.weight * factor, after.bias + moved)
+        activations.append(activation)
+        known = head.sizes[index]
+        measured.append(None if known is None else _measured(known, polynomial, shift, factor, constant))
+    for index, activation in enumerate(activations):
+        kept = _varying(layers[index])
+        layers[index], layers[index + 1] = _without_constants(layers[index], activation, layers[index + 1], kept)
+        measured[index] = _only(measured[index], kept)
+    for index in reversed(range(len(activations))):
+        kept = _used(layers[index + 1])
+        layers[index], layers[index + 1] = _without_unused(layers[index], layers[index + 1], kept)
+        measured[index] = _only(measured[index], kept)
+    if not all(layer.weight.any() for layer in layers):
+        raise HeadError("The head's scores do not depend on the features: all weights of a layer are zero. Train it.")
+    return Circuit(tuple(layers), tuple(activations), tuple(measured))
+
+
+def _measured(
+    known: NDArray[np.float64], polynomial: Polynomial, shift: float, factor: float, constant: float
+) -> Measured:
+    """What follows from the sizes of the polynomial's inputs.
+
+    By the polynomial's own coefficients: those of v (v^2 + e) alone would not tell how its terms cancel.
+    """
+    reach = known * MOMENT[polynomial.degree]
+    slopes = polynomial.steepest(known if polynomial.degree == 2 else reach)
+    moved = (polynomial.coefficients[0] - constant, *polynomial.coefficients[1:])
+    outputs = np.polynomial.polynomial.polyval(reach, np.abs(moved))
+    return Measured(known + abs(shift), slopes / abs(factor), np.asarray(outputs) / abs(factor))
+
+
+def _monic(polynomial: Polynomial) -> tuple[float, float, float, Activation]:
+    """The shift s, factor c and constant k with p(u) = c activation(u + s) + k."""
+    coefficients = np.array(polynomial.coefficients)
+    degree = polynomial.degree
+    leading = float(coefficients[-1])
+    shift = float(coefficients[-2]) / (degree * leading)
+    moved = np.array(
+        [
+            sum(coefficients[j] * math.comb(j, i) * (-shift) ** (j - i) for j in range(i, degree + 1)) / leading
+            for i in range(degree + 1)
+        ]
+    )
+    if degree == 2:
+        return shift, leading, leading * float(moved[0]), Activation(2)
+    if degree == 3:
+        return shift, leading, leading * float(moved[0]), Activation(3, float(moved[1]))
+    e = float(moved[2]) / 2
+    return shift, leading, leading * (float(moved[0]) - e * e), Activation(4, e, float(moved[1]))
+
+
+def _varying(layer: Linear) -> NDArray[np.bool_]:
+    """Which outputs depend on the features; all of them where none does, since a layer must not be empty."""
+    varies = np.asarray(layer.weight.any(axis=1), dtype=np.bool_)
+    return varies if varies.any() else np.ones_like(varies)
+
+
+def _used(layer: Linear) -> NDArray[np.bool_]:
+    """Which inputs an output depends on; all of them where none does."""
+    used = np.asarray(layer.weight.any(axis=0), dtype=np.bool_)
+    return used if used.any() else np.ones_like(used)
+
+
+def _only(measured: Measured | None, kept: NDArray[np.bool_]) -> Measured | None:
+    return None if measured is None else measured.only(kept)
+
+
+def _without_constants(
+    before: Linear, activation: Activation, after: Linear, kept: NDArray[np.bool_]
+) -> tuple[Linear, Linear]:
+    if kept.all():
+        return before, after
+    constant = after.weight[:, ~kept] @ activation(before.bias[~kept])
+    return Linear(before.weight[kept], before.bias[kept]), Linear(after.weight[:, kept], after.bias + constant)
+
+
+def _without_unused(before: Linear, after: Linear, kept: NDArray[np.bool_]) -> tuple[Linear, Linear]:
+    if kept.all():
+        return before, after
+    return Linear(before.weight[kept], before.bias[kept]), Linear(after.weight[:, kept], after.bias)

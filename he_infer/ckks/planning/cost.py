@@ -1,0 +1,193 @@
+"""What a plan costs: its primitives counted, and priced by a table or by a calibration of this machine."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from he_infer.ckks import mask
+from he_infer.ckks.layouts.last_layer import Tile
+from he_infer.ckks.planning.circuit import Circuit
+from he_infer.ckks.planning.plan import Plan
+
+PRIMITIVES = (
+    "load", "multiply", "constant", "rotate", "square", "product", "rescale", "add", "encode", "refresh", "dump",
+)  # fmt: skip
+"""load: parse a seeded ciphertext; multiply: by an encoded vector, and add; constant: encode a number; rotate: also
+conjugate; square, product: relinearised; encode: a vector, at run time; refresh: a fresh encryption of zero, added."""
+
+LINK = 12.5e6
+"""Bytes a second (100 Mbit/s) that a plan's traffic is priced at when plans are compared."""
+
+# Microseconds a data prime (linear) and a pair of primes (quadratic, for key switches), measured on one core; only the
+# ratios matter for the choice of a plan. docs/engine.md has the command that measures them.
+_TABLE: Mapping[int, Mapping[str, tuple[float, float]]] = {
+    size: {
+        "load": (load, 0.0),
+        "multiply": (multiply, 0.0),
+        "constant": (4.0 * size / 8192, 0.0),
+        "rotate": switch,
+        "square": (1.1 * switch[0], 1.1 * switch[1]),
+        "product": (1.15 * switch[0], 1.15 * switch[1]),
+        "rescale": (rescale, 0.0),
+        "add": (add, 0.0),
+        "encode": (encode, 0.0),
+        "refresh": (refresh, 0.0),
+        "dump": (dump, 0.0),
+    }
+    for size, load, multiply, switch, rescale, add, encode, refresh, dump in (
+        (2048, 95.0, 15.5, (110.0, 10.0), 30.0, 8.0, 52.0, 260.0, 85.0),
+        (4096, 135.0, 27.0, (198.0, 24.0), 65.0, 11.0, 110.0, 500.0, 120.0),
+        (8192, 265.0, 53.0, (405.0, 57.0), 140.0, 19.0, 230.0, 1500.0, 250.0),
+        (16384, 500.0, 105.0, (946.0, 117.0), 300.0, 36.0, 580.0, 3400.0, 400.0),
+        (32768, 970.0, 215.0, (1850.0, 255.0), 700.0, 71.0, 1400.0, 7100.0, 800.0),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often a primitive is done at a level."""
+
+    primitive: str
+    level: int
+    times: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one evaluation and its keys take."""
+
+    counts: tuple[Count, ...]
+    server_ms: float
+    bytes_up: int
+    bytes_down: int
+    key_bytes: int
+    weight_bytes: int
+    """Memory of the encoded weights."""
+
+    @property
+    def total_ms(self) -> float:
+        """Server time and traffic: what plans are compared by."""
+        return self.server_ms + 1e3 * (self.bytes_up + self.bytes_down) / LINK
+
+
+def count(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
+    """The primitives of one evaluation, exactly as `evaluate` does them."""
+    times: Counter[tuple[str, int]] = Counter()
+    level = plan.parameters.levels
+    times["load", level] += plan.sources
+    for stage, linear, activation in zip(plan.stages, circuit.linear, circuit.activations, strict=False):
+        layout = stage.layout
+        products = len(layout.occupied(linear.weight))
+        times["multiply", level] += products
+        if layout.places == 1:
+            times["constant", level] += products
+        times["rotate", level] += layout.sources * len(layout.baby) + layout.targets * len(layout.giant)
+        times["add", level] += layout.targets * len(layout.giant)
+        after = layout.targets * (len(layout.folds) + layout.conjugated)
+        times["rotate", level] += after
+        times["add", level] += after
+        if stage.rescaled:
+            times["rescale", level] += layout.targets
+            level -= 1
+        times["add", level] += layout.targets
+        times["square", level] += layout.targets
+        times["rescale", level] += layout.targets
+        level -= 1
+        if stage.degree > 2:
+            times["add", level] += layout.targets
+            times["square" if stage.degree == 4 else "product", level] += layout.targets
+            if activation.f:
+                times["multiply", level] += layout.targets
+            times["rescale", level] += layout.targets
+            level -= 1
+    weight = circuit.linear[-1].weight
+    blocks = _blocks(plan)
+    filled = sum(
+        bool(weight[row : row + blocks[0], column : column + blocks[1]].any())
+        for row in range(0, weight.shape[0], blocks[0])
+        for column in range(0, weight.shape[1], blocks[1])
+    )
+    times["multiply", 0] += filled
+    times["add", 0] += plan.targets
+    if plan.refreshes:
+        times["refresh", 0] += plan.targets
+        times["encode", 0] += 2 * plan.targets
+        times["add", 0] += plan.targets * (mask.ADDITIONS + 1)
+    times["dump", 0] += plan.targets
+    return tuple(Count(primitive, at, number) for (primitive, at), number in sorted(times.items()) if number)
+
+
+def cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int], float] | None = None) -> Cost:
+    """The cost of a plan for a circuit, by prices (microseconds by primitive and level), or else by the table."""
+    parameters = plan.parameters
+    counts = count(plan, circuit)
+    size, primes = parameters.ring_size, parameters.modulus_bits
+    whole = size * sum(map(stored_bytes, primes))
+    fresh = size * sum(map(stored_bytes, parameters.data_bits))
+    keys = len(plan.galois_elements) + plan.relinearise
+    spent = sum(
+        each.times * (price(size, each.primitive, each.level) if prices is None else prices[each.primitive, each.level])
+        for each in counts
+    )
+    return Cost(
+        counts,
+        spent / 1e3,
+        bytes_up=round(plan.sources * (fresh + _OVERHEAD)),
+        bytes_down=round(plan.targets * (2 * size * stored_bytes(primes[0]) + _OVERHEAD)),
+        key_bytes=round(keys * len(parameters.data_bits) * whole + plan.refreshes * whole),
+        weight_bytes=weight_bytes(plan, counts),
+    )
+
+
+def weight_bytes(plan: Plan, counts: tuple[Count, ...]) -> int:
+    """Memory of the encoded weights and biases: N words a prime each; those of a one-place layout are not kept."""
+    lazy = {each.level for each in counts if each.primitive == "constant"}
+    kept = sum(
+        (each.level + 1) * each.times for each in counts if each.primitive == "multiply" and each.level not in lazy
+    )
+    level = plan.parameters.levels
+    for stage in plan.stages:
+        kept += (level - stage.rescaled + 1) * stage.layout.targets
+        level -= stage.levels
+    return 8 * plan.parameters.ring_size * (kept + plan.targets)
+
+
+def price(ring_size: int, primitive: str, level: int) -> float:
+    """Microseconds by the table."""
+    linear, quadratic = _TABLE[ring_size][primitive]
+    primes = level + 1
+    return linear * primes + quadratic * primes * (primes + 1)
+
+
+_OVERHEAD = 130
+"""Bytes of a serialized ciphertext that are neither polynomial: headers, parameter id, scale, seed."""
+
+
+@lru_cache(maxsize=64)
+def stored_bytes(bits: int) -> float:
+    """Bytes of one residue modulo a prime of this size, as SEAL stores it: a word of 8 bytes, entropy-coded by zstd."""
+    full, rest = divmod(bits, 8)
+    chances = np.full(256, full / 256)
+    chances[: 1 << rest] += 1 / (1 << rest)
+    chances[0] += 7 - full
+    chances /= 8
+    entropy = float(-(chances[chances > 0] * np.log2(chances[chances > 0])).sum())
+    return entropy if entropy < _INCOMPRESSIBLE else 8.0
+
+
+_INCOMPRESSIBLE = 7.8
+
+
+def _blocks(plan: Plan) -> tuple[int, int]:
+    answer = plan.answer
+    return answer.rows, answer.chunk if isinstance(answer, Tile) else answer.width
+
+
+def log2(value: float) -> float:
+    """log2 of a magnitude, 0 for what is below one."""
+    return math.log2(max(value, 1.0))

@@ -1,0 +1,88 @@
+"""A plan as a table's rows and as a drawing of its steps, in plain text."""
+
+import math
+
+from he_infer.ckks.layouts.last_layer import Tile
+from he_infer.ckks.planning.cost import Cost
+from he_infer.ckks.planning.plan import Plan, Stage
+
+
+def rows(plan: Plan, cost: Cost) -> list[tuple[str, str]]:
+    """What a plan predicts, (name, value)."""
+    return [
+        ("parameters", str(plan.parameters)),
+        ("images a request", str(plan.batch)),
+        ("policy", plan.policy),
+        ("key switches", str(plan.key_switches)),
+        ("keys", _keys(plan)),
+        ("request", f"{plan.sources} ciphertexts, {cost.bytes_up / 1e3:.1f} KB"),
+        ("answer", f"{plan.targets} ciphertexts, {cost.bytes_down / 1e3:.1f} KB"),
+        ("keys, once", f"{cost.key_bytes / 1e6:.2f} MB"),
+        ("encoded weights", f"{cost.weight_bytes / 1e6:.1f} MB of memory"),
+        ("server time", f"{cost.server_ms:.2f} ms, {cost.server_ms / plan.batch:.3f} ms an image"),
+        ("error of a score", f"at most {plan.error:.1e}; asked for {plan.precision:g}"),
+    ]
+
+
+def drawing(plan: Plan) -> list[str]:
+    """The steps from the client's features to its scores, one line each."""
+    level, scale = plan.parameters.levels, math.log2(plan.input_scale)
+    lines = [
+        f"client   {plan.width} features x {plan.batch} -> {_packed(plan)}",
+        f"  │      level {level}, scale 2^{scale:.0f}",
+    ]
+    for stage in plan.stages:
+        lines += _stage(stage)
+        level -= stage.levels
+        lines.append(f"  │      level {level}")
+    answer = plan.answer
+    where = (
+        f"{answer.chunk} features and {answer.rows} rows an image in {answer.ring_size} coefficients"
+        if isinstance(answer, Tile)
+        else f"{answer.rows} scores an answer, read off as coefficients"
+    )
+    lines.append(f"server   {answer.inputs} -> {answer.outputs}: products with weights alone ({where})")
+    if plan.refreshes:
+        lines.append("  │      add an encryption of zero; noise over every coefficient without a score")
+    lines.append(f"client   {plan.targets} answer{'s' * (plan.targets > 1)} -> {plan.classes} scores x {plan.batch}")
+    return lines
+
+
+def _stage(stage: Stage) -> list[str]:
+    layout = stage.layout
+    lines = [f"server   {layout.inputs} -> {layout.outputs}: {layout.diagonals} diagonals"]
+    for count, what in (
+        (layout.sources * len(layout.baby), "baby rotations of the input"),
+        (layout.targets * len(layout.giant), "giant rotations of sums"),
+    ):
+        if count:
+            lines.append(f"  ├ ↻ {count:4d} {what}")
+    if layout.folds:
+        steps = ", ".join(map(str, layout.folds))
+        lines.append(f"  ├ ↻ {layout.targets * len(layout.folds):4d} folds by {steps}")
+    if layout.conjugated:
+        lines.append(f"  ├ ↻ {layout.targets:4d} conjugation, which drops imaginary parts")
+    if stage.rescaled:
+        lines.append("  ├ ÷      rescale")
+    name = {2: "v^2", 3: "v (v^2 + e)", 4: "(v^2 + e)^2 + f v"}[stage.degree]
+    lines.append(f"  ├ × {layout.targets * stage.multiplications:4d} {name}, relinearised and rescaled")
+    return lines
+
+
+def _packed(plan: Plan) -> str:
+    count = f"{plan.sources} ciphertext{'s' * (plan.sources > 1)}"
+    if not plan.stages:
+        return f"{count}, features as coefficients"
+    layout = plan.stages[0].layout
+    copies = layout.copies * layout.lanes * layout.parts
+    parts = ", in real and imaginary parts" if layout.parts == 2 else ""
+    return f"{count}, {copies} copies, each shifted by {layout.diagonals}{parts}"
+
+
+def _keys(plan: Plan) -> str:
+    names = [
+        f"{len(plan.galois_elements)} Galois" if plan.galois_elements else "",
+        "relinearisation" if plan.relinearise else "",
+        "public (masks)" if plan.refreshes else "",
+    ]
+    return ", ".join(name for name in names if name) or "none"

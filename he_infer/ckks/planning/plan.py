@@ -1,0 +1,242 @@
+"""A plan: the steps that compute one head under encryption, with the parameters, scales and rotations they need.
+
+A plan holds no weights. Client and server work from the same plan, and its digest names it on the wire. `planner` makes
+plans; docs/format-plan.md has their JSON, member by member.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from he_infer.ckks.engines.protocol import conjugation, galois_element
+from he_infer.ckks.layouts.hidden_layer import Hybrid
+from he_infer.ckks.layouts.last_layer import Answer, Tile, Trace
+from he_infer.ckks.parameters import Parameters
+from he_infer.errors import ParameterError, UnsupportedVersion
+
+VERSION = 2
+POLICIES = ("hidden", "open")
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One hidden layer: a linear map and its activation."""
+
+    layout: Hybrid
+    weight_scale: float
+    """Scale of the encoded weights; where the product is rescaled, the engine takes the dropped prime itself."""
+    rescaled: bool
+    """Whether the linear map's product is rescaled. An activation's products always are."""
+    degree: int
+    """Of the activation."""
+
+    @property
+    def multiplications(self) -> int:
+        """Ciphertext products of the activation, one after another."""
+        return 1 if self.degree == 2 else 2
+
+    @property
+    def levels(self) -> int:
+        """Levels that the stage takes."""
+        return self.rescaled + self.multiplications
+
+    @property
+    def key_switches(self) -> int:
+        """Of one evaluation."""
+        return self.layout.key_switches + self.layout.targets * self.multiplications
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a head is computed; see `planner.make_plan`."""
+
+    policy: str
+    parameters: Parameters
+    input_scale: float
+    stages: tuple[Stage, ...]
+    answer: Answer
+    answer_scale: float
+    """Scale of the last layer's encoded weights."""
+    width: int
+    classes: int
+    head_digest: str
+    input_bound: float
+    precision: float
+    batch: int
+    error: float = field(compare=False)
+    """Predicted: what the largest of a few thousand scores' errors stays below, for features of typical size."""
+
+    @cached_property
+    def rotations(self) -> tuple[int, ...]:
+        """All different rotations, ascending, in slots."""
+        return tuple(sorted(set().union(*(stage.layout.rotations() for stage in self.stages))))
+
+    @property
+    def galois_elements(self) -> tuple[int, ...]:
+        """The Galois elements of the rotations and of the conjugation: the keys to make."""
+        elements = [galois_element(step, self.parameters.ring_size) for step in self.rotations]
+        if any(stage.layout.conjugated for stage in self.stages):
+            elements.append(conjugation(self.parameters.ring_size))
+        return tuple(elements)
+
+    @property
+    def relinearise(self) -> bool:
+        """Whether a relinearisation key is needed."""
+        return bool(self.stages)
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether answers are masked and re-randomised, which takes the client's public key."""
+        return self.policy == "hidden"
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether the client registers any keys."""
+        return self.relinearise or self.refreshes
+
+    @property
+    def key_switches(self) -> int:
+        """Rotations, conjugations and relinearisations of one evaluation."""
+        return sum(stage.key_switches for stage in self.stages)
+
+    @property
+    def sources(self) -> int:
+        """Ciphertexts in a request."""
+        return self.stages[0].layout.sources if self.stages else self.answer.sources
+
+    @property
+    def targets(self) -> int:
+        """Ciphertexts in an answer."""
+        return self.answer.targets
+
+    def to_json(self) -> str:
+        """Canonical JSON."""
+        value: dict[str, Any] = {
+            "version": VERSION,
+            "policy": self.policy,
+            "ring_size": self.parameters.ring_size,
+            "modulus_bits": list(self.parameters.modulus_bits),
+            "input_scale": self.input_scale,
+            "width": self.width,
+            "classes": self.classes,
+            "head_digest": self.head_digest,
+            "input_bound": self.input_bound,
+            "precision": self.precision,
+            "batch": self.batch,
+            "error": self.error,
+            "stages": [
+                {
+                    "layout": asdict(stage.layout),
+                    "weight_scale": stage.weight_scale,
+                    "rescaled": stage.rescaled,
+                    "degree": stage.degree,
+                }
+                for stage in self.stages
+            ],
+            "answer": {"kind": type(self.answer).__name__.lower(), **asdict(self.answer)},
+            "answer_scale": self.answer_scale,
+        }
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the JSON, hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Parse and check: parameters within the budget, layouts that fit their ring and one another.
+
+        Raises:
+            UnsupportedVersion: a plan of another version.
+            ParameterError: not a plan, or one outside the security budget.
+        """
+        try:
+            value = json.loads(text)
+            if value["version"] != VERSION:
+                raise UnsupportedVersion(f"A plan of version {value['version']}; this release reads {VERSION}.")
+            plan = _build(value)
+        except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
+            raise ParameterError("The plan is damaged: a member is missing or of the wrong type.") from error
+        _check(plan)
+        return plan
+
+
+def _build(value: dict[str, Any]) -> Plan:
+    stages = tuple(
+        Stage(
+            _hybrid(stage["layout"]),
+            float(stage["weight_scale"]),
+            bool(stage["rescaled"]),
+            int(stage["degree"]),
+        )
+        for stage in value["stages"]
+    )
+    described = dict(value["answer"])
+    answer = {"tile": Tile, "trace": Trace}[described.pop("kind")](**described)
+    return Plan(
+        str(value["policy"]),
+        Parameters(value["ring_size"], tuple(value["modulus_bits"])),
+        float(value["input_scale"]),
+        stages,
+        answer,
+        float(value["answer_scale"]),
+        int(value["width"]),
+        int(value["classes"]),
+        str(value["head_digest"]),
+        float(value["input_bound"]),
+        float(value["precision"]),
+        int(value["batch"]),
+        float(value["error"]),
+    )
+
+
+def _hybrid(described: dict[str, Any]) -> Hybrid:
+    steps = {name: tuple(described[name]) for name in ("baby", "giant")}
+    return Hybrid(**{**described, **steps})
+
+
+def _check(plan: Plan) -> None:
+    """Refuse a plan from outside that contradicts itself, before anything is sized by it."""
+    slots, ring = plan.parameters.slots, plan.parameters.ring_size
+    counts = [plan.width, plan.classes, plan.batch]
+    fits = (
+        _whole(ring)
+        and plan.policy in POLICIES
+        and plan.answer.ring_size == ring
+        and plan.answer.outputs == plan.classes
+    )
+    before = plan.width
+    for stage in plan.stages:
+        layout = stage.layout
+        steps = (*layout.baby, *layout.giant)
+        counts += [layout.inputs, layout.outputs, layout.images, layout.lanes, layout.parts, layout.size]
+        fits = fits and layout.slots == slots and layout.inputs == before and stage.degree in (2, 3, 4)
+        fits = fits and layout.images >= plan.batch and _power(layout.images) and layout.images <= slots
+        fits = fits and all(_whole(step) and 0 < step < slots for step in steps) and layout.parts in (1, 2)
+        before = layout.outputs
+    answer = plan.answer
+    counts += [answer.inputs, answer.outputs, answer.images]
+    fits = fits and answer.inputs == before and isinstance(answer, Trace) == bool(plan.stages)
+    if isinstance(answer, Tile):
+        counts += [answer.chunk, answer.rows]
+        fits = fits and answer.images == plan.batch and answer.images * answer.chunk * answer.rows <= ring
+    else:
+        fits = fits and answer.used == plan.batch <= answer.images and _power(answer.images) and answer.images <= slots
+    scales = [plan.input_scale, plan.answer_scale, *(stage.weight_scale for stage in plan.stages)]
+    fits = fits and all(_whole(count) and 0 < count <= _LARGEST for count in counts)
+    fits = fits and all(math.isfinite(scale) and scale >= 1 for scale in scales)
+    if not fits or sum(stage.levels for stage in plan.stages) != plan.parameters.levels:
+        raise ParameterError("The plan contradicts itself: its layouts do not fit its ring, its chain or one another.")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _power(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0

@@ -1,0 +1,210 @@
+"""A client's session with a server: the models, the evaluation keys, classification, the sealed objects.
+
+Knows nothing of images or secret keys.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from he_infer.ckks.planning.plan import Plan
+from he_infer.client.connection.channel import OCTETS, Channel
+from he_infer.client.connection.transport import Transport
+from he_infer.client.served_model import ModelOffers, ServedModel
+from he_infer.client.stored_keys import KeysEntry, KeysList, StoredKeys
+from he_infer.client.stored_object import ObjectEntry, ObjectList, StoredObject, VersionList, object_path
+from he_infer.client.verify.answer import Answer
+from he_infer.errors import NotAuthentic, RequestRefused
+from he_infer.wire import envelope as wire
+from he_infer.wire.refusals import Code
+
+
+class Session:
+    """Speaks to one server with one token.
+
+    Args:
+        url: the server's address, such as `https://cloud.example:8443`.
+        token: bearer token (`hei_...`).
+        ca_file: PEM file of the authority that signed the server's certificate, where the system does not know it.
+        client_cert: PEM file with a certificate and its private key, for a server (or the proxy before it) that asks.
+        server_key: the server's Ed25519 public key in hex, where it is known from elsewhere; otherwise the one that
+            the server states at first contact is taken and held for the session.
+        timeout: seconds for connecting, and for each pause in an answer.
+        patience: seconds in which a busy or restarting server is asked again.
+
+    Raises:
+        ServerError and its subclasses, by every method: see `he_infer.errors`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        ca_file: Path | None = None,
+        client_cert: Path | None = None,
+        server_key: str | None = None,
+        timeout: float = 60.0,
+        patience: float = 30.0,
+    ) -> None:
+        transport = Transport(url, token, ca_file=ca_file, client_cert=client_cert, timeout=timeout, patience=patience)
+        self._channel = Channel(transport, token, server_key)
+        self.url = self._channel.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._channel.close()
+
+    def healthz(self) -> None:
+        """Check that the server's process answers."""
+        self._channel.ping()
+
+    @property
+    def server_key(self) -> str:
+        """The Ed25519 public key that receipts are checked with, hex."""
+        return self._channel.server_key
+
+    def models(self) -> list[ServedModel]:
+        """The models that the server offers.
+
+        Raises:
+            ProtocolMismatch: a plan does not have the digest that the server states, or is none of this release.
+            ParameterError: a plan's parameters are outside the security budget.
+        """
+        return self._channel.parse(ModelOffers, self._channel.get("/v1/models")).checked()
+
+    def register(self, plan: Plan, parts: Mapping[str, bytes]) -> StoredKeys:
+        """Register evaluation keys for a plan, in the place of earlier ones.
+
+        Args:
+            plan: the plan that they were made for.
+            parts: `galois` and `relin`, as far as the plan needs them.
+
+        Raises:
+            RequestRefused: `bad_keys`, `unknown_plan` and others of docs/protocol.md.
+            SecretKeyRefused: a part holds a secret key.
+        """
+        pairs = tuple(sorted(parts.items()))
+        _, response = self._channel.send("PUT", f"/v1/keys/{plan.digest}", wire.Kind.KEYS, {"plan": plan.digest}, pairs)
+        return self._channel.parse(KeysEntry, response).public()
+
+    def registered(self) -> set[str]:
+        """The digests of the plans for which usable keys are registered."""
+        listing = self._channel.parse(KeysList, self._channel.get("/v1/keys"))
+        return {keys.plan for keys in listing.keys if keys.usable}
+
+    def forget_keys(self, plan_digest: str) -> None:
+        """Have the server delete the evaluation keys for a plan.
+
+        Raises:
+            MissingKey: there are none.
+        """
+        self._channel.request("DELETE", f"/v1/keys/{plan_digest}")
+
+    def classify(self, model: ServedModel, plan: Plan, parts: Sequence[bytes]) -> Answer:
+        """Have a head evaluated on ciphertexts.
+
+        Args:
+            model: one of `models()`.
+            plan: one of its plans.
+            parts: serialized ciphertexts in the order of the plan's packing.
+
+        Raises:
+            MissingKey: no usable evaluation keys are registered for the plan.
+            NotAuthentic: the answer's MAC, its binding to this request or the receipt's signature is wrong.
+            ServerBusy: the server was busy for longer than the session's patience.
+            RequestRefused: another refusal of docs/protocol.md.
+        """
+        named = tuple((f"ct{index}", data) for index, data in enumerate(parts))
+        header = {"model": model.id, "plan": plan.digest}
+        sent, response = self._channel.send("POST", f"/v1/models/{model.id}/classify", wire.Kind.REQUEST, header, named)
+        return Answer.verified(
+            self._channel.open(wire.Kind.ANSWER, response.content),
+            sent=sent,
+            received=len(response.content),
+            server_key=self.server_key,
+            model=model,
+            plan=plan,
+        )
+
+    def put_object(self, data: bytes, object_id: str | None = None, version: int = 1) -> StoredObject:
+        """Store a sealed object under a new random id, or under the id given (32 hex digits).
+
+        A `version` above 1 is stored beside the older ones, and has to follow the newest. Sending the same bytes again
+        under the same id and version, after an answer was lost, succeeds.
+
+        Raises:
+            RequestRefused: `exists` where other bytes are there, `version_gap`, `quota`, `too_large`.
+        """
+        name = object_id or secrets.token_hex(16)
+        path = object_path(name, None if version == 1 else version)
+        digest = hashlib.sha256(data).hexdigest()
+        headers = {**OCTETS, "X-Content-SHA256": digest}
+        try:
+            stored = self._channel.parse(ObjectEntry, self._channel.put(path, content=data, headers=headers))
+        except RequestRefused as refused:
+            there = self._stored_already(name, version) if refused.code == Code.EXISTS.value else None
+            if there is None or there.sha256 != digest:
+                raise
+            return there
+        return stored.public()
+
+    def get_object(self, object_id: str, version: int | None = None) -> bytes:
+        """Read a whole object, in its newest version or in the one named, and check its SHA-256.
+
+        Raises:
+            RequestRefused: `not_found`.
+            NotAuthentic: the bytes are not those that were stored.
+        """
+        response = self._channel.get(object_path(object_id, version))
+        if hashlib.sha256(response.content).hexdigest() != response.headers.get("X-Content-SHA256"):
+            raise NotAuthentic(f"The server's object {object_id} is not what was stored.")
+        return response.content
+
+    def get_range(self, object_id: str, start: int, end: int, version: int | None = None) -> bytes:
+        """Read bytes `start` to `end` (exclusive) of an object or of one version of it; fewer where it ends before.
+
+        Raises:
+            RequestRefused: `not_found`, or `bad_range` where the object has no byte there.
+        """
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        return self._channel.get(object_path(object_id, version), headers=headers).content
+
+    def objects(self) -> Iterable[StoredObject]:
+        """All objects of this client in the order of their ids, each in its newest version."""
+        after: str | None = ""
+        while after is not None:
+            page = self._channel.parse(ObjectList, self._channel.get("/v1/objects", params={"after": after}))
+            yield from (entry.public() for entry in page.objects)
+            after = page.next
+
+    def versions(self, object_id: str) -> list[StoredObject]:
+        """All versions of an object that there are, oldest first.
+
+        Raises:
+            RequestRefused: `not_found`.
+        """
+        listing = self._channel.parse(VersionList, self._channel.get(f"/v1/objects/{object_id}/versions"))
+        return [entry.public() for entry in listing.versions]
+
+    def delete_object(self, object_id: str, version: int | None = None) -> None:
+        """Delete an object with all its versions, or one version that is not the newest.
+
+        Raises:
+            RequestRefused: `not_found`, or `invalid` for the newest version.
+        """
+        self._channel.request("DELETE", object_path(object_id, version))
+
+    def _stored_already(self, object_id: str, version: int) -> StoredObject | None:
+        return next((entry for entry in self.versions(object_id) if entry.version == version), None)

@@ -1,0 +1,80 @@
+"""What the engine's primitives take on this machine: the prices that a plan's cost is counted in."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from he_infer.ckks.engines.protocol import EvaluationKeys, galois_element
+from he_infer.ckks.engines.seal import SealEngine
+from he_infer.ckks.parameters import Parameters
+from he_infer.client.keys.secret_key import SecretKey
+
+_SCALE = 2.0**12
+_PRODUCTS = 4
+"""Products are timed in sums of so many, as they are used."""
+
+
+def calibrate(
+    parameters: Parameters, wanted: Iterable[tuple[str, int]], *, repeats: int = 15
+) -> dict[tuple[str, int], float]:
+    """Median microseconds of primitives, by name and level; names as in `cost.PRIMITIVES`.
+
+    The primitives take turns, as they do in an evaluation: each alone in a loop would find its data in the caches. It
+    takes `repeats` times their own time, a fraction of a second for most plans.
+    """
+    bench = _Bench(parameters)
+    primitives = {(name, level): bench.primitive(name, level) for name, level in sorted(set(wanted))}
+    spent: dict[tuple[str, int], list[float]] = {key: [] for key in primitives}
+    elsewhere = np.zeros(1 << 20)
+    for _ in range(repeats + 1):
+        # A request finds the caches full of other work.
+        elsewhere += 1.0
+        for key, run in primitives.items():
+            started = time.thread_time()
+            run()
+            spent[key].append(time.thread_time() - started)
+    share = {"multiply": _PRODUCTS}
+    return {key: 1e6 * statistics.median(times[1:]) / share.get(key[0], 1) for key, times in spent.items()}
+
+
+class _Bench:
+    """Values at every level, made once."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._engine = SealEngine(parameters)
+        self._secret = SecretKey.generate(parameters)
+        random = np.random.default_rng(0)
+        self._slots = random.normal(size=parameters.slots) + 1j * random.normal(size=parameters.slots)
+        self._sealed = self._secret.encrypt([self._slots], _SCALE)[0]
+        self._keys = self._make_keys()
+        self._top = self._engine.load(self._sealed, _SCALE)
+
+    def primitive(self, name: str, level: int) -> Callable[[], object]:
+        """What does it once."""
+        engine, keys = self._engine, self._keys
+        value = engine.drop(self._top, level)
+        other = engine.drop(engine.load(self._secret.encrypt([self._slots], _SCALE)[0], _SCALE), level)
+        plain = engine.encode(self._slots, level, _SCALE)
+        primitives: dict[str, Callable[[], object]] = {
+            "load": lambda: engine.load(self._sealed, _SCALE),
+            "multiply": lambda: engine.dot([value] * _PRODUCTS, [plain] * _PRODUCTS),
+            "constant": lambda: engine.encode_constant(0.125, level, _SCALE),
+            "rotate": lambda: engine.rotate(value, 1, keys),
+            "square": lambda: engine.square(value, keys),
+            "product": lambda: engine.multiply(value, other, keys),
+            "rescale": lambda: engine.rescale(value),
+            "add": lambda: engine.add(value, other),
+            "encode": lambda: engine.encode(self._slots, level, _SCALE),
+            "refresh": lambda: engine.refresh(value, keys),
+            "dump": lambda: engine.dump(value),
+        }
+        return primitives[name]
+
+    def _make_keys(self) -> EvaluationKeys:
+        parameters = self._secret.parameters
+        elements = (galois_element(1, parameters.ring_size),) if parameters.switches_keys else ()
+        switches = parameters.switches_keys
+        parts = self._secret.keys_for(elements, relinearise=switches, public=True)
+        return self._engine.load_keys(parts, elements, relinearise=switches, public=True)

@@ -1,0 +1,1 @@
+"""What may leave the client: rounded or noised scores and their budget."""

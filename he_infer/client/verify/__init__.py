@@ -1,0 +1,1 @@
+"""Checks of a server's answers: decryption range, receipts, canaries."""

@@ -1,0 +1,153 @@
+"""Receipts: the server's signed statement of which model, plan, request and answer belong together.
+
+They are kept in a file of JSON Lines, one receipt a line, to which each run appends; a report holds its own as well.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from he_infer.errors import NotAuthentic, NotThisFormat
+from he_infer.wire.envelope import Envelope, parts_digest, receipt_message
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A verified receipt, to be kept with a report."""
+
+    model: str
+    head_digest: str
+    plan: str
+    request: str
+    """SHA-256 of the sealed request."""
+    answer: str
+    """Digest of the answer's parts."""
+    time: int
+    """The server's clock, milliseconds since 1970."""
+    signature: str
+    server_key: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The receipt as signed, with the signature and the key beside it, for `check`."""
+        return {"receipt": self.signed(), "signature": self.signature, "server_key": self.server_key}
+
+    def signed(self) -> dict[str, Any]:
+        """The object whose canonical form is signed."""
+        return {
+            "version": 1,
+            "model": self.model,
+            "head_digest": self.head_digest,
+            "plan": self.plan,
+            "request": self.request,
+            "answer": self.answer,
+            "time": self.time,
+        }
+
+
+def check(receipt: Mapping[str, Any], signature: str, server_key: str) -> Receipt:
+    """Verify a receipt's signature, now or years later.
+
+    Raises:
+        NotAuthentic: it is not a receipt signed with this key.
+    """
+    try:
+        match receipt:
+            case {
+                "version": 1,
+                "model": str(model),
+                "head_digest": str(head),
+                "plan": str(plan),
+                "request": str(request),
+                "answer": str(answer),
+                "time": int(time),
+            } if len(receipt) == 7:
+                pass
+            case _:
+                raise NotAuthentic("The answer carries no receipt of a form that this release knows.")
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(server_key))
+        public.verify(bytes.fromhex(signature), receipt_message(receipt))
+    except (InvalidSignature, ValueError) as error:
+        raise NotAuthentic("The receipt's signature is not the server's; do not trust the answer.") from error
+    checked = Receipt(model, head, plan, request, answer, time, signature, server_key)
+    if receipt_message(checked.signed()) != receipt_message(receipt):
+        raise NotAuthentic("The answer carries a receipt with members of another type than they have.")
+    return checked
+
+
+def verify(
+    answer: Envelope, *, server_key: str, request_digest: str, model: str, head_digest: str, plan: str
+) -> Receipt:
+    """Check that an answer's receipt is signed, and speaks of this request, this model, this plan and these parts.
+
+    Raises:
+        NotAuthentic: it does not.
+    """
+    receipt, signature = answer.header.get("receipt"), answer.header.get("signature")
+    if not isinstance(receipt, dict) or not isinstance(signature, str):
+        raise NotAuthentic("The answer carries no receipt.")
+    checked = check(receipt, signature, server_key)
+    stated = (checked.request, checked.model, checked.head_digest, checked.plan, checked.answer)
+    if stated != (request_digest, model, head_digest, plan, parts_digest(answer.parts)):
+        raise NotAuthentic("The receipt belongs to another request, model or answer; do not trust the answer.")
+    return checked
+
+
+def append(path: Path, receipts: Iterable[Mapping[str, Any]]) -> None:
+    """Add receipts in the form of `Receipt.to_json` to a file, made with mode 0600 where it is missing; durable after.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    lines = "".join(json.dumps(receipt, sort_keys=True) + "\n" for receipt in receipts)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[Receipt]:
+    """Read and verify the receipts of a file that `append` wrote, or of a report of `he-infer classify --json`.
+
+    Raises:
+        NotThisFormat: neither of the two, or no receipt in it; the message names the line.
+        NotAuthentic: a receipt is not signed with the key that it names.
+        OSError: the file cannot be read.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    if isinstance(whole, dict) and "receipts" in whole:
+        entries = list(whole["receipts"]) if isinstance(whole["receipts"], list) else []
+    else:
+        entries = [_line(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not entries:
+        raise NotThisFormat(f"{path} holds no receipt. Expected a file of receipts, or a report of 'classify --json'.")
+    return [_entry(path, number, entry) for number, entry in enumerate(entries, 1)]
+
+
+def _line(path: Path, number: int, line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise NotThisFormat(f"{path}, line {number} is not a receipt. Expected a JSON object a line.") from error
+
+
+def _entry(path: Path, number: int, entry: object) -> Receipt:
+    match entry:
+        case {"receipt": dict(signed), "signature": str(signature), "server_key": str(server_key)}:
+            pass
+        case _:
+            raise NotThisFormat(f"{path}: entry {number} is not a receipt with its signature and key.")
+    try:
+        return check(signed, signature, server_key)
+    except NotAuthentic as error:
+        raise NotAuthentic(f"{path}: receipt {number} does not verify: {error}") from error

@@ -1,0 +1,1 @@
+"""Commands of the hospital and the model owner: train, keys, classify, receipts."""

@@ -1,0 +1,165 @@
+"""`he-infer keys`: make a secret key, keep it under a passphrase, register its evaluation keys with a server."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from he_infer.commands.client.connection_options import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
+
+if TYPE_CHECKING:
+    from he_infer.client.connection.session import Session
+    from he_infer.client.keys.key_file import KeyFile
+    from he_infer.client.served_model import ServedModel
+
+app = typer.Typer(help="Make, register, show and list the client's keys.", no_args_is_help=True)
+
+KeyPath = Annotated[Path, typer.Argument(metavar="KEYFILE", help="The secret key's file, sealed under a passphrase.")]
+Model = Annotated[str | None, typer.Option(help="Id of the model; not needed where the server has one.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+
+
+@app.command()
+def new(
+    key_file: KeyPath,
+    *,
+    url: Url = DEFAULT_URL,
+    model: Model = None,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Images a request: which of the model's plans to make keys for.")
+    ] = 1,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    passphrase_file: PassphraseFile = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Make a secret key for a model of a server, and register its evaluation keys there.
+
+    The secret key stays in KEYFILE on this machine; the server gets evaluation keys, which decrypt nothing.
+
+    Example: `he-infer keys new hospital.key --url https://cloud.example:8443 --token-file cloud.token`
+    """
+    from he_infer.client.keys.key_file import KeyFile
+    from he_infer.errors import UsageError
+
+    if key_file.exists():
+        raise UsageError(f"{key_file} exists; a key is never overwritten. Choose another name, or remove it yourself.")
+    with _session(url, token_file, ca_file, client_cert) as session:
+        served = choose_model(session.models(), model)
+        plan = next((plan for plan in served.plans if plan.batch == batch), None)
+        if plan is None:
+            sizes = ", ".join(str(plan.batch) for plan in served.plans)
+            raise UsageError(f"{served.id} has no plan for {batch} images a request; the server offers: {sizes}.")
+        keys = KeyFile.new(plan)
+        keys.save(key_file, get_passphrase(passphrase_file, confirm=True))
+        typer.echo(f"Secret key written to {key_file}.")
+        _register(session, keys, json_file, served.id)
+
+
+@app.command()
+def register(
+    key_file: KeyPath,
+    *,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    passphrase_file: PassphraseFile = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Register the evaluation keys of an existing secret key, with another server or again.
+
+    Example: `he-infer keys register hospital.key --url https://other.example:8443 --token-file other.token`
+    """
+    from he_infer.client.keys.key_file import KeyFile
+    from he_infer.errors import MissingKey
+
+    keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
+    with _session(url, token_file, ca_file, client_cert) as session:
+        for served in session.models():
+            if any(plan.digest == keys.plan.digest for plan in served.plans):
+                _register(session, keys, json_file, served.id)
+                return
+        raise MissingKey(
+            f"{key_file} was made for a plan that {url} does not offer: its model or precision changed. Make new keys "
+            "with 'he-infer keys new'."
+        )
+
+
+@app.command()
+def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
+    """Say what a secret key file is for. The key itself is never shown.
+
+    Example: `he-infer keys show hospital.key`
+    """
+    from he_infer.client.keys.key_file import KeyFile
+
+    keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
+    table = Table(show_header=False)
+    table.add_row("made", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(keys.created)))
+    table.add_row("plan", keys.plan.digest)
+    table.add_row("images a request", str(keys.plan.batch))
+    table.add_row("rotations", str(len(keys.plan.galois_elements)))
+    table.add_row("relinearisation", "yes" if keys.plan.relinearise else "no")
+    table.add_row("public key for masks", "yes" if keys.plan.refreshes else "no")
+    Console(width=120).print(table)
+
+
+@app.command("list")
+def list_(
+    *,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+) -> None:
+    """List the models of a server, and whether this client's evaluation keys are registered for them.
+
+    Example: `he-infer keys list --url https://cloud.example:8443 --token-file cloud.token`
+    """
+    with _session(url, token_file, ca_file, client_cert) as session:
+        registered = session.registered()
+        table = Table("model", "images a request", "plan", "evaluation keys")
+        for served in session.models():
+            for plan in served.plans:
+                state = "registered" if plan.digest in registered else "none" if plan.needs_keys else "not needed"
+                table.add_row(served.id, str(plan.batch), plan.digest[:16], state)
+    Console(width=120).print(table)
+
+
+def choose_model(models: "list[ServedModel]", wanted: str | None) -> "ServedModel":
+    """The model of this id or name, or the only one there is.
+
+    Raises:
+        UsageError: there is none such, or a choice is needed; the message lists those there are.
+    """
+    from he_infer.errors import UsageError
+
+    fitting = [model for model in models if wanted in (None, model.id, model.name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    offered = ", ".join(model.id for model in models) or "none"
+    problem = "Choose one with --model" if wanted is None else f"The server has no one model {wanted!r}"
+    raise UsageError(f"{problem}; it serves: {offered}.")
+
+
+def _session(url: str, token_file: Path | None, ca_file: Path | None, client_cert: Path | None) -> "Session":
+    from he_infer.client.connection.session import Session
+    from he_infer.commands.client.token_option import get_token
+
+    return Session(url, get_token(token_file), ca_file=ca_file, client_cert=client_cert)
+
+
+def _register(session: "Session", keys: "KeyFile", json_file: Path | None, model: str) -> None:
+    from he_infer.terminal import write_json
+
+    parts = keys.secret_key.evaluation_keys(keys.plan)
+    stored = session.register(keys.plan, parts)
+    typer.echo(f"Evaluation keys registered for {model}: {stored.size / 1e6:.1f} MB.")
+    if json_file is not None:
+        write_json(json_file, {"model": model, "plan": keys.plan.digest, "evaluation_key_bytes": stored.size})

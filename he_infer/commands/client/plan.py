@@ -1,0 +1,103 @@
+"""`he-infer plan`: how a bundle's head would be computed under encryption, and what that costs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from he_infer.ckks.parameters import Parameters
+
+
+def plan(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle file (.hebundle).")],
+    *,
+    batch: Annotated[int, typer.Option(min=1, help="Images a request.")] = 1,
+    policy: Annotated[str | None, typer.Option(help="'hidden' or 'open'; by default the bundle's own.")] = None,
+    precision: Annotated[float, typer.Option(help="Largest error of a score wanted.")] = 1e-3,
+    ring_size: Annotated[int | None, typer.Option(help="Your own ring size N, with --modulus-bits.")] = None,
+    modulus_bits: Annotated[
+        str | None, typer.Option(help="Your own chain: bits of the primes with commas, the special prime last.")
+    ] = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrate/--table", help="Time the plan's primitives on this machine, or use the table.")
+    ] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write plan and predictions here.")] = None,
+) -> None:
+    """Show the plan for a bundle's head: parameters, steps, keys, and predicted time, bytes, memory and error.
+
+    Example: `he-infer plan chest.hebundle --batch 64 --json plan.json`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from he_infer.ckks.planning.circuit import circuit
+    from he_infer.ckks.planning.cost import cost, count
+    from he_infer.ckks.planning.describe import drawing, rows
+    from he_infer.ckks.planning.planner import make_plan
+    from he_infer.head.bundle import HeadBundle
+    from he_infer.terminal import write_json
+
+    loaded = HeadBundle.load(bundle)
+    made = make_plan(
+        loaded.head,
+        batch=batch,
+        policy=policy or loaded.policy,
+        precision=precision,
+        input_bound=loaded.input_bound,
+        parameters=_own(ring_size, modulus_bits),
+    )
+    form = circuit(loaded.head)
+    prices = None
+    if calibrated:
+        from he_infer.client.primitive_times import calibrate
+
+        prices = calibrate(made.parameters, [(each.primitive, each.level) for each in count(made, form)])
+    spent = cost(made, form, prices)
+    console = Console()
+    table = Table(title=f"{loaded.name}: plan {made.digest[:16]}", title_justify="left", show_header=False)
+    for name, value in rows(made, spent):
+        table.add_row(name, value)
+    console.print(table)
+    for line in drawing(made):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if json_file is not None:
+        import json
+
+        write_json(
+            json_file,
+            {
+                "model": loaded.model_id,
+                "digest": made.digest,
+                "plan": json.loads(made.to_json()),
+                "key_switches": made.key_switches,
+                "server_ms": round(spent.server_ms, 4),
+                "calibrated": calibrated,
+                "bytes_up": spent.bytes_up,
+                "bytes_down": spent.bytes_down,
+                "evaluation_key_bytes": spent.key_bytes,
+                "weight_bytes": spent.weight_bytes,
+                "error": made.error,
+                "primitives": [
+                    {"primitive": each.primitive, "level": each.level, "times": each.times} for each in spent.counts
+                ],
+            },
+        )
+
+
+def _own(ring_size: int | None, modulus_bits: str | None) -> "Parameters | None":
+    """The user's own parameters, checked against the security budget."""
+    from he_infer.ckks.parameters import Parameters
+    from he_infer.errors import UsageError
+
+    if ring_size is None and modulus_bits is None:
+        return None
+    if ring_size is None or modulus_bits is None:
+        raise UsageError("--ring-size and --modulus-bits belong together, such as 8192 and 60,36,36,60.")
+    try:
+        bits = tuple(int(text) for text in modulus_bits.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--modulus-bits is {modulus_bits!r}; expected numbers with commas, such as 60,36,60."
+        ) from None
+    return Parameters(ring_size, bits)

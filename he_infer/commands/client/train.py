@@ -1,0 +1,126 @@
+"""`he-infer train`: a data set in, one bundle out."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def train(
+    *,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="'modality' (DICOM images that come with packages), a MedMNIST set by name, an .npz file in its "
+            "layout, a folder with one subfolder a class, or a DICOM folder with a CSV of labels."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The bundle file to write (.hebundle).")],
+    head: Annotated[
+        Literal["linear", "mlp", "cubic", "conv"],
+        typer.Option(
+            help="linear; mlp: one hidden layer with x²; cubic: one hidden layer with a learned cubic; conv: the "
+            "network's last block (convolution, x², average pool)."
+        ),
+    ] = "mlp",
+    width: Annotated[
+        int | None,
+        typer.Option(min=16, max=4096, help="Length of the feature vector; 512, or 1024 with conv (8 x 8 x 16 maps)."),
+    ] = None,
+    hidden: Annotated[
+        int | None,
+        typer.Option(min=2, max=4096, help="Size of the hidden layer, 64; with conv its channels, as many as come in."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides weights, order and augmentation, and the splits of folders.")] = 0,
+    policy: Annotated[
+        Literal["hidden", "open"],
+        typer.Option(help="hidden: the server keeps its weights to itself. open: faster, but clients may learn them."),
+    ] = "hidden",
+    name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Train extractor and head on a data set and write them to one bundle.
+
+    Example: `he-infer train --data pneumoniamnist --out chest.hebundle`
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from he_infer.errors import UsageError
+    from he_infer.terminal import write_json
+    from models import datasets
+    from models.metrics import figures
+    from models.training.train import Epoch, Recipe
+    from models.training.train import train as fit
+
+    if not out.resolve().parent.is_dir():
+        raise UsageError(f"There is no folder {out.resolve().parent} to write {out.name} to. Make it first.")
+    console = Console()
+    dataset = datasets.load(data, seed=seed)
+    height, breadth = dataset.size
+    console.print(
+        f"{dataset.name}: {len(dataset.train)} training, {len(dataset.val)} validation and {len(dataset.test)} test "
+        f"images of {height} x {breadth}, {'grey' if dataset.channels == 1 else 'colour'}; classes: "
+        f"{', '.join(dataset.classes)}",
+        markup=False,
+        highlight=False,
+    )
+    for note in dataset.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    recipe = Recipe(epochs=epochs).suited_to(dataset)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    began = time.perf_counter()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Training", total=recipe.epochs)
+
+        def show(epoch: Epoch) -> None:
+            progress.update(
+                task,
+                completed=epoch.number,
+                total=epoch.of,
+                description=f"Training (validation accuracy {epoch.val_accuracy:.3f})",
+            )
+
+        bundle = fit(
+            dataset,
+            head=head,
+            width=width,
+            hidden=hidden,
+            seed=seed,
+            policy=policy,
+            name=name,
+            recipe=recipe,
+            progress=show,
+        )
+    seconds = time.perf_counter() - began
+    bundle.save(out)
+    validation = bundle.training["validation"]
+    tested = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
+    console.print(
+        f"Epoch {bundle.chosen_epochs} of {recipe.epochs} chosen on validation (accuracy "
+        f"{validation['accuracy']:.4f}). Test, in clear: accuracy {tested.accuracy:.4f}, AUC {tested.auc:.4f}.",
+        highlight=False,
+    )
+    console.print(
+        f"Wrote {out} ({out.stat().st_size / 1e6:.1f} MB) after {seconds:.0f} s of training.", highlight=False
+    )
+    if json_file is not None:
+        write_json(
+            json_file,
+            {
+                "dataset": dataset.name,
+                "head": head,
+                "width": bundle.head.width,
+                "seed": seed,
+                "epochs": recipe.epochs,
+                "chosen_epoch": bundle.training["chosen_epoch"],
+                "val_accuracy": validation["accuracy"],
+                "n_test": tested.n,
+                "clear_accuracy": round(tested.accuracy, 6),
+                "clear_auc": None if tested.auc != tested.auc else round(tested.auc, 6),
+                "train_seconds": round(seconds, 2),
+                "bundle": str(out),
+            },
+        )

@@ -1,0 +1,1 @@
+"""Commands of the server's operator: serve, tokens, clients, store."""

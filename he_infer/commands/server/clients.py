@@ -1,0 +1,127 @@
+"""`he-infer clients`: the operator's view of a server's clients, their bounds, and how one is forgotten."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from he_infer.commands.server.state_options import (
+    DEFAULT_DATA_DIR,
+    BlobUrl,
+    DailyQueries,
+    DatabaseUrl,
+    DataDir,
+    JsonFile,
+    RequestsPerMinute,
+    StorageQuota,
+    TotalQueries,
+    open_state,
+)
+
+app = typer.Typer(help="List a server's clients with what they use, bound them, forget one.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="CLIENT", help="Name of the client, as `he-infer clients list` has it.")]
+_QUOTAS = ("storage_quota", "daily_queries", "total_queries", "requests_per_minute")
+
+
+@app.command("list")
+def list_(
+    *, json_file: JsonFile = None, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
+) -> None:
+    """List all clients: what each stores and asks, of how much. A dash is no bound of its own.
+
+    Example: `he-infer clients list --data-dir /var/lib/he-infer`
+    """
+    from he_infer.server import service
+    from he_infer.terminal import write_json
+
+    service.prepare_data_dir(data_dir)
+    metadata = service.open_metadata(database_url, data_dir)
+    records = metadata.list_clients()
+    metadata.close()
+    if json_file is not None:
+        write_json(json_file, {"clients": [asdict(record) for record in records]})
+    table = Table("client", "objects (versions)", "bytes", "of", "today", "of", "ever", "a model", "a minute")
+    for record in records:
+        quotas = record.quotas
+        table.add_row(
+            record.name,
+            f"{record.objects} ({record.versions})",
+            f"{record.object_bytes + record.key_bytes:,}",
+            _bound(quotas.storage_quota),
+            str(record.images_today),
+            _bound(quotas.daily_queries),
+            str(record.images_ever),
+            _bound(quotas.total_queries),
+            _bound(quotas.requests_per_minute),
+        )
+    Console(width=120).print(table)
+
+
+@app.command()
+def limit(
+    client: Name,
+    *,
+    storage_quota: StorageQuota = None,
+    daily_queries: DailyQueries = None,
+    total_queries: TotalQueries = None,
+    requests_per_minute: RequestsPerMinute = None,
+    lift: Annotated[
+        list[str] | None, typer.Option(help=f"Take a bound away: {', '.join(_QUOTAS)}; repeat for several.")
+    ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Change a client's bounds; a running server holds it to them from the next request on.
+
+    Example: `he-infer clients limit "St. Mary" --daily-queries 500 --lift storage_quota`
+    """
+    from he_infer.errors import UsageError
+    from he_infer.server import service
+    from he_infer.server.evidence.audit_log import AuditLog
+
+    lifted = [name.replace("-", "_") for name in lift or ()]
+    if unknown := [name for name in lifted if name not in _QUOTAS]:
+        raise UsageError(f"There is no bound named {unknown[0]!r}; expected one of: {', '.join(_QUOTAS)}.")
+    given = dict(zip(_QUOTAS, (storage_quota, daily_queries, total_queries, requests_per_minute), strict=True))
+    changes = {name: value for name, value in given.items() if value is not None or name in lifted}
+    if not changes:
+        raise UsageError("Nothing to change; give a bound, or --lift one (see --help).")
+    service.prepare_data_dir(data_dir)
+    metadata = service.open_metadata(database_url, data_dir)
+    metadata.set_quotas(client, changes)
+    metadata.close()
+    said = {name: "none" if value is None else value for name, value in changes.items()}
+    AuditLog(data_dir / service.AUDIT_FILE).by_operator("client.limit", name=client, **said)
+    typer.echo(f"The bounds of {client} are changed.")
+
+
+@app.command()
+def remove(
+    client: Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    database_url: DatabaseUrl = None,
+    blob_url: BlobUrl = None,
+) -> None:
+    """Forget a client: its tokens, evaluation keys, counts, and ALL its sealed objects. The audit log stays.
+
+    Example: `he-infer clients remove "St. Mary" --data-dir /var/lib/he-infer`
+    """
+    from he_infer.server.evidence.audit_log import AuditLog
+
+    state = open_state(data_dir, database_url, blob_url, None)
+    if not yes:
+        typer.confirm(f"Delete all that {client} has stored here, for good?", abort=True)
+    blobs = state.metadata.remove_client(client)
+    AuditLog(state.audit).by_operator("client.remove", name=client, blobs=len(blobs))
+    for path in blobs:
+        state.blobs.delete(path)
+    state.metadata.close()
+    typer.echo(f"{client} is forgotten; {len(blobs)} blobs are deleted.")
+
+
+def _bound(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"

@@ -1,0 +1,81 @@
+"""`he-infer serve`: checks the settings, then replaces this process with the server's."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    bundles: Annotated[list[Path] | None, typer.Argument(metavar="BUNDLE...", help="Bundle files to serve.")] = None,
+    *,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of all that must survive (made with mode 0700).")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    reuse_port: Annotated[
+        bool | None, typer.Option("--reuse-port", help="Share the port with other servers: for restarts without a gap.")
+    ] = None,
+    port_file: Annotated[Path | None, typer.Option(help="Write the port here once connections are accepted.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Take a first token from here, or make one and write it here (mode 0600).")
+    ] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="postgresql://user@host/name; by default SQLite in the data folder.")
+    ] = None,
+    blob_url: Annotated[
+        str | None, typer.Option(help="s3://bucket/prefix; by default a folder in the data folder.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Images a request; repeat for several plans.")] = None,
+    precision: Annotated[float | None, typer.Option(help="Largest error of a score that plans are made for.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM private key of the certificate.")] = None,
+    record_dir: Annotated[
+        Path | None, typer.Option(help="Save all received and sent bodies here: for demonstrations and audits only.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Print the settings as JSON, once checked, and end.")] = False,
+) -> None:
+    """Run the server: it scores encrypted features and keeps sealed images, and holds no key that opens either.
+
+    Example: `he-infer serve pneumonia.hebundle --data-dir /var/lib/he-infer --port 8443`
+
+    Every option may also stand in a TOML file (`--config`) or in the environment as HE_INFER_SERVER_<NAME>.
+    """
+    from he_infer.server.settings import load_settings
+
+    settings = load_settings(
+        config,
+        bundles=tuple(bundles) if bundles else None,
+        data_dir=data_dir,
+        host=host,
+        port=port,
+        reuse_port=reuse_port,
+        port_file=port_file,
+        token_file=token_file,
+        database_url=database_url,
+        blob_url=blob_url,
+        workers=workers,
+        batches=tuple(batch) if batch else None,
+        precision=precision,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        record_dir=record_dir,
+    )
+    if check:
+        typer.echo(settings.model_dump_json(indent=2))
+        return
+    # A fresh interpreter in the same process: nothing that the command line loaded is in the server's memory, and its
+    # workers are forked from something that never saw more than the server's own packages.
+    environment = {
+        # glibc keeps freed memory of large bodies for itself unless it is told not to.
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+        **os.environ,
+        "HE_INFER_SERVE": settings.model_dump_json(),
+    }
+    os.execve(sys.executable, [sys.executable, "-m", "he_infer.server"], environment)  # noqa: S606 - no shell is the point

@@ -1,0 +1,60 @@
+"""What the operator's commands share: where a server's state lies, and the options that say so."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from he_infer.server.storage.backup import State
+
+DEFAULT_DATA_DIR = Path("he-infer-server")
+
+DataDir = Annotated[Path, typer.Option(help="The server's data folder.", envvar="HE_INFER_SERVER_DATA_DIR")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(help="The server's database, where it is not SQLite.", envvar="HE_INFER_SERVER_DATABASE_URL"),
+]
+BlobUrl = Annotated[
+    str | None,
+    typer.Option(help="The server's object store, where it is no folder.", envvar="HE_INFER_SERVER_BLOB_URL"),
+]
+SigningKey = Annotated[
+    Path | None,
+    typer.Option(help="Key of the receipts, where not in the data folder.", envvar="HE_INFER_SERVER_SIGNING_KEY"),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+
+StorageQuota = Annotated[
+    int | None, typer.Option(min=0, help="Bytes that the client may store: sealed objects and evaluation keys.")
+]
+DailyQueries = Annotated[int | None, typer.Option(min=0, help="Images that the client may classify a day.")]
+TotalQueries = Annotated[int | None, typer.Option(min=0, help="Images that it may classify with any one model, ever.")]
+RequestsPerMinute = Annotated[int | None, typer.Option(min=1, help="Requests of any kind that it may send a minute.")]
+
+
+def open_state(data_dir: Path, database_url: str | None, blob_url: str | None, signing_key: Path | None) -> "State":
+    """The stores that a server with these settings would use.
+
+    Raises:
+        UsageError, FormatError, Refused, OSError: one of them cannot be used.
+    """
+    from he_infer.server import service
+    from he_infer.server.storage.backup import State
+    from he_infer.server.storage.blobs import Blobs
+
+    service.prepare_data_dir(data_dir)
+    return State(
+        metadata=service.open_metadata(database_url, data_dir),
+        blobs=Blobs(blob_url or data_dir / "blobs"),
+        audit=data_dir / service.AUDIT_FILE,
+        signing_key=signing_key or data_dir / service.SIGNING_KEY_FILE,
+    )
+
+
+def state_of_token(expires: float | None, revoked: float | None) -> str:
+    """`valid`, `expired` or `revoked`, as of now."""
+    if revoked is not None:
+        return "revoked"
+    return "expired" if expires is not None and expires <= time.time() else "valid"

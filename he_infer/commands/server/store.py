@@ -1,0 +1,200 @@
+"""`he-infer store`: scrub, back up, restore and migrate what a server stores."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+from he_infer.commands.server.state_options import (
+    DEFAULT_DATA_DIR,
+    BlobUrl,
+    DatabaseUrl,
+    DataDir,
+    JsonFile,
+    SigningKey,
+    open_state,
+)
+
+if TYPE_CHECKING:
+    from he_infer.server.storage.backup import Copied, State
+    from he_infer.server.storage.backup import Progress as Report
+
+app = typer.Typer(help="Check, back up, restore and migrate what a server stores.", no_args_is_help=True)
+
+
+@app.command()
+def scrub(
+    *,
+    repair_from: Annotated[
+        Path | None, typer.Option(metavar="BACKUP", help="Put what is missing or damaged back from this backup.")
+    ] = None,
+    orphan_hours: Annotated[float, typer.Option(min=0, help="Age from which a blob without a row counts.")] = 1.0,
+    json_file: JsonFile = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    database_url: DatabaseUrl = None,
+    blob_url: BlobUrl = None,
+) -> None:
+    """Read every stored blob through and compare it with its SHA-256; the server may run meanwhile.
+
+    Exits 1 where something acknowledged is missing or damaged. Orphans are told and do no harm: a running server
+    removes them within two hours.
+
+    Example: `he-infer store scrub --data-dir /var/lib/he-infer --json scrub.json`
+    """
+    from datetime import timedelta
+
+    from he_infer.errors import NotThisFormat
+    from he_infer.server.evidence.audit_log import AuditLog
+    from he_infer.server.storage import backup as backups
+    from he_infer.server.storage.blobs import Blobs
+    from he_infer.server.storage.scrub import repair
+    from he_infer.server.storage.scrub import scrub as scrub_store
+    from he_infer.terminal import write_json
+
+    if repair_from is not None and not (repair_from / backups.BLOBS).is_dir():
+        raise NotThisFormat(f"{repair_from} is no backup; expected a folder that 'he-infer store backup' wrote.")
+    state = open_state(data_dir, database_url, blob_url, None)
+    done = 0
+
+    def report(size: int) -> None:
+        nonlocal done
+        done += size
+        bar(done, total)
+
+    total = sum(record.object_bytes + record.key_bytes for record in state.metadata.list_clients())
+    with _bar("Scrubbing") as bar:
+        findings = scrub_store(state.metadata, state.blobs, orphan_age=timedelta(hours=orphan_hours), progress=report)
+    mended = []
+    if repair_from is not None:
+        mended = repair(findings, state.blobs, Blobs(repair_from / backups.BLOBS))
+        AuditLog(state.audit).by_operator("store.repair", blobs=len(mended))
+    state.metadata.close()
+    if json_file is not None:
+        write_json(
+            json_file,
+            {
+                "blobs": findings.blobs,
+                "bytes": findings.bytes,
+                "repaired": [asdict(record) for record in mended],
+                "missing": [asdict(record) for record in findings.missing],
+                "damaged": [asdict(record) for record in findings.damaged],
+                "orphans": findings.orphans,
+            },
+        )
+    for kind, records in (("repaired", mended), ("missing", findings.missing), ("damaged", findings.damaged)):
+        for record in records:
+            typer.echo(f"{kind}: {record.what} ({record.path}, {record.size:,} bytes)")
+    for path in findings.orphans:
+        typer.echo(f"orphan: {path}")
+    typer.echo(
+        f"{findings.blobs} blobs, {findings.bytes:,} bytes: {len(findings.missing)} missing, "
+        f"{len(findings.damaged)} damaged, {len(findings.orphans)} orphans."
+    )
+    if not findings.whole:
+        raise typer.Exit(1)
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="New folder to write the backup to.")],
+    *,
+    json_file: JsonFile = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    database_url: DatabaseUrl = None,
+    blob_url: BlobUrl = None,
+    signing_key: SigningKey = None,
+) -> None:
+    """Copy everything that a server stores into a folder; the server may run and be written to meanwhile.
+
+    All that was acknowledged before the backup began is in it, compared with its SHA-256. Exits 1 where something was
+    missing or damaged already; the rest is copied all the same. The folder holds the key of the receipts: guard it.
+
+    Example: `he-infer store backup /mnt/backup/2026-11-25 --data-dir /var/lib/he-infer`
+    """
+    from he_infer.server.storage.backup import backup as make_backup
+
+    state = open_state(data_dir, database_url, blob_url, signing_key)
+    with _bar("Backing up") as bar:
+        copied = make_backup(state, folder, bar)
+    _conclude("store.backup", state, copied, json_file, f"written to {folder}")
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="Folder that `he-infer store backup` wrote.")],
+    *,
+    json_file: JsonFile = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    database_url: DatabaseUrl = None,
+    blob_url: BlobUrl = None,
+    signing_key: SigningKey = None,
+) -> None:
+    """Bring a backup into an empty data folder, database and object store, before the server runs.
+
+    The stores may be of another kind than those that were backed up: this is also the way from SQLite and a folder to
+    PostgreSQL and S3. A restore that was broken off may be run again.
+
+    Example: `he-infer store restore /mnt/backup/2026-11-25 --data-dir /var/lib/he-infer-new`
+    """
+    from he_infer.server.storage.backup import restore as bring_back
+
+    state = open_state(data_dir, database_url, blob_url, signing_key)
+    with _bar("Restoring") as bar:
+        copied = bring_back(folder, state, bar)
+    _conclude("store.restore", state, copied, json_file, f"restored from {folder}")
+
+
+@app.command()
+def migrate(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None) -> None:
+    """Bring the database to the schema of this release. The server does so too when it starts.
+
+    All in one transaction: it is done, or nothing is changed. There is no way back but a backup.
+
+    Example: `he-infer store migrate --database-url postgresql://he_infer@db.example/he_infer`
+    """
+    from he_infer.server import service
+
+    service.prepare_data_dir(data_dir)
+    metadata = service.open_metadata(database_url, data_dir)
+    typer.echo(f"The database has schema {metadata.revision}.")
+    metadata.close()
+
+
+def _conclude(action: str, state: "State", copied: "Copied", json_file: Path | None, what: str) -> None:
+    """Close the state, enter the copy into its audit log, and tell it; exit with 1 where something was lost before."""
+    from he_infer.server.evidence.audit_log import AuditLog
+    from he_infer.terminal import write_json
+
+    state.metadata.close()
+    AuditLog(state.audit).by_operator(action, blobs=copied.blobs, bytes=copied.bytes)
+    if json_file is not None:
+        write_json(
+            json_file,
+            {
+                "rows": copied.rows,
+                "blobs": copied.blobs,
+                "bytes": copied.bytes,
+                "seconds": copied.seconds,
+                "lost": [asdict(record) for record in copied.lost],
+            },
+        )
+    for record in copied.lost:
+        typer.echo(f"lost before: {record.what} ({record.path}, {record.size:,} bytes)")
+    typer.echo(f"{copied.blobs} blobs, {copied.bytes:,} bytes {what} in {copied.seconds:.1f} s.")
+    if copied.lost:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _bar(label: str) -> "Iterator[Report]":
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    silent = not console.is_terminal
+    with Progress("{task.description}", *columns, console=console, transient=True, disable=silent) as progress:
+        task = progress.add_task(label)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,1 @@
+"""Commands of the image vault: protect, restore, verify, inspect, rekey."""

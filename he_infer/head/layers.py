@@ -1,0 +1,280 @@
+"""The classifier's head: linear layers, convolutions and polynomial activations, in clear numpy.
+
+Knows nothing of encryption.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.errors import HeadError
+from he_infer.head.convolution import Convolution
+
+MAX_WIDTH = 4096
+MAX_DEGREE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """y = W x + b.
+
+    weight: (out, in) float64; bias: (out,) float64.
+    """
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        weight = np.array(self.weight, dtype=np.float64)
+        bias = np.array(self.bias, dtype=np.float64)
+        if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.size == 0:
+            raise HeadError(
+                f"A linear layer has weights {weight.shape} and bias {bias.shape}; expected (out, in) and (out,)."
+            )
+        if max(weight.shape) > MAX_WIDTH:
+            raise HeadError(f"A linear layer has the shape {weight.shape}; at most {MAX_WIDTH} inputs and outputs.")
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise HeadError("A linear layer holds weights that are not finite numbers. Train or export it again.")
+        weight.setflags(write=False)
+        bias.setflags(write=False)
+        object.__setattr__(self, "weight", weight)
+        object.__setattr__(self, "bias", bias)
+
+    @property
+    def inputs(self) -> int:
+        """Length of x."""
+        return int(self.weight.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """Length of y."""
+        return int(self.weight.shape[0])
+
+    @cached_property
+    def largest(self) -> NDArray[np.float64]:
+        """(out,) the largest absolute weights of the rows."""
+        return np.asarray(np.abs(self.weight).max(axis=1))
+
+    @cached_property
+    def norms(self) -> NDArray[np.float64]:
+        """(out,) the squared norms of the rows."""
+        return np.asarray(np.einsum("ij,ij->i", self.weight, self.weight))
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """y = c0 + c1 x + ... + cd x^d, elementwise; coefficients in ascending order, the last one not zero."""
+
+    coefficients: tuple[float, ...]
+    rms: tuple[float, ...] | None = None
+    """Root mean square of each input over the training images; None: not measured. The planner predicts by it."""
+
+    def __post_init__(self) -> None:
+        values = tuple(float(value) for value in self.coefficients)
+        if not 3 <= len(values) <= MAX_DEGREE + 1 or values[-1] == 0.0 or not all(np.isfinite(values)):
+            raise HeadError(
+                f"An activation has the coefficients {values}; expected a polynomial of degree 2 to {MAX_DEGREE} with "
+                "finite coefficients and a leading one that is not zero."
+            )
+        object.__setattr__(self, "coefficients", values)
+        if self.rms is None:
+            return
+        sizes = tuple(float(size) for size in self.rms)
+        if not all(0 <= size < np.inf for size in sizes):
+            raise HeadError("An activation has sizes that are not numbers of 0 or more. Export the model again.")
+        object.__setattr__(self, "rms", sizes)
+
+    @property
+    def degree(self) -> int:
+        """The degree d."""
+        return len(self.coefficients) - 1
+
+    def steepest(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The derivative's size, from above, for values within +-|x|."""
+        result = np.zeros_like(x)
+        for power in range(self.degree, 0, -1):
+            result = result * np.abs(x) + power * abs(self.coefficients[power])
+        return result
+
+    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Evaluate by Horner's rule."""
+        result = np.full_like(x, self.coefficients[-1])
+        for coefficient in reversed(self.coefficients[:-1]):
+            result = result * x + coefficient
+        return result
+
+
+Affine = Linear | Convolution
+Layer = Affine | Polynomial
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Layers that alternate, linear first and last."""
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, Affine) != (index % 2 == 0):
+                raise HeadError(
+                    f"Layer {index} of the head is {type(layer).__name__}; linear layers and activations must "
+                    "alternate, linear first. Merge neighbouring linear layers into one."
+                )
+        if len(self.layers) % 2 == 0:
+            raise HeadError("The head must begin and end with a linear layer.")
+        for before, activation in zip(self.layers[::2], self.layers[1::2], strict=False):
+            rms = activation.rms if isinstance(activation, Polynomial) else None
+            if isinstance(before, Affine) and rms is not None and len(rms) != before.outputs:
+                raise HeadError(
+                    f"An activation of {before.outputs} values has {len(rms)} sizes. Export the model again."
+                )
+        for before, after in zip(self.linear, self.linear[1:], strict=False):
+            if before.outputs != after.inputs:
+                raise HeadError(f"A layer gives {before.outputs} values, the next takes {after.inputs}.")
+
+    @property
+    def linear(self) -> tuple[Linear, ...]:
+        """The linear layers in order, a convolution as the sparse matrix that it is.
+
+        What comes out of a convolution is put in the order that gives the fewest diagonals (`Convolution.places`), and
+        the next layer's columns follow, so that the function stays the same.
+        """
+        return self._lowered[0]
+
+    @property
+    def sizes(self) -> tuple[NDArray[np.float64] | None, ...]:
+        """For each activation the measured root mean squares of its inputs, in the order of `linear`; None: unknown."""
+        return self._lowered[1]
+
+    @cached_property
+    def _lowered(self) -> tuple[tuple[Linear, ...], tuple[NDArray[np.float64] | None, ...]]:
+        lowered: list[Linear] = []
+        sizes: list[NDArray[np.float64] | None] = []
+        place: NDArray[np.int64] | None = None
+        room = 0
+        affine = [layer for layer in self.layers if not isinstance(layer, Polynomial)]
+        for index, layer in enumerate(affine):
+            weight, bias = (
+                (layer.matrix, layer.biases) if isinstance(layer, Convolution) else (layer.weight, layer.bias)
+            )
+            if place is not None:
+                weight = _spread(weight, place, room, axis=1)
+            place = None
+            if isinstance(layer, Convolution) and index < len(affine) - 1 and _padded(layer.room) <= _padded(len(bias)):
+                place, room = layer.places, layer.room
+                weight, bias = _spread(weight, place, room, axis=0), _spread(bias, place, room, axis=0)
+            lowered.append(Linear(weight, bias))
+            if index < len(affine) - 1:
+                rms = self.activations[index].rms
+                known = None if rms is None else np.array(rms)
+                sizes.append(known if known is None or place is None else _spread(known, place, room, axis=0))
+        return tuple(lowered), tuple(sizes)
+
+    @property
+    def activations(self) -> tuple[Polynomial, ...]:
+        """The activations in order."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Polynomial))
+
+    @property
+    def width(self) -> int:
+        """Length of the feature vector."""
+        return self.linear[0].inputs
+
+    @property
+    def classes(self) -> int:
+        """Number of scores."""
+        return self.linear[-1].outputs
+
+    def evaluate(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """The clear reference: features (n, width) -> scores (n, classes)."""
+        values = np.asarray(x, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != self.width:
+            raise HeadError(f"Features have the shape {values.shape}; the head takes (n, {self.width}).")
+        linear = iter(self.linear)
+        for layer in self.layers:
+            if isinstance(layer, Polynomial):
+                values = layer(values)
+            else:
+                lowered = next(linear)
+                values = values @ lowered.weight.T + lowered.bias
+        return values
+
+    def to_tensors(self) -> tuple[dict[str, NDArray[np.float64]], list[dict[str, Any]]]:
+        """The tensors by name and the layers' JSON form, as a bundle holds them."""
+        tensors: dict[str, NDArray[np.float64]] = {}
+        layers: list[dict[str, Any]] = []
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, Polynomial):
+                measured = {} if layer.rms is None else {"rms": list(layer.rms)}
+                layers.append({"kind": "polynomial", "coefficients": list(layer.coefficients), **measured})
+                continue
+            names = {"weight": f"head.{index}.weight", "bias": f"head.{index}.bias"}
+            tensors[names["weight"]], tensors[names["bias"]] = np.array(layer.weight), np.array(layer.bias)
+            if isinstance(layer, Linear):
+                layers.append({"kind": "linear", **names})
+            else:
+                shape = {"input": list(layer.shape), "stride": layer.stride, "padding": layer.padding}
+                layers.append({"kind": "convolution", **names, **shape})
+        return tensors, layers
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], layers: Sequence[Mapping[str, Any]]) -> "Head":
+        """The head that `to_tensors` described.
+
+        Raises:
+            HeadError: an unknown kind of layer, or layers that do not fit together.
+            KeyError: a tensor is missing.
+        """
+        built: list[Layer] = []
+        for layer in layers:
+            match layer:
+                case {"kind": "linear", "weight": str(weight), "bias": str(bias)}:
+                    built.append(Linear(tensors[weight], tensors[bias]))
+                case {
+                    "kind": "convolution",
+                    "weight": str(weight),
+                    "bias": str(bias),
+                    "input": [int(c), int(h), int(w)],
+                    "stride": int(stride),
+                    "padding": int(padding),
+                }:
+                    built.append(Convolution(tensors[weight], tensors[bias], (c, h, w), stride, padding))
+                case {"kind": "polynomial", "coefficients": [*coefficients], "rms": [*rms]}:
+                    built.append(Polynomial(tuple(coefficients), tuple(rms)))
+                case {"kind": "polynomial", "coefficients": [*coefficients]} if "rms" not in layer:
+                    built.append(Polynomial(tuple(coefficients)))
+                case _:
+                    raise HeadError(f"The head has a layer of the form {sorted(layer)}, which this release lacks.")
+        return cls(tuple(built))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the layers' JSON and the tensors as little-endian float64."""
+        tensors, layers = self.to_tensors()
+        total = hashlib.sha256(json.dumps(layers, sort_keys=True, separators=(",", ":")).encode())
+        for name in sorted(tensors):
+            tensor = tensors[name]
+            total.update(f"{name}{tensor.shape}".encode() + tensor.astype("<f8").tobytes())
+        return total.hexdigest()
+
+
+def _spread(values: NDArray[np.float64], place: NDArray[np.int64], room: int, axis: int) -> NDArray[np.float64]:
+    """Values along an axis put in their places of a longer one, with zeros between."""
+    shape = list(values.shape)
+    shape[axis] = room
+    spread = np.zeros(shape)
+    spread[(slice(None),) * axis + (place,)] = values
+    return spread
+
+
+def _padded(count: int) -> int:
+    """The next power of two: what a layer takes of a ciphertext in any case."""
+    return 1 << (count - 1).bit_length()

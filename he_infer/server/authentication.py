@@ -1,0 +1,36 @@
+"""Who is calling, and may they: bearer tokens against the database."""
+
+import time
+
+from he_infer.server import tokens
+from he_infer.server.metadata import Caller, Metadata
+from he_infer.server.tokens import Scope
+from he_infer.wire.refusals import Code, Refused
+
+# Compared with where no token of the presented id exists, so that both cases do the same work.
+_NOBODY = tokens.digest("nobody")
+
+
+def authenticate(metadata: Metadata, token: str | None, scope: Scope) -> Caller:
+    """Find the client that a token speaks for.
+
+    The same refusal, in the same words, stands for a missing, malformed, unknown, expired and revoked token.
+
+    Raises:
+        Refused: `unauthorised`, or `forbidden` where a valid token lacks the scope.
+    """
+    token_id = tokens.token_id(token) if token else None
+    found = metadata.find_token(token_id) if token_id else None
+    right = tokens.matches(token or "", found[0].digest if found else _NOBODY)
+    if found is None or not right or not _valid_now(found[0].expires, found[0].revoked):
+        raise Refused(
+            Code.UNAUTHORISED, "The token was not accepted: send a valid one as 'Authorization: Bearer <token>'."
+        )
+    caller = found[1]
+    if scope not in caller.scopes:
+        raise Refused(Code.FORBIDDEN, f"This needs a token with the scope '{scope.value}'.")
+    return caller
+
+
+def _valid_now(expires: float | None, revoked: float | None) -> bool:
+    return revoked is None and (expires is None or time.time() < expires)

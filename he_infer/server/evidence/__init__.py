@@ -1,0 +1,1 @@
+"""Evidence of what the server did: audit log, signed receipts, telemetry."""

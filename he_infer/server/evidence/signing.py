@@ -1,0 +1,52 @@
+"""The server's signature under what it answered: an Ed25519 key of its own and the receipts that it signs.
+
+A receipt binds an answer to a request, a model and a plan, so that neither side can deny or exchange them later. It
+does not prove that the computation was done rightly.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from he_infer.errors import NotThisFormat
+from he_infer.wire.envelope import receipt_message
+
+
+class Signer:
+    """Signs receipts.
+
+    Args:
+        private: the server's signing key.
+    """
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public_key = private.public_key().public_bytes_raw().hex()
+
+    @staticmethod
+    def load_or_create(path: Path) -> "Signer":
+        """Read the 32 raw bytes of a signing key, or make them with mode 0600 where there is no such file.
+
+        Raises:
+            NotThisFormat: the file is not a raw Ed25519 key.
+            OSError: it cannot be read or written.
+        """
+        if not path.exists():
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(Ed25519PrivateKey.generate().private_bytes_raw())
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        raw = path.read_bytes()
+        if len(raw) != 32:
+            raise NotThisFormat(f"{path} has {len(raw)} bytes; a raw Ed25519 key has 32. Restore it from the backup.")
+        return Signer(Ed25519PrivateKey.from_private_bytes(raw))
+
+    def sign(self, receipt: Mapping[str, Any]) -> str:
+        """The signature in hex over the canonical form of a receipt."""
+        return self._private.sign(receipt_message(receipt)).hex()

@@ -1,0 +1,105 @@
+"""What the operator sees: structured log lines and Prometheus metrics. Never a payload, a key, a token or a score."""
+
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from he_infer import __version__
+from he_infer.server.workers.pool import WorkerPool
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+def configure_logging() -> None:
+    """One JSON object a line on standard error, from this package and from the libraries below it alike."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(sort_keys=True),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+class Metrics:
+    """The server's own registry; nothing global, so that two servers in one process do not mix.
+
+    Args:
+        pool: whose queue and workers are told.
+        data_dir: the data folder, whose free space is told.
+        engine: HE library and wire format.
+    """
+
+    def __init__(self, pool: WorkerPool, data_dir: Path, engine: str) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        build = Gauge("he_infer_build", "Always 1.", ("version", "seal"), registry=self._registry)
+        build.labels(__version__, engine).set(1)
+        free = Gauge("he_infer_data_free_bytes", "Room left where the data folder lies.", registry=self._registry)
+        free.set_function(lambda: float(shutil.disk_usage(data_dir).free))
+        self._requests = Counter(
+            "he_infer_requests", "Requests by route and outcome.", ("route", "outcome"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "he_infer_request_seconds",
+            "Time to answer, by route.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._bytes = Counter(
+            "he_infer_body_bytes", "Bytes of bodies, by direction.", ("direction",), registry=self._registry
+        )
+        self._registry.register(_PoolCollector(pool))
+
+    def answered(self, route: str, outcome: str, seconds: float, received: int, sent: int) -> None:
+        """Count one answered request. `route` is a template, `outcome` a code: the number of series is bounded."""
+        self._requests.labels(route, outcome).inc()
+        self._seconds.labels(route).observe(seconds)
+        self._bytes.labels("received").inc(received)
+        self._bytes.labels("sent").inc(sent)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _PoolCollector(Collector):
+    """Reads the pool's own counters when asked."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("he_infer_queue_waiting", "Tasks that wait for a worker.", value=self._pool.waiting)
+        yield GaugeMetricFamily("he_infer_tasks_running", "Tasks in workers.", value=self._pool.running)
+        yield GaugeMetricFamily("he_infer_workers", "Worker processes.", value=len(self._pool.pids))
+        yield CounterMetricFamily("he_infer_worker_deaths", "Workers that ended unasked.", value=self._pool.deaths)
+        yield CounterMetricFamily(
+            "he_infer_worker_overdue", "Workers killed at a time limit.", value=self._pool.overdue
+        )

@@ -1,0 +1,1 @@
+"""Stored bytes: blobs, objects, integrity scrub, backup."""

@@ -1,0 +1,242 @@
+"""A server's whole state in one folder, taken while it runs, and the way back into empty stores.
+
+    manifest.json      format, version, time, counts; written last, so that a folder without it is no backup
+    metadata.sqlite3   all rows as of one moment, whatever the server's own database is
+    blobs/             every blob that those rows name, read through and compared with their SHA-256
+    audit.jsonl        the audit log up to its last whole line
+    signing.key        the key of the receipts
+
+The rows are copied first and their blobs after them; a blob is created before its row and never changed, so each row
+finds its blob, or its client has deleted it since, and then the row is dropped from the copy as well. Everything that
+was acknowledged before the backup began is therefore in it.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from he_infer.errors import NotThisFormat, UnsupportedVersion, UsageError
+from he_infer.server.metadata import BlobRecord, Metadata
+from he_infer.server.storage.blobs import Blobs
+from he_infer.wire.refusals import Code, Refused
+
+FORMAT, VERSION = "he-infer-backup", 1
+MANIFEST, DATABASE, BLOBS, AUDIT, SIGNING_KEY = (
+    "manifest.json",
+    "metadata.sqlite3",
+    "blobs",
+    "audit.jsonl",
+    "signing.key",
+)
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Copied:
+    """The outcome of a backup or a restore."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    blobs: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    lost: list[BlobRecord] = field(default_factory=list)
+    """Blobs that are missing or are not what their rows say: damage that was there before."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a server's state lies."""
+
+    metadata: Metadata
+    blobs: Blobs
+    audit: Path
+    signing_key: Path
+
+
+def backup(state: State, folder: Path, progress: Progress = lambda _done, _all: None) -> Copied:
+    """Copy a server's state into a new folder of mode 0700; the server may run meanwhile.
+
+    Args:
+        state: what to copy.
+        folder: must not exist, or be empty.
+        progress: called with the bytes copied and the bytes there are.
+
+    Raises:
+        UsageError: the folder holds something.
+        Refused: `storage`.
+        OSError: the folder cannot be written.
+    """
+    started = time.monotonic()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; a backup needs a folder of its own.")
+    copy = Metadata.sqlite(folder / DATABASE)
+    try:
+        result = Copied(rows=state.metadata.copy_to(copy))
+        gone = _copy_blobs(copy, state.blobs, Blobs(folder / BLOBS), folder, result, progress, live=state.metadata)
+        copy.drop_blobs(gone)
+        copy.settle()
+    finally:
+        copy.close()
+    if state.audit.exists():
+        _write(folder / AUDIT, _whole_lines(state.audit))
+    if state.signing_key.exists():
+        _write(folder / SIGNING_KEY, state.signing_key.read_bytes())
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "made": int(time.time()),
+        "schema": copy.revision,
+        "rows": result.rows,
+        "blobs": result.blobs,
+        "bytes": result.bytes,
+        "lost": [record.path for record in result.lost],
+        "files": {name: _sha256(folder / name) for name in (DATABASE, AUDIT, SIGNING_KEY) if (folder / name).exists()},
+    }
+    _write(folder / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def restore(folder: Path, state: State, progress: Progress = lambda _done, _all: None) -> Copied:
+    """Bring a backup into empty stores; the server must not run yet. One that was broken off may be run again.
+
+    Args:
+        folder: what `backup` made.
+        state: a database without clients and a store without their blobs.
+        progress: called with the bytes copied and the bytes there are.
+
+    Raises:
+        UsageError: the database has clients already, or there is an audit log of another history.
+        NotThisFormat, UnsupportedVersion: the folder is no (finished) backup, or one of another version.
+        Refused: `storage`.
+        OSError: a file cannot be read or written.
+    """
+    started = time.monotonic()
+    _check_manifest(folder)
+    if not state.metadata.is_empty():
+        raise UsageError("The database holds clients already; a restore needs an empty one.")
+    for name, target in ((AUDIT, state.audit), (SIGNING_KEY, state.signing_key)):
+        if target.exists() and (folder / name).exists() and target.read_bytes() != (folder / name).read_bytes():
+            raise UsageError(
+                f"{target} is there already and is not the backup's; a restore needs an empty data folder."
+            )
+    result = Copied()
+    # The backup itself is only read: it may lie on a medium that cannot be written, or be of an older schema.
+    with tempfile.TemporaryDirectory(prefix=".restoring-", dir=state.audit.parent) as private:
+        shutil.copyfile(folder / DATABASE, Path(private) / DATABASE)
+        copy = Metadata.sqlite(Path(private) / DATABASE)
+        try:
+            _copy_blobs(copy, Blobs(folder / BLOBS), state.blobs, Path(private), result, progress, live=copy)
+            for name, target in ((AUDIT, state.audit), (SIGNING_KEY, state.signing_key)):
+                if (folder / name).exists():
+                    _write(target, (folder / name).read_bytes())
+            # Last: until these rows are there, a server on these stores would serve nothing rather than a part.
+            result.rows = copy.copy_to(state.metadata)
+        finally:
+            copy.close()
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _copy_blobs(
+    rows: Metadata,
+    source: Blobs,
+    sink: Blobs,
+    spool: Path,
+    result: Copied,
+    progress: Progress,
+    *,
+    live: Metadata,
+) -> list[str]:
+    """Copy the blobs that rows name; returns the paths of those that were deleted in `live` meanwhile."""
+    total = sum(record.size for record in rows.named_blobs())
+    gone = []
+    temporary = spool / f".copying-{secrets.token_hex(8)}"
+    try:
+        for record in rows.named_blobs():
+            if _copy(record, source, sink, temporary):
+                result.blobs += 1
+                result.bytes += record.size
+            elif live is not rows and live.unnamed_blobs([record.path]):
+                gone.append(record.path)
+            else:
+                result.lost.append(record)
+            progress(result.bytes, total)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return gone
+
+
+def _copy(record: BlobRecord, source: Blobs, sink: Blobs, temporary: Path) -> bool:
+    """Copy a blob and compare it with its row on the way; False where it is missing or differs."""
+    found, size = hashlib.sha256(), 0
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        try:
+            for piece in source.stream(record.path, 0, record.size):
+                found.update(piece)
+                size += len(piece)
+                file.write(piece)
+        except Refused as refused:
+            if refused.code is not Code.DAMAGED:
+                source.ping()
+            return False
+    if (size, found.hexdigest()) != (record.size, record.sha256):
+        return False
+    try:
+        sink.put_new(record.path, temporary)
+    except Refused as refused:
+        if refused.code is not Code.EXISTS or sink.digest(record.path) != (record.size, record.sha256):
+            raise
+    return True
+
+
+def _check_manifest(folder: Path) -> None:
+    try:
+        manifest: Any = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError as error:
+        raise NotThisFormat(f"{folder} holds no {MANIFEST}: it is no backup, or one that was broken off.") from error
+    except ValueError as error:
+        raise NotThisFormat(f"{folder / MANIFEST} is not JSON; the backup is damaged.") from error
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != FORMAT
+        or not isinstance(manifest.get("files"), dict)
+    ):
+        raise NotThisFormat(f"{folder / MANIFEST} is not that of a backup.")
+    if manifest.get("version") != VERSION:
+        raise UnsupportedVersion(
+            f"{folder} is a backup of version {manifest.get('version')}; this release reads version {VERSION}."
+        )
+    for name, digest in manifest["files"].items():
+        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+            raise NotThisFormat(f"{folder / name} is missing or not what the manifest says; the backup is damaged.")
+
+
+def _whole_lines(path: Path) -> bytes:
+    data = path.read_bytes()
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Worker processes: the only place where hostile bytes are parsed."""

@@ -1,0 +1,172 @@
+"""Heads and keys inside a worker process: the one door between the server and the encrypted computation."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
+from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.planning.planner import make_plan
+from he_infer.errors import EngineError, FormatError, HeInferError, KeyProblem, SecretKeyRefused, UsageError
+from he_infer.head.bundle import HeadBundle
+from he_infer.wire.refusals import Code, Refused
+
+# What pybind11 makes of SEAL's std::invalid_argument, std::logic_error and std::out_of_range.
+_SEAL_ERRORS = (ValueError, RuntimeError, IndexError)
+
+# A seeded key is half of what SEAL holds of it in memory.
+_EXPANSION = 2
+
+
+class NeedsKeys(Exception):
+    """The client's evaluation keys are not in this worker's cache."""
+
+
+@dataclass(frozen=True)
+class _Served:
+    """One plan of one model."""
+
+    bundle: HeadBundle
+    plan: Plan
+
+
+class Evaluation:
+    """All models that a worker serves, their encoded weights and a bounded cache of clients' keys.
+
+    Plans follow from the bundle, the batch size and the precision alone: every worker and every restart makes the same.
+
+    Args:
+        paths: bundle files.
+        batches: images a request; one plan each.
+        precision: largest error of a score that plans are made for.
+        key_cache: bytes of memory for evaluation keys.
+
+    Raises:
+        FormatError, OSError: a bundle cannot be read.
+        UsageError: a head has no plan, or two bundles are the same model.
+    """
+
+    def __init__(self, paths: Sequence[Path], batches: Sequence[int], precision: float, key_cache: int) -> None:
+        self._served: dict[str, _Served] = {}
+        self._evaluators: dict[str, Evaluator] = {}
+        self._keys: OrderedDict[tuple[str, str], tuple[EvaluationKeys, int]] = OrderedDict()
+        self._key_cache = key_cache
+        self._bundles: dict[str, HeadBundle] = {}
+        for path in paths:
+            bundle = HeadBundle.load(path)
+            if bundle.model_id in self._bundles:
+                raise UsageError(f"{path}: the model {bundle.model_id} is given twice.")
+            self._bundles[bundle.model_id] = bundle
+            for batch in batches:
+                plan = make_plan(
+                    bundle.head, batch=batch, policy=bundle.policy, precision=precision, input_bound=bundle.input_bound
+                )
+                self._served[plan.digest] = _Served(bundle, plan)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What clients may know of the models: no weights, but everything that packing and unpacking takes."""
+        return [
+            {
+                "id": model_id,
+                "name": bundle.name,
+                "classes": list(bundle.classes),
+                "policy": bundle.policy,
+                "head_digest": bundle.head.digest,
+                "input_bound": bundle.input_bound,
+                "plans": [
+                    {
+                        "digest": digest,
+                        "batch": served.plan.batch,
+                        "needs_keys": served.plan.needs_keys,
+                        "plan": served.plan.to_json(),
+                    }
+                    for digest, served in self._served.items()
+                    if served.bundle is bundle
+                ],
+            }
+            for model_id, bundle in self._bundles.items()
+        ]
+
+    def warm(self) -> None:
+        """Encode all weights now, so that no client waits for it."""
+        for digest in self._served:
+            self._evaluator(digest)
+
+    def check_keys(self, plan: str, key_id: str, parts: Mapping[str, bytes]) -> None:
+        """Parse evaluation keys as a client registers them, and keep them in the cache.
+
+        Raises:
+            Refused: `secret_key`, `bad_keys`.
+        """
+        self.load_keys(plan, key_id, parts)
+
+    def load_keys(self, plan: str, key_id: str, parts: Mapping[str, bytes]) -> None:
+        """Parse evaluation keys and keep them in the cache.
+
+        Raises:
+            Refused: `secret_key`, `bad_keys`.
+        """
+        try:
+            keys = self._evaluator(plan).load_keys(parts)
+        except SecretKeyRefused as error:
+            raise Refused(Code.SECRET_KEY, _line(error)) from error
+        except (KeyProblem, FormatError, UsageError, EngineError) as error:
+            raise Refused(Code.BAD_KEYS, _line(error)) from error
+        except _SEAL_ERRORS as error:
+            raise Refused(Code.BAD_KEYS, "The evaluation keys parse, but SEAL cannot use them.") from error
+        size = _EXPANSION * sum(len(data) for data in parts.values())
+        self._keys[plan, key_id] = (keys, size)
+        self._keys.move_to_end((plan, key_id))
+        total = sum(size for _, size in self._keys.values())
+        while total > self._key_cache and len(self._keys) > 1:
+            _, (_, freed) = self._keys.popitem(last=False)
+            total -= freed
+
+    def evaluate(self, plan: str, key_id: str | None, parts: Sequence[bytes]) -> tuple[list[bytes], float]:
+        """Evaluate the head on ciphertexts.
+
+        Args:
+            plan: the plan's digest.
+            key_id: which evaluation keys; None where the plan needs none.
+            parts: serialized ciphertexts in the order of the plan's packing.
+
+        Returns:
+            The serialized ciphertexts of the scores, and the seconds that parsing, computing and saving took.
+
+        Raises:
+            NeedsKeys: `load_keys` must come first.
+            Refused: `bad_ciphertext`.
+        """
+        evaluator = self._evaluator(plan)
+        keys = None
+        if self._served[plan].plan.needs_keys:
+            cached = self._keys.get((plan, str(key_id)))
+            if cached is None:
+                raise NeedsKeys
+            self._keys.move_to_end((plan, str(key_id)))
+            keys = cached[0]
+        started = time.perf_counter()
+        try:
+            out = evaluator.evaluate(parts, keys)
+        except SecretKeyRefused as error:
+            raise Refused(Code.SECRET_KEY, _line(error)) from error
+        except (FormatError, UsageError, EngineError, KeyProblem) as error:
+            raise Refused(Code.BAD_CIPHERTEXT, _line(error)) from error
+        except _SEAL_ERRORS as error:
+            raise Refused(Code.BAD_CIPHERTEXT, "The ciphertexts parse, but SEAL cannot compute with them.") from error
+        return out, time.perf_counter() - started
+
+    def _evaluator(self, plan: str) -> Evaluator:
+        served = self._served.get(plan)
+        if served is None:
+            raise Refused(Code.UNKNOWN_PLAN, "No model of this server has a plan of this digest.")
+        if plan not in self._evaluators:
+            self._evaluators[plan] = Evaluator(served.plan, served.bundle.head)
+        return self._evaluators[plan]
+
+
+def _line(error: HeInferError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Everything that client and server agree on: envelopes, JSON bodies, refusals."""

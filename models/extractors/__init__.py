@@ -1,0 +1,1 @@
+"""Feature extractors: networks that turn an image into a feature vector."""

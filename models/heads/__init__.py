@@ -1,0 +1,1 @@
+"""Heads under training, and conversion of heads from scikit-learn and torch."""

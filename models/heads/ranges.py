@@ -1,0 +1,86 @@
+"""Keep what goes into a head's polynomials within the range that they were made for."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import HeadError
+from models.heads.convolution import Convolution
+from models.heads.layers import Head, Linear, Polynomial
+
+SQUARE = (0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What goes into one polynomial layer."""
+
+    layer: int
+    """Its index in the head."""
+    allowed: float
+    reached: float
+    """The largest absolute input on the data that was looked at."""
+
+
+def inputs(head: Head, layer: int, features: NDArray[Any]) -> NDArray[np.float64]:
+    """What goes into a layer: (N, values)."""
+    return head.activations(features)[layer - 1] if layer else np.asarray(features, dtype=np.float64)
+
+
+def root_mean_squares(values: NDArray[np.float64]) -> tuple[float, ...]:
+    """Of each column of (N, values), to six digits: more than a prediction needs, and short in a file."""
+    return tuple(float(f"{size:.6g}") for size in np.sqrt((values**2).mean(axis=0)))
+
+
+def measured(head: Head, features: NDArray[Any]) -> Head:
+    """The same head, with the size of what goes into each polynomial for these features (N, width)."""
+    layers = list(head.layers)
+    for index, layer in enumerate(head.layers):
+        if isinstance(layer, Polynomial):
+            layers[index] = replace(layer, rms=root_mean_squares(inputs(head, index, features)))
+    return Head(tuple(layers))
+
+
+def into_range(head: Head, features: NDArray[Any], allowed: float, *, slack: float = 1.5) -> tuple[Head, list[Range]]:
+    """Check each polynomial's inputs on some features; bring the inputs of x^2 exactly into +-allowed; note their size.
+
+    For a pure square the rescaling is free: (s z)^2 = s^2 z^2, so the next layer's column takes up 1 / s^2.
+    Each polynomial of the head returned has the root mean square of its inputs as `rms`.
+
+    Raises:
+        HeadError: a polynomial other than x^2 meets inputs beyond `slack` times what is allowed.
+    """
+    layers = list(head.layers)
+    found = []
+    for index, layer in enumerate(head.layers):
+        if not isinstance(layer, Polynomial):
+            continue
+        before, after = layers[index - 1], layers[index + 1]
+        largest = np.abs(inputs(head, index, features)).max(axis=0)
+        if layer.coefficients == SQUARE and not isinstance(before, Polynomial) and isinstance(after, Linear):
+            # A convolution's pixels share their channel's weights, and so its factor.
+            pixels = before.outputs // len(before.bias) if isinstance(before, Convolution) else 1
+            channels = largest.reshape(-1, pixels).max(axis=1)
+            factors = np.minimum(1.0, allowed / np.maximum(channels, 1e-12))
+            scale = np.repeat(factors, pixels)
+            layers[index - 1] = before.scaled(factors)
+            layers[index + 1] = Linear(after.weight / scale**2, after.bias)
+            largest = largest * scale
+        elif largest.max() > slack * allowed:
+            raise HeadError(
+                f"Inputs of the polynomial in layer {index} reach {largest.max():.2f}, beyond {slack:g} times the "
+                f"{allowed:g} that it was made for. Raise the training's penalty, or fit it on a wider range."
+            )
+        found.append(Range(index, allowed, float(largest.max())))
+    return measured(Head(tuple(layers)), features), found
+
+
+def share_outside(head: Head, features: NDArray[Any], allowed: float) -> float:
+    """Share of the samples with at least one polynomial input beyond +-allowed; 0 for a linear head."""
+    outside = np.zeros(len(features), dtype=bool)
+    for index, layer in enumerate(head.layers):
+        if isinstance(layer, Polynomial):
+            outside |= (np.abs(inputs(head, index, features)) > allowed).any(axis=1)
+    return float(outside.mean()) if len(outside) else 0.0

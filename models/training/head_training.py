@@ -1,0 +1,129 @@
+"""Train a head alone, on features that are already there: quick, and the same for every head that is compared."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from models.errors import HeadError, TrainingError
+from models.heads.layers import Head
+from models.heads.ranges import into_range
+from models.heads.trainable import HIDDEN, RANGE, RELU, TrainableHead, make
+from models.metrics import figures
+from models.training.threads import one_thread
+
+_STEPS = 400
+"""Least number of steps: on a few hundred images 40 passes are too few for a hidden layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedHead:
+    """A head and how it fares on validation."""
+
+    head: Head | None
+    """None where it cannot be exported (ReLU)."""
+    module: TrainableHead
+    """The same head as it was trained, at the chosen epoch."""
+    val_accuracy: float
+    val_loss: float
+    """Class-balanced cross-entropy; the epoch was chosen by it."""
+
+    def evaluate(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """Scores (N, classes) of features (N, width), in the clear."""
+        if self.head is not None:
+            return self.head.evaluate(features)
+        return _in_float64(self.module, features)
+
+
+def train_head(
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    val_features: NDArray[Any],
+    val_labels: NDArray[np.int64],
+    *,
+    classes: int,
+    kind: str = "mlp",
+    hidden: int = HIDDEN,
+    seed: int = 0,
+    epochs: int | None = None,
+) -> TrainedHead:
+    """Fit a head to features (N, width), choosing the epoch on the validation features.
+
+    Without `epochs`, so many that there are enough steps: 40 for large sets, more for small ones. Epochs at which a
+    polynomial's inputs leave the range that it may be evaluated on are not chosen.
+
+    Raises:
+        TrainingError: the training diverged, or no epoch kept the range.
+        HeadError: an unknown kind of head.
+    """
+    with one_thread():
+        return _train(features, labels, val_features, val_labels, classes, kind, hidden, seed, epochs)
+
+
+def _train(
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    val_features: NDArray[Any],
+    val_labels: NDArray[np.int64],
+    classes: int,
+    kind: str,
+    hidden: int,
+    seed: int,
+    epochs: int | None,
+) -> TrainedHead:
+    x, y = torch.from_numpy(np.asarray(features, dtype=np.float32)), torch.from_numpy(labels)
+    val_x, val_y = np.asarray(val_features, dtype=np.float64), torch.from_numpy(val_labels)
+    counts = torch.bincount(y, minlength=classes).float()
+    weight = torch.where(counts > 0, counts.sum() / ((counts > 0).sum() * counts.clamp_min(1)), counts)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = make(kind, x.shape[1], classes, hidden)
+    batch = min(128, len(y))
+    epochs = epochs or max(40, -(-_STEPS // (len(y) // batch)))
+    optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=2e-3, total_steps=epochs * (len(y) // batch), pct_start=0.2
+    )
+    best: TrainedHead | None = None
+    outside: HeadError | None = None
+    for _ in range(epochs):
+        head.train()
+        order = torch.randperm(len(y), generator=generator)
+        for step in range(len(y) // batch):
+            chosen = order[step * batch : (step + 1) * batch]
+            scores, penalty = head(x[chosen])
+            loss = functional.cross_entropy(scores, y[chosen], weight=weight, label_smoothing=0.05) + 0.05 * penalty
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        head.eval()
+        exported = None if kind == RELU else head.export()
+        if exported is not None:
+            try:
+                into_range(exported, x.double().numpy(), RANGE)
+            except HeadError as error:  # of no use, however well it does on validation
+                outside = error
+                continue
+        reached = _in_float64(head, val_x) if exported is None else exported.evaluate(val_x)
+        val_loss = float(functional.cross_entropy(torch.from_numpy(reached), val_y, weight=weight.double()))
+        if math.isfinite(val_loss) and (best is None or val_loss < best.val_loss):
+            best = TrainedHead(exported, copy.deepcopy(head), figures(val_labels, reached).accuracy, val_loss)
+    if best is None and outside is not None:
+        raise TrainingError(f"No epoch gave a head that can be computed under encryption. {outside}")
+    if best is None:
+        raise TrainingError("Training the head diverged: its loss is not a number. Check the features' scale.")
+    return best
+
+
+def _in_float64(module: TrainableHead, features: NDArray[Any]) -> NDArray[np.float64]:
+    double = copy.deepcopy(module).double().eval()
+    with torch.inference_mode():
+        scores, _ = double(torch.from_numpy(np.asarray(features, dtype=np.float64)))
+    return np.asarray(scores.numpy(), dtype=np.float64)

@@ -1,0 +1,44 @@
+"""The pictures of Algorithm 1's stages are pictures of the cipher itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.data import get_testdata_file
+from typer.testing import CliRunner
+
+from cipher.errors import UnsupportedImage
+from experiments.cli import app
+from experiments.image_cipher.stages import prepare, run
+
+IMAGE = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96) // 7
+
+
+def test_each_stage_is_of_the_cipher_and_a_change_spreads() -> None:
+    stages = list(run(IMAGE))
+    np.testing.assert_array_equal(stages[0].grid, IMAGE)
+    assert sorted(stages[1].grid.reshape(-1)) == sorted(IMAGE.reshape(-1)), "scrambling only moves"
+    reach = [stage.touched.mean() for stage in stages]
+    assert reach[0] == reach[1] == 1 / IMAGE.size
+    assert reach[-1] > 0.998
+    assert not np.array_equal(stages[2].grid, stages[3].grid)
+
+
+def test_preparation_counts_and_orders_every_partition() -> None:
+    found = prepare(IMAGE)
+    assert found.counts.sum() == IMAGE.size
+    assert sorted(found.ranks.reshape(-1)) == list(range(6))
+    assert found.ranks.shape == (2, 3)
+    assert len(found.network.weights) == found.layers
+
+
+def test_narrow_images_are_refused() -> None:
+    with pytest.raises(UnsupportedImage, match="32 pixels"):
+        list(run(IMAGE[:5, :7]))
+
+
+def test_the_command_writes_a_picture_for_each_stage(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["cipher-stages", str(get_testdata_file("CT_small.dcm")), "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert [path.name[:9] for path in sorted(tmp_path.iterdir())] == [f"cipher-{n}-" for n in range(1, 9)]
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in tmp_path.iterdir())

@@ -1,0 +1,89 @@
+"""Frozen bytes: plans, ciphertexts and keys of this format stay readable, and those of another SEAL are refused."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from he_infer.ckks.engines.protocol import galois_element
+from he_infer.ckks.engines.seal import SEAL_VERSION, SealEngine
+from he_infer.ckks.evaluate import Evaluator
+from he_infer.ckks.packing import unpack
+from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.planning.planner import make_plan
+from he_infer.client.keys.secret_key import SecretKey
+from he_infer.errors import NotThisFormat, UnsupportedVersion
+from tests.he_infer.ckks.freeze import FILE, SCALE, SMALL, STEP
+from tests.he_infer.ckks.kit import features, make_head
+
+FROZEN = json.loads(FILE.read_text(encoding="ascii"))
+
+
+def read(text: str) -> bytes:
+    return base64.b85decode(text)
+
+
+def test_the_vectors_are_of_the_seal_that_this_release_has() -> None:
+    assert FROZEN["seal"] == list(SEAL_VERSION)
+
+
+def test_plans_are_read_and_written_letter_for_letter() -> None:
+    for text in (*FROZEN["plans"], *FROZEN["made"]):
+        assert Plan.from_json(text).to_json() == text
+
+
+def test_this_release_s_planner_makes_the_same_plans_again() -> None:
+    linear, deep = make_head((20, 3)), make_head((20, 6, 3))
+    again = [make_plan(linear), make_plan(deep), make_plan(deep, batch=3, policy="open")]
+    for text, made in zip(FROZEN["made"], again, strict=True):
+        plan = Plan.from_json(text)
+        # The predicted error may differ in its last digit with the numpy at hand; everything else may not.
+        assert plan == made
+        assert plan.error == pytest.approx(made.error)
+
+
+def test_a_frozen_request_is_computed_under_its_frozen_key() -> None:
+    frozen, head = FROZEN["linear"], make_head((20, 3))
+    plan = Plan.from_json(FROZEN["plans"][0])
+    secret, evaluator = SecretKey.from_bytes(read(frozen["secret"])), Evaluator(plan, head)
+    keys = evaluator.load_keys({"public": read(frozen["public"])})
+    answer = evaluator.evaluate([read(part) for part in frozen["request"]], keys)
+    scores = unpack(plan, secret.decrypt(answer), 1)
+    assert np.abs(scores - head.evaluate(features(1, 20))).max() < plan.precision
+
+
+def test_frozen_keys_rotate_and_multiply() -> None:
+    frozen, engine = FROZEN["keys"], SealEngine(SMALL)
+    secret = SecretKey.from_bytes(read(frozen["secret"]))
+    parts = {name: read(frozen[name]) for name in ("galois", "relin")}
+    keys = engine.load_keys(parts, (galois_element(STEP, SMALL.ring_size),), relinearise=True)
+    value = engine.load(read(frozen["ciphertext"]), SCALE)
+    slots = np.random.default_rng(3).normal(size=SMALL.slots)
+    for found, wanted in (
+        (engine.rotate(value, STEP, keys), np.roll(slots, -STEP)),
+        (engine.square(value, keys), slots**2),
+    ):
+        assert np.abs(secret.decrypt([engine.dump(found)])[0] - wanted).max() < 3e-2
+
+
+@pytest.mark.parametrize("part", ["ciphertext", "galois", "relin"])
+def test_bytes_of_another_seal_are_refused_by_name(part: str) -> None:
+    data = bytearray(read(FROZEN["keys"][part]))
+    data[4] += 1
+    engine, elements = SealEngine(SMALL), (galois_element(STEP, SMALL.ring_size),)
+    keys = {name: read(FROZEN["keys"][name]) for name in ("galois", "relin")} | {part: bytes(data)}
+    load = (
+        (lambda: engine.load(bytes(data), SCALE))
+        if part == "ciphertext"
+        else (lambda: engine.load_keys(keys, elements, relinearise=True))
+    )
+    with pytest.raises(UnsupportedVersion, match=r"written by SEAL 4\.4; this release reads 4\.3"):
+        load()
+
+
+def test_cut_bytes_are_refused() -> None:
+    data = read(FROZEN["keys"]["ciphertext"])
+    for cut in (0, 8, 16, len(data) - 1):
+        with pytest.raises(NotThisFormat):
+            SealEngine(SMALL).load(data[:cut], SCALE)

@@ -1,0 +1,194 @@
+"""The session against servers that are not what they should be: each is one clear error, and none is believed."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from he_infer.ckks.planning.planner import make_plan
+from he_infer.client.connection.session import Session
+from he_infer.errors import (
+    HeInferError,
+    MissingKey,
+    NotAuthentic,
+    ProtocolMismatch,
+    RequestRefused,
+    SecretKeyRefused,
+    ServerBusy,
+    ServerUnreachable,
+    Unauthorised,
+)
+from he_infer.head.layers import Head, Linear
+from he_infer.wire import envelope as wire
+
+TOKEN = "hei_0123456789abcdef_" + "A" * 43
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def info(**changes: object) -> bytes:
+    stated = {
+        "service": "he-infer",
+        "version": "0",
+        "protocol": {"min": wire.VERSION, "max": wire.VERSION},
+        "seal": wire.seal_format(),
+        "receipt_key": "00" * 32,
+        "time": int(time.time() * 1000),
+        "limits": {"keys": 1, "request": 1, "object": 1},
+    }
+    return json.dumps({**stated, **changes}).encode()
+
+
+def error(code: str) -> bytes:
+    return json.dumps({"error": {"code": code, "message": f"refused: {code}", "request_id": "0" * 16}}).encode()
+
+
+class Impostor:
+    """An HTTP server that answers whatever it is told to, route by route."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Callable[[], Answer]] = {"/v1/info": lambda: (200, {}, info())}
+        self.asked: list[str] = []
+        impostor = self
+
+        def answer(handler: BaseHTTPRequestHandler) -> None:
+            handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+            impostor.asked.append(handler.path)
+            status, headers, body = impostor.answers[handler.path]()
+            handler.send_response(status)
+            for name, value in headers.items():
+                handler.send_header(name, value)
+            handler.send_header("Content-Length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)
+
+        methods: dict[str, Any] = {f"do_{method}": answer for method in ("GET", "POST", "PUT", "DELETE")}
+        methods["log_message"] = lambda *_: None
+        handler = type("Handler", (BaseHTTPRequestHandler,), methods)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def impostor() -> Iterator[Impostor]:
+    server = Impostor()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def session(impostor: Impostor) -> Iterator[Session]:
+    with Session(impostor.url, TOKEN, patience=0) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (info(protocol={"min": 2, "max": 3}), "versions 2 to 3"),
+        (info(seal="tenseal-9.9.9"), "tenseal-9.9.9"),
+        (info(service="other"), "not a server of he-infer"),
+        (b"<html>hello</html>", "does not answer as a server"),
+        (b"[]", "does not answer as a server"),
+        (b"\xff\xfe\x00", "does not answer as a server"),
+    ],
+)
+def test_a_server_of_another_kind_or_version_is_named(
+    impostor: Impostor, session: Session, body: bytes, words: str
+) -> None:
+    impostor.answers["/v1/info"] = lambda: (200, {}, body)
+    with pytest.raises(ProtocolMismatch, match=words):
+        session.models()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("unauthorised", 401, Unauthorised),
+        ("forbidden", 403, Unauthorised),
+        ("unsupported_version", 400, ProtocolMismatch),
+        ("missing_keys", 409, MissingKey),
+        ("secret_key", 400, SecretKeyRefused),
+        ("busy", 429, ServerBusy),
+        ("draining", 503, ServerBusy),
+        ("bad_keys", 400, RequestRefused),
+        ("a code of a later release", 418, RequestRefused),
+    ],
+)
+def test_codes_become_errors(
+    impostor: Impostor, session: Session, code: str, status: int, kind: type[HeInferError]
+) -> None:
+    impostor.answers["/v1/models"] = lambda: (status, {}, error(code))
+    with pytest.raises(kind, match=r"refused|does not accept the token|no evaluation keys"):
+        session.models()
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>Bad Gateway</html>", b'{"detail":"no"}', b'{"error":"no"}', b"[1]"])
+def test_a_refusal_of_another_form_is_no_traceback(impostor: Impostor, session: Session, body: bytes) -> None:
+    impostor.answers["/v1/models"] = lambda: (502, {}, body)
+    with pytest.raises(ProtocolMismatch, match="status 502"):
+        session.models()
+
+
+def test_a_busy_server_is_asked_again_after_the_time_it_names(impostor: Impostor) -> None:
+    answers = [(429, {"Retry-After": "1"}, error("busy")), (200, {}, b"sealed")]
+    impostor.answers["/v1/objects/" + "a" * 32] = lambda: answers.pop(0)
+    with Session(impostor.url, TOKEN, patience=20) as session, pytest.raises(HeInferError):
+        session.get_object("a" * 32)  # the answer has no digest, so it is not believed; but it was asked for twice
+    assert impostor.asked.count("/v1/objects/" + "a" * 32) == 2
+
+
+def test_an_object_other_than_its_digest_is_not_believed(impostor: Impostor, session: Session) -> None:
+    impostor.answers["/v1/objects/" + "a" * 32] = lambda: (200, {"X-Content-SHA256": "0" * 64}, b"other bytes")
+    with pytest.raises(HeInferError, match="not what was stored"):
+        session.get_object("a" * 32)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://", "no scheme", "ftp://x", "http://[::1", "http://\x00"])
+def test_addresses_where_nothing_is_are_unreachable(url: str) -> None:
+    with pytest.raises(ServerUnreachable) as caught, Session(url, TOKEN, patience=0) as session:
+        session.healthz()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_token_is_in_no_message(impostor: Impostor, session: Session) -> None:
+    impostor.answers["/v1/models"] = lambda: (401, {}, error("unauthorised"))
+    with pytest.raises(Unauthorised) as caught:
+        session.models()
+    assert TOKEN not in str(caught.value)
+    assert TOKEN not in repr(session)
+
+
+def test_after_a_jump_of_the_clock_the_server_s_time_is_taken_anew(impostor: Impostor, session: Session) -> None:
+    plan = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
+    stored = json.dumps({"plan": plan.digest, "key_id": "k", "bytes": 1}).encode()
+    answers = [(400, {}, error("stale")), (201, {}, stored)]
+    impostor.answers[f"/v1/keys/{plan.digest}"] = lambda: answers.pop(0)
+    assert session.register(plan, {"galois": b"x"}).key_id == "k"
+    assert impostor.asked.count("/v1/info") == 2
+    answers += [(400, {}, error("stale"))] * 2
+    with pytest.raises(RequestRefused):  # once is enough: a server that is never content is not asked for ever
+        session.register(plan, {"galois": b"x"})
+    assert impostor.asked.count("/v1/info") == 3
+
+
+def test_the_key_of_the_first_contact_is_held_when_the_clock_is_taken_anew(
+    impostor: Impostor, session: Session
+) -> None:
+    plan = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
+    assert session.server_key == "00" * 32
+    impostor.answers["/v1/info"] = lambda: (200, {}, info(receipt_key="11" * 32))
+    impostor.answers[f"/v1/keys/{plan.digest}"] = lambda: (400, {}, error("stale"))
+    with pytest.raises(NotAuthentic):
+        session.register(plan, {"galois": b"x"})

@@ -1,0 +1,284 @@
+"""protect, restore, inspect, verify and rekey as a user runs them, good input and bad."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom.data import get_testdata_file
+
+from cipher.files.atomic import TEMPORARY_SUFFIX
+from he_infer import terminal as console
+from he_infer.cli import app
+
+WORDS = "correct horse battery staple"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run `he-infer` in a fresh folder: exit code, output, errors. An unexpected exception passes through."""
+    monkeypatch.setenv("HE_INFER_PASSPHRASE", WORDS)
+    monkeypatch.setenv("HE_INFER_NEW_PASSPHRASE", "another " + WORDS)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["he-infer", *map(str, arguments)])
+        code = 0
+        try:
+            console.run(app)
+        except SystemExit as stopped:
+            code = stopped.code if isinstance(stopped.code, int) else 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def packaged(name: str) -> Path:
+    found = get_testdata_file(name, download=False)
+    assert isinstance(found, str)
+    return Path(found)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small DICOM tree: plain, compressed, multi-frame, an index without pixels, and a text beside them."""
+    top = tmp_path / "scans"
+    for folder, name in (("a", "CT_small.dcm"), ("a/b", "JPEG2000.dcm"), ("", "rtdose.dcm"), ("", "DICOMDIR")):
+        (top / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy2(packaged(name), top / folder / name)
+    (top / "Müller [x] notes.txt").write_text("seen on Monday")
+    (top / "empty").write_bytes(b"")
+    return top
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_tree_goes_in_and_comes_back_with_its_times(run: Run, tree: Path, tmp_path: Path) -> None:
+    code, out, err = run("protect", "scans", "--to", "vault", "--json", "figures.json")
+    assert (code, err) == (0, "")
+    assert "Made a new vault key" in out
+    assert "sealed 6" in out
+    assert json.loads((tmp_path / "figures.json").read_text())["done"] == 6
+    assert all(path.suffix == ".sealed" and len(path.stem) == 32 for path in (tmp_path / "vault").iterdir())
+    whole = b"".join(contents(tmp_path / "vault").values())
+    assert not any(secret in whole for secret in (b"CT_small", b"notes", b"scans", b"CompressedSamples"))
+    assert run("restore", "vault", "--to", "back")[0] == 0
+    assert contents(tmp_path / "back" / "scans") == contents(tree)
+    for path in tree.rglob("*.dcm"):
+        assert (tmp_path / "back" / path.relative_to(tmp_path)).stat().st_mtime_ns == path.stat().st_mtime_ns
+
+
+def test_a_second_run_does_only_what_is_left(run: Run, tree: Path, tmp_path: Path) -> None:
+    run("protect", tree / "a", "--to", "vault")
+    before = contents(tmp_path / "vault")
+    shutil.copy2(packaged("MR_small.dcm"), tree / "a" / "new.dcm")
+    (tree / "a" / "CT_small.dcm").write_bytes(packaged("CT_small.dcm").read_bytes() + b"\0\0")
+    code, out, _ = run("protect", tree / "a", "--to", "vault")
+    assert code == 0
+    assert all(part in out for part in ("sealed 1", "sealed anew 1", "already there 1"))
+    after = contents(tmp_path / "vault")
+    assert sum(after.get(name) == data for name, data in before.items()) == 1
+    assert run("restore", "vault", "--to", "back")[0] == 0
+    code, out, _ = run("restore", "vault", "--to", "back")
+    assert "already there 3" in out
+    assert contents(tmp_path / "back" / "a") == contents(tree / "a")
+
+
+def test_an_older_version_put_back_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("first")
+    run("protect", "note.txt", "--to", "vault")
+    (sealed,) = (tmp_path / "vault").iterdir()
+    old = sealed.read_bytes()
+    (tmp_path / "note.txt").write_text("second")
+    run("protect", "note.txt", "--to", "vault")
+    sealed.write_bytes(old)
+    for command in (
+        ("verify", "vault"),
+        ("restore", "vault", "--to", "back"),
+        ("protect", "note.txt", "--to", "vault"),
+    ):
+        code, _, err = run(*command)
+        assert code == 1
+        assert "an older one was put back" in err
+    assert not contents(tmp_path / "back")
+
+
+def test_the_dicom_form_names_and_another_recipient(run: Run, tree: Path, tmp_path: Path) -> None:
+    code, out, _ = run("protect", tree / "a", "--to", "vault", "--form", "dicom", "--names", "kept")
+    assert code == 0
+    assert "key pair" in out
+    assert (tmp_path / "vault" / "a" / "b" / "JPEG2000.dcm.dcm").exists()
+    code, out, _ = run("inspect", "vault", "--json", "said.json")
+    assert code == 0
+    said = json.loads((tmp_path / "said.json").read_text())["objects"]
+    assert {found["form"] for found in said} == {"dicom"}
+    assert all(found["sop_instance_uid"].startswith("2.25.") for found in said)
+    assert run("verify", "vault")[0] == 0
+    assert run("restore", "vault", "--to", "back")[0] == 0
+    assert contents(tmp_path / "back" / "a") == contents(tree / "a")
+
+
+def test_another_key_opens_after_a_rekey_and_the_old_one_does_not(run: Run, tree: Path, tmp_path: Path) -> None:
+    run("protect", tree, "--to", "vault")
+    assert run("rekey", "vault", "--new-key", "new.key")[0] == 0
+    code, out, _ = run("rekey", "vault", "--new-key", "new.key")
+    assert (code, "already there 6" in out) == (0, True)
+    code, _, err = run("verify", "vault")
+    assert code == 1
+    assert "another vault key" in err
+    os.environ["HE_INFER_PASSPHRASE"] = "another " + WORDS
+    assert run("verify", "vault", "--key", "new.key")[0] == 0
+
+
+def test_folders_on_all_cores_give_the_same_files(run: Run, tree: Path, tmp_path: Path) -> None:
+    assert run("protect", tree, "--to", "vault", "--jobs", "2")[0] == 0
+    assert run("restore", "vault", "--to", "back", "--jobs", "2")[0] == 0
+    assert contents(tmp_path / "back" / "scans") == contents(tree)
+
+
+def test_the_vault_and_the_key_are_not_sealed_into_the_vault(run: Run, tree: Path) -> None:
+    run("protect", ".", "--to", "vault", "--names", "kept")
+    code, out, _ = run("protect", ".", "--to", "vault", "--names", "kept")
+    assert (code, "already there 6" in out) == (0, True)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_leaves_whole_objects_and_a_second_run_continues(tmp_path: Path, jobs: int) -> None:
+    source = tmp_path / "scans"
+    source.mkdir()
+    for number in range(30):
+        (source / f"{number:02}").write_bytes(os.urandom(1 << 20))
+    command = [sys.executable, "-m", "he_infer", "protect", "scans", "--to", "vault", "--jobs", str(jobs)]
+    environment = {**os.environ, "HE_INFER_PASSPHRASE": WORDS}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        until = time.monotonic() + 120
+        while not list((tmp_path / "vault").glob("*.sealed")) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Run the same command again" in err
+    assert not list((tmp_path / "vault").glob(f"*{TEMPORARY_SUFFIX}"))
+    done = len(list((tmp_path / "vault").iterdir()))
+    assert 0 < done < 30
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert f"already there {done}" in again.stdout
+    assert len(list((tmp_path / "vault").iterdir())) == 30
+
+
+def one_line(err: str) -> bool:
+    return err.startswith("error: ") and err.count("\n") == 1
+
+
+class TestBadInput:
+    """One clear line, exit code 1, nothing written."""
+
+    def test_a_missing_file(self, run: Run, tmp_path: Path) -> None:
+        code, _, err = run("protect", "nowhere.dcm", "--to", "vault")
+        assert (code, one_line(err), "no file or folder nowhere.dcm" in err) == (1, True, True)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_vault_that_cannot_be_a_folder(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        code, _, err = run("protect", tree, "--to", "file")
+        assert (code, one_line(err), "Cannot make the folder file" in err) == (1, True, True)
+
+    def test_an_empty_folder(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        for command in (("protect", "empty", "--to", "vault"), ("restore", "empty", "--to", "back")):
+            code, _, err = run(*command)
+            assert (code, one_line(err), "No file" in err) == (1, True, True)
+
+    def test_a_text_called_dicom(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "text.dcm").write_text("no image")
+        code, _, err = run("protect", "text.dcm", "--to", "vault")
+        assert (code, one_line(err), "--any-file" in err) == (1, True, True)
+        assert run("protect", "text.dcm", "--to", "vault", "--any-file")[0] == 0
+
+    def test_a_dicom_file_that_cannot_be_followed(self, run: Run, tmp_path: Path) -> None:
+        data = packaged("CT_small.dcm").read_bytes()
+        (tmp_path / "cut.dcm").write_bytes(data[:400])
+        code, _, err = run("protect", "cut.dcm", "--to", "vault", "--form", "dicom")
+        assert (code, one_line(err)) == (1, True)
+
+    def test_dicom_without_pixels_in_the_dicom_form(self, run: Run) -> None:
+        code, _, err = run("protect", packaged("DICOMDIR"), "--to", "vault", "--form", "dicom")
+        assert (code, one_line(err), "no pixel data" in err) == (1, True, True)
+
+    def test_what_fails_in_a_folder_is_named_and_the_rest_is_done(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        (tree / "text.dcm").write_text("no image")
+        code, out, err = run("protect", tree, "--to", "vault", "--json", "figures.json")
+        assert code == 1
+        assert "sealed 6; failed 1" in out
+        assert "text.dcm" in err
+        assert json.loads((tmp_path / "figures.json").read_text())["failures"][0]["error"] == "UnsupportedFormat"
+
+    def test_wrong_passphrase_no_passphrase_and_no_key(
+        self, run: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run("protect", tree / "empty", "--to", "vault")
+        monkeypatch.setenv("HE_INFER_PASSPHRASE", "wrong " + WORDS)
+        code, _, err = run("restore", "vault", "--to", "back")
+        assert (code, one_line(err), "not the one" in err) == (1, True, True)
+        monkeypatch.delenv("HE_INFER_PASSPHRASE")
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        code, _, err = run("restore", "vault", "--to", "back")
+        assert (code, one_line(err), "--passphrase-file" in err) == (1, True, True)
+        code, _, err = run("protect", tree, "--to", "vault", "--key", "other.key")
+        assert (code, one_line(err), "holds sealed objects already" in err) == (1, True, True)
+        assert not (tmp_path / "other.key").exists()
+
+    def test_the_passphrase_comes_from_a_private_file(
+        self, run: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("HE_INFER_PASSPHRASE")
+        words = tmp_path / "words"
+        words.write_text(WORDS + "\n")
+        words.chmod(0o644)
+        code, _, err = run("protect", tree, "--to", "vault", "--passphrase-file", words)
+        assert (code, "chmod 600" in err) == (1, True)
+        words.chmod(0o600)
+        assert run("protect", tree, "--to", "vault", "--passphrase-file", words)[0] == 0
+
+    def test_a_wrong_key_is_told_from_damage(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        run("protect", tree / "a" / "CT_small.dcm", "--to", "vault")
+        run("protect", tree / "a" / "CT_small.dcm", "--to", "other", "--key", "other.key")
+        (sealed,) = (tmp_path / "vault").iterdir()
+        code, _, err = run("restore", sealed, "--to", "back", "--key", "other.key")
+        assert (code, one_line(err), "another vault key" in err) == (1, True, True)
+        data = bytearray(sealed.read_bytes())
+        data[-1000] ^= 1
+        sealed.write_bytes(data)
+        code, _, err = run("restore", sealed, "--to", "back")
+        assert (code, one_line(err), "was changed" in err) == (1, True, True)
+        assert not (tmp_path / "back" / "CT_small.dcm").exists()
+
+    def test_another_file_in_the_way_is_kept(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        run("protect", tree / "rtdose.dcm", "--to", "vault")
+        (tmp_path / "back").mkdir()
+        (tmp_path / "back" / "rtdose.dcm").write_text("mine")
+        code, _, err = run("restore", "vault", "--to", "back")
+        assert (code, one_line(err), "--overwrite" in err) == (1, True, True)
+        assert (tmp_path / "back" / "rtdose.dcm").read_text() == "mine"
+        assert run("restore", "vault", "--to", "back", "--overwrite")[0] == 0
+        assert (tmp_path / "back" / "rtdose.dcm").read_bytes() == (tree / "rtdose.dcm").read_bytes()
+
+    def test_a_file_that_is_no_sealed_object(self, run: Run, tree: Path) -> None:
+        for command in ("inspect", "verify", "restore"):
+            to = ("--to", "back") if command == "restore" else ()
+            run("protect", tree / "empty", "--to", "vault")
+            code, _, err = run(command, tree / "a" / "CT_small.dcm", *to)
+            assert (code, one_line(err), "not a sealed object" in err) == (1, True, True)

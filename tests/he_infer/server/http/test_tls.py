@@ -1,0 +1,67 @@
+"""HTTPS by the server itself: the client checks the certificate, and nothing is said in the clear."""
+
+import datetime
+import ipaddress
+from pathlib import Path
+
+import httpx2
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from he_infer.client.connection.session import Session
+from he_infer.errors import ServerUnreachable
+from he_infer.local_server import LocalServer
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "he-infer test")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    cert_file.write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return cert_file, key_file
+
+
+def test_tls_ends_at_the_server(bundle: Path, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    cert_file, key_file = certificate
+    options = ["--workers", "1", "--tls-cert", str(cert_file), "--tls-key", str(key_file)]
+    with LocalServer([bundle], tmp_path / "data", options=options, ca_file=cert_file) as server:
+        assert server.url.startswith("https://")
+        with Session(server.url, server.token, ca_file=cert_file) as session:
+            assert session.models()
+        with Session(server.url, server.token, patience=0) as session, pytest.raises(ServerUnreachable):
+            session.models()
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(server.url.replace("https", "http") + "/healthz")
+
+
+def test_a_certificate_that_is_none_is_named(bundle: Path, tmp_path: Path) -> None:
+    from he_infer.errors import ServerError
+
+    bad = tmp_path / "bad.pem"
+    bad.write_text("nothing")
+    options = ["--tls-cert", str(bad), "--tls-key", str(bad)]
+    with pytest.raises(ServerError, match="certificate"):
+        LocalServer([bundle], tmp_path / "data", options=options).start()

@@ -1,0 +1,437 @@
+"""What the server remembers: tokens, keys, nonces, limits and objects, over a restart and from several threads."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from he_infer.errors import UsageError
+from he_infer.server.authentication import authenticate
+from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata, ObjectRecord, Quotas
+from he_infer.server.tokens import NewToken, Scope, new_token, parse_scopes, token_id
+from he_infer.wire.refusals import Code, Refused
+
+BOTH = frozenset({Scope.CLASSIFY, Scope.STORE})
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Metadata]:
+    metadata = Metadata(database_url)
+    yield metadata
+    metadata.close()
+
+
+def client(database: Metadata, name: str = "a", **quotas: int) -> tuple[Caller, NewToken]:
+    token = new_token()
+    database.add_token(name, token, BOTH, quotas=Quotas(**quotas))
+    return authenticate(database, token.text, Scope.STORE), token
+
+
+def record(object_id: str, size: int = 10, version: int = 1) -> ObjectRecord:
+    return ObjectRecord(object_id, f"objects/{object_id}/{version}", size, "0" * 64, 1.0, version)
+
+
+def refused(code: Code) -> "pytest.RaisesExc[Refused]":
+    return pytest.RaisesExc(Refused, check=lambda error: error.code is code)
+
+
+def test_a_token_speaks_for_its_client(database: Metadata) -> None:
+    caller, token = client(database, "St. Mary")
+    assert (caller.client, caller.scopes) == ("St. Mary", BOTH)
+    assert caller.token_id == token_id(token.text)
+
+
+def test_the_token_itself_is_nowhere_in_the_database(tmp_path: Path) -> None:
+    database = Metadata.sqlite(tmp_path / "m.sqlite3")
+    _, token = client(database)
+    database.close()
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert token.digest.encode() in stored
+    assert token.text.encode() not in stored
+    assert token.text.split("_", 2)[2].encode() not in stored
+
+
+@pytest.mark.parametrize("bad", [None, "", "hei_", "Bearer x", "hei_0123456789abcdef_" + "A" * 43, "\x00" * 70])
+def test_what_is_no_token_is_refused(database: Metadata, bad: str | None) -> None:
+    client(database)
+    with refused(Code.UNAUTHORISED):
+        authenticate(database, bad, Scope.CLASSIFY)
+
+
+def test_a_right_id_with_a_wrong_secret_is_refused(database: Metadata) -> None:
+    _, token = client(database)
+    forged = token.text[:-1] + ("A" if token.text[-1] != "A" else "B")
+    with refused(Code.UNAUTHORISED):
+        authenticate(database, forged, Scope.CLASSIFY)
+
+
+def test_a_scope_that_is_not_held_is_forbidden(database: Metadata) -> None:
+    _, token = client(database)
+    with refused(Code.FORBIDDEN):
+        authenticate(database, token.text, Scope.ADMIN)
+
+
+def test_an_expired_token_is_refused(database: Metadata) -> None:
+    token = new_token()
+    database.add_token("a", token, BOTH, expires=time.time() - 1)
+    with refused(Code.UNAUTHORISED):
+        authenticate(database, token.text, Scope.STORE)
+
+
+def test_a_revoked_token_is_refused_at_once_and_others_of_the_client_are_not(database: Metadata) -> None:
+    _, old = client(database)
+    _, new = client(database)
+    database.revoke_token(old.token_id)
+    with refused(Code.UNAUTHORISED):
+        authenticate(database, old.text, Scope.STORE)
+    assert authenticate(database, new.text, Scope.STORE)
+    with pytest.raises(UsageError):
+        database.revoke_token("0" * 16)
+
+
+def test_two_tokens_of_a_client_are_one_tenant(database: Metadata) -> None:
+    one, _ = client(database)
+    two, _ = client(database)
+    other, _ = client(database, "b")
+    assert one.client_id == two.client_id != other.client_id
+
+
+def test_scopes_are_read_or_refused() -> None:
+    assert parse_scopes(["classify", "admin"]) == {Scope.CLASSIFY, Scope.ADMIN}
+    with pytest.raises(UsageError):
+        parse_scopes(["everything"])
+    with pytest.raises(UsageError):
+        parse_scopes([])
+
+
+def test_keys_are_kept_over_a_restart_and_replaced_as_one(database_url: str) -> None:
+    first = Metadata(database_url)
+    caller, _ = client(first)
+    old = KeyRecord("k1", "p" * 64, "tenseal-0", 1.0, (KeyPart("galois", 3, "aa"), KeyPart("relin", 4, "bb")))
+    assert first.put_keys(caller.client_id, old) is None
+    first.close()
+    second = Metadata(database_url)
+    assert second.keys(caller.client_id) == [old]
+    new = KeyRecord("k2", old.plan, "tenseal-0", 2.0, ())
+    assert second.put_keys(caller.client_id, new) == "k1"
+    assert second.keys(caller.client_id, old.plan) == [new]
+    live, gone = f"keys/{caller.client_id}/k2/galois", f"keys/{caller.client_id}/k1/galois"
+    assert second.unnamed_blobs([live, gone]) == [gone]
+    assert second.delete_keys(caller.client_id, old.plan) == "k2"
+    assert second.delete_keys(caller.client_id, old.plan) is None
+    second.close()
+
+
+def test_keys_of_another_client_are_not_there(database: Metadata) -> None:
+    one, _ = client(database)
+    other, _ = client(database, "b")
+    database.put_keys(one.client_id, KeyRecord("k", "p", "s", 1.0, ()))
+    assert database.keys(other.client_id) == []
+    assert database.delete_keys(other.client_id, "p") is None
+
+
+def test_a_nonce_counts_once_per_client(database: Metadata) -> None:
+    one, _ = client(database)
+    other, _ = client(database, "b")
+    database.use_nonce(one.client_id, "n", time.time() + 60)
+    database.use_nonce(other.client_id, "n", time.time() + 60)
+    with refused(Code.REPLAYED):
+        database.use_nonce(one.client_id, "n", time.time() + 60)
+    assert database.forget_nonces(time.time() + 61) == 2
+    database.use_nonce(one.client_id, "n", time.time() + 60)
+
+
+def test_the_daily_limit_counts_images_and_refunds(database: Metadata) -> None:
+    caller, _ = client(database, daily_queries=5)
+    soon = time.time() + 60
+    database.admit_query(caller, "n1", soon, "m", 3)
+    with refused(Code.QUERY_LIMIT):
+        database.admit_query(caller, "n2", soon, "m", 3)
+    database.refund_query(caller.client_id, "m", 3)
+    database.admit_query(caller, "n2", soon, "m2", 5)
+    assert database.queries(caller.client_id, int(time.time() // 86400)) == 5
+
+
+def test_a_refused_query_uses_neither_nonce_nor_count(database: Metadata) -> None:
+    caller, _ = client(database, daily_queries=1)
+    with refused(Code.QUERY_LIMIT):
+        database.admit_query(caller, "n", time.time() + 60, "m", 2)
+    database.admit_query(caller, "n", time.time() + 60, "m", 1)
+
+
+def test_objects_are_created_once_and_belong_to_one_client(database: Metadata) -> None:
+    one, _ = client(database)
+    other, _ = client(database, "b")
+    database.add_object(one, record("a" * 32))
+    with refused(Code.EXISTS):
+        database.add_object(one, record("a" * 32))
+    assert database.find_object(other.client_id, "a" * 32) is None
+    assert database.delete_object(other.client_id, "a" * 32) == []
+    assert database.find_object(one.client_id, "a" * 32) == record("a" * 32)
+
+
+def test_pages_follow_the_order_of_ids(database: Metadata) -> None:
+    caller, _ = client(database)
+    ids = [f"{number:032x}" for number in range(7)]
+    for object_id in reversed(ids):
+        database.add_object(caller, record(object_id))
+    first = database.list_objects(caller.client_id, "", 4)
+    rest = database.list_objects(caller.client_id, first[-1].object_id, 4)
+    assert [entry.object_id for entry in first + rest] == ids
+
+
+def test_the_storage_quota_bounds_the_sum_of_sizes(database: Metadata) -> None:
+    caller, _ = client(database, storage_quota=25)
+    database.add_object(caller, record("a" * 32))
+    database.add_object(caller, record("b" * 32))
+    with refused(Code.QUOTA):
+        database.add_object(caller, record("c" * 32))
+    database.delete_object(caller.client_id, "a" * 32)
+    database.add_object(caller, record("c" * 32))
+
+
+def test_keys_count_against_the_storage_quota_too(database: Metadata) -> None:
+    caller, _ = client(database, storage_quota=25)
+    database.add_object(caller, record("a" * 32))
+    keys = KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),))
+    database.put_keys(caller.client_id, keys, quota=25)
+    again = KeyRecord("k2", "p" * 64, "s", 1.0, (KeyPart("galois", 15, "aa"),))
+    assert database.put_keys(caller.client_id, again, quota=25) == "k1"  # what is replaced makes room
+    with refused(Code.QUOTA):
+        database.put_keys(caller.client_id, KeyRecord("k3", "q" * 64, "s", 1.0, (KeyPart("galois", 1, "a"),)), quota=25)
+    assert [keys.key_id for keys in database.keys(caller.client_id)] == ["k2"]
+    with refused(Code.QUOTA):
+        database.add_object(caller, record("b" * 32, size=1))
+
+
+def test_versions_follow_one_another_and_old_ones_stay(database: Metadata) -> None:
+    caller, _ = client(database)
+    other, _ = client(database, "b")
+    name = "a" * 32
+    with refused(Code.VERSION_GAP):
+        database.add_object(caller, record(name, version=2))
+    for version in (1, 2, 3):
+        database.add_object(caller, record(name, size=version, version=version))
+        with refused(Code.EXISTS):
+            database.add_object(caller, record(name, version=version))
+    with refused(Code.VERSION_GAP):
+        database.add_object(caller, record(name, version=5))
+    assert database.find_object(caller.client_id, name) == record(name, 3, 3)
+    assert database.find_object(caller.client_id, name, 1) == record(name, 1, 1)
+    assert database.list_versions(other.client_id, name) == []
+    assert database.find_object(other.client_id, name, 2) is None
+    assert database.delete_version(other.client_id, name, 1) is None
+    with refused(Code.INVALID):
+        database.delete_version(caller.client_id, name, 3)
+    assert database.delete_version(caller.client_id, name, 1) == f"objects/{name}/1"
+    assert [entry.version for entry in database.list_versions(caller.client_id, name)] == [2, 3]
+    database.add_object(caller, record("b" * 32))
+    newest = [(entry.object_id, entry.version) for entry in database.list_objects(caller.client_id, "", 10)]
+    assert newest == [(name, 3), ("b" * 32, 1)]
+    assert sorted(database.delete_object(caller.client_id, name)) == [f"objects/{name}/2", f"objects/{name}/3"]
+
+
+def test_the_limit_a_model_is_for_ever_and_for_each_model(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller, _ = client(database, total_queries=3)
+    soon = time.time() + 60
+    database.admit_query(caller, "n1", soon, "m", 2)
+    database.admit_query(caller, "n2", soon, "other", 3)
+    later = time.time() + 400 * 86400
+    monkeypatch.setattr(time, "time", lambda: later)
+    with refused(Code.QUERY_LIMIT):
+        database.admit_query(caller, "n3", later, "m", 2)
+    database.admit_query(caller, "n3", later, "m", 1)
+
+
+def test_a_refund_after_midnight_gains_nothing(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller, _ = client(database, daily_queries=3)
+    database.admit_query(caller, "n1", time.time() + 60, "m", 3)
+    tomorrow = time.time() + 86400
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    database.refund_query(caller.client_id, "m", 3)
+    assert database.queries(caller.client_id, int(tomorrow // 86400)) == 0
+
+
+def test_requests_a_minute_are_counted_over_a_restart(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    database = Metadata(database_url)
+    caller, _ = client(database, requests_per_minute=3)
+    for _ in range(3):
+        database.admit_request(caller)
+    database.close()
+    database = Metadata(database_url)
+    with pytest.raises(Refused) as caught:
+        database.admit_request(caller)
+    assert caught.value.code is Code.RATE_LIMIT
+    assert caught.value.retry_after == pytest.approx(20.0)
+    now += 20.1
+    database.admit_request(caller)
+    with refused(Code.RATE_LIMIT):
+        database.admit_request(caller)
+    now -= 5000.0  # a clock set back refills nothing, and forbids nothing for long
+    with refused(Code.RATE_LIMIT):
+        database.admit_request(caller)
+    now += 20.1
+    database.admit_request(caller)
+    now += 1e6  # and one set on fills the bucket, not more
+    for _ in range(3):
+        database.admit_request(caller)
+    with refused(Code.RATE_LIMIT):
+        database.admit_request(caller)
+    database.close()
+
+
+def test_a_token_is_rotated_with_time_to_move_over(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    old, new, third = new_token(), new_token(), new_token()
+    database.add_token("a", old, BOTH, expires=now + 90 * 86400)
+    assert database.rotate_token(old.token_id, new, grace=3600, lifetime=None).token_id == old.token_id
+    found = {record.token_id: record for record in database.list_tokens()}
+    assert found[old.token_id].expires == pytest.approx(now + 3600)
+    assert found[new.token_id].expires == pytest.approx(now + 90 * 86400)
+    assert found[new.token_id].scopes == BOTH
+    assert (
+        authenticate(database, old.text, Scope.STORE).client_id
+        == authenticate(database, new.text, Scope.STORE).client_id
+    )
+    now += 3601
+    with refused(Code.UNAUTHORISED):
+        authenticate(database, old.text, Scope.STORE)
+    with pytest.raises(UsageError, match="no longer valid"):
+        database.rotate_token(old.token_id, third, grace=0, lifetime=None)
+    database.rotate_token(new.token_id, third, grace=0, lifetime=60)
+    with refused(Code.UNAUTHORISED):
+        authenticate(database, new.text, Scope.STORE)
+    assert authenticate(database, third.text, Scope.STORE)
+
+
+def test_bounds_are_changed_and_lifted(database: Metadata) -> None:
+    client(database, storage_quota=5, daily_queries=6)
+    _, token = client(database, total_queries=7)  # those not given stay
+    assert authenticate(database, token.text, Scope.STORE).quotas == Quotas(5, 6, 7, None)
+    database.set_quotas("a", {"storage_quota": None, "requests_per_minute": 9})
+    assert authenticate(database, token.text, Scope.STORE).quotas == Quotas(None, 6, 7, 9)
+    with pytest.raises(UsageError):
+        database.set_quotas("nobody", {"storage_quota": 1})
+
+
+def test_what_clients_use_is_told(database: Metadata) -> None:
+    caller, _ = client(database)
+    client(database, "b")
+    for version in (1, 2):
+        database.add_object(caller, record("a" * 32, 10, version))
+    database.put_keys(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),)))
+    database.admit_query(caller, "n", time.time() + 60, "m", 4)
+    one, other = database.list_clients()
+    assert (one.name, one.objects, one.versions, one.object_bytes, one.key_bytes) == ("a", 1, 2, 20, 12)
+    assert (one.images_today, one.images_ever) == (4, 4)
+    assert (other.name, other.objects, other.object_bytes, other.images_ever) == ("b", 0, 0, 0)
+
+
+def test_a_removed_client_leaves_nothing_and_no_one_else_loses_anything(database: Metadata) -> None:
+    caller, token = client(database, requests_per_minute=5)
+    other, kept = client(database, "b")
+    for who in (caller, other):
+        database.admit_request(who)
+        database.admit_query(who, "n", time.time() + 60, "m", 1)
+        database.put_keys(who.client_id, KeyRecord(f"k{who.client}", "p", "s", 1.0, (KeyPart("galois", 3, "aa"),)))
+    database.add_object(caller, record("a" * 32))
+    expected = {f"objects/{'a' * 32}/1", f"keys/{caller.client_id}/ka/galois"}
+    assert set(database.remove_client("a")) == expected
+    with refused(Code.UNAUTHORISED):
+        authenticate(database, token.text, Scope.STORE)
+    with refused(Code.UNAUTHORISED):  # a request that was let in before
+        database.add_object(caller, record("b" * 32))
+    assert [entry.name for entry in database.list_clients()] == ["b"]
+    assert authenticate(database, kept.text, Scope.STORE)
+    assert database.keys(other.client_id)
+    with pytest.raises(UsageError):
+        database.remove_client("a")
+
+
+def test_many_threads_create_one_version(database: Metadata) -> None:
+    caller, _ = client(database, storage_quota=95)
+    outcomes: list[str] = []
+
+    def work(worker: int) -> None:
+        for number in range(10):
+            entry = ObjectRecord(f"{number:032x}", f"objects/{worker}-{number}", 10, "0" * 64, 1.0)
+            try:
+                database.add_object(caller, entry)
+                outcomes.append("stored")
+            except Refused as error:
+                outcomes.append(error.code.value)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count("stored") == 9  # the tenth would exceed the quota
+    assert set(outcomes) == {"stored", "exists", "quota"}
+
+
+def test_all_rows_are_copied_to_a_database_of_any_kind(database: Metadata, tmp_path: Path) -> None:
+    caller, token = client(database, daily_queries=3)
+    for number in range(3):
+        database.add_object(caller, record(f"{number:032x}"))
+    database.put_keys(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),)))
+    database.admit_query(caller, "n", time.time() + 60, "m", 2)
+    copy = Metadata.sqlite(tmp_path / "copy.sqlite3")
+    assert copy.copy_to(Metadata.sqlite(tmp_path / "empty.sqlite3"))["clients"] == 0
+    counts = database.copy_to(copy)
+    assert (counts["clients"], counts["object_versions"], counts["nonces"]) == (1, 3, 1)
+    assert authenticate(copy, token.text, Scope.STORE) == caller
+    assert copy.keys(caller.client_id) == database.keys(caller.client_id)
+    assert list(copy.named_blobs()) == list(database.named_blobs())
+    with refused(Code.REPLAYED):
+        copy.use_nonce(caller.client_id, "n", time.time())
+    with pytest.raises(UsageError, match="holds clients already"):
+        database.copy_to(copy)
+    copy.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nonsense", "cannot be read"),
+        ("mysql://localhost/x", "mysql"),
+        ("postgresql://u:secret@localhost/x", "password"),
+        ("postgresql://u@localhost/x?password=secret", "password"),
+    ],
+)
+def test_a_url_of_another_form_is_one_line_without_its_password(url: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        Metadata(url)
+    assert "secret" not in str(caught.value).replace("secrets", "")
+
+
+def test_many_threads_count_exactly(database: Metadata) -> None:
+    caller, _ = client(database, daily_queries=40)
+    refusals: list[Code] = []
+
+    def work(worker: int) -> None:
+        for turn in range(10):
+            try:
+                database.admit_query(caller, f"{worker}-{turn}", time.time() + 60, "m", 1)
+            except Refused as error:
+                refusals.append(error.code)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert refusals == [Code.QUERY_LIMIT] * 20
+    assert database.queries(caller.client_id, int(time.time() // 86400)) == 40
+
+
+def test_a_database_that_is_none_is_a_documented_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite3"
+    path.write_bytes(b"not a database, but long enough to be read as one" * 100)
+    with refused(Code.STORAGE):
+        Metadata.sqlite(path)

@@ -1,0 +1,60 @@
+"""Settings: their order of precedence, and one clear line for each mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from he_infer.errors import UsageError
+from he_infer.server.settings import load_settings
+
+BUNDLES = (Path("a.hebundle"),)
+
+
+def test_defaults_bind_to_loopback() -> None:
+    settings = load_settings(bundles=BUNDLES)
+    assert settings.host == "127.0.0.1"
+    assert settings.record_dir is None
+    assert settings.workers >= 1
+
+
+def test_command_line_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text('bundles = ["b.hebundle"]\nport = 1\nqueue = 7\nworkers = 3\n')
+    monkeypatch.setenv("HE_INFER_SERVER_PORT", "2")
+    monkeypatch.setenv("HE_INFER_SERVER_QUEUE", "8")
+    settings = load_settings(config, port=3, queue=None)
+    assert (settings.port, settings.queue, settings.workers) == (3, 8, 3)
+    assert settings.bundles == (Path("b.hebundle"),)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"port": 70000}, "port"),
+        ({"workers": 0}, "workers"),
+        ({"batches": (0,)}, "batches"),
+        ({"batches": (2, 2)}, "batches"),
+        ({"precision": 0.0}, "precision"),
+        ({"tls_cert": Path("c.pem")}, "tls_cert and tls_key"),
+        ({"max_request": 1 << 40}, "bodies_in_memory"),
+        ({"colour": "red"}, "colour"),
+        ({"bundles": ()}, "bundles"),
+    ],
+)
+def test_a_wrong_setting_is_named(overrides: dict[str, object], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        load_settings(**{"bundles": BUNDLES, **overrides})
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_bytes(b"\xff\xfe not toml")
+    with pytest.raises(UsageError, match=r"server\.toml"):
+        load_settings(config, bundles=BUNDLES)
+
+
+def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text('bundles = ["b"]\nprot = 1\n')
+    with pytest.raises(UsageError, match="prot"):
+        load_settings(config)

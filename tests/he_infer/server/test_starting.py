@@ -1,0 +1,69 @@
+"""A server that cannot start says why in one line."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from he_infer.errors import (
+    ServerError,
+)
+from he_infer.local_server import LocalServer
+from tests.he_infer.server.support.processes import worker_pids
+
+
+def failing(*bundles: Path, data_dir: Path, options: tuple[str, ...] = ()) -> str:
+    with pytest.raises(ServerError) as error:
+        LocalServer(list(bundles), data_dir, options=list(options)).start()
+    return str(error.value)
+
+
+def test_a_bundle_that_is_missing_is_named(tmp_path: Path) -> None:
+    assert "none.hebundle" in failing(tmp_path / "none.hebundle", data_dir=tmp_path / "data")
+
+
+def test_a_file_that_is_no_bundle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "text.hebundle"
+    path.write_text("this is a text")
+    assert "is not a bundle" in failing(path, data_dir=tmp_path / "data")
+
+
+def test_a_bundle_of_another_version_is_named(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+    path = make_bundle(tmp_path / "new.hebundle", version=3)
+    assert "version 3" in failing(path, data_dir=tmp_path / "data")
+
+
+def test_the_same_model_twice_is_refused(tmp_path: Path, bundle: Path) -> None:
+    assert "twice" in failing(bundle, bundle, data_dir=tmp_path / "data")
+
+
+def test_a_data_folder_open_to_others_is_refused(tmp_path: Path, bundle: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o755)
+    assert "chmod 700" in failing(bundle, data_dir=tmp_path / "data")
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, bundle: Path, server: LocalServer) -> None:
+    port = server.url.rpartition(":")[2]
+    assert "Cannot listen" in failing(bundle, data_dir=tmp_path / "data", options=("--port", port))
+
+
+def test_the_server_s_process_loads_neither_seal_nor_numpy_nor_torch(server: LocalServer) -> None:
+    maps = Path(f"/proc/{server.pid}/maps").read_text()
+    assert "_sealapi" not in maps
+    assert "numpy" not in maps
+    for pid in [server.pid, *worker_pids(server)]:
+        assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_python_s_own_start_takes_the_settings_from_a_file(tmp_path: Path, bundle: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text(f'bundles = ["{bundle}"]\nworkers = 1\nqueue = 0\n')
+    command = ["-m", "he_infer", "serve", "--config", str(config), "--data-dir", str(tmp_path / "data")]
+    import sys
+
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "queue" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,104 @@
+"""The fair queue: turns, bounds, and what a flood costs others."""
+
+import threading
+
+import pytest
+
+from he_infer.server.workers.fair_queue import FairQueue, QueueClosed, QueueFull
+
+
+def test_tenants_take_turns() -> None:
+    queue: FairQueue[str] = FairQueue(10)
+    for name in ("a1", "a2", "a3"):
+        queue.put("a", name)
+    queue.put("b", "b1")
+    assert [queue.get() for _ in range(4)] == ["a1", "b1", "a2", "a3"]
+
+
+def test_a_full_queue_refuses_the_tenant_that_filled_it() -> None:
+    queue: FairQueue[int] = FairQueue(3)
+    for job in range(3):
+        assert queue.put("flood", job) is None
+    with pytest.raises(QueueFull):
+        queue.put("flood", 3)
+    assert len(queue) == 3
+
+
+def test_a_newcomer_takes_the_place_of_the_flood_s_newest_job() -> None:
+    queue: FairQueue[str] = FairQueue(3)
+    for job in ("f1", "f2", "f3"):
+        queue.put("flood", job)
+    assert queue.put("other", "o1") == "f3"
+    assert [queue.get() for _ in range(3)] == ["f1", "o1", "f2"]
+
+
+def test_equal_shares_are_not_dropped_for_each_other() -> None:
+    queue: FairQueue[str] = FairQueue(4)
+    for tenant in ("a", "a", "b", "b"):
+        queue.put(tenant, tenant)
+    with pytest.raises(QueueFull):
+        queue.put("a", "a")
+
+
+def test_room_is_told_as_put_would_find_it() -> None:
+    queue: FairQueue[str] = FairQueue(2)
+    assert queue.has_room("a")
+    queue.put("a", "a1")
+    queue.put("a", "a2")
+    assert not queue.has_room("a")
+    assert queue.has_room("b")
+    queue.put("b", "b1")
+    assert not queue.has_room("b")
+
+
+def test_the_turns_before_a_new_job_are_those_of_fair_shares() -> None:
+    queue: FairQueue[int] = FairQueue(50)
+    for job in range(20):
+        queue.put("flood", job)
+    for job in range(3):
+        queue.put("steady", job)
+    assert queue.turns_before("flood") == 20 + 3
+    assert queue.turns_before("steady") == 3 + 4
+    assert queue.turns_before("new") == 2
+    order = []
+    queue.put("new", -1)
+    while len(queue):
+        order.append(queue.get())
+    assert order.index(-1) == 2
+
+
+def test_a_job_put_back_is_next_of_all() -> None:
+    queue: FairQueue[str] = FairQueue(1)
+    queue.put("a", "a1")
+    assert queue.get() == "a1"
+    queue.put("b", "b1")
+    queue.put_back("a", "a1")
+    assert [queue.get(), queue.get()] == ["a1", "b1"]
+
+
+def test_a_closed_queue_gives_out_what_it_has_and_then_none() -> None:
+    queue: FairQueue[str] = FairQueue(2)
+    queue.put("a", "a1")
+    queue.close()
+    with pytest.raises(QueueClosed):
+        queue.put("a", "a2")
+    assert queue.get() == "a1"
+    assert queue.get() is None
+
+
+def test_get_waits_for_a_job() -> None:
+    queue: FairQueue[str] = FairQueue(2)
+    taken: list[str | None] = []
+    thread = threading.Thread(target=lambda: taken.append(queue.get()))
+    thread.start()
+    queue.put("a", "a1")
+    thread.join(timeout=10)
+    assert taken == ["a1"]
+
+
+def test_clear_returns_all_waiting_jobs() -> None:
+    queue: FairQueue[str] = FairQueue(5)
+    queue.put("a", "a1")
+    queue.put("b", "b1")
+    assert sorted(queue.clear()) == ["a1", "b1"]
+    assert len(queue) == 0

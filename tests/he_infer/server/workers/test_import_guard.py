@@ -1,0 +1,77 @@
+"""The import guard, in processes of its own: what lies beyond it cannot be loaded, by any road."""
+
+import subprocess
+import sys
+
+import pytest
+
+from he_infer.server.workers.import_guard import FORBIDDEN, is_forbidden
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_nothing_beyond_the_fence_can_be_imported(name: str) -> None:
+    code = f"""
+from he_infer.server.workers import import_guard as fence
+fence.install()
+for road in ("import {name}", "import importlib; importlib.import_module('{name}')", "__import__('{name}')"):
+    try:
+        exec(road)
+    except fence.FencedImport:
+        continue
+    raise SystemExit("loaded by: " + road)
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_fence_goes_up_before_its_promise_is_broken_or_not_at_all() -> None:
+    done = run("import he_infer.client\nfrom he_infer.server.workers import import_guard as fence\nfence.install()")
+    assert done.returncode == 1
+    assert "he_infer.client" in done.stderr
+
+
+def test_the_server_s_own_modules_load_behind_the_fence() -> None:
+    code = """
+from he_infer.server.workers import import_guard as fence
+fence.install()
+fence.install()
+import he_infer.server.main, he_infer.server.workers.worker
+import sys
+assert fence.installed()
+assert not [name for name in sys.modules if fence.is_forbidden(name)]
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_that_only_begin_alike_are_not_meant() -> None:
+    assert is_forbidden("torch.nn")
+    assert not is_forbidden("torchlight")
+    assert not is_forbidden("he_infer.clients")
+    assert not is_forbidden("he_infer.server")
+
+
+def test_nothing_that_the_server_s_processes_load_can_decrypt() -> None:
+    """Neither by name, in any module of ours that is loaded, nor by loading the one that can."""
+    code = """
+from he_infer.server.workers import import_guard as fence
+fence.install()
+import inspect, sys
+import he_infer.server.main, he_infer.server.workers.worker, he_infer.server.workers.models
+ours = [module for name, module in sys.modules.items() if name.startswith("he_infer")]
+assert len(ours) > 20
+for module in ours:
+    source = inspect.getsource(module)
+    assert "Decryptor" not in source and "KeyGenerator" not in source, module.__name__
+try:
+    from he_infer.client.keys.secret_key import SecretKey
+except fence.FencedImport:
+    raise SystemExit(0)
+raise SystemExit("loaded")
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr

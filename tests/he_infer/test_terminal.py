@@ -1,0 +1,80 @@
+"""Expected errors become one line and exit code 1; defects keep their traceback."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from he_infer import terminal as console
+from he_infer.errors import WrongPassphrase
+
+
+def _app(error: Exception) -> typer.Typer:
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    return app
+
+
+def _run(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
+    monkeypatch.setattr("sys.argv", ["he-infer"])
+    with pytest.raises(SystemExit) as stopped:
+        console.run(_app(error))
+    return stopped.value.code
+
+
+def test_an_expected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(WrongPassphrase("The key file [k] does not open:\n try again."), monkeypatch) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "error: The key file [k] does not open: try again.\n"
+    assert captured.out == ""
+
+
+def test_a_missing_file_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(FileNotFoundError(2, "No such file or directory", "scan.dcm"), monkeypatch) == 1
+    assert capsys.readouterr().err == "error: There is no file or folder scan.dcm. Check the path, or make it first.\n"
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(ModuleNotFoundError("No module named 'torch'", name="torch"), monkeypatch) == 1
+    assert "he-infer[client]" in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["he-infer"])
+    with pytest.raises(ZeroDivisionError):
+        console.run(_app(ZeroDivisionError()))
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["he-infer"])
+    app = typer.Typer()
+
+    @app.command()
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        console.run(app)
+    assert stopped.value.code == 130
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    console.write_json(target, {"accuracy": 0.5})
+    with pytest.raises(TypeError):
+        console.write_json(target, {"accuracy": object()})
+    assert json.loads(target.read_text()) == {"accuracy": 0.5}
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    console.write_text(target, "one")
+    console.write_text(target, "two")
+    assert target.read_text(encoding="utf-8") == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
