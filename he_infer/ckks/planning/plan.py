@@ -7,7 +7,7 @@ plans; docs/format-plan.md has their JSON, member by member.
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -130,14 +130,14 @@ class Plan:
             "error": self.error,
             "stages": [
                 {
-                    "layout": asdict(stage.layout),
+                    "layout": _write_hybrid(stage.layout),
                     "weight_scale": stage.weight_scale,
                     "rescaled": stage.rescaled,
                     "degree": stage.degree,
                 }
                 for stage in self.stages
             ],
-            "answer": {"kind": type(self.answer).__name__.lower(), **asdict(self.answer)},
+            "answer": _write_answer(self.answer),
             "answer_scale": self.answer_scale,
         }
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -169,21 +169,19 @@ class Plan:
 def _build(value: dict[str, Any]) -> Plan:
     stages = tuple(
         Stage(
-            _hybrid(stage["layout"]),
+            _read_hybrid(stage["layout"]),
             float(stage["weight_scale"]),
             bool(stage["rescaled"]),
             int(stage["degree"]),
         )
         for stage in value["stages"]
     )
-    described = dict(value["answer"])
-    answer = {"tile": Tile, "trace": Trace}[described.pop("kind")](**described)
     return Plan(
         str(value["policy"]),
         Parameters(value["ring_size"], tuple(value["modulus_bits"])),
         float(value["input_scale"]),
         stages,
-        answer,
+        _read_answer(value["answer"]),
         float(value["answer_scale"]),
         int(value["width"]),
         int(value["classes"]),
@@ -195,9 +193,67 @@ def _build(value: dict[str, Any]) -> Plan:
     )
 
 
-def _hybrid(described: dict[str, Any]) -> Hybrid:
-    steps = {name: tuple(described[name]) for name in ("baby", "giant")}
-    return Hybrid(**{**described, **steps})
+# The JSON's member names are written out, so that renaming a class or a field leaves every plan's digest as it is.
+
+
+def _write_hybrid(layout: Hybrid) -> dict[str, Any]:
+    return {
+        "inputs": layout.inputs,
+        "outputs": layout.outputs,
+        "slots": layout.slots,
+        "images": layout.images,
+        "shifted": layout.shifted,
+        "lanes": layout.lanes,
+        "parts": layout.parts,
+        "size": layout.size,
+        "baby": list(layout.baby),
+        "giant": list(layout.giant),
+    }
+
+
+def _read_hybrid(value: dict[str, Any]) -> Hybrid:
+    _check_members(value, "inputs outputs slots images shifted lanes parts size baby giant")
+    return Hybrid(
+        inputs=value["inputs"],
+        outputs=value["outputs"],
+        slots=value["slots"],
+        images=value["images"],
+        shifted=value["shifted"],
+        lanes=value["lanes"],
+        parts=value["parts"],
+        size=value["size"],
+        baby=tuple(value["baby"]),
+        giant=tuple(value["giant"]),
+    )
+
+
+def _write_answer(answer: Answer) -> dict[str, Any]:
+    common = {
+        "inputs": answer.inputs,
+        "outputs": answer.outputs,
+        "ring_size": answer.ring_size,
+        "images": answer.images,
+    }
+    if isinstance(answer, Tile):
+        return {"kind": "tile", **common, "chunk": answer.chunk, "rows": answer.rows}
+    return {"kind": "trace", **common, "used": answer.used}
+
+
+def _read_answer(value: dict[str, Any]) -> Answer:
+    common = {name: value[name] for name in ("inputs", "outputs", "ring_size", "images")}
+    if value["kind"] == "tile":
+        _check_members(value, "kind inputs outputs ring_size images chunk rows")
+        return Tile(**common, chunk=value["chunk"], rows=value["rows"])
+    if value["kind"] == "trace":
+        _check_members(value, "kind inputs outputs ring_size images used")
+        return Trace(**common, used=value["used"])
+    raise ValueError("The answer's layout is of no known kind.")
+
+
+def _check_members(value: dict[str, Any], names: str) -> None:
+    """Refuse members beyond those named: an unread member would change the digest and nothing else."""
+    if set(value) != set(names.split()):
+        raise ValueError("A layout has members that the format does not define.")
 
 
 def _check(plan: Plan) -> None:

@@ -1,0 +1,51 @@
+"""The plan's JSON: member names are the format's own, and others are refused."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.planning.planner import make_plan
+from he_infer.errors import ParameterError
+from tests.he_infer.ckks.kit import make_head
+
+STAGE = {"layout", "weight_scale", "rescaled", "degree"}
+HIDDEN = {"inputs", "outputs", "slots", "images", "shifted", "lanes", "parts", "size", "baby", "giant"}
+TILE = {"kind", "inputs", "outputs", "ring_size", "images", "chunk", "rows"}
+TRACE = {"kind", "inputs", "outputs", "ring_size", "images", "used"}
+
+
+@pytest.mark.parametrize(("widths", "answer", "stages"), [((20, 3), TILE, 0), ((20, 6, 3), TRACE, 1)])
+def test_layouts_written_have_the_documented_member_names(
+    widths: tuple[int, ...], answer: set[str], stages: int
+) -> None:
+    value = json.loads(make_plan(make_head(widths)).to_json())
+    assert set(value["answer"]) == answer
+    assert [set(stage) for stage in value["stages"]] == [STAGE] * stages
+    assert [set(stage["layout"]) for stage in value["stages"]] == [HIDDEN] * stages
+
+
+def drop_kind(value: dict[str, Any]) -> None:
+    value["answer"]["kind"] = "Trace"
+
+
+def add_to_answer(value: dict[str, Any]) -> None:
+    value["answer"]["extra"] = 1
+
+
+def add_to_layout(value: dict[str, Any]) -> None:
+    value["stages"][0]["layout"]["extra"] = 1
+
+
+def drop_from_layout(value: dict[str, Any]) -> None:
+    del value["stages"][0]["layout"]["lanes"]
+
+
+@pytest.mark.parametrize("change", [drop_kind, add_to_answer, add_to_layout, drop_from_layout])
+def test_unknown_or_missing_member_is_refused(change: Callable[[dict[str, Any]], None]) -> None:
+    value = json.loads(make_plan(make_head((20, 6, 3))).to_json())
+    change(value)
+    with pytest.raises(ParameterError, match="The plan is damaged"):
+        Plan.from_json(json.dumps(value))
