@@ -2,7 +2,3 @@
 
 What keeps an image secret and whole is the container (HKDF-SHA256, AES-256-GCM); the network inside is unproven.
 """
-
-from he_infer._origin import check_siblings
-
-check_siblings()

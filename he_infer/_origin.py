@@ -1,4 +1,4 @@
-"""One check for four packages: whether the siblings that Python would load are ours.
+"""Checks, for `he_infer` and `experiments`, that the sibling packages Python would load are ours.
 
 `cipher`, `models` and `experiments` are common names. A folder of that name in the user's own project comes first on
 `sys.path` and would be loaded in their place without a word. This module knows the names and nothing else.

@@ -15,7 +15,7 @@ from typing import Self
 
 import httpx2
 
-from he_infer.client.connection.transport import trust
+from he_infer.client.connection.connection import trust
 from he_infer.errors import ServerError, ServerUnreachable
 
 _READY_SECONDS = 60.0

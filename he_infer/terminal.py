@@ -1,11 +1,10 @@
-"""What both command lines share: expected errors become one line, figures become JSON. Knows no command."""
+"""What both command lines share: expected errors become one line, long work shows a bar. Knows no command."""
 
 import errno
-import json
-import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, Protocol
 
 import typer
 from rich.console import Console
@@ -34,6 +33,54 @@ _EXTRAS = {
     "jinja2": "client",
     "scipy": "client",
 }
+
+
+class Progress(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, done: int, total: int | None = None, label: str | None = None) -> None:
+        """Show that `done` of `total` is done; what is None stays as it is."""
+        ...
+
+
+@contextmanager
+def show_progress(
+    label: str,
+    total: int | None = None,
+    *,
+    unit: Literal["items", "bytes"] = "items",
+    console: Console | None = None,
+) -> Iterator[Progress]:
+    """Show a progress bar with rate and time left while the context lasts; nothing where there is no terminal.
+
+    Args:
+        label: what is being done.
+        total: how many items or bytes there are; None where a later call says so.
+        unit: what is counted.
+        console: where the bar is drawn; standard error by default, so that output can be piped.
+    """
+    # Loaded when it is used: it takes a tenth of a second, and most commands draw no bar.
+    from rich import progress as bars
+
+    screen = console or Console(stderr=True)
+    counted = (bars.DownloadColumn(), bars.TransferSpeedColumn())
+    columns = counted if unit == "bytes" else (bars.MofNCompleteColumn(),)
+    described = bars.TextColumn("{task.description}", markup=False)
+    with bars.Progress(
+        described,
+        bars.BarColumn(),
+        *columns,
+        bars.TimeRemainingColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
+    ) as drawn:
+        task = drawn.add_task(label, total=total)
+
+        def move(done: int, total: int | None = None, label: str | None = None) -> None:
+            drawn.update(task, completed=done, total=total, description=label)
+
+        yield move
 
 
 def run(app: typer.Typer) -> None:
@@ -86,26 +133,3 @@ def _explain_system(error: OSError) -> str:
         case _:
             where = f": {error.filename}" if error.filename else ""
             return f"{error.strerror}{where}"
-
-
-def write_json(path: Path, figures: Mapping[str, object]) -> None:
-    """Write figures as JSON, whole or not at all.
-
-    Raises:
-        OSError: the folder is missing or not writable.
-    """
-    write_text(path, json.dumps(dict(figures), indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all (a temporary file, then a rename).
-
-    Raises:
-        OSError: the folder is missing or not writable.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

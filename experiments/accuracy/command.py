@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from he_infer.commands.json_option import JsonFile
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -52,7 +54,7 @@ def accuracy(
         int | None, typer.Option(min=2, help="Only the first so many test images; the table then says so.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides training; keys are always fresh.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
     grid: Annotated[
         Path | None,
         typer.Option(help="Run every combination that this TOML file names, in place of one; see docs/accuracy.md."),
@@ -81,7 +83,7 @@ def accuracy(
     from experiments import encrypted
     from experiments.accuracy.agreement import compare
     from experiments.present.progress import bar
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
     from models import datasets
     from models.bundle import Bundle
     from models.heads.ranges import share_outside

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from experiments.records.finish import DataSet, JsonFile, RecordFile
+from experiments.records.finish import DataSet, RecordFile
+from he_infer.commands.json_option import JsonFile
 
 if TYPE_CHECKING:
     from rich.console import Console

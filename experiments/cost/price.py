@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.records.finish import DataSet, FigureFile, JsonFile, RecordFile, TrainingSeed
+from experiments.records.finish import DataSet, FigureFile, RecordFile, TrainingSeed
+from he_infer.commands.json_option import JsonFile
 
 if TYPE_CHECKING:
     import numpy as np

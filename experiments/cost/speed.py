@@ -1,10 +1,11 @@
 """`he-experiments speed`: what encrypted heads cost, beside TenSEAL's own path and the sum of their primitives."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from he_infer.commands.json_option import JsonFile
 
 if TYPE_CHECKING:
     from he_infer.head.layers import Head
@@ -79,7 +80,7 @@ def speed(
     peer: Annotated[
         bool, typer.Option("--peer/--no-peer", help="Time TenSEAL's path as well, the longest part.")
     ] = True,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time encrypted heads in one thread, beside TenSEAL's vectors and beside the sum of their own primitives.
 
@@ -90,7 +91,7 @@ def speed(
     """
     from rich.console import Console
 
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
 
     console = Console()
     peers: dict[tuple[int, ...], tuple[float, float]] = {}

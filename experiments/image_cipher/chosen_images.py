@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from experiments.records.finish import FigureFile, JsonFile, RecordFile
+from experiments.records.finish import FigureFile, RecordFile
+from he_infer.commands.json_option import JsonFile
 
 
 def chosen_images(

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from he_infer.terminal import write_json, write_text
+from he_infer.files import write_json, write_text
 
 if TYPE_CHECKING:
     from experiments.image_cipher.report import Cell

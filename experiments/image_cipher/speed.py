@@ -1,6 +1,5 @@
 """`he-experiments cipher-speed`: the image cipher beside AES-256-GCM and the usual chaotic design, in one run."""
 
-import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from he_infer.terminal import write_json
+from he_infer.commands.json_option import JsonFile
+from he_infer.files import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,7 @@ def cipher_speed(
     side: Annotated[int, typer.Option(min=64, max=16384, help="Pixels to a side of the large images.")] = WANTED_SIDE,
     repeats: Annotated[int, typer.Option(min=1, help="How often each cipher is timed on each image.")] = 9,
     files: Annotated[int, typer.Option(min=0, help="DICOM files of the folder that is sealed; 0 leaves it out.")] = 48,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time the inner cipher, the sealed container, AES-256-GCM and a chaotic toy, in turns on the same images.
 
@@ -62,7 +62,7 @@ def cipher_speed(
             json_file,
             {
                 "command": f"he-experiments cipher-speed --side {side} --repeats {repeats} --files {files}",
-                "processor_cores": os.cpu_count(),
+                "processor_cores": usable_cores(),
                 "speeds": [asdict(speed) for speed in speeds],
                 "folders": [{**asdict(folder), "mb_per_s": folder.mb_per_s} for folder in folders],
                 "targets_mb_per_s": WANTED,

@@ -17,7 +17,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from experiments.records.finish import FigureFile, JsonFile, RecordFile
+from experiments.records.finish import FigureFile, RecordFile
+from he_infer.commands.json_option import JsonFile
 
 if TYPE_CHECKING:
     from rich.console import Console

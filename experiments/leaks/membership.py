@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from experiments.records.finish import DataSet, FigureFile, JsonFile, RecordFile
+from experiments.records.finish import DataSet, FigureFile, RecordFile
+from he_infer.commands.json_option import JsonFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

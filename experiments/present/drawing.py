@@ -1,7 +1,6 @@
 """How every chart of the experiments is drawn: one style, one palette, marks and hatches that do without colour."""
 
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.image_cipher.figures import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Picture
+from he_infer.files import write_bytes
 
 __all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "SKY", "VERMILION", "Picture", "picture", "save", "show_image"]
 
@@ -59,12 +59,7 @@ def save(path: Path, drawn: Picture) -> None:
     Raises:
         OSError: the folder is missing or not writable.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(drawn.data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, drawn.data)
 
 
 def show_image(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 DataSet = Annotated[str, typer.Option(help="A data set: a MedMNIST name, an .npz file, a folder, or 'modality'.")]
 TrainingSeed = Annotated[int, typer.Option(min=0, help="Decides the training; keys are always fresh.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Write the figures here.")]
 RecordFile = Annotated[
     Path | None,
     typer.Option("--record", dir_okay=False, help="Append a record of the run (JSON Lines) to this file."),
@@ -72,7 +71,7 @@ def finish(
     """
     from experiments.present.drawing import save
     from experiments.records.records import Record, append
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
 
     found = dict(figures)
     if drawn is not None and figure is not None:

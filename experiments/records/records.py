@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import RecordError
+from he_infer.machine import usable_cores
 
 VERSION = 1
 MEMBERS = ("version", "kind", "command", "seed", "parameters", "versions", "machine", "figures")
@@ -213,7 +214,7 @@ def machine() -> dict[str, Any]:
     """What this machine is: no host name and no user name."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }

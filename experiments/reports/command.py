@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from he_infer.commands.json_option import JsonFile
+
 if TYPE_CHECKING:
     from experiments.reports.comparison import Change
 
@@ -34,7 +36,7 @@ def report(
     from experiments.records.records import read
     from experiments.reports.report_page import as_html, as_markdown, parts_of
     from he_infer.errors import UsageError
-    from he_infer.terminal import write_text
+    from he_infer.files import write_text
 
     if html is None and markdown is None:
         raise UsageError("Nothing to write: name a page with --html, tables with --markdown, or both.")
@@ -76,7 +78,7 @@ def compare(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if a figure changed or a run is missing.")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Write the changes here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Show what changed between two files of records: figures beyond a tolerance, versions, machines, runs.
 
@@ -91,7 +93,7 @@ def compare(
     from experiments.records.records import read
     from experiments.reports.comparison import compare as compared
     from experiments.reports.tables import cell
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
 
     refuse_missing_folders(json=json_file)
     console = Console()

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from he_infer.commands.json_option import JsonFile
+
 
 def demo(
     data: Annotated[
@@ -26,7 +28,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Decides training; not the keys, which are always fresh.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Classify only the first N test images.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Store real images encrypted, train, start a server, classify encrypted, and report.
 
@@ -37,7 +39,7 @@ def demo(
 
     from he_infer.demo.main_job import Options, run
     from he_infer.demo.report import figure_rows
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
 
     console = Console()
     outcome = run(Options(data, out, seed, epochs, limit, head), console)

@@ -13,6 +13,7 @@ import structlog
 import uvicorn
 
 from he_infer.errors import HeInferError, UsageError
+from he_infer.files import write_text
 from he_infer.server.evidence.telemetry import configure_logging
 from he_infer.server.http.app import build
 from he_infer.server.http.connections import bounded
@@ -36,7 +37,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._settings.port_file is not None:
-            write_whole(self._settings.port_file, f"{self._port}\n")
+            write_text(self._settings.port_file, f"{self._port}\n")
         sys.stdout.write(f"he-infer server ready on {self._address}\n")
         sys.stdout.flush()
 
@@ -140,13 +141,6 @@ def check_certificate(certificate: Path, key: Path) -> None:
         raise UsageError(
             f"{certificate} and {key} are not a PEM certificate and its private key: {error.reason or error}."
         ) from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees all of it or none."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _ignore(_number: int, _frame: object) -> None:

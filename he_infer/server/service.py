@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from he_infer.errors import NotThisFormat, UsageError
+from he_infer.files import PRIVATE, write_bytes
 from he_infer.server import tokens
 from he_infer.server.authentication import authenticate
 from he_infer.server.evidence.audit_log import AuditLog
@@ -214,6 +215,4 @@ def write_secret(path: Path, text: str) -> None:
     Raises:
         OSError: it exists, or cannot be written.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    write_bytes(path, text.encode(), mode=PRIVATE, replace=False)

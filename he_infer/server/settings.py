@@ -12,13 +12,14 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from he_infer.errors import UsageError
+from he_infer.machine import usable_cores
 
 ENVIRONMENT_PREFIX = "HE_INFER_SERVER_"
 _MIB = 1 << 20
 
 
 def _default_workers() -> int:
-    return max(1, min(4, len(os.sched_getaffinity(0))))
+    return min(4, usable_cores())
 
 
 class ServerSettings(BaseSettings):

@@ -1,8 +1,5 @@
 """Expected errors become one line and exit code 1; defects keep their traceback."""
 
-import json
-from pathlib import Path
-
 import pytest
 import typer
 
@@ -61,20 +58,3 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as stopped:
         console.run(app)
     assert stopped.value.code == 130
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "figures.json"
-    console.write_json(target, {"accuracy": 0.5})
-    with pytest.raises(TypeError):
-        console.write_json(target, {"accuracy": object()})
-    assert json.loads(target.read_text()) == {"accuracy": 0.5}
-    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
-
-
-def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "report.html"
-    console.write_text(target, "one")
-    console.write_text(target, "two")
-    assert target.read_text(encoding="utf-8") == "two"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from he_infer.ckks.planning.plan import Plan
-from he_infer.client.connection.channel import OCTETS, Channel
-from he_infer.client.connection.transport import Transport
+from he_infer.client.connection.connection import OCTETS, Connection
 from he_infer.client.served_model import ModelOffers, ServedModel
 from he_infer.client.stored_keys import KeysEntry, KeysList, StoredKeys
 from he_infer.client.stored_object import ObjectEntry, ObjectList, StoredObject, VersionList, object_path
@@ -50,9 +49,16 @@ class Session:
         timeout: float = 60.0,
         patience: float = 30.0,
     ) -> None:
-        transport = Transport(url, token, ca_file=ca_file, client_cert=client_cert, timeout=timeout, patience=patience)
-        self._channel = Channel(transport, token, server_key)
-        self.url = self._channel.url
+        self._connection = Connection(
+            url,
+            token,
+            ca_file=ca_file,
+            client_cert=client_cert,
+            server_key=server_key,
+            timeout=timeout,
+            patience=patience,
+        )
+        self.url = self._connection.url
 
     def __enter__(self) -> Self:
         return self
@@ -64,16 +70,16 @@ class Session:
 
     def close(self) -> None:
         """Close all connections."""
-        self._channel.close()
+        self._connection.close()
 
     def healthz(self) -> None:
         """Check that the server's process answers."""
-        self._channel.ping()
+        self._connection.ping()
 
     @property
     def server_key(self) -> str:
         """The Ed25519 public key that receipts are checked with, hex."""
-        return self._channel.server_key
+        return self._connection.server_key
 
     def models(self) -> list[ServedModel]:
         """The models that the server offers.
@@ -82,7 +88,7 @@ class Session:
             ProtocolMismatch: a plan does not have the digest that the server states, or is none of this release.
             ParameterError: a plan's parameters are outside the security budget.
         """
-        return self._channel.parse(ModelOffers, self._channel.get("/v1/models")).checked()
+        return self._connection.parse(ModelOffers, self._connection.get("/v1/models")).checked()
 
     def register(self, plan: Plan, parts: Mapping[str, bytes]) -> StoredKeys:
         """Register evaluation keys for a plan, in the place of earlier ones.
@@ -96,12 +102,14 @@ class Session:
             SecretKeyRefused: a part holds a secret key.
         """
         pairs = tuple(sorted(parts.items()))
-        _, response = self._channel.send("PUT", f"/v1/keys/{plan.digest}", wire.Kind.KEYS, {"plan": plan.digest}, pairs)
-        return self._channel.parse(KeysEntry, response).public()
+        _, response = self._connection.send(
+            "PUT", f"/v1/keys/{plan.digest}", wire.Kind.KEYS, {"plan": plan.digest}, pairs
+        )
+        return self._connection.parse(KeysEntry, response).public()
 
     def registered(self) -> set[str]:
         """The digests of the plans for which usable keys are registered."""
-        listing = self._channel.parse(KeysList, self._channel.get("/v1/keys"))
+        listing = self._connection.parse(KeysList, self._connection.get("/v1/keys"))
         return {keys.plan for keys in listing.keys if keys.usable}
 
     def forget_keys(self, plan_digest: str) -> None:
@@ -110,7 +118,7 @@ class Session:
         Raises:
             MissingKey: there are none.
         """
-        self._channel.request("DELETE", f"/v1/keys/{plan_digest}")
+        self._connection.request("DELETE", f"/v1/keys/{plan_digest}")
 
     def classify(self, model: ServedModel, plan: Plan, parts: Sequence[bytes]) -> Answer:
         """Have a head evaluated on ciphertexts.
@@ -128,9 +136,11 @@ class Session:
         """
         named = tuple((f"ct{index}", data) for index, data in enumerate(parts))
         header = {"model": model.id, "plan": plan.digest}
-        sent, response = self._channel.send("POST", f"/v1/models/{model.id}/classify", wire.Kind.REQUEST, header, named)
+        sent, response = self._connection.send(
+            "POST", f"/v1/models/{model.id}/classify", wire.Kind.REQUEST, header, named
+        )
         return Answer.verified(
-            self._channel.open(wire.Kind.ANSWER, response.content),
+            self._connection.open(wire.Kind.ANSWER, response.content),
             sent=sent,
             received=len(response.content),
             server_key=self.server_key,
@@ -152,7 +162,7 @@ class Session:
         digest = hashlib.sha256(data).hexdigest()
         headers = {**OCTETS, "X-Content-SHA256": digest}
         try:
-            stored = self._channel.parse(ObjectEntry, self._channel.put(path, content=data, headers=headers))
+            stored = self._connection.parse(ObjectEntry, self._connection.put(path, content=data, headers=headers))
         except RequestRefused as refused:
             there = self._stored_already(name, version) if refused.code == Code.EXISTS.value else None
             if there is None or there.sha256 != digest:
@@ -167,7 +177,7 @@ class Session:
             RequestRefused: `not_found`.
             NotAuthentic: the bytes are not those that were stored.
         """
-        response = self._channel.get(object_path(object_id, version))
+        response = self._connection.get(object_path(object_id, version))
         if hashlib.sha256(response.content).hexdigest() != response.headers.get("X-Content-SHA256"):
             raise NotAuthentic(f"The server's object {object_id} is not what was stored.")
         return response.content
@@ -179,13 +189,13 @@ class Session:
             RequestRefused: `not_found`, or `bad_range` where the object has no byte there.
         """
         headers = {"Range": f"bytes={start}-{end - 1}"}
-        return self._channel.get(object_path(object_id, version), headers=headers).content
+        return self._connection.get(object_path(object_id, version), headers=headers).content
 
     def objects(self) -> Iterable[StoredObject]:
         """All objects of this client in the order of their ids, each in its newest version."""
         after: str | None = ""
         while after is not None:
-            page = self._channel.parse(ObjectList, self._channel.get("/v1/objects", params={"after": after}))
+            page = self._connection.parse(ObjectList, self._connection.get("/v1/objects", params={"after": after}))
             yield from (entry.public() for entry in page.objects)
             after = page.next
 
@@ -195,7 +205,7 @@ class Session:
         Raises:
             RequestRefused: `not_found`.
         """
-        listing = self._channel.parse(VersionList, self._channel.get(f"/v1/objects/{object_id}/versions"))
+        listing = self._connection.parse(VersionList, self._connection.get(f"/v1/objects/{object_id}/versions"))
         return [entry.public() for entry in listing.versions]
 
     def delete_object(self, object_id: str, version: int | None = None) -> None:
@@ -204,7 +214,7 @@ class Session:
         Raises:
             RequestRefused: `not_found`, or `invalid` for the newest version.
         """
-        self._channel.request("DELETE", object_path(object_id, version))
+        self._connection.request("DELETE", object_path(object_id, version))
 
     def _stored_already(self, object_id: str, version: int) -> StoredObject | None:
         return next((entry for entry in self.versions(object_id) if entry.version == version), None)

@@ -4,7 +4,6 @@ Within the passphrase's seal: `HEIK`, version (u16), length of a JSON object (u3
 time), the serialized secret key; all little-endian.
 """
 
-import os
 import struct
 import time
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from cipher.keys import passphrase as sealing
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.errors import NotThisFormat, Truncated, UnsupportedVersion, UsageError, WrongPassphrase
+from he_infer.files import PRIVATE, write_bytes
 from he_infer.wire.envelope import canonical_json, parse_canonical, seal_format
 
 PURPOSE = "he-infer CKKS secret key"
@@ -44,19 +44,10 @@ class KeyFile:
             raise UsageError(f"{path} exists; a key is never overwritten. Choose another name, or remove it yourself.")
         about = canonical_json({"plan": self.plan.to_json(), "seal": seal_format(), "created": int(self.created)})
         plain = _PREFIX.pack(MAGIC, VERSION, len(about)) + about + self.secret_key.to_bytes()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(sealing.seal(plain, passphrase, PURPOSE))
-                file.flush()
-                os.fsync(file.fileno())
-            # A link, unlike a rename, fails where another process made the file in the meantime.
-            os.link(temporary, path)
+            write_bytes(path, sealing.seal(plain, passphrase, PURPOSE), mode=PRIVATE, replace=False)
         except FileExistsError as error:
             raise UsageError(f"{path} exists; a key is never overwritten.") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @staticmethod
     def new(plan: Plan) -> "KeyFile":

@@ -14,7 +14,7 @@ from he_infer.errors import MissingKey, NotThisFormat, ShapeError
 class SecretKey:
     """A secret key for one set of parameters."""
 
-    def __init__(self, parameters: Parameters, raw: object, scale: float = 2.0**32) -> None:
+    def __init__(self, parameters: Parameters, raw: object) -> None:
         self.parameters = parameters
         self._context = context(parameters)
         self._raw = raw

@@ -4,7 +4,6 @@ They are kept in a file of JSON Lines, one receipt a line, to which each run app
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from he_infer.errors import NotAuthentic, NotThisFormat
+from he_infer.files import append_text
 from he_infer.wire.envelope import Envelope, parts_digest, receipt_message
 
 
@@ -105,11 +105,7 @@ def append(path: Path, receipts: Iterable[Mapping[str, Any]]) -> None:
         OSError: the file cannot be written.
     """
     lines = "".join(json.dumps(receipt, sort_keys=True) + "\n" for receipt in receipts)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(lines)
-        file.flush()
-        os.fsync(file.fileno())
+    append_text(path, lines)
 
 
 def read(path: Path) -> list[Receipt]:

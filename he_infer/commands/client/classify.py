@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from he_infer.commands.client.connection_options import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.json_option import JsonFile
 from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def classify(
     server_key: Annotated[
         str | None, typer.Option(help="The server's public key, hex: answers signed with another are refused.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures and receipts here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Classify images with a server that sees neither image, feature nor score.
 
@@ -77,7 +78,7 @@ def classify(
     from he_infer.client.verify.canaries import canaries_like, wanted
     from he_infer.commands.client.token_option import get_token
     from he_infer.errors import WrongAnswer
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
     from models.bundle import Bundle
     from models.images.load import load_image
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from he_infer.commands.client.connection_options import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.json_option import JsonFile
 from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ app = typer.Typer(help="Make, register, show and list the client's keys.", no_ar
 
 KeyPath = Annotated[Path, typer.Argument(metavar="KEYFILE", help="The secret key's file, sealed under a passphrase.")]
 Model = Annotated[str | None, typer.Option(help="Id of the model; not needed where the server has one.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 
 
 @app.command()
@@ -156,7 +156,7 @@ def _session(url: str, token_file: Path | None, ca_file: Path | None, client_cer
 
 
 def _register(session: "Session", keys: "KeyFile", json_file: Path | None, model: str) -> None:
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
 
     parts = keys.secret_key.evaluation_keys(keys.plan)
     stored = session.register(keys.plan, parts)

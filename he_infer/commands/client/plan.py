@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from he_infer.commands.json_option import JsonFile
+
 if TYPE_CHECKING:
     from he_infer.ckks.parameters import Parameters
 
@@ -22,7 +24,7 @@ def plan(
     calibrated: Annotated[
         bool, typer.Option("--calibrate/--table", help="Time the plan's primitives on this machine, or use the table.")
     ] = True,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write plan and predictions here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Show the plan for a bundle's head: parameters, steps, keys, and predicted time, bytes, memory and error.
 
@@ -35,8 +37,8 @@ def plan(
     from he_infer.ckks.planning.cost import cost, count
     from he_infer.ckks.planning.describe import drawing, rows
     from he_infer.ckks.planning.planner import make_plan
+    from he_infer.files import write_json
     from he_infer.head.bundle import HeadBundle
-    from he_infer.terminal import write_json
 
     loaded = HeadBundle.load(bundle)
     made = make_plan(

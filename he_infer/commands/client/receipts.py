@@ -8,12 +8,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from he_infer.commands.json_option import JsonFile
+
 app = typer.Typer(help="Verify and list the receipts that a server gave for its answers.", no_args_is_help=True)
 
 ReceiptFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A file of 'classify --receipts', or a report of 'classify --json'.")
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 
 
 @app.command()
@@ -37,8 +38,8 @@ def verify(
     """
     from he_infer.client.verify import receipts as receipt
     from he_infer.errors import NotAuthentic, UsageError
+    from he_infer.files import write_json
     from he_infer.head.bundle import HeadBundle
-    from he_infer.terminal import write_json
 
     receipts = receipt.read(file)
     keys = {entry.server_key for entry in receipts}

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from he_infer.commands.json_option import JsonFile
+
 
 def train(
     *,
@@ -39,17 +41,17 @@ def train(
         typer.Option(help="hidden: the server keeps its weights to itself. open: faster, but clients may learn them."),
     ] = "hidden",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Train extractor and head on a data set and write them to one bundle.
 
     Example: `he-infer train --data pneumoniamnist --out chest.hebundle`
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from he_infer.errors import UsageError
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
+    from he_infer.terminal import show_progress
     from models import datasets
     from models.metrics import figures
     from models.training.train import Epoch, Recipe
@@ -70,18 +72,11 @@ def train(
     for note in dataset.notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     recipe = Recipe(epochs=epochs).suited_to(dataset)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     began = time.perf_counter()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Training", total=recipe.epochs)
+    with show_progress("Training", recipe.epochs, console=console) as progress:
 
         def show(epoch: Epoch) -> None:
-            progress.update(
-                task,
-                completed=epoch.number,
-                total=epoch.of,
-                description=f"Training (validation accuracy {epoch.val_accuracy:.3f})",
-            )
+            progress(epoch.number, epoch.of, f"Training (validation accuracy {epoch.val_accuracy:.3f})")
 
         bundle = fit(
             dataset,

@@ -7,17 +7,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from he_infer.commands.json_option import JsonFile
 from he_infer.commands.server.state_options import (
     DEFAULT_DATA_DIR,
     BlobUrl,
     DailyQueries,
     DatabaseUrl,
     DataDir,
-    JsonFile,
     RequestsPerMinute,
     StorageQuota,
     TotalQueries,
     open_state,
+    operated,
 )
 
 app = typer.Typer(help="List a server's clients with what they use, bound them, forget one.", no_args_is_help=True)
@@ -29,17 +30,14 @@ _QUOTAS = ("storage_quota", "daily_queries", "total_queries", "requests_per_minu
 def list_(
     *, json_file: JsonFile = None, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
 ) -> None:
-    """List all clients: what each stores and asks, of how much. A dash is no bound of its own.
+    """List all clients: what each stores and asks, of how much. '-' means that the server's default applies.
 
     Example: `he-infer clients list --data-dir /var/lib/he-infer`
     """
-    from he_infer.server import service
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
 
-    service.prepare_data_dir(data_dir)
-    metadata = service.open_metadata(database_url, data_dir)
-    records = metadata.list_clients()
-    metadata.close()
+    with operated(data_dir, database_url) as (metadata, _):
+        records = metadata.list_clients()
     if json_file is not None:
         write_json(json_file, {"clients": [asdict(record) for record in records]})
     table = Table("client", "objects (versions)", "bytes", "of", "today", "of", "ever", "a model", "a minute")
@@ -78,8 +76,6 @@ def limit(
     Example: `he-infer clients limit "St. Mary" --daily-queries 500 --lift storage_quota`
     """
     from he_infer.errors import UsageError
-    from he_infer.server import service
-    from he_infer.server.evidence.audit_log import AuditLog
 
     lifted = [name.replace("-", "_") for name in lift or ()]
     if unknown := [name for name in lifted if name not in _QUOTAS]:
@@ -88,12 +84,10 @@ def limit(
     changes = {name: value for name, value in given.items() if value is not None or name in lifted}
     if not changes:
         raise UsageError("Nothing to change; give a bound, or --lift one (see --help).")
-    service.prepare_data_dir(data_dir)
-    metadata = service.open_metadata(database_url, data_dir)
-    metadata.set_quotas(client, changes)
-    metadata.close()
-    said = {name: "none" if value is None else value for name, value in changes.items()}
-    AuditLog(data_dir / service.AUDIT_FILE).by_operator("client.limit", name=client, **said)
+    stated = {name: "none" if value is None else value for name, value in changes.items()}
+    with operated(data_dir, database_url) as (metadata, audit):
+        metadata.set_quotas(client, changes)
+        audit.by_operator("client.limit", name=client, **stated)
     typer.echo(f"The bounds of {client} are changed.")
 
 

@@ -1,12 +1,17 @@
 """What the operator's commands share: where a server's state lies, and the options that say so."""
 
+import contextlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from he_infer.server.evidence.audit_log import AuditLog
+    from he_infer.server.metadata import Metadata
     from he_infer.server.storage.backup import State
 
 DEFAULT_DATA_DIR = Path("he-infer-server")
@@ -24,7 +29,6 @@ SigningKey = Annotated[
     Path | None,
     typer.Option(help="Key of the receipts, where not in the data folder.", envvar="HE_INFER_SERVER_SIGNING_KEY"),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 
 StorageQuota = Annotated[
     int | None, typer.Option(min=0, help="Bytes that the client may store: sealed objects and evaluation keys.")
@@ -32,6 +36,21 @@ StorageQuota = Annotated[
 DailyQueries = Annotated[int | None, typer.Option(min=0, help="Images that the client may classify a day.")]
 TotalQueries = Annotated[int | None, typer.Option(min=0, help="Images that it may classify with any one model, ever.")]
 RequestsPerMinute = Annotated[int | None, typer.Option(min=1, help="Requests of any kind that it may send a minute.")]
+
+
+@contextmanager
+def operated(data_dir: Path, database_url: str | None) -> "Iterator[tuple[Metadata, AuditLog]]":
+    """The database and the audit log of a server, running or not; the database is closed at the end.
+
+    Raises:
+        UsageError, FormatError, Refused, OSError: one of them cannot be used.
+    """
+    from he_infer.server import service
+    from he_infer.server.evidence.audit_log import AuditLog
+
+    service.prepare_data_dir(data_dir)
+    with contextlib.closing(service.open_metadata(database_url, data_dir)) as metadata:
+        yield metadata, AuditLog(data_dir / service.AUDIT_FILE)
 
 
 def open_state(data_dir: Path, database_url: str | None, blob_url: str | None, signing_key: Path | None) -> "State":

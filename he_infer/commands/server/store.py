@@ -1,28 +1,25 @@
 """`he-infer store`: scrub, back up, restore and migrate what a server stores."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+from he_infer.commands.json_option import JsonFile
 from he_infer.commands.server.state_options import (
     DEFAULT_DATA_DIR,
     BlobUrl,
     DatabaseUrl,
     DataDir,
-    JsonFile,
     SigningKey,
     open_state,
+    operated,
 )
+from he_infer.terminal import show_progress
 
 if TYPE_CHECKING:
     from he_infer.server.storage.backup import Copied, State
-    from he_infer.server.storage.backup import Progress as Report
 
 app = typer.Typer(help="Check, back up, restore and migrate what a server stores.", no_args_is_help=True)
 
@@ -49,12 +46,12 @@ def scrub(
     from datetime import timedelta
 
     from he_infer.errors import NotThisFormat
+    from he_infer.files import write_json
     from he_infer.server.evidence.audit_log import AuditLog
     from he_infer.server.storage import backup as backups
     from he_infer.server.storage.blobs import Blobs
     from he_infer.server.storage.scrub import repair
     from he_infer.server.storage.scrub import scrub as scrub_store
-    from he_infer.terminal import write_json
 
     if repair_from is not None and not (repair_from / backups.BLOBS).is_dir():
         raise NotThisFormat(f"{repair_from} is no backup; expected a folder that 'he-infer store backup' wrote.")
@@ -67,7 +64,7 @@ def scrub(
         bar(done, total)
 
     total = sum(record.object_bytes + record.key_bytes for record in state.metadata.list_clients())
-    with _bar("Scrubbing") as bar:
+    with show_progress("Scrubbing", unit="bytes") as bar:
         findings = scrub_store(state.metadata, state.blobs, orphan_age=timedelta(hours=orphan_hours), progress=report)
     mended = []
     if repair_from is not None:
@@ -119,7 +116,7 @@ def backup(
     from he_infer.server.storage.backup import backup as make_backup
 
     state = open_state(data_dir, database_url, blob_url, signing_key)
-    with _bar("Backing up") as bar:
+    with show_progress("Backing up", unit="bytes") as bar:
         copied = make_backup(state, folder, bar)
     _conclude("store.backup", state, copied, json_file, f"written to {folder}")
 
@@ -144,7 +141,7 @@ def restore(
     from he_infer.server.storage.backup import restore as bring_back
 
     state = open_state(data_dir, database_url, blob_url, signing_key)
-    with _bar("Restoring") as bar:
+    with show_progress("Restoring", unit="bytes") as bar:
         copied = bring_back(folder, state, bar)
     _conclude("store.restore", state, copied, json_file, f"restored from {folder}")
 
@@ -157,18 +154,14 @@ def migrate(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl =
 
     Example: `he-infer store migrate --database-url postgresql://he_infer@db.example/he_infer`
     """
-    from he_infer.server import service
-
-    service.prepare_data_dir(data_dir)
-    metadata = service.open_metadata(database_url, data_dir)
-    typer.echo(f"The database has schema {metadata.revision}.")
-    metadata.close()
+    with operated(data_dir, database_url) as (metadata, _):
+        typer.echo(f"The database has schema {metadata.revision}.")
 
 
 def _conclude(action: str, state: "State", copied: "Copied", json_file: Path | None, what: str) -> None:
     """Close the state, enter the copy into its audit log, and tell it; exit with 1 where something was lost before."""
+    from he_infer.files import write_json
     from he_infer.server.evidence.audit_log import AuditLog
-    from he_infer.terminal import write_json
 
     state.metadata.close()
     AuditLog(state.audit).by_operator(action, blobs=copied.blobs, bytes=copied.bytes)
@@ -188,13 +181,3 @@ def _conclude(action: str, state: "State", copied: "Copied", json_file: Path | N
     typer.echo(f"{copied.blobs} blobs, {copied.bytes:,} bytes {what} in {copied.seconds:.1f} s.")
     if copied.lost:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _bar(label: str) -> "Iterator[Report]":
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    silent = not console.is_terminal
-    with Progress("{task.description}", *columns, console=console, transient=True, disable=silent) as progress:
-        task = progress.add_task(label)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -16,6 +16,7 @@ from he_infer.commands.server.state_options import (
     RequestsPerMinute,
     StorageQuota,
     TotalQueries,
+    operated,
     state_of_token,
 )
 
@@ -47,24 +48,21 @@ def add(
     Example: `he-infer tokens add "St. Mary" --scope classify --days 90 --token-file st-mary.token`
     """
     from he_infer.server import service, tokens
-    from he_infer.server.evidence.audit_log import AuditLog
     from he_infer.server.metadata import Quotas
 
     scopes = tokens.parse_scopes(scope or ("classify", "store"))
-    service.prepare_data_dir(data_dir)
-    token = tokens.new_token()
-    if token_file is not None:
-        service.write_secret(token_file, token.text + "\n")
-    metadata = service.open_metadata(database_url, data_dir)
-    metadata.add_token(
-        client,
-        token,
-        scopes,
-        expires=None if days is None else time.time() + days * 86400,
-        quotas=Quotas(storage_quota, daily_queries, total_queries, requests_per_minute),
-    )
-    metadata.close()
-    AuditLog(data_dir / service.AUDIT_FILE).by_operator("token.add", token=token.token_id, name=client)
+    with operated(data_dir, database_url) as (metadata, audit):
+        token = tokens.new_token()
+        if token_file is not None:
+            service.write_secret(token_file, token.text + "\n")
+        metadata.add_token(
+            client,
+            token,
+            scopes,
+            expires=None if days is None else time.time() + days * 86400,
+            quotas=Quotas(storage_quota, daily_queries, total_queries, requests_per_minute),
+        )
+        audit.by_operator("token.add", token=token.token_id, name=client)
     if token_file is None:
         typer.echo(token.text)
     else:
@@ -77,16 +75,13 @@ def list_(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = N
 
     Example: `he-infer tokens list --data-dir /var/lib/he-infer`
     """
-    from he_infer.server import service
-
-    service.prepare_data_dir(data_dir)
-    metadata = service.open_metadata(database_url, data_dir)
+    with operated(data_dir, database_url) as (metadata, _):
+        records = metadata.list_tokens()
     table = Table("id", "client", "scopes", "made", "expires", "state")
-    for record in metadata.list_tokens():
+    for record in records:
         state = state_of_token(record.expires, record.revoked)
         scopes = " ".join(sorted(scope.value for scope in record.scopes))
         table.add_row(record.token_id, record.client, scopes, _date(record.created), _date(record.expires), state)
-    metadata.close()
     Console(width=120).print(table)
 
 
@@ -111,23 +106,19 @@ def rotate(
     Example: `he-infer tokens rotate 0f1e2d3c4b5a6978 --hours 48 --token-file st-mary.token`
     """
     from he_infer.server import service, tokens
-    from he_infer.server.evidence.audit_log import AuditLog
 
-    service.prepare_data_dir(data_dir)
-    metadata = service.open_metadata(database_url, data_dir)
-    token = tokens.new_token()
-    if token_file is not None:
-        service.write_secret(token_file, token.text + "\n")
-    try:
-        lifetime = None if days is None else days * 86400
-        old = metadata.rotate_token(token_id, token, grace=hours * 3600, lifetime=lifetime)
-    except Exception:  # whatever refused the rotation, the file must not hold a token that is none
+    with operated(data_dir, database_url) as (metadata, audit):
+        token = tokens.new_token()
         if token_file is not None:
-            token_file.unlink()
-        raise
-    finally:
-        metadata.close()
-    AuditLog(data_dir / service.AUDIT_FILE).by_operator("token.rotate", token=token_id, new=token.token_id)
+            service.write_secret(token_file, token.text + "\n")
+        try:
+            lifetime = None if days is None else days * 86400
+            old = metadata.rotate_token(token_id, token, grace=hours * 3600, lifetime=lifetime)
+        except Exception:  # whatever refused the rotation, the file must not hold a token that is none
+            if token_file is not None:
+                token_file.unlink()
+            raise
+        audit.by_operator("token.rotate", token=token_id, new=token.token_id)
     if token_file is None:
         typer.echo(token.text)
     else:
@@ -146,14 +137,9 @@ def revoke(
 
     Example: `he-infer tokens revoke 0f1e2d3c4b5a6978`
     """
-    from he_infer.server import service
-    from he_infer.server.evidence.audit_log import AuditLog
-
-    service.prepare_data_dir(data_dir)
-    metadata = service.open_metadata(database_url, data_dir)
-    metadata.revoke_token(token_id)
-    metadata.close()
-    AuditLog(data_dir / service.AUDIT_FILE).by_operator("token.revoke", token=token_id)
+    with operated(data_dir, database_url) as (metadata, audit):
+        metadata.revoke_token(token_id)
+        audit.by_operator("token.revoke", token=token_id)
     typer.echo(f"Token {token_id} is revoked.")
 
 

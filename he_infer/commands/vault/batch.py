@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from he_infer.terminal import show_progress
 
 if TYPE_CHECKING:
     from cipher.errors import CipherError
@@ -19,7 +19,6 @@ Sources = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files an
 Jobs = Annotated[
     int | None, typer.Option(min=1, max=256, help="Worker processes; all cores, where there is enough to do.")
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")]
 
 INTERRUPTED = 130
 _WORTH_PROCESSES = 8 << 20
@@ -115,21 +114,22 @@ def work_on(verb: str, work: "Work[Found, Outcome]", items: "list[Found]", jobs:
     total = sum(found.size for found in items)
     processes = jobs or (usable_cores() if total > _WORTH_PROCESSES else 1)
     tally = Tally(verb, processes=min(processes, len(items)))
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     began = time.perf_counter()
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"{verb} 0/{len(items)}", total=total)
+    moved_bytes = 0
+    with show_progress(f"{verb} 0/{len(items)}", total, unit="bytes") as progress:
+
+        def moved(count: int) -> None:
+            nonlocal moved_bytes
+            moved_bytes += count
+            progress(moved_bytes)
 
         def done(index: int, result: Any) -> None:
             kept = tally.failures if isinstance(result, Exception) else tally.outcomes
             kept.append((items[index], result))
             number = len(tally.outcomes) + len(tally.failures)
-            progress.update(task, description=f"{verb} {number}/{len(items)}")
+            progress(moved_bytes, label=f"{verb} {number}/{len(items)}")
 
-        tally.interrupted = not run_batch(
-            work, items, processes=processes, moved=lambda count: progress.advance(task, count), done=done
-        )
+        tally.interrupted = not run_batch(work, items, processes=processes, moved=moved, done=done)
     tally.seconds = time.perf_counter() - began
     place = {found.path: index for index, found in enumerate(items)}
     tally.outcomes.sort(key=lambda pair: place[pair[0].path])
@@ -144,7 +144,7 @@ def conclude(tally: Tally, json_file: Path | None) -> None:
         CipherError: of the one item there was.
         typer.Exit: as above.
     """
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
 
     if json_file is not None:
         write_json(json_file, tally.figures())

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from he_infer.commands.vault.batch import JsonFile, Sources
+from he_infer.commands.json_option import JsonFile
+from he_infer.commands.vault.batch import Sources
 
 if TYPE_CHECKING:
     from cipher.dicom.sealed import SealedDescription
@@ -25,7 +26,7 @@ def inspect(paths: Sources, *, json_file: JsonFile = None) -> None:
     from cipher.dicom.sealed import describe_sealed
     from cipher.errors import CipherError
     from he_infer.commands.vault.batch import sealed_among
-    from he_infer.terminal import write_json
+    from he_infer.files import write_json
 
     objects, others = sealed_among(paths, [])
     described: dict[Path, SealedDescription] = {}

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from he_infer.commands.vault.batch import Jobs, JsonFile, Sources
+from he_infer.commands.json_option import JsonFile
+from he_infer.commands.vault.batch import Jobs, Sources
 from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, Keyring, PassphraseFile
 
 

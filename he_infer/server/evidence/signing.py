@@ -4,7 +4,7 @@ A receipt binds an answer to a request, a model and a plan, so that neither side
 does not prove that the computation was done rightly.
 """
 
-import os
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from he_infer.errors import NotThisFormat
+from he_infer.files import PRIVATE, write_bytes
 from he_infer.wire.envelope import receipt_message
 
 
@@ -35,13 +36,8 @@ class Signer:
             OSError: it cannot be read or written.
         """
         if not path.exists():
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(Ed25519PrivateKey.generate().private_bytes_raw())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            with contextlib.suppress(FileExistsError):  # another server on the same folder made it first
+                write_bytes(path, Ed25519PrivateKey.generate().private_bytes_raw(), mode=PRIVATE, replace=False)
         raw = path.read_bytes()
         if len(raw) != 32:
             raise NotThisFormat(f"{path} has {len(raw)} bytes; a raw Ed25519 key has 32. Restore it from the backup.")

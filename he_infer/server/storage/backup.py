@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from he_infer.errors import NotThisFormat, UnsupportedVersion, UsageError
+from he_infer.files import PRIVATE, write_bytes
 from he_infer.server.metadata import BlobRecord, Metadata
 from he_infer.server.storage.blobs import Blobs
 from he_infer.wire.refusals import Code, Refused
@@ -87,9 +88,9 @@ def backup(state: State, folder: Path, progress: Progress = lambda _done, _all: 
     finally:
         copy.close()
     if state.audit.exists():
-        _write(folder / AUDIT, _whole_lines(state.audit))
+        write_bytes(folder / AUDIT, _whole_lines(state.audit), mode=PRIVATE)
     if state.signing_key.exists():
-        _write(folder / SIGNING_KEY, state.signing_key.read_bytes())
+        write_bytes(folder / SIGNING_KEY, state.signing_key.read_bytes(), mode=PRIVATE)
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -101,7 +102,7 @@ def backup(state: State, folder: Path, progress: Progress = lambda _done, _all: 
         "lost": [record.path for record in result.lost],
         "files": {name: _sha256(folder / name) for name in (DATABASE, AUDIT, SIGNING_KEY) if (folder / name).exists()},
     }
-    _write(folder / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+    write_bytes(folder / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n", mode=PRIVATE)
     result.seconds = time.monotonic() - started
     return result
 
@@ -138,7 +139,7 @@ def restore(folder: Path, state: State, progress: Progress = lambda _done, _all:
             _copy_blobs(copy, Blobs(folder / BLOBS), state.blobs, Path(private), result, progress, live=copy)
             for name, target in ((AUDIT, state.audit), (SIGNING_KEY, state.signing_key)):
                 if (folder / name).exists():
-                    _write(target, (folder / name).read_bytes())
+                    write_bytes(target, (folder / name).read_bytes(), mode=PRIVATE)
             # Last: until these rows are there, a server on these stores would serve nothing rather than a part.
             result.rows = copy.copy_to(state.metadata)
         finally:
@@ -225,16 +226,6 @@ def _check_manifest(folder: Path) -> None:
 def _whole_lines(path: Path) -> bytes:
     data = path.read_bytes()
     return data[: data.rfind(b"\n") + 1]
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _sha256(path: Path) -> str:

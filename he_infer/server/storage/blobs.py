@@ -17,6 +17,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, from_url
 
 from he_infer.errors import UsageError
+from he_infer.files import sync
 from he_infer.wire.refusals import Code, Refused
 
 if TYPE_CHECKING:  # these exist for the type checker alone
@@ -180,11 +181,7 @@ class Blobs:
             return
         file = self._folder / path
         for target in (file, file.parent):
-            descriptor = os.open(target, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(target)
 
 
 def _http_allowed() -> bool:

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from he_infer.client.connection.connection import trust
 from he_infer.client.connection.session import Session
-from he_infer.client.connection.transport import trust
 from he_infer.errors import ProtocolMismatch, ServerUnreachable, Unauthorised
 from he_infer.local_server import LocalServer
 from tests.he_infer.server.support.kit import Client

@@ -1,0 +1,94 @@
+"""The one atomic write: a file appears whole, durable and with its final mode, or not at all.
+
+Every file that he_infer and experiments leave behind is written here, so that a crash or a full disk never leaves half
+of one. Knows nothing of what is written.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+PRIVATE = 0o600
+"""Mode of secrets and of results: readable and writable by their owner alone."""
+SHARED = 0o666
+"""Mode of files that others may read, as far as the umask allows."""
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = SHARED, replace: bool = True) -> None:
+    """Write a file whole or not at all, and sync it and its folder.
+
+    Args:
+        path: the file; its folder must exist.
+        data: its content.
+        mode: permission bits, before the umask.
+        replace: whether an existing file is replaced. With False the write fails where a file exists, even if another
+            process makes it in the meantime.
+
+    Raises:
+        FileExistsError: the file exists and `replace` is False.
+        OSError: the folder is missing or not writable, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            temporary.replace(path)
+        else:
+            # A link, unlike a rename, fails where the name is taken.
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def write_text(path: Path, text: str, *, mode: int = SHARED) -> None:
+    """Write UTF-8 text; see `write_bytes`.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full.
+    """
+    write_bytes(path, text.encode(), mode=mode)
+
+
+def write_json(path: Path, figures: Mapping[str, object], *, mode: int = SHARED) -> None:
+    """Write a JSON object, indented; see `write_bytes`.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full.
+    """
+    write_text(path, json.dumps(dict(figures), indent=2, ensure_ascii=False) + "\n", mode=mode)
+
+
+def append_text(path: Path, text: str, *, mode: int = PRIVATE) -> None:
+    """Add text to the end of a file, which is made where it is missing; durable afterwards.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    new = not path.exists()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable: a power cut takes back what was not synced.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

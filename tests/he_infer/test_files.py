@@ -1,0 +1,72 @@
+"""The one atomic write: all or nothing, private where asked, never over a file that must stay."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from he_infer import files
+from he_infer.machine import usable_cores
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "figures.json"
+    files.write_json(target, {"accuracy": 0.5})
+    with pytest.raises(TypeError):
+        files.write_json(target, {"accuracy": object()})
+    assert json.loads(target.read_text()) == {"accuracy": 0.5}
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_second_text_replaces_the_first(tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    files.write_text(target, "one")
+    files.write_text(target, "two")
+    assert target.read_text(encoding="utf-8") == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_create_only_write_keeps_the_existing_file(tmp_path: Path) -> None:
+    target = tmp_path / "key"
+    files.write_bytes(target, b"first", mode=files.PRIVATE, replace=False)
+    with pytest.raises(FileExistsError):
+        files.write_bytes(target, b"second", mode=files.PRIVATE, replace=False)
+    assert target.read_bytes() == b"first"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_file_and_folder_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").resolve()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    files.write_bytes(tmp_path / "a", b"1")
+    assert len(synced) == 2
+    assert synced[1] == str(tmp_path.resolve())
+
+
+def test_a_name_of_255_bytes_is_written(tmp_path: Path) -> None:
+    target = tmp_path / ("n" * 255)
+    files.write_bytes(target, b"1")
+    assert target.read_bytes() == b"1"
+
+
+def test_appended_text_is_private_and_in_order(tmp_path: Path) -> None:
+    target = tmp_path / "receipts"
+    files.append_text(target, "one\n")
+    files.append_text(target, "two\n")
+    assert target.read_text() == "one\ntwo\n"
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_cores_are_counted_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usable_cores() >= 1
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cores() == 1
