@@ -20,7 +20,7 @@ def authenticate(metadata: Metadata, token: str | None, scope: Scope) -> Caller:
         Refused: `unauthorised`, or `forbidden` where a valid token lacks the scope.
     """
     token_id = tokens.token_id(token) if token else None
-    found = metadata.find_token(token_id) if token_id else None
+    found = metadata.tokens.find(token_id) if token_id else None
     right = tokens.matches(token or "", found[0].digest if found else _NOBODY)
     if found is None or not right or not _valid_now(found[0].expires, found[0].revoked):
         raise Refused(

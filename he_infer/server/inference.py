@@ -19,6 +19,7 @@ from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata
 from he_infer.server.storage.blobs import Blobs
 from he_infer.server.workers.pool import WorkerPool
 from he_infer.wire import envelope as wire
+from he_infer.wire.bodies import KeysInfo, KeysList, KeysStored, ModelInfo, ModelList, PlanInfo
 from he_infer.wire.refusals import Code, Refused
 
 KEY_PARTS = frozenset({"galois", "relin", "public"})
@@ -44,11 +45,11 @@ class Limits:
     wall_seconds: float
 
 
-class Inference:
+class InferenceService:
     """Registers evaluation keys and has ciphertexts evaluated.
 
     Args:
-        models: what the workers say they serve (`Evaluation.describe`).
+        models: what the workers say they serve (`ModelHost.describe`).
         seal: name of the HE library and its wire format, stored with every key.
     """
 
@@ -60,7 +61,7 @@ class Inference:
         pool: WorkerPool,
         signer: Signer,
         audit: AuditLog,
-        models: Sequence[Mapping[str, Any]],
+        models: Sequence[ModelInfo],
         seal: str,
         limits: Limits,
     ) -> None:
@@ -71,17 +72,15 @@ class Inference:
         self._audit = audit
         self._seal = seal
         self._limits = limits
-        self.models = list(models)
-        self._models: dict[str, Mapping[str, Any]] = {model["id"]: model for model in models}
-        self._plans: dict[str, Mapping[str, Any]] = {
-            plan["digest"]: plan for model in models for plan in model["plans"]
-        }
+        self.models = ModelList(models=tuple(models))
+        self._models = {model.id: model for model in models}
+        self._plans = {plan.digest: plan for model in models for plan in model.plans}
 
-    def register_keys(self, request: Request, plan: str, body: bytes) -> dict[str, Any]:
+    def register_keys(self, request: Request, plan: str, body: bytes) -> KeysStored:
         """Check and store a client's evaluation keys for a plan, in the place of those it had.
 
         Returns:
-            `{"plan", "key_id", "bytes"}`; the keys survive the server's end from here on.
+            What is stored; the keys survive the server's end from here on.
 
         Raises:
             Refused: see docs/protocol.md.
@@ -93,37 +92,28 @@ class Inference:
                     pass
                 case _:
                     raise Refused(Code.INVALID, "The header must have nonce, time and the plan that the route names.")
-            expected = self._plan(plan)
+            expected = self._find_plan(plan)
             parts = envelope.part_map
             if "secret" in parts:
                 raise Refused(
                     Code.SECRET_KEY, "A secret key was sent; it was discarded. Never send one: make new keys."
                 )
-            if not parts.keys() <= KEY_PARTS or (expected["needs_keys"] and not parts):
+            if not parts.keys() <= KEY_PARTS or (expected.needs_keys and not parts):
                 raise Refused(
                     Code.BAD_KEYS, "Expected the parts 'galois', 'relin' and 'public' as far as the plan needs them."
                 )
-            self._metadata.use_nonce(request.caller.client_id, envelope.header["nonce"], self._nonce_expiry())
+            self._metadata.queries.use_nonce(request.caller.client_id, envelope.header["nonce"], self._nonce_expiry())
             key_id = secrets.token_hex(16)
             names = sorted(parts)
             task = {"do": "check_keys", "plan": plan, "key_id": key_id, "names": names}
             self._pool.submit(request.caller.client_id, task, [parts[name] for name in names]).result()
             self._store_keys(request.caller, plan, key_id, parts)
-            return {"plan": plan, "key_id": key_id, "bytes": sum(len(data) for data in parts.values())}
+            return KeysStored(plan=plan, key_id=key_id, bytes=sum(len(data) for data in parts.values()))
 
-    def list_keys(self, caller: Caller) -> list[dict[str, Any]]:
+    def list_keys(self, caller: Caller) -> KeysList:
         """The client's registered keys, without their bytes."""
-        return [
-            {
-                "plan": record.plan,
-                "key_id": record.key_id,
-                "seal": record.seal,
-                "created": record.created,
-                "bytes": sum(part.size for part in record.parts),
-                "usable": record.plan in self._plans and record.seal == self._seal,
-            }
-            for record in self._metadata.keys(caller.client_id)
-        ]
+        records = self._metadata.keys.list_all(caller.client_id)
+        return KeysList(keys=tuple(self._describe_keys(record) for record in records))
 
     def delete_keys(self, request: Request, plan: str) -> None:
         """Forget the client's keys for a plan.
@@ -132,7 +122,7 @@ class Inference:
             Refused: `missing_keys` where there are none.
         """
         with self._audit.watching("keys.delete", request.caller.client_id, request.request_id, plan=plan):
-            key_id = self._metadata.delete_keys(request.caller.client_id, plan)
+            key_id = self._metadata.keys.delete(request.caller.client_id, plan)
             if key_id is None:
                 raise Refused(Code.MISSING_KEYS, "This client has registered no keys for this plan.")
             self._drop_key_blobs(request.caller.client_id, key_id)
@@ -160,28 +150,26 @@ class Inference:
                     raise Refused(
                         Code.INVALID, "The header must have nonce, time, plan and the model that the route names."
                     )
-            plan = next((plan for plan in model["plans"] if plan["digest"] == digest), None)
+            plan = next((plan for plan in model.plans if plan.digest == digest), None)
             if plan is None:
                 raise Refused(Code.UNKNOWN_PLAN, "This model has no plan of this digest; GET /v1/models lists them.")
             record = self._keys_for(caller, plan)
-            self._metadata.admit_query(
-                caller, envelope.header["nonce"], self._nonce_expiry(), model_id, int(plan["batch"])
-            )
+            self._metadata.queries.admit(caller, envelope.header["nonce"], self._nonce_expiry(), model_id, plan.batch)
             try:
                 reply, out = self._evaluate(caller, plan, record, envelope)
             except Refused:
-                self._metadata.refund_query(caller.client_id, model_id, int(plan["batch"]))
+                self._metadata.queries.refund(caller.client_id, model_id, plan.batch)
                 raise
             answer = self._answer(request, model, digest, body, reply, out)
             details["bytes"] = len(answer)
             return answer
 
     def _evaluate(
-        self, caller: Caller, plan: Mapping[str, Any], record: KeyRecord | None, envelope: wire.Envelope
+        self, caller: Caller, plan: PlanInfo, record: KeyRecord | None, envelope: wire.Envelope
     ) -> tuple[dict[str, Any], list[bytes]]:
         task = {
             "do": "evaluate",
-            "plan": plan["digest"],
+            "plan": plan.digest,
             "key_id": record.key_id if record else None,
             "names": [part.name for part in record.parts] if record else [],
         }
@@ -191,7 +179,7 @@ class Inference:
     def _answer(
         self,
         request: Request,
-        model: Mapping[str, Any],
+        model: ModelInfo,
         plan: str,
         body: bytes,
         reply: Mapping[str, Any],
@@ -200,8 +188,8 @@ class Inference:
         parts = tuple((f"ct{index}", data) for index, data in enumerate(out))
         receipt = {
             "version": 1,
-            "model": model["id"],
-            "head_digest": model["head_digest"],
+            "model": model.id,
+            "head_digest": model.head_digest,
             "plan": plan,
             "request": hashlib.sha256(body).hexdigest(),
             "answer": wire.parts_digest(parts),
@@ -243,16 +231,26 @@ class Inference:
         # An envelope is acceptable from one window before its time to one after it.
         return time.time() + 2 * self._limits.clock_window
 
-    def _plan(self, digest: str) -> Mapping[str, Any]:
+    def _find_plan(self, digest: str) -> PlanInfo:
         plan = self._plans.get(digest)
         if plan is None:
             raise Refused(Code.UNKNOWN_PLAN, "No model of this server has a plan of this digest; see GET /v1/models.")
         return plan
 
-    def _keys_for(self, caller: Caller, plan: Mapping[str, Any]) -> KeyRecord | None:
-        if not plan["needs_keys"]:
+    def _describe_keys(self, record: KeyRecord) -> KeysInfo:
+        return KeysInfo(
+            plan=record.plan,
+            key_id=record.key_id,
+            bytes=sum(part.size for part in record.parts),
+            seal=record.seal,
+            created=record.created,
+            usable=record.plan in self._plans and record.seal == self._seal,
+        )
+
+    def _keys_for(self, caller: Caller, plan: PlanInfo) -> KeyRecord | None:
+        if not plan.needs_keys:
             return None
-        records = self._metadata.keys(caller.client_id, plan["digest"])
+        records = self._metadata.keys.list_all(caller.client_id, plan.digest)
         if not records:
             raise Refused(
                 Code.MISSING_KEYS, "This client has registered no evaluation keys for this plan: PUT /v1/keys/<plan>."
@@ -271,7 +269,7 @@ class Inference:
             listing.append(KeyPart(name, len(data), hashlib.sha256(data).hexdigest()))
         record = KeyRecord(key_id, plan, self._seal, time.time(), tuple(listing))
         try:
-            replaced = self._metadata.put_keys(caller.client_id, record, quota=caller.quotas.storage_quota)
+            replaced = self._metadata.keys.put(caller.client_id, record, quota=caller.quotas.storage_quota)
         except Refused as refused:
             if refused.code is not Code.STORAGE:  # after which the row may or may not be there
                 self._drop_key_blobs(caller.client_id, key_id)
@@ -285,7 +283,11 @@ class Inference:
             try:
                 data = self._blobs.get(_key_path(caller.client_id, record.key_id, part.name))
             except Refused as refused:
-                now = self._metadata.keys(caller.client_id, record.plan) if refused.code is Code.DAMAGED else [record]
+                now = (
+                    self._metadata.keys.list_all(caller.client_id, record.plan)
+                    if refused.code is Code.DAMAGED
+                    else [record]
+                )
                 if record.key_id not in {kept.key_id for kept in now}:
                     raise Refused(
                         Code.MISSING_KEYS,

@@ -1,4 +1,4 @@
-"""Runs the server process: fence, settings, service, uvicorn. `he-infer serve` replaces itself with this module."""
+"""Runs the server process: import guard, settings, service, uvicorn. `he-infer serve` becomes this process."""
 
 import json
 import os
@@ -15,11 +15,11 @@ import uvicorn
 from he_infer.errors import HeInferError, UsageError
 from he_infer.files import write_text
 from he_infer.server.evidence.telemetry import configure_logging
-from he_infer.server.http.app import build
+from he_infer.server.http.app import build_app
 from he_infer.server.http.connections import bounded
 from he_infer.server.service import Service
 from he_infer.server.settings import ServerSettings
-from he_infer.server.workers import import_guard as fence
+from he_infer.server.workers import import_guard
 from he_infer.wire.refusals import Refused
 
 SETTINGS_VARIABLE = "HE_INFER_SERVE"
@@ -44,7 +44,7 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Run the server with the settings that stand as JSON in the environment; exits 0 after a graceful stop."""
-    fence.install()
+    import_guard.install()
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.umask(0o077)
@@ -74,7 +74,7 @@ def serve(settings: ServerSettings) -> None:
     if settings.record_dir is not None:
         log.warning("recording", note="all bodies are saved; this is an aid for demonstrations and audits")
     config = uvicorn.Config(
-        build(service),
+        build_app(service),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -16,15 +16,16 @@ from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.recording import Recorder
 from he_infer.server.evidence.signing import Signer
 from he_infer.server.evidence.telemetry import Metrics
-from he_infer.server.inference import Inference, Limits
+from he_infer.server.inference import InferenceService, Limits
 from he_infer.server.metadata import Caller, Metadata, Quotas
 from he_infer.server.settings import ServerSettings
 from he_infer.server.storage.blobs import Blobs
-from he_infer.server.storage.objects import Vault
+from he_infer.server.storage.objects import ObjectStore
 from he_infer.server.storage.scrub import ORPHAN_AGE, remove_orphans
 from he_infer.server.tokens import Scope
 from he_infer.server.workers.limits import WorkerConfig, WorkerLimits
 from he_infer.server.workers.pool import WorkerPool
+from he_infer.wire.bodies import ModelInfo
 from he_infer.wire.refusals import Code, Refused
 
 FIRST_CLIENT = "default"
@@ -90,7 +91,9 @@ class Service:
             wall_seconds=settings.wall_seconds,
             queue_seconds=settings.queue_seconds,
         )
-        self.vault = Vault(self.metadata, self.blobs, self.audit, settings.data_dir / "spool", settings.max_object)
+        self.objects = ObjectStore(
+            self.metadata, self.blobs, self.audit, settings.data_dir / "spool", settings.max_object
+        )
         self.recorder = Recorder(settings.record_dir) if settings.record_dir else None
         self.draining = False
         self._default_quotas = Quotas(
@@ -104,13 +107,13 @@ class Service:
         hello = self.pool.start()
         self.seal = str(hello["engine"])
         self.metrics = Metrics(self.pool, settings.data_dir, self.seal)
-        self.inference = Inference(
+        self.inference = InferenceService(
             metadata=self.metadata,
             blobs=self.blobs,
             pool=self.pool,
             signer=self.signer,
             audit=self.audit,
-            models=hello["models"],
+            models=[ModelInfo.model_validate(model) for model in hello["models"]],
             seal=self.seal,
             limits=Limits(settings.max_keys, settings.max_request, settings.clock_window, settings.wall_seconds),
         )
@@ -127,7 +130,7 @@ class Service:
         caller = authenticate(self.metadata, token, scope)
         own = {name: value for name, value in asdict(caller.quotas).items() if value is not None}
         caller = replace(caller, quotas=replace(self._default_quotas, **own))
-        self.metadata.admit_request(caller)
+        self.metadata.requests.admit(caller)
         return caller
 
     def check_ready(self) -> None:
@@ -163,16 +166,16 @@ class Service:
             token_id = tokens.token_id(text)
             if token_id is None:
                 raise NotThisFormat(f"{path} does not hold a token (hei_...); remove it to have one made.")
-            if self.metadata.find_token(token_id) is not None:
+            if self.metadata.tokens.find(token_id) is not None:
                 return
             token = tokens.NewToken(token_id, text, tokens.digest(text))
         else:
             token = tokens.new_token()
             write_secret(path, token.text + "\n")
         try:
-            self.metadata.add_token(FIRST_CLIENT, token, frozenset({Scope.CLASSIFY, Scope.STORE}))
+            self.metadata.tokens.add(FIRST_CLIENT, token, frozenset({Scope.CLASSIFY, Scope.STORE}))
         except Refused as refused:
-            if refused.code is Code.EXISTS and self.metadata.find_token(token.token_id) is not None:
+            if refused.code is Code.EXISTS and self.metadata.tokens.find(token.token_id) is not None:
                 return  # another server on this database took it at the same moment
             raise
         self.audit.by_operator("token.add", token=token.token_id, name=FIRST_CLIENT)
@@ -181,7 +184,7 @@ class Service:
         next_orphans = 0.0
         while True:
             try:
-                self.metadata.forget_nonces(self._cautious_time())
+                self.metadata.queries.forget_nonces(self._cautious_time())
                 if time.monotonic() >= next_orphans:  # it lists the whole store, which costs requests at S3
                     self._remove_orphans()
                     next_orphans = time.monotonic() + _ORPHAN_SECONDS

@@ -1,9 +1,13 @@
-"""The JSON bodies of the HTTP interface, as its OpenAPI document describes them."""
+"""The JSON bodies of the HTTP interface, each defined once: for the server, its OpenAPI document and its clients."""
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
-class ErrorDetail(BaseModel):
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ErrorDetail(_Body):
     """What was refused, and why."""
 
     code: str = Field(description="One of the documented error codes.")
@@ -11,26 +15,26 @@ class ErrorDetail(BaseModel):
     request_id: str = Field(description="The same id stands in the server's log.")
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(_Body):
     """Every refusal."""
 
     error: ErrorDetail
 
 
-class Health(BaseModel):
+class Health(_Body):
     """The process answers."""
 
     status: str
 
 
-class Protocol(BaseModel):
+class Protocol(_Body):
     """Versions of the envelope that this server speaks."""
 
     min: int
     max: int
 
 
-class BodyLimits(BaseModel):
+class BodyLimits(_Body):
     """Largest bodies in bytes."""
 
     keys: int
@@ -38,7 +42,7 @@ class BodyLimits(BaseModel):
     object: int
 
 
-class Info(BaseModel):
+class Info(_Body):
     """What a client must know before it sends anything."""
 
     service: str
@@ -50,7 +54,7 @@ class Info(BaseModel):
     limits: BodyLimits
 
 
-class PlanInfo(BaseModel):
+class PlanInfo(_Body):
     """One way to evaluate a model."""
 
     digest: str
@@ -59,25 +63,25 @@ class PlanInfo(BaseModel):
     plan: str = Field(description="The plan as JSON text; its digest is the one above.")
 
 
-class ModelInfo(BaseModel):
+class ModelInfo(_Body):
     """A model that is served. Its weights are not told."""
 
     id: str
     name: str
-    classes: list[str]
+    classes: tuple[str, ...]
     policy: str
     head_digest: str
     input_bound: float
-    plans: list[PlanInfo]
+    plans: tuple[PlanInfo, ...]
 
 
-class ModelList(BaseModel):
+class ModelList(_Body):
     """All models."""
 
-    models: list[ModelInfo]
+    models: tuple[ModelInfo, ...]
 
 
-class KeysStored(BaseModel):
+class KeysStored(_Body):
     """Evaluation keys that were accepted and stored."""
 
     plan: str
@@ -93,13 +97,13 @@ class KeysInfo(KeysStored):
     usable: bool = Field(description="False after the server's HE library or model changed: register new ones.")
 
 
-class KeysList(BaseModel):
+class KeysList(_Body):
     """All evaluation keys of the client."""
 
-    keys: list[KeysInfo]
+    keys: tuple[KeysInfo, ...]
 
 
-class ObjectInfo(BaseModel):
+class ObjectInfo(_Body):
     """A stored sealed object."""
 
     id: str
@@ -109,14 +113,14 @@ class ObjectInfo(BaseModel):
     created: float
 
 
-class VersionList(BaseModel):
+class VersionList(_Body):
     """All versions of an object that there are, oldest first."""
 
-    versions: list[ObjectInfo]
+    versions: tuple[ObjectInfo, ...]
 
 
-class ObjectList(BaseModel):
+class ObjectList(_Body):
     """One page of the client's objects, each in its newest version."""
 
-    objects: list[ObjectInfo]
+    objects: tuple[ObjectInfo, ...]
     next: str | None = Field(description="Pass as `after` for the next page; null on the last.")

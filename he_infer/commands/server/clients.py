@@ -37,7 +37,7 @@ def list_(
     from he_infer.files import write_json
 
     with operated(data_dir, database_url) as (metadata, _):
-        records = metadata.list_clients()
+        records = metadata.clients.list_all()
     if json_file is not None:
         write_json(json_file, {"clients": [asdict(record) for record in records]})
     table = Table("client", "objects (versions)", "bytes", "of", "today", "of", "ever", "a model", "a minute")
@@ -86,7 +86,7 @@ def limit(
         raise UsageError("Nothing to change; give a bound, or --lift one (see --help).")
     stated = {name: "none" if value is None else value for name, value in changes.items()}
     with operated(data_dir, database_url) as (metadata, audit):
-        metadata.set_quotas(client, changes)
+        metadata.clients.set_quotas(client, changes)
         audit.by_operator("client.limit", name=client, **stated)
     typer.echo(f"The bounds of {client} are changed.")
 
@@ -109,7 +109,7 @@ def remove(
     state = open_state(data_dir, database_url, blob_url, None)
     if not yes:
         typer.confirm(f"Delete all that {client} has stored here, for good?", abort=True)
-    blobs = state.metadata.remove_client(client)
+    blobs = state.metadata.clients.remove(client)
     AuditLog(state.audit).by_operator("client.remove", name=client, blobs=len(blobs))
     for path in blobs:
         state.blobs.delete(path)

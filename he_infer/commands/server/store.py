@@ -63,7 +63,7 @@ def scrub(
         done += size
         bar(done, total)
 
-    total = sum(record.object_bytes + record.key_bytes for record in state.metadata.list_clients())
+    total = sum(record.object_bytes + record.key_bytes for record in state.metadata.clients.list_all())
     with show_progress("Scrubbing", unit="bytes") as bar:
         findings = scrub_store(state.metadata, state.blobs, orphan_age=timedelta(hours=orphan_hours), progress=report)
     mended = []

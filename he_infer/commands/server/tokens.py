@@ -55,7 +55,7 @@ def add(
         token = tokens.new_token()
         if token_file is not None:
             service.write_secret(token_file, token.text + "\n")
-        metadata.add_token(
+        metadata.tokens.add(
             client,
             token,
             scopes,
@@ -76,7 +76,7 @@ def list_(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = N
     Example: `he-infer tokens list --data-dir /var/lib/he-infer`
     """
     with operated(data_dir, database_url) as (metadata, _):
-        records = metadata.list_tokens()
+        records = metadata.tokens.list_all()
     table = Table("id", "client", "scopes", "made", "expires", "state")
     for record in records:
         state = state_of_token(record.expires, record.revoked)
@@ -113,7 +113,7 @@ def rotate(
             service.write_secret(token_file, token.text + "\n")
         try:
             lifetime = None if days is None else days * 86400
-            old = metadata.rotate_token(token_id, token, grace=hours * 3600, lifetime=lifetime)
+            old = metadata.tokens.rotate(token_id, token, grace=hours * 3600, lifetime=lifetime)
         except Exception:  # whatever refused the rotation, the file must not hold a token that is none
             if token_file is not None:
                 token_file.unlink()
@@ -138,7 +138,7 @@ def revoke(
     Example: `he-infer tokens revoke 0f1e2d3c4b5a6978`
     """
     with operated(data_dir, database_url) as (metadata, audit):
-        metadata.revoke_token(token_id)
+        metadata.tokens.revoke(token_id)
         audit.by_operator("token.revoke", token=token_id)
     typer.echo(f"Token {token_id} is revoked.")
 

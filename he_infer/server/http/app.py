@@ -9,16 +9,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from he_infer import __version__
-from he_infer.server.http import health as operations
-from he_infer.server.http import inference, objects, refusals
+from he_infer.server.http import health, inference, objects, refusals
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.middleware import Observation
 from he_infer.server.service import Service
 from he_infer.wire.refusals import Refused
 
 
-def build(service: Service) -> FastAPI:
-    """The ASGI application over a service, which it stops at shutdown."""
+def build_app(service: Service) -> FastAPI:
+    """Make the ASGI application over a service, which it stops at shutdown."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -34,8 +33,8 @@ def build(service: Service) -> FastAPI:
         lifespan=lifespan,
     )
     admission = Admission(service)
-    for routes in (operations, inference, objects):
-        routes.add_to(app, service, admission)
+    for room in (health, inference, objects):
+        app.include_router(room.build_router(service, admission))
     app.add_exception_handler(Refused, refusals.answer_refused)
     app.add_exception_handler(RequestValidationError, refusals.answer_invalid)
     app.add_exception_handler(HTTPException, refusals.answer_http)

@@ -2,7 +2,7 @@
 
 import time
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from he_infer import __version__
 from he_infer.server.evidence.telemetry import METRICS_TYPE
@@ -11,41 +11,44 @@ from he_infer.server.http.openapi import refusing
 from he_infer.server.http.parameters import Credentials
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
-from he_infer.wire import bodies as schemas
+from he_infer.wire import bodies
 from he_infer.wire import envelope as wire
 from he_infer.wire.refusals import Code
 
 
-def add_to(app: FastAPI, service: Service, admission: Admission) -> None:
-    """Add the routes of operation and of first contact."""
+def build_router(service: Service, admission: Admission) -> APIRouter:
+    """The routes of operation and of first contact."""
+    router = APIRouter()
 
-    @app.get("/healthz", tags=["operations"])
-    async def healthz() -> schemas.Health:
+    @router.get("/healthz", tags=["operations"])
+    async def healthz() -> bodies.Health:
         """The process answers. Needs no token."""
-        return schemas.Health(status="ok")
+        return bodies.Health(status="ok")
 
-    @app.get("/readyz", tags=["operations"], responses=refusing(Code.DRAINING, Code.BUSY))
-    async def readyz() -> schemas.Health:
+    @router.get("/readyz", tags=["operations"], responses=refusing(Code.DRAINING, Code.BUSY))
+    async def readyz() -> bodies.Health:
         """The server can serve: database, workers. Needs no token."""
         await admission.run(service.check_ready)
-        return schemas.Health(status="ready")
+        return bodies.Health(status="ready")
 
-    @app.get("/metrics", tags=["operations"], responses={**refusing(), 200: {"content": {"text/plain": {}}}})
+    @router.get("/metrics", tags=["operations"], responses={**refusing(), 200: {"content": {"text/plain": {}}}})
     async def metrics(request: Request, credentials: Credentials) -> Response:
         """Prometheus metrics. Needs the scope `admin`."""
         await admission.authenticate(request, credentials, Scope.ADMIN)
         return Response(service.metrics.render(), media_type=METRICS_TYPE)
 
-    @app.get("/v1/info", tags=["protocol"])
-    async def info() -> schemas.Info:
+    @router.get("/v1/info", tags=["protocol"])
+    async def info() -> bodies.Info:
         """Versions, limits and the server's public key. Needs no token."""
         settings = service.settings
-        return schemas.Info(
+        return bodies.Info(
             service="he-infer",
             version=__version__,
-            protocol=schemas.Protocol(min=wire.VERSION, max=wire.VERSION),
+            protocol=bodies.Protocol(min=wire.VERSION, max=wire.VERSION),
             seal=service.seal,
             receipt_key=service.signer.public_key,
             time=int(time.time() * 1000),
-            limits=schemas.BodyLimits(keys=settings.max_keys, request=settings.max_request, object=settings.max_object),
+            limits=bodies.BodyLimits(keys=settings.max_keys, request=settings.max_request, object=settings.max_object),
         )
+
+    return router

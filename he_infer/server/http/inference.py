@@ -1,15 +1,15 @@
 """Routes of encrypted inference: the models, a client's evaluation keys, and classification."""
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
 from he_infer.server.http.parameters import Credentials, ModelId, PlanDigest
-from he_infer.server.inference import Request as Asked
+from he_infer.server.inference import Request as InferenceRequest
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
-from he_infer.wire import bodies as schemas
+from he_infer.wire import bodies
 from he_infer.wire.refusals import Code
 
 _ENVELOPE = (
@@ -31,47 +31,45 @@ _ENVELOPE = (
 )
 
 
-def add_to(app: FastAPI, service: Service, admission: Admission) -> None:
-    """Add the routes of evaluation keys and classification."""
+def build_router(service: Service, admission: Admission) -> APIRouter:
+    """The routes of evaluation keys and classification."""
+    router = APIRouter(tags=["inference"])
 
-    @app.get("/v1/models", tags=["inference"], responses=refusing())
-    async def models(request: Request, credentials: Credentials) -> schemas.ModelList:
+    @router.get("/v1/models", responses=refusing())
+    async def models(request: Request, credentials: Credentials) -> bodies.ModelList:
         """The models served, with the plans to pack features for. Needs the scope `classify`."""
         await admission.authenticate(request, credentials, Scope.CLASSIFY)
-        return schemas.ModelList.model_validate({"models": service.inference.models})
+        return service.inference.models
 
-    @app.put(
+    @router.put(
         "/v1/keys/{plan}",
         status_code=201,
-        tags=["inference"],
         openapi_extra=BODY,
         responses=refusing(*_ENVELOPE, Code.BAD_KEYS),
     )
-    async def register_keys(plan: PlanDigest, request: Request, credentials: Credentials) -> schemas.KeysStored:
+    async def register_keys(plan: PlanDigest, request: Request, credentials: Credentials) -> bodies.KeysStored:
         """Register evaluation keys for a plan, in the place of earlier ones. Needs the scope `classify`."""
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
         async with admission.body(request, service.settings.max_keys) as body:
-            stored = await admission.run(
+            return await admission.run(
                 service.inference.register_keys, _asked(request, caller, credentials), plan, body
             )
-        return schemas.KeysStored.model_validate(stored)
 
-    @app.get("/v1/keys", tags=["inference"], responses=refusing())
-    async def list_keys(request: Request, credentials: Credentials) -> schemas.KeysList:
+    @router.get("/v1/keys", responses=refusing())
+    async def list_keys(request: Request, credentials: Credentials) -> bodies.KeysList:
         """The client's registered evaluation keys. Needs the scope `classify`."""
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
-        return schemas.KeysList.model_validate({"keys": await admission.run(service.inference.list_keys, caller)})
+        return await admission.run(service.inference.list_keys, caller)
 
-    @app.delete("/v1/keys/{plan}", status_code=204, tags=["inference"], responses=refusing(Code.MISSING_KEYS))
+    @router.delete("/v1/keys/{plan}", status_code=204, responses=refusing(Code.MISSING_KEYS))
     async def delete_keys(plan: PlanDigest, request: Request, credentials: Credentials) -> Response:
         """Forget the client's evaluation keys for a plan. Needs the scope `classify`."""
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
         await admission.run(service.inference.delete_keys, _asked(request, caller, credentials), plan)
         return Response(status_code=204)
 
-    @app.post(
+    @router.post(
         "/v1/models/{model}/classify",
-        tags=["inference"],
         openapi_extra=BODY,
         response_class=Response,
         responses={
@@ -89,7 +87,9 @@ def add_to(app: FastAPI, service: Service, admission: Admission) -> None:
             answer = await admission.run(service.inference.classify, _asked(request, caller, credentials), model, body)
         return Response(answer, media_type=OCTETS)
 
+    return router
 
-def _asked(request: Request, caller: Caller, credentials: Credentials) -> Asked:
+
+def _asked(request: Request, caller: Caller, credentials: Credentials) -> InferenceRequest:
     token = credentials.credentials if credentials else ""
-    return Asked(caller, token, request.state.request_id)
+    return InferenceRequest(caller, token, request.state.request_id)

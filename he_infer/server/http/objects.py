@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from he_infer.server.http import ranges
@@ -11,7 +11,7 @@ from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
 from he_infer.server.http.parameters import After, ContentDigest, Credentials, ObjectId, PageLimit, Version
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
-from he_infer.wire import bodies as schemas
+from he_infer.wire import bodies
 from he_infer.wire.refusals import Code
 
 _PUT = refusing(
@@ -30,26 +30,26 @@ _GET: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_to(app: FastAPI, service: Service, admission: Admission) -> None:
-    """Add the routes of sealed objects."""
+def build_router(service: Service, admission: Admission) -> APIRouter:
+    """The routes of sealed objects."""
+    router = APIRouter(tags=["objects"])
 
     async def store(
         request: Request, credentials: Credentials, object_id: str, version: int, sha256: str
-    ) -> schemas.ObjectInfo:
+    ) -> bodies.ObjectInfo:
         caller = await admission.authenticate(request, credentials, Scope.STORE)
         length = announced_length(request)
-        with await admission.run(service.vault.expect, caller, object_id, length, version) as incoming:
+        with await admission.run(service.objects.expect, caller, object_id, length, version) as incoming:
             async with admission.in_time():
                 async for piece in request.stream():
                     await admission.run(incoming.write, piece)
-            stored = await admission.run(
-                service.vault.put, caller, request.state.request_id, object_id, incoming, sha256, version
+            return await admission.run(
+                service.objects.put, caller, request.state.request_id, object_id, incoming, sha256, version
             )
-        return schemas.ObjectInfo.model_validate(stored)
 
     async def send(request: Request, credentials: Credentials, object_id: str, version: int | None) -> Response:
         caller = await admission.authenticate(request, credentials, Scope.STORE)
-        record = await admission.run(service.vault.find, caller, object_id, version)
+        record = await admission.run(service.objects.find, caller, object_id, version)
         headers = {
             "Accept-Ranges": "bytes",
             "ETag": f'"{record.sha256}"',
@@ -58,23 +58,22 @@ def add_to(app: FastAPI, service: Service, admission: Admission) -> None:
         }
         wanted = ranges.resolve(request.headers.get("range"), record.size)
         start, end = wanted or (0, record.size)
-        pieces = await admission.run(service.vault.read, caller, request.state.request_id, record, start, end)
+        pieces = await admission.run(service.objects.read, caller, request.state.request_id, record, start, end)
         headers["Content-Length"] = str(end - start)
         if wanted:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{record.size}"
         return StreamingResponse(pieces, status_code=206 if wanted else 200, media_type=OCTETS, headers=headers)
 
-    @app.put("/v1/objects/{object_id}", status_code=201, tags=["objects"], openapi_extra=BODY, responses=_PUT)
+    @router.put("/v1/objects/{object_id}", status_code=201, openapi_extra=BODY, responses=_PUT)
     async def put_object(
         object_id: ObjectId, request: Request, credentials: Credentials, x_content_sha256: ContentDigest
-    ) -> schemas.ObjectInfo:
+    ) -> bodies.ObjectInfo:
         """Store a sealed object under a new id, as its version 1. Needs the scope `store`."""
         return await store(request, credentials, object_id, 1, x_content_sha256)
 
-    @app.put(
+    @router.put(
         "/v1/objects/{object_id}/versions/{version}",
         status_code=201,
-        tags=["objects"],
         openapi_extra=BODY,
         responses=_PUT,
     )
@@ -84,47 +83,46 @@ def add_to(app: FastAPI, service: Service, admission: Admission) -> None:
         request: Request,
         credentials: Credentials,
         x_content_sha256: ContentDigest,
-    ) -> schemas.ObjectInfo:
+    ) -> bodies.ObjectInfo:
         """Store the version of an object that follows its newest one. Needs the scope `store`."""
         return await store(request, credentials, object_id, version, x_content_sha256)
 
-    @app.get("/v1/objects/{object_id}", tags=["objects"], response_class=Response, responses=_GET)
+    @router.get("/v1/objects/{object_id}", response_class=Response, responses=_GET)
     async def get_object(object_id: ObjectId, request: Request, credentials: Credentials) -> Response:
         """Read an object's newest version, or one range of it (`Range: bytes=first-last`). Needs the scope `store`."""
         return await send(request, credentials, object_id, None)
 
-    @app.get("/v1/objects/{object_id}/versions/{version}", tags=["objects"], response_class=Response, responses=_GET)
+    @router.get("/v1/objects/{object_id}/versions/{version}", response_class=Response, responses=_GET)
     async def get_version(
         object_id: ObjectId, version: Version, request: Request, credentials: Credentials
     ) -> Response:
         """Read one version of an object, or one range of it. Needs the scope `store`."""
         return await send(request, credentials, object_id, version)
 
-    @app.get("/v1/objects/{object_id}/versions", tags=["objects"], responses=refusing(Code.NOT_FOUND))
-    async def list_versions(object_id: ObjectId, request: Request, credentials: Credentials) -> schemas.VersionList:
+    @router.get("/v1/objects/{object_id}/versions", responses=refusing(Code.NOT_FOUND))
+    async def list_versions(object_id: ObjectId, request: Request, credentials: Credentials) -> bodies.VersionList:
         """All versions of an object that there are. Needs the scope `store`."""
         caller = await admission.authenticate(request, credentials, Scope.STORE)
-        return schemas.VersionList.model_validate(await admission.run(service.vault.versions, caller, object_id))
+        return await admission.run(service.objects.versions, caller, object_id)
 
-    @app.get("/v1/objects", tags=["objects"], responses=refusing())
+    @router.get("/v1/objects", responses=refusing())
     async def list_objects(
         request: Request, credentials: Credentials, after: After = "", limit: PageLimit = 1000
-    ) -> schemas.ObjectList:
+    ) -> bodies.ObjectList:
         """The client's objects in the order of their ids, each in its newest version. Needs the scope `store`."""
         caller = await admission.authenticate(request, credentials, Scope.STORE)
-        return schemas.ObjectList.model_validate(await admission.run(service.vault.page, caller, after, limit))
+        return await admission.run(service.objects.page, caller, after, limit)
 
-    @app.delete("/v1/objects/{object_id}", status_code=204, tags=["objects"], responses=refusing(Code.NOT_FOUND))
+    @router.delete("/v1/objects/{object_id}", status_code=204, responses=refusing(Code.NOT_FOUND))
     async def delete_object(object_id: ObjectId, request: Request, credentials: Credentials) -> Response:
         """Delete an object with all its versions. Needs the scope `store`."""
         caller = await admission.authenticate(request, credentials, Scope.STORE)
-        await admission.run(service.vault.delete, caller, request.state.request_id, object_id)
+        await admission.run(service.objects.delete, caller, request.state.request_id, object_id)
         return Response(status_code=204)
 
-    @app.delete(
+    @router.delete(
         "/v1/objects/{object_id}/versions/{version}",
         status_code=204,
-        tags=["objects"],
         responses=refusing(Code.NOT_FOUND),
     )
     async def delete_version(
@@ -132,5 +130,7 @@ def add_to(app: FastAPI, service: Service, admission: Admission) -> None:
     ) -> Response:
         """Delete a version that is not the newest. Needs the scope `store`."""
         caller = await admission.authenticate(request, credentials, Scope.STORE)
-        await admission.run(service.vault.delete_version, caller, request.state.request_id, object_id, version)
+        await admission.run(service.objects.delete_version, caller, request.state.request_id, object_id, version)
         return Response(status_code=204)
+
+    return router

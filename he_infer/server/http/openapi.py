@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from he_infer.wire import bodies as schemas
+from he_infer.wire import bodies
 from he_infer.wire.refusals import REFUSALS, Code
 
 OCTETS = "application/octet-stream"
@@ -21,7 +21,7 @@ def refusing(*codes: Code) -> dict[int | str, dict[str, Any]]:
     for code in (*_ANYWHERE, *codes):
         refusal = REFUSALS[code]
         line = f"`{code.value}`: {refusal.meaning}."
-        entry = entries.setdefault(refusal.status, {"model": schemas.ErrorBody, "description": line})
+        entry = entries.setdefault(refusal.status, {"model": bodies.ErrorBody, "description": line})
         if line not in entry["description"]:
             entry["description"] += "\n\n" + line
     return entries

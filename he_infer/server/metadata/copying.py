@@ -11,10 +11,13 @@ from he_infer.server.metadata.schema import CLIENTS, KEY_PARTS, KEYS, META, OBJE
 _ROWS = 1000
 
 
-class Copying(Database):
-    """Copies all rows to a database that has none."""
+class Rows:
+    """All rows together: copied to a database that has none."""
 
-    def copy_to(self, target: "Copying") -> dict[str, int]:
+    def __init__(self, database: Database) -> None:
+        self._transaction = database.transaction
+
+    def copy_to(self, target: "Rows") -> dict[str, int]:
         """Copy every row as of this moment, while others go on writing here.
 
         Returns:
@@ -45,15 +48,6 @@ class Copying(Database):
             for key_id in key_ids:
                 sql.execute(KEY_PARTS.delete().where(KEY_PARTS.c.key_id == key_id))
                 sql.execute(KEYS.delete().where(KEYS.c.key_id == key_id))
-
-    def settle(self) -> None:
-        """Leave a SQLite file that is whole by itself, without a log beside it."""
-        self._engine.dispose()  # the log goes only where nobody else has the file open
-        connection = self._engine.raw_connection()
-        try:
-            connection.cursor().execute("PRAGMA journal_mode=DELETE")
-        finally:
-            connection.close()
 
     def is_empty(self) -> bool:
         """Tell whether the database has no client."""

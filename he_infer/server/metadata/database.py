@@ -3,8 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -20,7 +19,7 @@ _STATEMENT_MS = 30_000
 
 
 class Database:
-    """One database. Every public method of the classes below is one transaction.
+    """A connection to one database, whose schema is brought up to date when it is opened.
 
     Args:
         url: `sqlite:///path` or `postgresql://user@host/name`, without a password: libpq takes one from the file that
@@ -40,14 +39,18 @@ class Database:
             self.close()
             raise
 
-    @classmethod
-    def sqlite(cls, path: Path) -> Self:
-        """Open or create a SQLite file."""
-        return cls(sa.URL.create("sqlite", database=str(path)))
-
     def close(self) -> None:
         """Give back all connections."""
         self._engine.dispose()
+
+    def settle(self) -> None:
+        """Leave a SQLite file that is whole by itself, without a log beside it."""
+        self._engine.dispose()  # the log goes only where nobody else has the file open
+        connection = self._engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=DELETE")
+        finally:
+            connection.close()
 
     def ping(self) -> None:
         """Check that the database answers and would let a row be written.
@@ -55,7 +58,7 @@ class Database:
         Raises:
             Refused: `storage`.
         """
-        with self._transaction() as sql:
+        with self.transaction() as sql:
             sql.execute(sa.select(1))
 
     @property
@@ -64,10 +67,10 @@ class Database:
         return schema.HEAD
 
     def _bring_up_to_date(self) -> None:
-        with self._transaction(write=False) as sql:
+        with self.transaction(write=False) as sql:
             if _revision(sql) == schema.HEAD:
                 return
-        with self._transaction() as sql:
+        with self.transaction() as sql:
             if sql.dialect.name == "postgresql":
                 sql.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             current = _revision(sql)
@@ -87,7 +90,7 @@ class Database:
             migrate.upgrade(sql, current)
 
     @contextmanager
-    def _transaction(self, *, write: bool = True, snapshot: bool = False) -> Iterator[sa.Connection]:
+    def transaction(self, *, write: bool = True, snapshot: bool = False) -> Iterator[sa.Connection]:
         """One transaction; failures of the database itself become a documented refusal.
 
         With `snapshot`, all its reads see one moment.

@@ -3,15 +3,18 @@
 import sqlalchemy as sa
 
 from he_infer.server.metadata.database import Database, lock_client
-from he_infer.server.metadata.objects import check_quota
+from he_infer.server.metadata.quota import check_quota
 from he_infer.server.metadata.records import KeyPart, KeyRecord
 from he_infer.server.metadata.schema import KEY_PARTS, KEYS
 
 
-class Keys(Database):
-    """Evaluation keys: one set for each client and plan."""
+class Keys:
+    """Evaluation keys: one set for each client and plan. Each method is one transaction."""
 
-    def put_keys(self, client_id: str, record: KeyRecord, *, quota: int | None = None) -> str | None:
+    def __init__(self, database: Database) -> None:
+        self._transaction = database.transaction
+
+    def put(self, client_id: str, record: KeyRecord, *, quota: int | None = None) -> str | None:
         """Make these the client's keys for the plan; returns the id of those that they replace.
 
         Raises:
@@ -40,7 +43,7 @@ class Keys(Database):
                 )
             return None if old is None else str(old)
 
-    def keys(self, client_id: str, plan: str | None = None) -> list[KeyRecord]:
+    def list_all(self, client_id: str, plan: str | None = None) -> list[KeyRecord]:
         """The client's keys, of one plan or of all."""
         query = sa.select(KEYS).where(KEYS.c.client_id == client_id)
         if plan is not None:
@@ -56,7 +59,7 @@ class Keys(Database):
                 records.append(KeyRecord(row["key_id"], row["plan"], row["seal"], row["created"], parts))
         return records
 
-    def delete_keys(self, client_id: str, plan: str) -> str | None:
+    def delete(self, client_id: str, plan: str) -> str | None:
         """Forget the client's keys for a plan; returns their id, or None where there were none."""
         with self._transaction() as sql:
             lock_client(sql, client_id)

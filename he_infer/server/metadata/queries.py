@@ -12,8 +12,11 @@ from he_infer.wire.refusals import Code, Refused
 DAY = 86400
 
 
-class Queries(Database):
-    """Requests that are admitted once, and counted."""
+class Queries:
+    """Requests that are admitted once, and counted. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._transaction = database.transaction
 
     def use_nonce(self, client_id: str, nonce: str, expires: float) -> None:
         """Accept a nonce once, whichever server on this database is asked.
@@ -25,7 +28,7 @@ class Queries(Database):
             lock_client(sql, client_id)
             _insert_nonce(sql, client_id, nonce, expires)
 
-    def admit_query(self, caller: Caller, nonce: str, expires: float, model: str, images: int) -> None:
+    def admit(self, caller: Caller, nonce: str, expires: float, model: str, images: int) -> None:
         """Accept a nonce once, and count images against the client's limits, all or nothing.
 
         Raises:
@@ -54,7 +57,7 @@ class Queries(Database):
             if sql.execute(QUERIES.update().where(here).values(images=QUERIES.c.images + images)).rowcount == 0:
                 sql.execute(QUERIES.insert().values(client_id=caller.client_id, day=day, model=model, images=images))
 
-    def refund_query(self, client_id: str, model: str, images: int) -> None:
+    def refund(self, client_id: str, model: str, images: int) -> None:
         """Take back a count for a request that was admitted and then not evaluated.
 
         One that was counted before midnight stays counted: nothing is ever gained by a refund.
@@ -64,7 +67,7 @@ class Queries(Database):
             update = QUERIES.update().where(here, QUERIES.c.model == model, QUERIES.c.images >= images)
             sql.execute(update.values(images=QUERIES.c.images - images))
 
-    def queries(self, client_id: str, day: int) -> int:
+    def count(self, client_id: str, day: int) -> int:
         """Images that the client had classified on a day (days since 1970, UTC)."""
         with self._transaction(write=False) as sql:
             return _sum(sql, (QUERIES.c.client_id == client_id) & (QUERIES.c.day == day))

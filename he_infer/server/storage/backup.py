@@ -81,10 +81,10 @@ def backup(state: State, folder: Path, progress: Progress = lambda _done, _all: 
         raise UsageError(f"{folder} is not empty; a backup needs a folder of its own.")
     copy = Metadata.sqlite(folder / DATABASE)
     try:
-        result = Copied(rows=state.metadata.copy_to(copy))
+        result = Copied(rows=state.metadata.rows.rows.copy_to(copy.rows))
         gone = _copy_blobs(copy, state.blobs, Blobs(folder / BLOBS), folder, result, progress, live=state.metadata)
-        copy.drop_blobs(gone)
-        copy.settle()
+        copy.rows.rows.drop_blobs(gone)
+        copy.rows.settle()
     finally:
         copy.close()
     if state.audit.exists():
@@ -123,7 +123,7 @@ def restore(folder: Path, state: State, progress: Progress = lambda _done, _all:
     """
     started = time.monotonic()
     _check_manifest(folder)
-    if not state.metadata.is_empty():
+    if not state.metadata.rows.rows.is_empty():
         raise UsageError("The database holds clients already; a restore needs an empty one.")
     for name, target in ((AUDIT, state.audit), (SIGNING_KEY, state.signing_key)):
         if target.exists() and (folder / name).exists() and target.read_bytes() != (folder / name).read_bytes():
@@ -141,7 +141,7 @@ def restore(folder: Path, state: State, progress: Progress = lambda _done, _all:
                 if (folder / name).exists():
                     write_bytes(target, (folder / name).read_bytes(), mode=PRIVATE)
             # Last: until these rows are there, a server on these stores would serve nothing rather than a part.
-            result.rows = copy.copy_to(state.metadata)
+            result.rows = copy.rows.rows.copy_to(state.metadata.rows)
         finally:
             copy.close()
     result.seconds = time.monotonic() - started
@@ -159,15 +159,15 @@ def _copy_blobs(
     live: Metadata,
 ) -> list[str]:
     """Copy the blobs that rows name; returns the paths of those that were deleted in `live` meanwhile."""
-    total = sum(record.size for record in rows.named_blobs())
+    total = sum(record.size for record in rows.blobs.named())
     gone = []
     temporary = spool / f".copying-{secrets.token_hex(8)}"
     try:
-        for record in rows.named_blobs():
+        for record in rows.blobs.named():
             if _copy(record, source, sink, temporary):
                 result.blobs += 1
                 result.bytes += record.size
-            elif live is not rows and live.unnamed_blobs([record.path]):
+            elif live is not rows and live.blobs.unnamed([record.path]):
                 gone.append(record.path)
             else:
                 result.lost.append(record)

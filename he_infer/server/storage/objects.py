@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.metadata import Caller, Metadata, ObjectRecord
 from he_infer.server.storage.blobs import Blobs
+from he_infer.wire.bodies import ObjectInfo, ObjectList, VersionList
 from he_infer.wire.refusals import Code, Refused
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-PAGE = 1000
 
 
 class Incoming:
@@ -74,7 +74,7 @@ class Incoming:
             self.path.unlink(missing_ok=True)
 
 
-class Vault:
+class ObjectStore:
     """Puts, gets, lists and deletes sealed objects.
 
     Args:
@@ -99,18 +99,18 @@ class Vault:
         _check_id(object_id)
         if size > self._max_object:
             raise Refused(Code.TOO_LARGE, f"An object may have at most {self._max_object} bytes; {size} are announced.")
-        self._metadata.check_room(caller, object_id, size, version)
+        self._metadata.objects.check_room(caller, object_id, size, version)
         return Incoming(self._spool, self._max_object)
 
     def put(
         self, caller: Caller, request_id: str, object_id: str, incoming: Incoming, sha256: str, version: int = 1
-    ) -> dict[str, Any]:
+    ) -> ObjectInfo:
         """Store a body that has arrived, as a version that does not exist yet.
 
         `sha256` is what the client says that the body hashes to.
 
         Returns:
-            `{"id", "version", "size", "sha256", "created"}`; the version survives the server's end from here on.
+            What is stored; the version survives the server's end from here on.
 
         Raises:
             Refused: `invalid`, `digest_mismatch`, `exists`, `version_gap`, `quota`, `storage`.
@@ -128,7 +128,7 @@ class Vault:
             self._blobs.put_new(blob, incoming.path)
             record = ObjectRecord(object_id, blob, incoming.size, found, time.time(), version)
             try:
-                self._metadata.add_object(caller, record)
+                self._metadata.objects.add(caller, record)
             except Refused as refused:
                 # Where the database is lost in the middle of a commit, the row may be there: then the blob must be too.
                 # If it is not, the blob is an orphan, which housekeeping removes.
@@ -144,24 +144,21 @@ class Vault:
             Refused: `not_found`, also for another client's object.
         """
         known = _OBJECT_ID.fullmatch(object_id) is not None
-        record = self._metadata.find_object(caller.client_id, object_id, version) if known else None
+        record = self._metadata.objects.find(caller.client_id, object_id, version) if known else None
         if record is None:
             raise _not_found()
         return record
 
-    def versions(self, caller: Caller, object_id: str) -> dict[str, Any]:
+    def versions(self, caller: Caller, object_id: str) -> VersionList:
         """All versions of an object that there are, oldest first.
-
-        Returns:
-            `{"versions": [...]}`.
 
         Raises:
             Refused: `not_found`, also for another client's object.
         """
-        records = self._metadata.list_versions(caller.client_id, object_id)
+        records = self._metadata.objects.list_versions(caller.client_id, object_id)
         if not records:
             raise _not_found()
-        return {"versions": [_public(record) for record in records]}
+        return VersionList(versions=tuple(_public(record) for record in records))
 
     def read(self, caller: Caller, request_id: str, record: ObjectRecord, start: int, end: int) -> Iterator[bytes]:
         """Bytes `start` to `end` (exclusive) of an object, in pieces.
@@ -181,24 +178,21 @@ class Vault:
             try:
                 return self._blobs.stream(record.blob, start, end)
             except Refused as refused:
-                gone = refused.code is Code.DAMAGED and self._metadata.unnamed_blobs([record.blob])
+                gone = refused.code is Code.DAMAGED and self._metadata.blobs.unnamed([record.blob])
                 raise (_not_found() if gone else refused) from None  # its client deleted it since it was found
 
-    def page(self, caller: Caller, after: str, limit: int) -> dict[str, Any]:
+    def page(self, caller: Caller, after: str, limit: int) -> ObjectList:
         """One page of the client's objects in the order of their ids.
-
-        Returns:
-            `{"objects": [...], "next": id or None}`; pass `next` as `after` for the following page.
 
         Raises:
             Refused: `invalid`.
         """
         if after:
             _check_id(after)
-        records = self._metadata.list_objects(caller.client_id, after, limit + 1)
+        records = self._metadata.objects.list_page(caller.client_id, after, limit + 1)
         page = records[:limit]
         following = page[-1].object_id if len(records) > limit else None
-        return {"objects": [_public(record) for record in page], "next": following}
+        return ObjectList(objects=tuple(_public(record) for record in page), next=following)
 
     def delete(self, caller: Caller, request_id: str, object_id: str) -> None:
         """Remove an object with all its versions.
@@ -207,7 +201,7 @@ class Vault:
             Refused: `not_found`, `storage`.
         """
         with self._audit.watching("object.delete", caller.client_id, request_id, object=object_id):
-            blobs = self._metadata.delete_object(caller.client_id, object_id)
+            blobs = self._metadata.objects.delete(caller.client_id, object_id)
             if not blobs:
                 raise _not_found()
             for blob in blobs:
@@ -220,7 +214,7 @@ class Vault:
             Refused: `not_found`, `invalid` for the newest version, `storage`.
         """
         with self._audit.watching("object.delete", caller.client_id, request_id, object=object_id, version=version):
-            blob = self._metadata.delete_version(caller.client_id, object_id, version)
+            blob = self._metadata.objects.delete_version(caller.client_id, object_id, version)
             if blob is None:
                 raise _not_found()
             self._blobs.delete(blob)
@@ -235,14 +229,14 @@ def _not_found() -> Refused:
     return Refused(Code.NOT_FOUND, "There is no such object.")
 
 
-def _public(record: ObjectRecord) -> dict[str, Any]:
-    return {
-        "id": record.object_id,
-        "version": record.version,
-        "size": record.size,
-        "sha256": record.sha256,
-        "created": record.created,
-    }
+def _public(record: ObjectRecord) -> ObjectInfo:
+    return ObjectInfo(
+        id=record.object_id,
+        version=record.version,
+        size=record.size,
+        sha256=record.sha256,
+        created=record.created,
+    )
 
 
 @contextmanager

@@ -52,9 +52,9 @@ def scrub(
         Refused: `storage` where the database or the store as a whole cannot be read.
     """
     findings = Findings()
-    for record in metadata.named_blobs():
+    for record in metadata.blobs.named():
         found = _digest(blobs, record.path)
-        if found != (record.size, record.sha256) and metadata.unnamed_blobs([record.path]):
+        if found != (record.size, record.sha256) and metadata.blobs.unnamed([record.path]):
             continue  # deleted by its client since the page was read
         findings.blobs += 1
         if found is None:
@@ -64,7 +64,7 @@ def scrub(
         findings.bytes += record.size
         progress(record.size)
     for page in blobs.pages(older_than=orphan_age):
-        findings.orphans += metadata.unnamed_blobs(page)
+        findings.orphans += metadata.blobs.unnamed(page)
     return findings
 
 
@@ -108,7 +108,7 @@ def remove_orphans(metadata: Metadata, blobs: Blobs, *, orphan_age: timedelta = 
     removed = blobs.drop_leftovers(older_than=orphan_age)
     for prefix in ("objects", "keys"):
         for page in blobs.pages(prefix, older_than=orphan_age):
-            for path in metadata.unnamed_blobs(page):
+            for path in metadata.blobs.unnamed(page):
                 blobs.delete(path)
                 removed += 1
     return removed

@@ -13,11 +13,11 @@ from types import ModuleType
 FORBIDDEN = ("he_infer.client", "he_infer.demo", "he_infer.commands", "cipher", "models", "experiments", "torch")
 
 
-class FencedImport(ImportError):
-    """A module beyond the fence was asked for."""
+class GuardedImport(ImportError):
+    """A forbidden module was asked for."""
 
 
-class _Fence(MetaPathFinder):
+class _Guard(MetaPathFinder):
     """Refuses the forbidden modules and everything below them; leaves all others to the next finder."""
 
     def find_spec(
@@ -25,12 +25,12 @@ class _Fence(MetaPathFinder):
     ) -> ModuleSpec | None:
         del path, target
         if is_forbidden(fullname):
-            raise FencedImport(f"'{fullname}' must not be loaded in the server's processes.", name=fullname)
+            raise GuardedImport(f"'{fullname}' must not be loaded in the server's processes.", name=fullname)
         return None
 
 
 def is_forbidden(name: str) -> bool:
-    """Tell whether a module of this name lies beyond the fence."""
+    """Tell whether a module of this name is forbidden."""
     return any(name == top or name.startswith(top + ".") for top in FORBIDDEN)
 
 
@@ -38,15 +38,15 @@ def install() -> None:
     """Put the guard before all other finders of this process; a second call changes nothing.
 
     Raises:
-        FencedImport: something beyond the fence is loaded already, so that the guard would promise too much.
+        GuardedImport: a forbidden module is loaded already, so that the guard would promise too much.
     """
     loaded = sorted(name for name in sys.modules if is_forbidden(name))
     if loaded:
-        raise FencedImport(f"Loaded before the server's import guard was installed: {', '.join(loaded)}.")
-    if not any(isinstance(finder, _Fence) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Fence())
+        raise GuardedImport(f"Loaded before the server's import guard was installed: {', '.join(loaded)}.")
+    if not any(isinstance(finder, _Guard) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Guard())
 
 
 def installed() -> bool:
     """Tell whether the guard is in place."""
-    return bool(sys.meta_path) and isinstance(sys.meta_path[0], _Fence)
+    return bool(sys.meta_path) and isinstance(sys.meta_path[0], _Guard)

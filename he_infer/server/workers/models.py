@@ -1,17 +1,17 @@
-"""Heads and keys inside a worker process: the one door between the server and the encrypted computation."""
+"""Heads and evaluation keys in a worker process: the only caller of the encrypted computation in the server."""
 
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
 from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.planning.planner import make_plan
 from he_infer.errors import EngineError, FormatError, HeInferError, KeyProblem, SecretKeyRefused, UsageError
 from he_infer.head.bundle import HeadBundle
+from he_infer.wire.bodies import ModelInfo, PlanInfo
 from he_infer.wire.refusals import Code, Refused
 
 # What pybind11 makes of SEAL's std::invalid_argument, std::logic_error and std::out_of_range.
@@ -33,7 +33,7 @@ class _Served:
     plan: Plan
 
 
-class Evaluation:
+class ModelHost:
     """All models that a worker serves, their encoded weights and a bounded cache of clients' keys.
 
     Plans follow from the bundle, the batch size and the precision alone: every worker and every restart makes the same.
@@ -66,27 +66,27 @@ class Evaluation:
                 )
                 self._served[plan.digest] = _Served(bundle, plan)
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[ModelInfo]:
         """What clients may know of the models: no weights, but everything that packing and unpacking takes."""
         return [
-            {
-                "id": model_id,
-                "name": bundle.name,
-                "classes": list(bundle.classes),
-                "policy": bundle.policy,
-                "head_digest": bundle.head.digest,
-                "input_bound": bundle.input_bound,
-                "plans": [
-                    {
-                        "digest": digest,
-                        "batch": served.plan.batch,
-                        "needs_keys": served.plan.needs_keys,
-                        "plan": served.plan.to_json(),
-                    }
+            ModelInfo(
+                id=model_id,
+                name=bundle.name,
+                classes=tuple(bundle.classes),
+                policy=bundle.policy,
+                head_digest=bundle.head.digest,
+                input_bound=bundle.input_bound,
+                plans=tuple(
+                    PlanInfo(
+                        digest=digest,
+                        batch=served.plan.batch,
+                        needs_keys=served.plan.needs_keys,
+                        plan=served.plan.to_json(),
+                    )
                     for digest, served in self._served.items()
                     if served.bundle is bundle
-                ],
-            }
+                ),
+            )
             for model_id, bundle in self._bundles.items()
         ]
 

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from he_infer.errors import FormatError
-from he_infer.server.workers import pipe as frame
+from he_infer.server.workers import pipe
 from he_infer.server.workers.fair_queue import FairQueue, QueueClosed, QueueFull
 from he_infer.server.workers.limits import WorkerConfig
 from he_infer.wire.refusals import Code, Refused
@@ -126,7 +126,7 @@ class _Slot:
         try:
             if data is not None:
                 connection.send_bytes(data)
-            return frame.decode(connection.recv_bytes(_MAX_REPLY))
+            return pipe.decode(connection.recv_bytes(_MAX_REPLY))
         except (EOFError, OSError, FormatError) as error:
             _end(process)
             if self._overdue or process.exitcode == -signal.SIGXCPU:
@@ -314,15 +314,15 @@ class WorkerPool:
             job.future.set_result(reply)
 
     def _call(self, slot: _Slot, job: _Job) -> Reply:
-        header, parts = slot.call(frame.encode(job.header, job.parts), self._wall_seconds)
+        header, parts = slot.call(pipe.encode(job.header, job.parts), self._wall_seconds)
         if header.get("needs") and job.supply is not None:
             try:
                 supplied = job.supply()
             except Exception:  # and raised again
                 # The worker waits for parts that will not come: tell it, so that the pipe stays in step.
-                slot.call(frame.encode({"abort": True}), self._wall_seconds)
+                slot.call(pipe.encode({"abort": True}), self._wall_seconds)
                 raise
-            header, parts = slot.call(frame.encode({"supplied": len(supplied)}, supplied), self._wall_seconds)
+            header, parts = slot.call(pipe.encode({"supplied": len(supplied)}, supplied), self._wall_seconds)
         if "error" in header:
             raise Refused(Code(header["error"]), str(header["message"]))
         return header, parts

@@ -144,7 +144,7 @@ def test_what_is_planted_is_found_in_each_place(flow: Flow) -> None:
     metadata = Metadata.sqlite(flow.server.data_dir / DATABASE_FILE)
     for number, name in enumerate(planted):  # an operator who names clients after patients: database
         text = secrets[name].decode("latin-1")
-        metadata.add_token(f"{number}{text}"[:64], tokens.new_token(), frozenset({tokens.Scope.STORE}))
+        metadata.tokens.add(f"{number}{text}"[:64], tokens.new_token(), frozenset({tokens.Scope.STORE}))
     metadata.close()
     with flow.server.log_path.open("ab") as log:  # a line of debugging left in
         log.write(poison + b"\n")

@@ -117,14 +117,14 @@ def test_any_order_of_steps_keeps_two_clients_apart(tmp_path: Path, steps: list[
                 place.put(callers[who], object_id, data, version=len(versions) + 1)
                 versions.append(data)
             case "d" if versions:
-                place.vault.delete(callers[who], "r", object_id)
+                place.objects.delete(callers[who], "r", object_id)
                 del own[object_id]
             case _:
                 with pytest.raises(Refused):
                     place.get(callers[who], object_id, version=len(versions) + 1)
     for who, objects in expected.items():
-        page = place.vault.page(callers[who], "", 10)["objects"]
-        assert {entry["id"]: entry["version"] for entry in page} == {
+        page = place.objects.page(callers[who], "", 10).objects
+        assert {entry.id: entry.version for entry in page} == {
             object_id: len(versions) for object_id, versions in objects.items()
         }
         for object_id, versions in objects.items():
@@ -148,14 +148,14 @@ def test_a_token_is_compared_once_and_in_constant_time_whatever_it_is(
 ) -> None:
     metadata = Metadata.sqlite(tmp_path / "m.sqlite3")
     token = tokens.new_token()
-    metadata.add_token("a", token, frozenset({tokens.Scope.STORE}))
+    metadata.tokens.add("a", token, frozenset({tokens.Scope.STORE}))
     text = token.text
     if case == "unknown id":
         text = tokens.new_token().text
     elif case == "wrong secret":
         text = text[:-4] + "AAAA"
     elif case == "revoked":
-        metadata.revoke_token(token.token_id)
+        metadata.tokens.revoke(token.token_id)
     compared = spy(monkeypatch)
     if case == "right":
         access.authenticate(metadata, text, tokens.Scope.STORE)

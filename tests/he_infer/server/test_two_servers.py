@@ -37,7 +37,7 @@ class Pair:
     def token(self, client: str, **quotas: int) -> str:
         made = tokens.new_token()
         scopes = frozenset({tokens.Scope.CLASSIFY, tokens.Scope.STORE})
-        self.metadata.add_token(client, made, scopes, quotas=Quotas(**quotas))
+        self.metadata.tokens.add(client, made, scopes, quotas=Quotas(**quotas))
         return made.text
 
 
@@ -111,7 +111,7 @@ def test_a_token_revoked_through_one_is_refused_by_the_other_at_once(pair: Pair)
     with here, there:
         here.models()
         there.models()
-        pair.metadata.revoke_token(text.split("_")[1])
+        pair.metadata.tokens.revoke(text.split("_")[1])
         for session in (here, there):
             with pytest.raises(Unauthorised):
                 session.models()

@@ -100,6 +100,6 @@ def test_clients_without_bounds_of_their_own_have_the_settings_s(
         with pytest.raises(RequestRefused, match="5000000 bytes"):
             client.session.put_object(bytes(3_000_000))
         metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-        metadata.set_quotas("default", {"daily_queries": 3})
+        metadata.clients.set_quotas("default", {"daily_queries": 3})
         metadata.close()
         client.scores(features)

@@ -39,10 +39,10 @@ def test_a_wrong_token_is_refused_with_one_line(server: LocalServer) -> None:
 def test_a_revoked_token_is_refused_from_the_next_request_on(server: LocalServer) -> None:
     token = tokens.new_token()
     metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-    metadata.add_token("visitor", token, frozenset({tokens.Scope.CLASSIFY}))
+    metadata.tokens.add("visitor", token, frozenset({tokens.Scope.CLASSIFY}))
     with Session(server.url, token.text) as session:
         assert session.models()
-        metadata.revoke_token(token.token_id)
+        metadata.tokens.revoke(token.token_id)
         with pytest.raises(Unauthorised):
             session.models()
     metadata.close()
@@ -53,7 +53,7 @@ def test_scopes_divide_the_routes(server: LocalServer) -> None:
     texts = {}
     for scope in tokens.Scope:
         token = tokens.new_token()
-        metadata.add_token("scoped", token, frozenset({scope}))
+        metadata.tokens.add("scoped", token, frozenset({scope}))
         texts[scope] = token.text
     metadata.close()
     routes = {

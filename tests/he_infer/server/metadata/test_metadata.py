@@ -25,7 +25,7 @@ def database(database_url: str) -> Iterator[Metadata]:
 
 def client(database: Metadata, name: str = "a", **quotas: int) -> tuple[Caller, NewToken]:
     token = new_token()
-    database.add_token(name, token, BOTH, quotas=Quotas(**quotas))
+    database.tokens.add(name, token, BOTH, quotas=Quotas(**quotas))
     return authenticate(database, token.text, Scope.STORE), token
 
 
@@ -75,7 +75,7 @@ def test_a_scope_that_is_not_held_is_forbidden(database: Metadata) -> None:
 
 def test_an_expired_token_is_refused(database: Metadata) -> None:
     token = new_token()
-    database.add_token("a", token, BOTH, expires=time.time() - 1)
+    database.tokens.add("a", token, BOTH, expires=time.time() - 1)
     with refused(Code.UNAUTHORISED):
         authenticate(database, token.text, Scope.STORE)
 
@@ -83,12 +83,12 @@ def test_an_expired_token_is_refused(database: Metadata) -> None:
 def test_a_revoked_token_is_refused_at_once_and_others_of_the_client_are_not(database: Metadata) -> None:
     _, old = client(database)
     _, new = client(database)
-    database.revoke_token(old.token_id)
+    database.tokens.revoke(old.token_id)
     with refused(Code.UNAUTHORISED):
         authenticate(database, old.text, Scope.STORE)
     assert authenticate(database, new.text, Scope.STORE)
     with pytest.raises(UsageError):
-        database.revoke_token("0" * 16)
+        database.tokens.revoke("0" * 16)
 
 
 def test_two_tokens_of_a_client_are_one_tenant(database: Metadata) -> None:
@@ -110,100 +110,100 @@ def test_keys_are_kept_over_a_restart_and_replaced_as_one(database_url: str) -> 
     first = Metadata(database_url)
     caller, _ = client(first)
     old = KeyRecord("k1", "p" * 64, "tenseal-0", 1.0, (KeyPart("galois", 3, "aa"), KeyPart("relin", 4, "bb")))
-    assert first.put_keys(caller.client_id, old) is None
+    assert first.keys.put(caller.client_id, old) is None
     first.close()
     second = Metadata(database_url)
-    assert second.keys(caller.client_id) == [old]
+    assert second.keys.list_all(caller.client_id) == [old]
     new = KeyRecord("k2", old.plan, "tenseal-0", 2.0, ())
-    assert second.put_keys(caller.client_id, new) == "k1"
-    assert second.keys(caller.client_id, old.plan) == [new]
+    assert second.keys.put(caller.client_id, new) == "k1"
+    assert second.keys.list_all(caller.client_id, old.plan) == [new]
     live, gone = f"keys/{caller.client_id}/k2/galois", f"keys/{caller.client_id}/k1/galois"
-    assert second.unnamed_blobs([live, gone]) == [gone]
-    assert second.delete_keys(caller.client_id, old.plan) == "k2"
-    assert second.delete_keys(caller.client_id, old.plan) is None
+    assert second.blobs.unnamed([live, gone]) == [gone]
+    assert second.keys.delete(caller.client_id, old.plan) == "k2"
+    assert second.keys.delete(caller.client_id, old.plan) is None
     second.close()
 
 
 def test_keys_of_another_client_are_not_there(database: Metadata) -> None:
     one, _ = client(database)
     other, _ = client(database, "b")
-    database.put_keys(one.client_id, KeyRecord("k", "p", "s", 1.0, ()))
-    assert database.keys(other.client_id) == []
-    assert database.delete_keys(other.client_id, "p") is None
+    database.keys.put(one.client_id, KeyRecord("k", "p", "s", 1.0, ()))
+    assert database.keys.list_all(other.client_id) == []
+    assert database.keys.delete(other.client_id, "p") is None
 
 
 def test_a_nonce_counts_once_per_client(database: Metadata) -> None:
     one, _ = client(database)
     other, _ = client(database, "b")
-    database.use_nonce(one.client_id, "n", time.time() + 60)
-    database.use_nonce(other.client_id, "n", time.time() + 60)
+    database.queries.use_nonce(one.client_id, "n", time.time() + 60)
+    database.queries.use_nonce(other.client_id, "n", time.time() + 60)
     with refused(Code.REPLAYED):
-        database.use_nonce(one.client_id, "n", time.time() + 60)
-    assert database.forget_nonces(time.time() + 61) == 2
-    database.use_nonce(one.client_id, "n", time.time() + 60)
+        database.queries.use_nonce(one.client_id, "n", time.time() + 60)
+    assert database.queries.forget_nonces(time.time() + 61) == 2
+    database.queries.use_nonce(one.client_id, "n", time.time() + 60)
 
 
 def test_the_daily_limit_counts_images_and_refunds(database: Metadata) -> None:
     caller, _ = client(database, daily_queries=5)
     soon = time.time() + 60
-    database.admit_query(caller, "n1", soon, "m", 3)
+    database.queries.admit(caller, "n1", soon, "m", 3)
     with refused(Code.QUERY_LIMIT):
-        database.admit_query(caller, "n2", soon, "m", 3)
-    database.refund_query(caller.client_id, "m", 3)
-    database.admit_query(caller, "n2", soon, "m2", 5)
-    assert database.queries(caller.client_id, int(time.time() // 86400)) == 5
+        database.queries.admit(caller, "n2", soon, "m", 3)
+    database.queries.refund(caller.client_id, "m", 3)
+    database.queries.admit(caller, "n2", soon, "m2", 5)
+    assert database.queries.count(caller.client_id, int(time.time() // 86400)) == 5
 
 
 def test_a_refused_query_uses_neither_nonce_nor_count(database: Metadata) -> None:
     caller, _ = client(database, daily_queries=1)
     with refused(Code.QUERY_LIMIT):
-        database.admit_query(caller, "n", time.time() + 60, "m", 2)
-    database.admit_query(caller, "n", time.time() + 60, "m", 1)
+        database.queries.admit(caller, "n", time.time() + 60, "m", 2)
+    database.queries.admit(caller, "n", time.time() + 60, "m", 1)
 
 
 def test_objects_are_created_once_and_belong_to_one_client(database: Metadata) -> None:
     one, _ = client(database)
     other, _ = client(database, "b")
-    database.add_object(one, record("a" * 32))
+    database.objects.add(one, record("a" * 32))
     with refused(Code.EXISTS):
-        database.add_object(one, record("a" * 32))
-    assert database.find_object(other.client_id, "a" * 32) is None
-    assert database.delete_object(other.client_id, "a" * 32) == []
-    assert database.find_object(one.client_id, "a" * 32) == record("a" * 32)
+        database.objects.add(one, record("a" * 32))
+    assert database.objects.find(other.client_id, "a" * 32) is None
+    assert database.objects.delete(other.client_id, "a" * 32) == []
+    assert database.objects.find(one.client_id, "a" * 32) == record("a" * 32)
 
 
 def test_pages_follow_the_order_of_ids(database: Metadata) -> None:
     caller, _ = client(database)
     ids = [f"{number:032x}" for number in range(7)]
     for object_id in reversed(ids):
-        database.add_object(caller, record(object_id))
-    first = database.list_objects(caller.client_id, "", 4)
-    rest = database.list_objects(caller.client_id, first[-1].object_id, 4)
+        database.objects.add(caller, record(object_id))
+    first = database.objects.list_page(caller.client_id, "", 4)
+    rest = database.objects.list_page(caller.client_id, first[-1].object_id, 4)
     assert [entry.object_id for entry in first + rest] == ids
 
 
 def test_the_storage_quota_bounds_the_sum_of_sizes(database: Metadata) -> None:
     caller, _ = client(database, storage_quota=25)
-    database.add_object(caller, record("a" * 32))
-    database.add_object(caller, record("b" * 32))
+    database.objects.add(caller, record("a" * 32))
+    database.objects.add(caller, record("b" * 32))
     with refused(Code.QUOTA):
-        database.add_object(caller, record("c" * 32))
-    database.delete_object(caller.client_id, "a" * 32)
-    database.add_object(caller, record("c" * 32))
+        database.objects.add(caller, record("c" * 32))
+    database.objects.delete(caller.client_id, "a" * 32)
+    database.objects.add(caller, record("c" * 32))
 
 
 def test_keys_count_against_the_storage_quota_too(database: Metadata) -> None:
     caller, _ = client(database, storage_quota=25)
-    database.add_object(caller, record("a" * 32))
+    database.objects.add(caller, record("a" * 32))
     keys = KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),))
-    database.put_keys(caller.client_id, keys, quota=25)
+    database.keys.put(caller.client_id, keys, quota=25)
     again = KeyRecord("k2", "p" * 64, "s", 1.0, (KeyPart("galois", 15, "aa"),))
-    assert database.put_keys(caller.client_id, again, quota=25) == "k1"  # what is replaced makes room
+    assert database.keys.put(caller.client_id, again, quota=25) == "k1"  # what is replaced makes room
     with refused(Code.QUOTA):
-        database.put_keys(caller.client_id, KeyRecord("k3", "q" * 64, "s", 1.0, (KeyPart("galois", 1, "a"),)), quota=25)
-    assert [keys.key_id for keys in database.keys(caller.client_id)] == ["k2"]
+        database.keys.put(caller.client_id, KeyRecord("k3", "q" * 64, "s", 1.0, (KeyPart("galois", 1, "a"),)), quota=25)
+    assert [keys.key_id for keys in database.keys.list_all(caller.client_id)] == ["k2"]
     with refused(Code.QUOTA):
-        database.add_object(caller, record("b" * 32, size=1))
+        database.objects.add(caller, record("b" * 32, size=1))
 
 
 def test_versions_follow_one_another_and_old_ones_stay(database: Metadata) -> None:
@@ -211,47 +211,47 @@ def test_versions_follow_one_another_and_old_ones_stay(database: Metadata) -> No
     other, _ = client(database, "b")
     name = "a" * 32
     with refused(Code.VERSION_GAP):
-        database.add_object(caller, record(name, version=2))
+        database.objects.add(caller, record(name, version=2))
     for version in (1, 2, 3):
-        database.add_object(caller, record(name, size=version, version=version))
+        database.objects.add(caller, record(name, size=version, version=version))
         with refused(Code.EXISTS):
-            database.add_object(caller, record(name, version=version))
+            database.objects.add(caller, record(name, version=version))
     with refused(Code.VERSION_GAP):
-        database.add_object(caller, record(name, version=5))
-    assert database.find_object(caller.client_id, name) == record(name, 3, 3)
-    assert database.find_object(caller.client_id, name, 1) == record(name, 1, 1)
-    assert database.list_versions(other.client_id, name) == []
-    assert database.find_object(other.client_id, name, 2) is None
-    assert database.delete_version(other.client_id, name, 1) is None
+        database.objects.add(caller, record(name, version=5))
+    assert database.objects.find(caller.client_id, name) == record(name, 3, 3)
+    assert database.objects.find(caller.client_id, name, 1) == record(name, 1, 1)
+    assert database.objects.list_versions(other.client_id, name) == []
+    assert database.objects.find(other.client_id, name, 2) is None
+    assert database.objects.delete_version(other.client_id, name, 1) is None
     with refused(Code.INVALID):
-        database.delete_version(caller.client_id, name, 3)
-    assert database.delete_version(caller.client_id, name, 1) == f"objects/{name}/1"
-    assert [entry.version for entry in database.list_versions(caller.client_id, name)] == [2, 3]
-    database.add_object(caller, record("b" * 32))
-    newest = [(entry.object_id, entry.version) for entry in database.list_objects(caller.client_id, "", 10)]
+        database.objects.delete_version(caller.client_id, name, 3)
+    assert database.objects.delete_version(caller.client_id, name, 1) == f"objects/{name}/1"
+    assert [entry.version for entry in database.objects.list_versions(caller.client_id, name)] == [2, 3]
+    database.objects.add(caller, record("b" * 32))
+    newest = [(entry.object_id, entry.version) for entry in database.objects.list_page(caller.client_id, "", 10)]
     assert newest == [(name, 3), ("b" * 32, 1)]
-    assert sorted(database.delete_object(caller.client_id, name)) == [f"objects/{name}/2", f"objects/{name}/3"]
+    assert sorted(database.objects.delete(caller.client_id, name)) == [f"objects/{name}/2", f"objects/{name}/3"]
 
 
 def test_the_limit_a_model_is_for_ever_and_for_each_model(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     caller, _ = client(database, total_queries=3)
     soon = time.time() + 60
-    database.admit_query(caller, "n1", soon, "m", 2)
-    database.admit_query(caller, "n2", soon, "other", 3)
+    database.queries.admit(caller, "n1", soon, "m", 2)
+    database.queries.admit(caller, "n2", soon, "other", 3)
     later = time.time() + 400 * 86400
     monkeypatch.setattr(time, "time", lambda: later)
     with refused(Code.QUERY_LIMIT):
-        database.admit_query(caller, "n3", later, "m", 2)
-    database.admit_query(caller, "n3", later, "m", 1)
+        database.queries.admit(caller, "n3", later, "m", 2)
+    database.queries.admit(caller, "n3", later, "m", 1)
 
 
 def test_a_refund_after_midnight_gains_nothing(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     caller, _ = client(database, daily_queries=3)
-    database.admit_query(caller, "n1", time.time() + 60, "m", 3)
+    database.queries.admit(caller, "n1", time.time() + 60, "m", 3)
     tomorrow = time.time() + 86400
     monkeypatch.setattr(time, "time", lambda: tomorrow)
-    database.refund_query(caller.client_id, "m", 3)
-    assert database.queries(caller.client_id, int(tomorrow // 86400)) == 0
+    database.queries.refund(caller.client_id, "m", 3)
+    assert database.queries.count(caller.client_id, int(tomorrow // 86400)) == 0
 
 
 def test_requests_a_minute_are_counted_over_a_restart(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,27 +260,27 @@ def test_requests_a_minute_are_counted_over_a_restart(database_url: str, monkeyp
     database = Metadata(database_url)
     caller, _ = client(database, requests_per_minute=3)
     for _ in range(3):
-        database.admit_request(caller)
+        database.requests.admit(caller)
     database.close()
     database = Metadata(database_url)
     with pytest.raises(Refused) as caught:
-        database.admit_request(caller)
+        database.requests.admit(caller)
     assert caught.value.code is Code.RATE_LIMIT
     assert caught.value.retry_after == pytest.approx(20.0)
     now += 20.1
-    database.admit_request(caller)
+    database.requests.admit(caller)
     with refused(Code.RATE_LIMIT):
-        database.admit_request(caller)
+        database.requests.admit(caller)
     now -= 5000.0  # a clock set back refills nothing, and forbids nothing for long
     with refused(Code.RATE_LIMIT):
-        database.admit_request(caller)
+        database.requests.admit(caller)
     now += 20.1
-    database.admit_request(caller)
+    database.requests.admit(caller)
     now += 1e6  # and one set on fills the bucket, not more
     for _ in range(3):
-        database.admit_request(caller)
+        database.requests.admit(caller)
     with refused(Code.RATE_LIMIT):
-        database.admit_request(caller)
+        database.requests.admit(caller)
     database.close()
 
 
@@ -288,9 +288,9 @@ def test_a_token_is_rotated_with_time_to_move_over(database: Metadata, monkeypat
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
     old, new, third = new_token(), new_token(), new_token()
-    database.add_token("a", old, BOTH, expires=now + 90 * 86400)
-    assert database.rotate_token(old.token_id, new, grace=3600, lifetime=None).token_id == old.token_id
-    found = {record.token_id: record for record in database.list_tokens()}
+    database.tokens.add("a", old, BOTH, expires=now + 90 * 86400)
+    assert database.tokens.rotate(old.token_id, new, grace=3600, lifetime=None).token_id == old.token_id
+    found = {record.token_id: record for record in database.tokens.list_all()}
     assert found[old.token_id].expires == pytest.approx(now + 3600)
     assert found[new.token_id].expires == pytest.approx(now + 90 * 86400)
     assert found[new.token_id].scopes == BOTH
@@ -302,8 +302,8 @@ def test_a_token_is_rotated_with_time_to_move_over(database: Metadata, monkeypat
     with refused(Code.UNAUTHORISED):
         authenticate(database, old.text, Scope.STORE)
     with pytest.raises(UsageError, match="no longer valid"):
-        database.rotate_token(old.token_id, third, grace=0, lifetime=None)
-    database.rotate_token(new.token_id, third, grace=0, lifetime=60)
+        database.tokens.rotate(old.token_id, third, grace=0, lifetime=None)
+    database.tokens.rotate(new.token_id, third, grace=0, lifetime=60)
     with refused(Code.UNAUTHORISED):
         authenticate(database, new.text, Scope.STORE)
     assert authenticate(database, third.text, Scope.STORE)
@@ -313,20 +313,20 @@ def test_bounds_are_changed_and_lifted(database: Metadata) -> None:
     client(database, storage_quota=5, daily_queries=6)
     _, token = client(database, total_queries=7)  # those not given stay
     assert authenticate(database, token.text, Scope.STORE).quotas == Quotas(5, 6, 7, None)
-    database.set_quotas("a", {"storage_quota": None, "requests_per_minute": 9})
+    database.clients.set_quotas("a", {"storage_quota": None, "requests_per_minute": 9})
     assert authenticate(database, token.text, Scope.STORE).quotas == Quotas(None, 6, 7, 9)
     with pytest.raises(UsageError):
-        database.set_quotas("nobody", {"storage_quota": 1})
+        database.clients.set_quotas("nobody", {"storage_quota": 1})
 
 
 def test_what_clients_use_is_told(database: Metadata) -> None:
     caller, _ = client(database)
     client(database, "b")
     for version in (1, 2):
-        database.add_object(caller, record("a" * 32, 10, version))
-    database.put_keys(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),)))
-    database.admit_query(caller, "n", time.time() + 60, "m", 4)
-    one, other = database.list_clients()
+        database.objects.add(caller, record("a" * 32, 10, version))
+    database.keys.put(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),)))
+    database.queries.admit(caller, "n", time.time() + 60, "m", 4)
+    one, other = database.clients.list_all()
     assert (one.name, one.objects, one.versions, one.object_bytes, one.key_bytes) == ("a", 1, 2, 20, 12)
     assert (one.images_today, one.images_ever) == (4, 4)
     assert (other.name, other.objects, other.object_bytes, other.images_ever) == ("b", 0, 0, 0)
@@ -336,21 +336,21 @@ def test_a_removed_client_leaves_nothing_and_no_one_else_loses_anything(database
     caller, token = client(database, requests_per_minute=5)
     other, kept = client(database, "b")
     for who in (caller, other):
-        database.admit_request(who)
-        database.admit_query(who, "n", time.time() + 60, "m", 1)
-        database.put_keys(who.client_id, KeyRecord(f"k{who.client}", "p", "s", 1.0, (KeyPart("galois", 3, "aa"),)))
-    database.add_object(caller, record("a" * 32))
+        database.requests.admit(who)
+        database.queries.admit(who, "n", time.time() + 60, "m", 1)
+        database.keys.put(who.client_id, KeyRecord(f"k{who.client}", "p", "s", 1.0, (KeyPart("galois", 3, "aa"),)))
+    database.objects.add(caller, record("a" * 32))
     expected = {f"objects/{'a' * 32}/1", f"keys/{caller.client_id}/ka/galois"}
-    assert set(database.remove_client("a")) == expected
+    assert set(database.clients.remove("a")) == expected
     with refused(Code.UNAUTHORISED):
         authenticate(database, token.text, Scope.STORE)
     with refused(Code.UNAUTHORISED):  # a request that was let in before
-        database.add_object(caller, record("b" * 32))
-    assert [entry.name for entry in database.list_clients()] == ["b"]
+        database.objects.add(caller, record("b" * 32))
+    assert [entry.name for entry in database.clients.list_all()] == ["b"]
     assert authenticate(database, kept.text, Scope.STORE)
-    assert database.keys(other.client_id)
+    assert database.keys.list_all(other.client_id)
     with pytest.raises(UsageError):
-        database.remove_client("a")
+        database.clients.remove("a")
 
 
 def test_many_threads_create_one_version(database: Metadata) -> None:
@@ -361,7 +361,7 @@ def test_many_threads_create_one_version(database: Metadata) -> None:
         for number in range(10):
             entry = ObjectRecord(f"{number:032x}", f"objects/{worker}-{number}", 10, "0" * 64, 1.0)
             try:
-                database.add_object(caller, entry)
+                database.objects.add(caller, entry)
                 outcomes.append("stored")
             except Refused as error:
                 outcomes.append(error.code.value)
@@ -378,20 +378,20 @@ def test_many_threads_create_one_version(database: Metadata) -> None:
 def test_all_rows_are_copied_to_a_database_of_any_kind(database: Metadata, tmp_path: Path) -> None:
     caller, token = client(database, daily_queries=3)
     for number in range(3):
-        database.add_object(caller, record(f"{number:032x}"))
-    database.put_keys(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),)))
-    database.admit_query(caller, "n", time.time() + 60, "m", 2)
+        database.objects.add(caller, record(f"{number:032x}"))
+    database.keys.put(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),)))
+    database.queries.admit(caller, "n", time.time() + 60, "m", 2)
     copy = Metadata.sqlite(tmp_path / "copy.sqlite3")
-    assert copy.copy_to(Metadata.sqlite(tmp_path / "empty.sqlite3"))["clients"] == 0
-    counts = database.copy_to(copy)
+    assert copy.rows.rows.copy_to(Metadata.sqlite(tmp_path / "empty.sqlite3").rows)["clients"] == 0
+    counts = database.rows.rows.copy_to(copy.rows)
     assert (counts["clients"], counts["object_versions"], counts["nonces"]) == (1, 3, 1)
     assert authenticate(copy, token.text, Scope.STORE) == caller
-    assert copy.keys(caller.client_id) == database.keys(caller.client_id)
-    assert list(copy.named_blobs()) == list(database.named_blobs())
+    assert copy.keys.list_all(caller.client_id) == database.keys.list_all(caller.client_id)
+    assert list(copy.blobs.named()) == list(database.blobs.named())
     with refused(Code.REPLAYED):
-        copy.use_nonce(caller.client_id, "n", time.time())
+        copy.queries.use_nonce(caller.client_id, "n", time.time())
     with pytest.raises(UsageError, match="holds clients already"):
-        database.copy_to(copy)
+        database.rows.rows.copy_to(copy.rows)
     copy.close()
 
 
@@ -417,7 +417,7 @@ def test_many_threads_count_exactly(database: Metadata) -> None:
     def work(worker: int) -> None:
         for turn in range(10):
             try:
-                database.admit_query(caller, f"{worker}-{turn}", time.time() + 60, "m", 1)
+                database.queries.admit(caller, f"{worker}-{turn}", time.time() + 60, "m", 1)
             except Refused as error:
                 refusals.append(error.code)
 
@@ -427,7 +427,7 @@ def test_many_threads_count_exactly(database: Metadata) -> None:
     for thread in threads:
         thread.join()
     assert refusals == [Code.QUERY_LIMIT] * 20
-    assert database.queries(caller.client_id, int(time.time() // 86400)) == 40
+    assert database.queries.count(caller.client_id, int(time.time() // 86400)) == 40
 
 
 def test_a_database_that_is_none_is_a_documented_refusal(tmp_path: Path) -> None:

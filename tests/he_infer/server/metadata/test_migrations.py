@@ -72,16 +72,16 @@ def test_the_first_release_s_database_is_read_with_all_it_holds(database_url: st
     caller = authenticate(metadata, TOKEN, Scope.STORE)
     assert (caller.client, caller.quotas) == ("St. Mary", Quotas(1000, 20, None, None))
     keys = [KeyRecord("k1", "p" * 64, "tenseal-0", 3.5, (KeyPart("galois", 7, "aa"),))]
-    assert metadata.keys(CLIENT) == keys
+    assert metadata.keys.list_all(CLIENT) == keys
     expected = [
         ObjectRecord(f"{number:032x}", f"objects/{CLIENT}/{number}", number, "0" * 64, 4.5, 1) for number in (1, 2)
     ]
-    assert metadata.list_objects(CLIENT, "", 10) == expected
+    assert metadata.objects.list_page(CLIENT, "", 10) == expected
     with pytest.raises(Refused, match="accepted before"):
-        metadata.use_nonce(CLIENT, "n1", time.time() + 60)
-    assert metadata.queries(CLIENT, int(time.time() // 86400)) == 5
-    metadata.add_object(caller, ObjectRecord(f"{1:032x}", "objects/new", 3, "0" * 64, 5.5, 2))
-    assert [entry.version for entry in metadata.list_versions(CLIENT, f"{1:032x}")] == [1, 2]
+        metadata.queries.use_nonce(CLIENT, "n1", time.time() + 60)
+    assert metadata.queries.count(CLIENT, int(time.time() // 86400)) == 5
+    metadata.objects.add(caller, ObjectRecord(f"{1:032x}", "objects/new", 3, "0" * 64, 5.5, 2))
+    assert [entry.version for entry in metadata.objects.list_versions(CLIENT, f"{1:032x}")] == [1, 2]
     metadata.close()
     Metadata(database_url).close()  # a second opening finds nothing to do
 
@@ -144,5 +144,5 @@ def test_two_servers_that_start_at_once_migrate_once(database_url: str) -> None:
         thread.join()
     assert errors == []
     metadata = Metadata(database_url)
-    assert len(metadata.list_objects(CLIENT, "", 10)) == 2
+    assert len(metadata.objects.list_page(CLIENT, "", 10)) == 2
     metadata.close()

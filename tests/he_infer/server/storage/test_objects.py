@@ -13,9 +13,10 @@ from he_infer.server.authentication import authenticate
 from he_infer.server.evidence import audit_log as audit
 from he_infer.server.http.ranges import resolve
 from he_infer.server.metadata import Caller, Metadata, ObjectRecord, Quotas
+from he_infer.server.metadata.objects import Objects
 from he_infer.server.storage import blobs as blobs_module
 from he_infer.server.storage.blobs import Blobs
-from he_infer.server.storage.objects import Vault
+from he_infer.server.storage.objects import ObjectStore
 from he_infer.server.tokens import Scope, new_token
 from he_infer.wire.refusals import Code, Refused
 from tests.he_infer.server.support import services
@@ -34,7 +35,7 @@ class Place:
         self.folder = folder
         self.metadata = Metadata(database)
         self.blobs = Blobs(blobs)
-        self.vault = Vault(
+        self.objects = ObjectStore(
             self.metadata, self.blobs, audit.AuditLog(folder / "audit.jsonl"), folder / "spool", max_object=1000
         )
         self.one = self._client("one", storage_quota=2500)
@@ -42,21 +43,21 @@ class Place:
 
     def _client(self, name: str, **quotas: int) -> Caller:
         token = new_token()
-        self.metadata.add_token(name, token, frozenset({Scope.STORE}), quotas=Quotas(**quotas))
+        self.metadata.tokens.add(name, token, frozenset({Scope.STORE}), quotas=Quotas(**quotas))
         return authenticate(self.metadata, token.text, Scope.STORE)
 
     def put(self, caller: Caller, object_id: str, data: bytes, sha256: str | None = None, version: int = 1) -> None:
-        with self.vault.expect(caller, object_id, len(data), version) as incoming:
+        with self.objects.expect(caller, object_id, len(data), version) as incoming:
             incoming.write(data[:10])
             incoming.write(data[10:])
             digest = sha256 or hashlib.sha256(data).hexdigest()
-            self.vault.put(caller, "r", object_id, incoming, digest, version)
+            self.objects.put(caller, "r", object_id, incoming, digest, version)
 
     def get(
         self, caller: Caller, object_id: str, start: int = 0, end: int | None = None, version: int | None = None
     ) -> bytes:
-        found = self.vault.find(caller, object_id, version)
-        return b"".join(self.vault.read(caller, "r", found, start, found.size if end is None else end))
+        found = self.objects.find(caller, object_id, version)
+        return b"".join(self.objects.read(caller, "r", found, start, found.size if end is None else end))
 
 
 @pytest.fixture
@@ -88,14 +89,14 @@ def test_an_object_is_never_overwritten(place: Place) -> None:
 
 def test_two_puts_at_the_same_time_leave_one_object_and_no_orphan(place: Place) -> None:
     with (
-        place.vault.expect(place.one, ID, 5) as first,
-        place.vault.expect(place.one, ID, 5) as second,
+        place.objects.expect(place.one, ID, 5) as first,
+        place.objects.expect(place.one, ID, 5) as second,
     ):
         first.write(b"first")
         second.write(b"other")
-        place.vault.put(place.one, "r", ID, first, hashlib.sha256(b"first").hexdigest())
+        place.objects.put(place.one, "r", ID, first, hashlib.sha256(b"first").hexdigest())
         with refused(Code.EXISTS):
-            place.vault.put(place.one, "r", ID, second, hashlib.sha256(b"other").hexdigest())
+            place.objects.put(place.one, "r", ID, second, hashlib.sha256(b"other").hexdigest())
     assert place.get(place.one, ID) == b"first"
     assert len(place.blobs.list("objects")) == 1
 
@@ -105,21 +106,21 @@ def test_clients_do_not_see_each_other(place: Place) -> None:
     with refused(Code.NOT_FOUND):
         place.get(place.other, ID)
     with refused(Code.NOT_FOUND):
-        place.vault.delete(place.other, "r", ID)
+        place.objects.delete(place.other, "r", ID)
     place.put(place.other, ID, b"theirs")
     assert (place.get(place.one, ID), place.get(place.other, ID)) == (b"mine", b"theirs")
-    assert [entry["id"] for entry in place.vault.page(place.other, "", 10)["objects"]] == [ID]
+    assert [entry.id for entry in place.objects.page(place.other, "", 10).objects] == [ID]
     place.put(place.one, ID, b"mine again", version=2)
     with refused(Code.NOT_FOUND):
         place.get(place.other, ID, 0, 4, version=2)
     with refused(Code.VERSION_GAP):
         place.put(place.other, ID, b"theirs", version=3)
     with refused(Code.NOT_FOUND):
-        place.vault.delete_version(place.other, "r", "f" * 32, 1)
-    assert [entry["size"] for entry in place.vault.versions(place.other, ID)["versions"]] == [6]
-    place.vault.delete(place.other, "r", ID)
+        place.objects.delete_version(place.other, "r", "f" * 32, 1)
+    assert [entry.size for entry in place.objects.versions(place.other, ID).versions] == [6]
+    place.objects.delete(place.other, "r", ID)
     with refused(Code.NOT_FOUND):
-        place.vault.versions(place.other, ID)
+        place.objects.versions(place.other, ID)
     assert place.get(place.one, ID) == b"mine again"
 
 
@@ -131,35 +132,35 @@ def test_a_new_version_leaves_the_old_one_readable(place: Place) -> None:
     assert place.get(place.one, ID) == b"the second"
     assert place.get(place.one, ID, version=1) == b"first"
     assert place.get(place.one, ID, 1, 3, version=1) == b"ir"
-    assert [entry["version"] for entry in place.vault.versions(place.one, ID)["versions"]] == [1, 2]
+    assert [entry.version for entry in place.objects.versions(place.one, ID).versions] == [1, 2]
     with refused(Code.NOT_FOUND):
         place.get(place.one, ID, version=3)
     with refused(Code.INVALID):
-        place.vault.delete_version(place.one, "r", ID, 2)
-    place.vault.delete_version(place.one, "r", ID, 1)
+        place.objects.delete_version(place.one, "r", ID, 2)
+    place.objects.delete_version(place.one, "r", ID, 1)
     assert len(place.blobs.list("objects")) == 1
-    place.vault.delete(place.one, "r", ID)
+    place.objects.delete(place.one, "r", ID)
     assert place.blobs.list("objects") == []
 
 
 def test_an_object_deleted_as_it_is_read_is_not_damage(place: Place) -> None:
     place.put(place.one, ID, b"data")
-    found = place.vault.find(place.one, ID)
-    place.vault.delete(place.one, "r", ID)
+    found = place.objects.find(place.one, ID)
+    place.objects.delete(place.one, "r", ID)
     with refused(Code.NOT_FOUND):
-        place.vault.read(place.one, "r", found, 0, 4)
+        place.objects.read(place.one, "r", found, 0, 4)
 
 
 def test_a_row_that_was_committed_as_the_database_went_away_keeps_its_blob(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = Metadata.add_object
+    commit = Objects.add
 
-    def lost_after_commit(self: Metadata, caller: Caller, record: ObjectRecord) -> None:
+    def lost_after_commit(self: Objects, caller: Caller, record: ObjectRecord) -> None:
         commit(self, caller, record)
         raise Refused(Code.STORAGE, "The connection was lost.")
 
-    monkeypatch.setattr(Metadata, "add_object", lost_after_commit)
+    monkeypatch.setattr(Objects, "add", lost_after_commit)
     with refused(Code.STORAGE):
         place.put(place.one, ID, b"data")
     assert place.get(place.one, ID) == b"data"
@@ -179,13 +180,13 @@ def test_an_id_of_another_form_is_refused(place: Place, object_id: str) -> None:
     with refused(Code.INVALID):
         place.put(place.one, object_id, b"data")
     with refused(Code.NOT_FOUND):
-        place.vault.find(place.one, object_id)
+        place.objects.find(place.one, object_id)
 
 
 def test_sizes_are_bounded_as_announced_and_as_sent(place: Place) -> None:
     with refused(Code.TOO_LARGE):
-        place.vault.expect(place.one, ID, 1001)
-    with place.vault.expect(place.one, ID, 5) as incoming, refused(Code.TOO_LARGE):
+        place.objects.expect(place.one, ID, 1001)
+    with place.objects.expect(place.one, ID, 5) as incoming, refused(Code.TOO_LARGE):
         incoming.write(bytes(1001))
 
 
@@ -199,10 +200,10 @@ def test_the_quota_is_the_client_s(place: Place) -> None:
 
 def test_deleted_is_gone_from_the_disk(place: Place) -> None:
     place.put(place.one, ID, b"data")
-    place.vault.delete(place.one, "r", ID)
+    place.objects.delete(place.one, "r", ID)
     assert place.blobs.list("objects") == []
     with refused(Code.NOT_FOUND):
-        place.vault.delete(place.one, "r", ID)
+        place.objects.delete(place.one, "r", ID)
 
 
 def test_pages_end_with_none(place: Place) -> None:
@@ -211,25 +212,25 @@ def test_pages_end_with_none(place: Place) -> None:
         place.put(place.one, object_id, b"x")
     seen, after = [], ""
     while True:
-        page = place.vault.page(place.one, after, 2)
-        seen += [entry["id"] for entry in page["objects"]]
-        if page["next"] is None:
+        page = place.objects.page(place.one, after, 2)
+        seen += [entry.id for entry in page.objects]
+        if page.next is None:
             break
-        after = page["next"]
+        after = page.next
     assert seen == ids
 
 
 def test_everything_is_in_the_audit_log(place: Place) -> None:
     place.put(place.one, ID, b"data")
     place.get(place.one, ID)
-    place.vault.delete(place.one, "r", ID)
+    place.objects.delete(place.one, "r", ID)
     text = (place.folder / "audit.jsonl").read_text()
     assert audit.verify(place.folder / "audit.jsonl").entries == 3
     assert all(action in text for action in ("object.put", "object.get", "object.delete"))
 
 
 def test_files_are_private(place: Place) -> None:
-    with place.vault.expect(place.one, ID, 4) as incoming:
+    with place.objects.expect(place.one, ID, 4) as incoming:
         assert incoming.path.stat().st_mode & 0o077 == 0
     if (place.folder / "blobs").exists():
         assert (place.folder / "blobs").stat().st_mode & 0o077 == 0

@@ -16,6 +16,7 @@ from he_infer.server.authentication import authenticate
 from he_infer.server.evidence.audit_log import AuditLog, verify
 from he_infer.server.evidence.signing import Signer
 from he_infer.server.metadata import KeyPart, KeyRecord, Metadata, ObjectRecord
+from he_infer.server.metadata.copying import Rows
 from he_infer.server.storage.backup import MANIFEST, State, backup, restore
 from he_infer.server.storage.blobs import Blobs
 from he_infer.server.storage.scrub import remove_orphans, repair, scrub
@@ -37,7 +38,7 @@ class Site:
     def fill(self) -> None:
         """A client, keys, two objects, one of them in two versions; five blobs."""
         self.token = new_token()
-        self.metadata.add_token("St. Mary", self.token, frozenset({Scope.STORE}))
+        self.metadata.tokens.add("St. Mary", self.token, frozenset({Scope.STORE}))
         self.caller = authenticate(self.metadata, self.token.text, Scope.STORE)
         Signer.load_or_create(self.state.signing_key)
         AuditLog(self.state.audit).append("token.add", client="operator", request_id="-", outcome="ok")
@@ -46,7 +47,7 @@ class Site:
             data = os.urandom(700)
             self.blobs.put_new(f"keys/{self.caller.client_id}/k1/{name}", data)
             parts.append(KeyPart(name, len(data), hashlib.sha256(data).hexdigest()))
-        self.metadata.put_keys(self.caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, tuple(parts)))
+        self.metadata.keys.put(self.caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, tuple(parts)))
         self.data = {
             (object_id, version): self.add(object_id, version) for object_id, version in (("a", 1), ("a", 2), ("b", 1))
         }
@@ -56,11 +57,11 @@ class Site:
         blob = f"objects/{self.caller.client_id}/{letter}{version}"
         self.blobs.put_new(blob, data)
         digest = hashlib.sha256(data).hexdigest()
-        self.metadata.add_object(self.caller, ObjectRecord(letter * 32, blob, len(data), digest, 1.0, version))
+        self.metadata.objects.add(self.caller, ObjectRecord(letter * 32, blob, len(data), digest, 1.0, version))
         return data
 
     def path(self, letter: str, version: int) -> str:
-        record = self.metadata.find_object(self.caller.client_id, letter * 32, version)
+        record = self.metadata.objects.find(self.caller.client_id, letter * 32, version)
         assert record is not None
         return record.blob
 
@@ -139,11 +140,11 @@ def test_what_is_backed_up_comes_back_elsewhere(site: Site, empty: Site, tmp_pat
     caller = authenticate(empty.metadata, site.token.text, Scope.STORE)
     assert caller == site.caller
     for (letter, version), data in site.data.items():
-        record = empty.metadata.find_object(caller.client_id, letter * 32, version)
+        record = empty.metadata.objects.find(caller.client_id, letter * 32, version)
         assert record is not None
         assert empty.blobs.get(record.blob) == data
     assert scrub(empty.metadata, empty.blobs, orphan_age=NOW).whole
-    assert empty.metadata.keys(caller.client_id) == site.metadata.keys(caller.client_id)
+    assert empty.metadata.keys.list_all(caller.client_id) == site.metadata.keys.list_all(caller.client_id)
     assert (
         Signer.load_or_create(empty.state.signing_key).public_key
         == Signer.load_or_create(site.state.signing_key).public_key
@@ -171,21 +172,21 @@ def test_what_is_deleted_and_added_during_a_backup_harms_it_not(
     site: Site, empty: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deleted = site.path("b", 1)
-    copy_rows = Metadata.copy_to
+    copy_rows = Rows.copy_to
 
-    def meanwhile(self: Metadata, target: Metadata) -> dict[str, int]:
+    def meanwhile(self: Rows, target: Rows) -> dict[str, int]:
         counts = copy_rows(self, target)
-        if self is site.metadata:
-            site.metadata.delete_object(site.caller.client_id, "b" * 32)
+        if self is site.metadata.rows:
+            site.metadata.objects.delete(site.caller.client_id, "b" * 32)
             site.blobs.delete(deleted)
             site.add("c", 1)
         return counts
 
-    monkeypatch.setattr(Metadata, "copy_to", meanwhile)
+    monkeypatch.setattr(Rows, "copy_to", meanwhile)
     made = backup(site.state, tmp_path / "backup")
     assert (made.blobs, made.lost) == (4, [])
     restore(tmp_path / "backup", empty.state)
-    listed = [record.object_id for record in empty.metadata.list_objects(site.caller.client_id, "", 10)]
+    listed = [record.object_id for record in empty.metadata.objects.list_page(site.caller.client_id, "", 10)]
     assert listed == ["a" * 32]
     assert scrub(empty.metadata, empty.blobs, orphan_age=NOW).whole
 
@@ -214,7 +215,7 @@ def test_a_restore_that_was_broken_off_serves_nothing_and_goes_on(
     monkeypatch.setattr(Blobs, "put_new", breaks)
     with pytest.raises(Refused):
         restore(tmp_path / "backup", empty.state)
-    assert empty.metadata.is_empty()
+    assert empty.metadata.rows.rows.is_empty()
     assert restore(tmp_path / "backup", empty.state).blobs == 5
     assert scrub(empty.metadata, empty.blobs, orphan_age=NOW).whole
     assert [path.name for path in empty.state.audit.parent.iterdir() if path.name.startswith(".")] == []
@@ -242,7 +243,7 @@ def test_a_backup_that_is_none_restores_nothing(tmp_path: Path, empty: Site, spo
     spoil(folder)
     with pytest.raises(error):
         restore(folder, empty.state)
-    assert empty.metadata.is_empty()
+    assert empty.metadata.rows.rows.is_empty()
     assert empty.blobs.list("") == []
 
 

@@ -40,13 +40,13 @@ def filled(folder: Path, url: str) -> tuple[State, Caller]:
     """A site with `OBJECTS` objects of `SIZE` bytes."""
     metadata, blobs = Metadata(url), Blobs(folder / "blobs")
     token = new_token()
-    metadata.add_token("bench", token, frozenset({Scope.STORE}))
+    metadata.tokens.add("bench", token, frozenset({Scope.STORE}))
     caller = authenticate(metadata, token.text, Scope.STORE)
     for number in range(OBJECTS):
         data = os.urandom(SIZE)
         blobs.put_new(f"objects/{number}", data)
         digest = hashlib.sha256(data).hexdigest()
-        metadata.add_object(caller, ObjectRecord(f"{number:032x}", f"objects/{number}", SIZE, digest, 1.0))
+        metadata.objects.add(caller, ObjectRecord(f"{number:032x}", f"objects/{number}", SIZE, digest, 1.0))
     return State(metadata, blobs, folder / "audit.jsonl", folder / "signing.key"), caller
 
 
@@ -79,12 +79,12 @@ def scrubbing_and_backup(folder: Path) -> None:
 def limits(folder: Path, kind: str, url: str) -> None:
     metadata = Metadata(url)
     token = new_token()
-    metadata.add_token("bench", token, frozenset({Scope.STORE}), quotas=Quotas(requests_per_minute=10**9))
+    metadata.tokens.add("bench", token, frozenset({Scope.STORE}), quotas=Quotas(requests_per_minute=10**9))
     caller = authenticate(metadata, token.text, Scope.STORE)
     plain = median(lambda: authenticate(metadata, token.text, Scope.STORE), 200)
-    full = median(lambda: metadata.admit_request(caller), 200)
+    full = median(lambda: metadata.requests.admit(caller), 200)
     count = iter(range(10**9))
-    admit = median(lambda: metadata.admit_query(caller, f"{next(count)}", time.time() + 60, "m", 1), 200)
+    admit = median(lambda: metadata.queries.admit(caller, f"{next(count)}", time.time() + 60, "m", 1), 200)
     print(
         f"{kind}: a token is checked in {plain * 1e3:.2f} ms; a request counted against a limit a minute takes "
         f"{full * 1e3:.2f} ms ({full / plain:.1f} times that), a query with its nonce {admit * 1e3:.2f} ms"
@@ -96,14 +96,14 @@ def rows(folder: Path) -> None:
     path = folder / "rows.sqlite3"
     metadata = Metadata(f"sqlite:///{path}")
     token = new_token()
-    metadata.add_token("bench", token, frozenset({Scope.STORE}))
+    metadata.tokens.add("bench", token, frozenset({Scope.STORE}))
     caller = authenticate(metadata, token.text, Scope.STORE)
-    metadata.settle()
+    metadata.rows.settle()
     empty = path.stat().st_size
     for number in range(ROWS):
         blob = f"objects/{caller.client_id}/{number:032x}"
-        metadata.add_object(caller, ObjectRecord(os.urandom(16).hex(), blob, 1, "0" * 64, 1.0))
-    metadata.settle()
+        metadata.objects.add(caller, ObjectRecord(os.urandom(16).hex(), blob, 1, "0" * 64, 1.0))
+    metadata.rows.settle()
     print(f"rows: {(path.stat().st_size - empty) / ROWS:.0f} bytes of database for each version of an object")
     metadata.close()
     log = AuditLog(folder / "audit.jsonl")

@@ -9,26 +9,26 @@ import random
 import sys
 from typing import Any
 
-from he_infer.server.inference import Inference
+from he_infer.server.inference import InferenceService
 from he_infer.server.main import main
-from he_infer.server.workers import import_guard as fence
+from he_infer.server.workers import import_guard
 
 
 def cheat(share: float, seed: int) -> None:
-    honest = Inference._evaluate
+    honest = InferenceService._evaluate
     dice = random.Random(seed)
     kept: list[Any] = []
 
-    def evaluate(self: Inference, caller: Any, plan: Any, record: Any, envelope: Any) -> Any:
+    def evaluate(self: InferenceService, caller: Any, plan: Any, record: Any, envelope: Any) -> Any:
         if kept and dice.random() < share:
             return kept[0]
         kept[:] = [honest(self, caller, plan, record, envelope)]
         return kept[0]
 
-    Inference._evaluate = evaluate
+    InferenceService._evaluate = evaluate
 
 
 if __name__ == "__main__":
-    fence.install()
+    import_guard.install()
     cheat(float(sys.argv[1]), int(sys.argv[2]))
     main()

@@ -135,7 +135,7 @@ def add_token(server: LocalServer, client: str, *scopes: tokens.Scope, **more: A
     """The text of a new token of a client's, as the operator makes it beside the running server."""
     token = tokens.new_token()
     metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-    metadata.add_token(client, token, frozenset(scopes), **more)
+    metadata.tokens.add(client, token, frozenset(scopes), **more)
     metadata.close()
     return token.text
 

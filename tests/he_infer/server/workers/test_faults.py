@@ -86,8 +86,8 @@ def test_sigterm_finishes_what_was_accepted(bundle: Path, tmp_path: Path, featur
         thread.start()
         deadline = time.monotonic() + 20
         metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
-        (owner,) = {record.client_id for record in metadata.list_tokens()}
-        while metadata.queries(owner, int(time.time() // 86400)) < 1 and time.monotonic() < deadline:
+        (owner,) = {record.client_id for record in metadata.tokens.list_all()}
+        while metadata.queries.count(owner, int(time.time() // 86400)) < 1 and time.monotonic() < deadline:
             time.sleep(0.02)
         metadata.close()
         os.kill(server.pid, signal.SIGTERM)

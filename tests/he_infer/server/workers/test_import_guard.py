@@ -13,14 +13,14 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_nothing_beyond_the_fence_can_be_imported(name: str) -> None:
+def test_nothing_forbidden_can_be_imported(name: str) -> None:
     code = f"""
-from he_infer.server.workers import import_guard as fence
-fence.install()
+from he_infer.server.workers import import_guard
+import_guard.install()
 for road in ("import {name}", "import importlib; importlib.import_module('{name}')", "__import__('{name}')"):
     try:
         exec(road)
-    except fence.FencedImport:
+    except import_guard.GuardedImport:
         continue
     raise SystemExit("loaded by: " + road)
 """
@@ -28,21 +28,21 @@ for road in ("import {name}", "import importlib; importlib.import_module('{name}
     assert done.returncode == 0, done.stderr
 
 
-def test_the_fence_goes_up_before_its_promise_is_broken_or_not_at_all() -> None:
-    done = run("import he_infer.client\nfrom he_infer.server.workers import import_guard as fence\nfence.install()")
+def test_a_loaded_forbidden_module_stops_the_guard_from_installing() -> None:
+    done = run("import he_infer.client\nfrom he_infer.server.workers import import_guard\nimport_guard.install()")
     assert done.returncode == 1
     assert "he_infer.client" in done.stderr
 
 
-def test_the_server_s_own_modules_load_behind_the_fence() -> None:
+def test_the_server_s_own_modules_load_behind_the_guard() -> None:
     code = """
-from he_infer.server.workers import import_guard as fence
-fence.install()
-fence.install()
+from he_infer.server.workers import import_guard
+import_guard.install()
+import_guard.install()
 import he_infer.server.main, he_infer.server.workers.worker
 import sys
-assert fence.installed()
-assert not [name for name in sys.modules if fence.is_forbidden(name)]
+assert import_guard.installed()
+assert not [name for name in sys.modules if import_guard.is_forbidden(name)]
 """
     done = run(code)
     assert done.returncode == 0, done.stderr
@@ -58,8 +58,8 @@ def test_names_that_only_begin_alike_are_not_meant() -> None:
 def test_nothing_that_the_server_s_processes_load_can_decrypt() -> None:
     """Neither by name, in any module of ours that is loaded, nor by loading the one that can."""
     code = """
-from he_infer.server.workers import import_guard as fence
-fence.install()
+from he_infer.server.workers import import_guard
+import_guard.install()
 import inspect, sys
 import he_infer.server.main, he_infer.server.workers.worker, he_infer.server.workers.models
 ours = [module for name, module in sys.modules.items() if name.startswith("he_infer")]
@@ -69,7 +69,7 @@ for module in ours:
     assert "Decryptor" not in source and "KeyGenerator" not in source, module.__name__
 try:
     from he_infer.client.keys.secret_key import SecretKey
-except fence.FencedImport:
+except import_guard.GuardedImport:
     raise SystemExit(0)
 raise SystemExit("loaded")
 """
