@@ -81,10 +81,10 @@ def backup(state: State, folder: Path, progress: Progress = lambda _done, _all: 
         raise UsageError(f"{folder} is not empty; a backup needs a folder of its own.")
     copy = Metadata.sqlite(folder / DATABASE)
     try:
-        result = Copied(rows=state.metadata.rows.rows.copy_to(copy.rows))
+        result = Copied(rows=state.metadata.rows.copy_to(copy.rows))
         gone = _copy_blobs(copy, state.blobs, Blobs(folder / BLOBS), folder, result, progress, live=state.metadata)
-        copy.rows.rows.drop_blobs(gone)
-        copy.rows.settle()
+        copy.rows.drop_blobs(gone)
+        copy.settle()
     finally:
         copy.close()
     if state.audit.exists():
@@ -123,7 +123,7 @@ def restore(folder: Path, state: State, progress: Progress = lambda _done, _all:
     """
     started = time.monotonic()
     _check_manifest(folder)
-    if not state.metadata.rows.rows.is_empty():
+    if not state.metadata.rows.is_empty():
         raise UsageError("The database holds clients already; a restore needs an empty one.")
     for name, target in ((AUDIT, state.audit), (SIGNING_KEY, state.signing_key)):
         if target.exists() and (folder / name).exists() and target.read_bytes() != (folder / name).read_bytes():
@@ -141,7 +141,7 @@ def restore(folder: Path, state: State, progress: Progress = lambda _done, _all:
                 if (folder / name).exists():
                     write_bytes(target, (folder / name).read_bytes(), mode=PRIVATE)
             # Last: until these rows are there, a server on these stores would serve nothing rather than a part.
-            result.rows = copy.rows.rows.copy_to(state.metadata.rows)
+            result.rows = copy.rows.copy_to(state.metadata.rows)
         finally:
             copy.close()
     result.seconds = time.monotonic() - started

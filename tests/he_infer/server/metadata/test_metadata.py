@@ -382,8 +382,8 @@ def test_all_rows_are_copied_to_a_database_of_any_kind(database: Metadata, tmp_p
     database.keys.put(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),)))
     database.queries.admit(caller, "n", time.time() + 60, "m", 2)
     copy = Metadata.sqlite(tmp_path / "copy.sqlite3")
-    assert copy.rows.rows.copy_to(Metadata.sqlite(tmp_path / "empty.sqlite3").rows)["clients"] == 0
-    counts = database.rows.rows.copy_to(copy.rows)
+    assert copy.rows.copy_to(Metadata.sqlite(tmp_path / "empty.sqlite3").rows)["clients"] == 0
+    counts = database.rows.copy_to(copy.rows)
     assert (counts["clients"], counts["object_versions"], counts["nonces"]) == (1, 3, 1)
     assert authenticate(copy, token.text, Scope.STORE) == caller
     assert copy.keys.list_all(caller.client_id) == database.keys.list_all(caller.client_id)
@@ -391,7 +391,7 @@ def test_all_rows_are_copied_to_a_database_of_any_kind(database: Metadata, tmp_p
     with refused(Code.REPLAYED):
         copy.queries.use_nonce(caller.client_id, "n", time.time())
     with pytest.raises(UsageError, match="holds clients already"):
-        database.rows.rows.copy_to(copy.rows)
+        database.rows.copy_to(copy.rows)
     copy.close()
 
 

@@ -215,7 +215,7 @@ def test_a_restore_that_was_broken_off_serves_nothing_and_goes_on(
     monkeypatch.setattr(Blobs, "put_new", breaks)
     with pytest.raises(Refused):
         restore(tmp_path / "backup", empty.state)
-    assert empty.metadata.rows.rows.is_empty()
+    assert empty.metadata.rows.is_empty()
     assert restore(tmp_path / "backup", empty.state).blobs == 5
     assert scrub(empty.metadata, empty.blobs, orphan_age=NOW).whole
     assert [path.name for path in empty.state.audit.parent.iterdir() if path.name.startswith(".")] == []
@@ -243,7 +243,7 @@ def test_a_backup_that_is_none_restores_nothing(tmp_path: Path, empty: Site, spo
     spoil(folder)
     with pytest.raises(error):
         restore(folder, empty.state)
-    assert empty.metadata.rows.rows.is_empty()
+    assert empty.metadata.rows.is_empty()
     assert empty.blobs.list("") == []
 
 
