@@ -1,0 +1,44 @@
+"""One database and the small stores over it."""
+
+from pathlib import Path
+from typing import Self
+
+import sqlalchemy as sa
+
+from he_infer.server.metadata.blobs import BlobNames
+from he_infer.server.metadata.clients import Clients
+from he_infer.server.metadata.copying import Rows
+from he_infer.server.metadata.database import Database
+from he_infer.server.metadata.keys import Keys
+from he_infer.server.metadata.objects import Objects
+from he_infer.server.metadata.queries import Queries
+from he_infer.server.metadata.requests import Requests
+from he_infer.server.metadata.tokens import Tokens
+
+
+class Metadata:
+    """One database and the small stores over it.
+
+    Args:
+        url: see `Database`, which says too what opening it may raise.
+    """
+
+    def __init__(self, url: str | sa.URL) -> None:
+        database = Database(url)
+        self.tokens = Tokens(database)
+        self.clients = Clients(database)
+        self.requests = Requests(database)
+        self.keys = Keys(database)
+        self.queries = Queries(database)
+        self.objects = Objects(database)
+        self.blobs = BlobNames(database)
+        self.rows = Rows(database)
+        self.ping = database.ping
+        self.settle = database.settle
+        self.close = database.close
+        self.revision = database.revision
+
+    @classmethod
+    def sqlite(cls, path: Path) -> Self:
+        """Open or create a SQLite file."""
+        return cls(sa.URL.create("sqlite", database=str(path)))
