@@ -16,6 +16,10 @@
     │   ├── UnsupportedVersion    a version of the format that this release does not read
     │   ├── Truncated             fewer or more bytes than the header announces
     │   └── NotAuthentic          the MAC or tag does not match
+    ├── ReportError           a result that cannot be put into a report for an archive
+    ├── ArchiveError          an image archive (PACS), reached by DICOMweb or by the DICOM protocol
+    │   ├── ArchiveUnreachable    no connection, no answer in time, or a certificate that is not trusted
+    │   └── ArchiveRefused        an answer that is not what was asked for, or is too large
     └── ServerError           the other side of the wire
         ├── ServerUnreachable     no answer
         ├── Unauthorised          the token was refused
@@ -93,6 +97,22 @@ class Truncated(FormatError):
 
 class NotAuthentic(FormatError):
     """A MAC or tag does not match: the bytes were changed, or made under another key."""
+
+
+class ReportError(HeInferError):
+    """A result, model card or image from which no report can be made."""
+
+
+class ArchiveError(HeInferError):
+    """An image archive did not do what was asked."""
+
+
+class ArchiveUnreachable(ArchiveError):
+    """No connection to the archive, no answer in time, or a certificate that is not trusted. Trying again may help."""
+
+
+class ArchiveRefused(ArchiveError):
+    """The archive answered with an error, with something else than was asked for, or with too much."""
 
 
 class ServerError(HeInferError):

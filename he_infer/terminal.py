@@ -32,6 +32,11 @@ _EXTRAS = {
     "matplotlib": "demo",
     "jinja2": "client",
     "scipy": "client",
+    "highdicom": "pacs",
+    "reportlab": "pacs",
+    "dicomweb_client": "pacs",
+    "pynetdicom": "pacs",
+    "requests": "pacs",
 }
 
 
