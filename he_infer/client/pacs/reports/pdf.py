@@ -86,11 +86,9 @@ def draw_page(statement: Statement, source: Dataset, now: datetime.datetime) -> 
 
     write("Result of a classification model", 18, bold, 2)
     write("Not a diagnosis. Not reviewed by a person. Made by software that is no medical device.", 10, bold, 14)
+    born = _date(source.PatientBirthDate)
     for name, value in (
-        (
-            "Patient",
-            f"{source.PatientName or 'no name'}, ID {source.PatientID or 'unknown'}, born {_date(source.PatientBirthDate)}",
-        ),
+        ("Patient", f"{source.PatientName or 'no name'}, ID {source.PatientID or 'unknown'}, born {born}"),
         ("Study", f"{_date(source.StudyDate)}, accession {source.AccessionNumber or 'none'}"),
         ("Image", f"{source.get('Modality', '')} instance {instance_number(source)}{_frame(statement)}"),
     ):
