@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack, unpack
 from he_infer.ckks.planning.plan import Plan
-from he_infer.ckks.planning.planner import make_plan
+from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.head.layers import Head
 from models.bundle import Bundle

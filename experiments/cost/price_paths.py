@@ -16,7 +16,7 @@ from experiments.cost.one_by_one import Reply, Timed, one_by_one
 from experiments.errors import ExperimentError
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack, unpack
-from he_infer.ckks.planning.planner import make_plan
+from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.head.layers import Head as EncryptedHead
 from models.datasets import Split

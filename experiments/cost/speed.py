@@ -139,16 +139,16 @@ def measure(job: Job, repeats: int, peer: tuple[float, float] | None) -> Row:
 
     from he_infer.ckks.evaluate import Evaluator
     from he_infer.ckks.packing import pack, unpack
-    from he_infer.ckks.planning.circuit import circuit
-    from he_infer.ckks.planning.cost import cost, count
-    from he_infer.ckks.planning.planner import make_plan
+    from he_infer.ckks.planning.circuit import build_circuit
+    from he_infer.ckks.planning.cost import count_primitives, estimate_cost
+    from he_infer.ckks.planning.search import make_plan
     from he_infer.client.keys.secret_key import SecretKey
     from he_infer.client.primitive_times import calibrate
 
     head = make_head(job.widths)
     plan = make_plan(head, batch=job.batch, policy=job.policy, precision=job.precision)
-    form = circuit(head)
-    wanted = [(each.primitive, each.level) for each in count(plan, form)]
+    form = build_circuit(head)
+    wanted = [(each.primitive, each.level) for each in count_primitives(plan, form)]
     before = calibrate(plan.parameters, wanted)
     secret = SecretKey.generate(plan.parameters)
     evaluator = Evaluator(plan, head)
@@ -173,7 +173,7 @@ def measure(job: Job, repeats: int, peer: tuple[float, float] | None) -> Row:
     # Prices from before and after, so that a machine that changed its pace in between is seen in both.
     after = calibrate(plan.parameters, wanted)
     prices = {name: (before[name] + after[name]) / 2 for name in before}
-    predicted, limit = cost(plan, form, before), cost(plan, form, prices)
+    predicted, limit = estimate_cost(plan, form, before), estimate_cost(plan, form, prices)
     clear = head.evaluate(_features(256, job.widths[0]))
     median = float(np.median(server))
     low, high = np.percentile(server, [25, 75])
@@ -231,7 +231,7 @@ _ROUNDS = 3
 def _serve(job: Job, ready: Any, go: Any) -> None:
     from he_infer.ckks.evaluate import Evaluator
     from he_infer.ckks.packing import pack
-    from he_infer.ckks.planning.planner import make_plan
+    from he_infer.ckks.planning.search import make_plan
     from he_infer.client.keys.secret_key import SecretKey
 
     head = make_head(job.widths)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def tile_of(plan: "Plan") -> Tile | None:
     """The layout of a linear head in one ciphertext each way, or None where the plan has another form."""
-    answer = plan.answer
+    answer = plan.output
     if plan.stages or not isinstance(answer, Tile) or answer.sources > 1 or answer.targets > 1:
         return None
     return answer
@@ -43,7 +43,7 @@ def from_ciphertext(plan: "Plan", tile: Tile, request: bytes, answer: bytes, bia
     sent, got = (parse(sealapi.Ciphertext(), plan.parameters, data) for data in (request, answer))
     size = plan.parameters.ring_size
     found = quotient(_second(got, size), _second(sent, size), prime)
-    return Affine(_weights(plan, tile, found / plan.answer_scale), biases)
+    return Affine(_weights(plan, tile, found / plan.output_scale), biases)
 
 
 def _weights(plan: "Plan", tile: Tile, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -128,7 +128,7 @@ def _ciphertext_bytes(bundle: "Bundle", features: "list[NDArray[Any]]", step: An
 
     from experiments.encrypted import head_of
     from he_infer.ckks.packing import pack
-    from he_infer.ckks.planning.planner import make_plan
+    from he_infer.ckks.planning.search import make_plan
     from he_infer.client.keys.secret_key import SecretKey
 
     plan = make_plan(head_of(bundle), policy=bundle.policy, input_bound=bundle.input_bound)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.protocol import EvaluationKeys, Value, galois_element
+from he_infer.ckks.engines.protocol import EvaluationKeys, Value
 from he_infer.ckks.engines.seal import SealEngine, context, dump, sealapi
+from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
 

@@ -18,7 +18,7 @@ def pack(plan: Plan, features: NDArray[np.floating]) -> list[NDArray[np.generic]
         raise ShapeError(
             f"Features have the shape {values.shape}; the plan takes (n, {plan.width}) with n from 1 to {plan.batch}."
         )
-    first = plan.stages[0].layout if plan.stages else plan.answer
+    first = plan.stages[0].layout if plan.stages else plan.output
     if isinstance(first, Trace):
         raise ShapeError("The plan has no layout for features.")
     return first.pack(values)
@@ -32,4 +32,4 @@ def unpack(plan: Plan, slots: Sequence[NDArray[np.generic]], n: int) -> NDArray[
             f"The answer has {len(slots)} ciphertexts for {n} images; the plan gives {plan.targets} for at most "
             f"{plan.batch} images."
         )
-    return plan.answer.unpack([to_coefficients(vector) for vector in slots])[:n]
+    return plan.output.unpack([to_coefficients(vector) for vector in slots])[:n]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from he_infer.ckks.encoded_head import EncodedHead
 from he_infer.ckks.engines.clear import ClearEngine
-from he_infer.ckks.evaluate import Stages
 from he_infer.ckks.packing import pack, unpack
 from he_infer.ckks.planning.plan import Plan
 from he_infer.head.layers import Head
@@ -36,7 +36,7 @@ def simulate(
         ShapeError: features of another width.
     """
     engine = ClearEngine(plan.parameters, seed)
-    stages = Stages(plan, head, engine)
+    encoded = EncodedHead(plan, head, engine)
     keys = engine.keys_for(plan)
     values = np.asarray(features, dtype=np.float64)
     requests = [values[start : start + plan.batch] for start in range(0, len(values), plan.batch)]
@@ -45,7 +45,7 @@ def simulate(
         block = requests[start : start + _TOGETHER]
         packed = [pack(plan, request) for request in block]
         inputs = [engine.encrypt(np.stack(vectors), plan.input_scale) for vectors in zip(*packed, strict=True)]
-        answers = [engine.decrypt(answer) for answer in stages.run(inputs, keys)]
+        answers = [engine.decrypt(answer) for answer in encoded.run(inputs, keys)]
         for index, request in enumerate(block):
             scores.append(unpack(plan, [answer[index] for answer in answers], len(request)))
         if progress is not None:

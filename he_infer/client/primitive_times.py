@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from he_infer.ckks.engines.protocol import EvaluationKeys, galois_element
+from he_infer.ckks.engines.protocol import EvaluationKeys
 from he_infer.ckks.engines.seal import SealEngine
+from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
 

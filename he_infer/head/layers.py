@@ -255,7 +255,7 @@ class Head:
                     raise HeadError(f"The head has a layer of the form {sorted(layer)}, which this release lacks.")
         return cls(tuple(built))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of the layers' JSON and the tensors as little-endian float64."""
         tensors, layers = self.to_tensors()

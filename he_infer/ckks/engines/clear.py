@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
 from he_infer.ckks.layouts.ring import to_coefficients, to_slots
 from he_infer.ckks.parameters import Parameters
-from he_infer.ckks.planning import noise
+from he_infer.ckks.planning.noise import SIGMA, ErrorModel
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import EngineError
 
@@ -38,6 +38,7 @@ class ClearEngine(Engine):
 
     def __init__(self, parameters: Parameters, seed: int | None = None) -> None:
         super().__init__(parameters, tuple(1 << bits for bits in parameters.modulus_bits))
+        self._model = ErrorModel(parameters)
         self._random = None if seed is None else np.random.default_rng(seed)
         self._keys: dict[str, NDArray[np.complex128]] = {}
         """The errors of each key that was used, drawn once: (digits, slots)."""
@@ -47,7 +48,7 @@ class ClearEngine(Engine):
         if slots.shape[-1] != self.parameters.slots:
             raise EngineError(f"{slots.shape[-1]} slots cannot be encrypted; expected {self.parameters.slots}.")
         level = self.parameters.levels
-        held = self._noisy(Held(slots.astype(np.complex128), level, scale), noise.fresh())
+        held = self._noisy(Held(slots.astype(np.complex128), level, scale), self._model.fresh)
         return Value(level, scale, self.parameters.id, held)
 
     def decrypt(self, value: Value) -> NDArray[np.complex128]:
@@ -70,14 +71,13 @@ class ClearEngine(Engine):
     def _switched(self, held: Held, key: str) -> Held:
         if self._random is None:
             return held
-        size, bits = self.parameters.ring_size, self.parameters.modulus_bits
         if key not in self._keys:
-            shape = (2, len(bits) - 1, self.parameters.slots)
-            errors = self._random.normal(0.0, noise.SIGMA * math.sqrt(size / 2), shape)
+            shape = (2, len(self.parameters.data_bits), self.parameters.slots)
+            errors = self._random.normal(0.0, self._model.in_slot(SIGMA), shape)
             self._keys[key] = errors[0] + 1j * errors[1]
-        fixed = noise.of_the_mean(self._keys[key], bits[: held.level + 1], bits[-1]) / held.scale
+        fixed = self._model.fixed_key_switch(self._keys[key], held.level) / held.scale
         held = Held(held.slots + fixed, held.level, held.scale)
-        return self._noisy(held, noise.drawn(size, bits[: held.level + 1], bits[-1]))
+        return self._noisy(held, self._model.drawn_key_switch(held.level))
 
     def _encode(self, slots: NDArray[np.generic], level: int, scale: float) -> Held:
         if self._random is None:
@@ -111,11 +111,11 @@ class ClearEngine(Engine):
         return self._switched(Held(left.slots * right.slots, left.level, left.scale * right.scale), "relinearise")
 
     def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Held:
-        return self._noisy(value, noise.zero(self.parameters.ring_size))
+        return self._noisy(value, self._model.zero)
 
     def _rescale(self, value: Any) -> Held:
         divided = Held(value.slots, value.level - 1, value.scale / self.primes[value.level])
-        return self._noisy(divided, noise.rescaled(self.parameters.ring_size))
+        return self._noisy(divided, self._model.rescaling)
 
     def _drop(self, value: Any, level: int) -> Held:
         return Held(value.slots, level, value.scale)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.layouts.ring import GENERATOR
+from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.parameters import Parameters
 from he_infer.errors import EngineError
 
@@ -54,16 +54,6 @@ class EvaluationKeys:
     data: Mapping[str, Any]
     size: int
     """Bytes of the serialized keys."""
-
-
-def galois_element(steps: int, ring_size: int) -> int:
-    """The Galois element 3^steps mod 2N of a rotation to the left by `steps` slots (SEAL's generator)."""
-    return pow(GENERATOR, steps % (ring_size // 2), 2 * ring_size)
-
-
-def conjugation(ring_size: int) -> int:
-    """The Galois element 2N - 1 of the complex conjugation of all slots."""
-    return 2 * ring_size - 1
 
 
 class Engine(ABC):

@@ -41,7 +41,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Hybrid:
+class HiddenLayout:
     """The layout of one linear layer.
 
     Args:

@@ -184,4 +184,4 @@ class Trace:
         return np.stack(scores[: self.outputs], axis=1)
 
 
-Answer = Tile | Trace
+OutputLayout = Tile | Trace

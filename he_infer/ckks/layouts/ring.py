@@ -33,6 +33,16 @@ def _twist(ring_size: int) -> NDArray[np.complex128]:
     return twist
 
 
+def galois_element(steps: int, ring_size: int) -> int:
+    """The Galois element 3^steps mod 2N of a rotation to the left by `steps` slots (SEAL's generator)."""
+    return pow(GENERATOR, steps % (ring_size // 2), 2 * ring_size)
+
+
+def conjugation(ring_size: int) -> int:
+    """The Galois element 2N - 1 of the complex conjugation of all slots."""
+    return 2 * ring_size - 1
+
+
 def to_slots(coefficients: NDArray[np.float64]) -> NDArray[np.complex128]:
     """Coefficients (..., N) to slots (..., N/2)."""
     size = coefficients.shape[-1]

@@ -96,8 +96,8 @@ class Circuit:
         return np.asarray(values @ self.linear[-1].weight.T + self.linear[-1].bias)
 
 
-def circuit(head: Head) -> Circuit:
-    """The head's circuit.
+def build_circuit(head: Head) -> Circuit:
+    """Bring a head to the form that encryption computes.
 
     Raises:
         HeadError: no score depends on the features.

@@ -75,8 +75,8 @@ class Cost:
         return self.server_ms + 1e3 * (self.bytes_up + self.bytes_down) / LINK
 
 
-def count(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
-    """The primitives of one evaluation, exactly as `evaluate` does them."""
+def count_primitives(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
+    """Count the primitives of one evaluation, exactly as `evaluate` does them."""
     times: Counter[tuple[str, int]] = Counter()
     level = plan.parameters.levels
     times["load", level] += plan.sources
@@ -122,29 +122,30 @@ def count(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
     return tuple(Count(primitive, at, number) for (primitive, at), number in sorted(times.items()) if number)
 
 
-def cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int], float] | None = None) -> Cost:
-    """The cost of a plan for a circuit, by prices (microseconds by primitive and level), or else by the table."""
+def estimate_cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int], float] | None = None) -> Cost:
+    """Estimate what a plan costs for a circuit, by prices (microseconds by primitive and level) or the table."""
     parameters = plan.parameters
-    counts = count(plan, circuit)
+    counts = count_primitives(plan, circuit)
     size, primes = parameters.ring_size, parameters.modulus_bits
-    whole = size * sum(map(stored_bytes, primes))
-    fresh = size * sum(map(stored_bytes, parameters.data_bits))
+    whole = size * sum(map(estimate_stored_bytes, primes))
+    fresh = size * sum(map(estimate_stored_bytes, parameters.data_bits))
     keys = len(plan.galois_elements) + plan.relinearise
     spent = sum(
-        each.times * (price(size, each.primitive, each.level) if prices is None else prices[each.primitive, each.level])
+        each.times
+        * (look_up_price(size, each.primitive, each.level) if prices is None else prices[each.primitive, each.level])
         for each in counts
     )
     return Cost(
         counts,
         spent / 1e3,
         bytes_up=round(plan.sources * (fresh + _OVERHEAD)),
-        bytes_down=round(plan.targets * (2 * size * stored_bytes(primes[0]) + _OVERHEAD)),
+        bytes_down=round(plan.targets * (2 * size * estimate_stored_bytes(primes[0]) + _OVERHEAD)),
         key_bytes=round(keys * len(parameters.data_bits) * whole + plan.refreshes * whole),
-        weight_bytes=weight_bytes(plan, counts),
+        weight_bytes=count_weight_bytes(plan, counts),
     )
 
 
-def weight_bytes(plan: Plan, counts: tuple[Count, ...]) -> int:
+def count_weight_bytes(plan: Plan, counts: tuple[Count, ...]) -> int:
     """Memory of the encoded weights and biases: N words a prime each; those of a one-place layout are not kept."""
     lazy = {each.level for each in counts if each.primitive == "constant"}
     kept = sum(
@@ -157,7 +158,7 @@ def weight_bytes(plan: Plan, counts: tuple[Count, ...]) -> int:
     return 8 * plan.parameters.ring_size * (kept + plan.targets)
 
 
-def price(ring_size: int, primitive: str, level: int) -> float:
+def look_up_price(ring_size: int, primitive: str, level: int) -> float:
     """Microseconds by the table."""
     linear, quadratic = _TABLE[ring_size][primitive]
     primes = level + 1
@@ -169,7 +170,7 @@ _OVERHEAD = 130
 
 
 @lru_cache(maxsize=64)
-def stored_bytes(bits: int) -> float:
+def estimate_stored_bytes(bits: int) -> float:
     """Bytes of one residue modulo a prime of this size, as SEAL stores it: a word of 8 bytes, entropy-coded by zstd."""
     full, rest = divmod(bits, 8)
     chances = np.full(256, full / 256)
@@ -184,7 +185,7 @@ _INCOMPRESSIBLE = 7.8
 
 
 def _blocks(plan: Plan) -> tuple[int, int]:
-    answer = plan.answer
+    answer = plan.output
     return answer.rows, answer.chunk if isinstance(answer, Tile) else answer.width
 
 

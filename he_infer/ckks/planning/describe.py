@@ -7,8 +7,8 @@ from he_infer.ckks.planning.cost import Cost
 from he_infer.ckks.planning.plan import Plan, Stage
 
 
-def rows(plan: Plan, cost: Cost) -> list[tuple[str, str]]:
-    """What a plan predicts, (name, value)."""
+def tabulate(plan: Plan, cost: Cost) -> list[tuple[str, str]]:
+    """List a plan's properties and predictions as (name, value) rows."""
     return [
         ("parameters", str(plan.parameters)),
         ("images a request", str(plan.batch)),
@@ -24,8 +24,8 @@ def rows(plan: Plan, cost: Cost) -> list[tuple[str, str]]:
     ]
 
 
-def drawing(plan: Plan) -> list[str]:
-    """The steps from the client's features to its scores, one line each."""
+def draw(plan: Plan) -> list[str]:
+    """Draw the steps from the client's features to its scores, one line each."""
     level, scale = plan.parameters.levels, math.log2(plan.input_scale)
     lines = [
         f"client   {plan.width} features x {plan.batch} -> {_packed(plan)}",
@@ -35,7 +35,7 @@ def drawing(plan: Plan) -> list[str]:
         lines += _stage(stage)
         level -= stage.levels
         lines.append(f"  │      level {level}")
-    answer = plan.answer
+    answer = plan.output
     where = (
         f"{answer.chunk} features and {answer.rows} rows an image in {answer.ring_size} coefficients"
         if isinstance(answer, Tile)

@@ -14,12 +14,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.layouts.last_layer import Tile, Trace
+from he_infer.ckks.layouts.last_layer import OutputLayout, Tile
 from he_infer.ckks.layouts.ring import to_slots
+from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.circuit import MOMENT, Activation, Circuit, Measured
 from he_infer.ckks.planning.plan import Stage
 from he_infer.head.layers import Linear
@@ -43,33 +45,6 @@ _MASK_GRID = 2.0**-48
 """Rounding of a mask in double precision, as a share of the modulus."""
 
 
-def fresh() -> float:
-    """Of a fresh symmetric encryption, with the rounding of its encoding."""
-    return math.hypot(SIGMA, _ROUNDING)
-
-
-def rescaled(ring_size: int) -> float:
-    """Of a division by a prime: the rounding of c0, and of c1 times the ternary secret."""
-    return _ROUNDING * math.sqrt(1 + 2 * ring_size / 3)
-
-
-def _digits(data_bits: Sequence[int], special_bits: int) -> float:
-    """The squares of the digits' moduli over the special prime's, summed."""
-    return sum(4.0 ** (bits - special_bits) for bits in data_bits)
-
-
-def switched(ring_size: int, data_bits: Sequence[int], special_bits: int) -> float:
-    """Of a key switch with these primes: digits times the key's errors over the special prime, and its rounding."""
-    ratio = _digits(data_bits, special_bits)
-    return math.sqrt(ring_size * SIGMA**2 * ratio / 3 + rescaled(ring_size) ** 2)
-
-
-def drawn(ring_size: int, data_bits: Sequence[int], special_bits: int) -> float:
-    """The part of `switched` that differs between ciphertexts: of the digits less their mean, and the rounding."""
-    ratio = _digits(data_bits, special_bits)
-    return math.sqrt(ring_size * SIGMA**2 * ratio / 12 + rescaled(ring_size) ** 2)
-
-
 @lru_cache(maxsize=8)
 def _mean_digits(ring_size: int) -> NDArray[np.complex128]:
     """The slots of the polynomial whose coefficients are all one half: the mean of the digits, by their modulus."""
@@ -78,26 +53,73 @@ def _mean_digits(ring_size: int) -> NDArray[np.complex128]:
     return mean
 
 
-def of_the_mean(errors: NDArray[np.complex128], data_bits: Sequence[int], special_bits: int) -> NDArray[np.complex128]:
-    """The part of a key switch's error that is the same for all ciphertexts: of the mean of their digits, (slots,).
+@dataclass(frozen=True)
+class ErrorModel:
+    """Standard deviations of the errors that single operations add, under one set of parameters.
 
-    Args:
-        errors: (digits, slots) the key's own errors, one row a data prime.
-        data_bits: of the primes that the ciphertext has.
-        special_bits: of the special prime.
+    Properties and methods give the deviation of one coefficient in units of the integer polynomial; those that take a
+    `scale` give the deviation of a slot's real part, divided by that scale.
     """
-    shares = np.array([2.0 ** (bits - special_bits) for bits in data_bits])
-    return np.asarray(shares @ errors[: len(shares)] * _mean_digits(2 * errors.shape[1]))
 
+    parameters: Parameters
 
-def zero(ring_size: int) -> float:
-    """Of an encryption of zero under the public key: e u + e0 + e1 s."""
-    return SIGMA * math.sqrt(1 + 4 * ring_size / 3)
+    fresh: ClassVar[float] = math.hypot(SIGMA, _ROUNDING)
+    """A fresh symmetric encryption, with the rounding of its encoding."""
+    encoding: ClassVar[float] = _ROUNDING
+    """An encoded vector: rounding to integers."""
 
+    @property
+    def rescaling(self) -> float:
+        """A division by a prime: the rounding of c0, and of c1 times the ternary secret."""
+        return _ROUNDING * math.sqrt(1 + 2 * self.parameters.ring_size / 3)
 
-def encoded() -> float:
-    """Of an encoded vector: rounding to integers."""
-    return _ROUNDING
+    @property
+    def zero(self) -> float:
+        """An encryption of zero under the public key: e u + e0 + e1 s."""
+        return SIGMA * math.sqrt(1 + 4 * self.parameters.ring_size / 3)
+
+    def key_switch(self, level: int) -> float:
+        """A key switch at a level: digits times the key's errors over the special prime, and its rounding."""
+        squares = self._digits(level)
+        return math.sqrt(self.parameters.ring_size * SIGMA**2 * squares / 3 + self.rescaling**2)
+
+    def drawn_key_switch(self, level: int) -> float:
+        """The part of `key_switch` that differs between ciphertexts: the digits less their mean, and the rounding."""
+        squares = self._digits(level)
+        return math.sqrt(self.parameters.ring_size * SIGMA**2 * squares / 12 + self.rescaling**2)
+
+    def fixed_key_switch(self, errors: NDArray[np.complex128], level: int) -> NDArray[np.complex128]:
+        """The part of a key switch's error that is the same for all ciphertexts: the mean of their digits, (slots,).
+
+        Args:
+            errors: (digits, slots) the key's own errors, one row a data prime.
+            level: the ciphertext's.
+        """
+        bits = self.parameters.modulus_bits
+        shares = np.array([2.0 ** (each - bits[-1]) for each in bits[: level + 1]])
+        return np.asarray(shares @ errors[: len(shares)] * _mean_digits(self.parameters.ring_size))
+
+    def in_slot(self, nu: float) -> float:
+        """The deviation of a slot's real part, for coefficients of deviation `nu`."""
+        return nu * math.sqrt(self.parameters.ring_size / 2)
+
+    def slot_of_key_switch(self, level: int, scale: float) -> float:
+        """A key switch at a level."""
+        return self.in_slot(self.key_switch(level)) / scale
+
+    def slot_of_rescaling(self, scale: float) -> float:
+        """A rescaling, by the scale after it."""
+        return self.in_slot(self.rescaling) / scale
+
+    def first_slot_of_key_switch(self, level: int, scale: float) -> float:
+        """A key switch in the first slot, where the mean of the digits is largest: 1 / sin(pi / 2N) of one's."""
+        nu = SIGMA * math.sqrt(self._digits(level)) * self.parameters.ring_size / math.pi
+        return self.in_slot(nu) / scale
+
+    def _digits(self, level: int) -> float:
+        """The squares of the digits' moduli over the special prime's, summed."""
+        bits = self.parameters.modulus_bits
+        return sum(4.0 ** (each - bits[-1]) for each in bits[: level + 1])
 
 
 @dataclass(frozen=True)
@@ -114,56 +136,30 @@ class Spread:
     """In how many values of one image that is."""
 
 
-@dataclass(frozen=True)
-class Chain:
-    """What the errors depend on besides the head."""
-
-    ring_size: int
-    modulus_bits: tuple[int, ...]
-
-    def slot(self, nu: float) -> float:
-        """Deviation of the real part of a slot."""
-        return nu * math.sqrt(self.ring_size / 2)
-
-    def switch(self, level: int, scale: float) -> float:
-        """Of a key switch at a level, as a slot's real part over the scale."""
-        nu = switched(self.ring_size, self.modulus_bits[: level + 1], self.modulus_bits[-1])
-        return self.slot(nu) / scale
-
-    def peak(self, level: int, scale: float) -> float:
-        """Of a key switch in the first slot, where the mean of the digits is largest: 1 / sin(pi / 2N) of one's."""
-        ratio = _digits(self.modulus_bits[: level + 1], self.modulus_bits[-1])
-        return self.slot(SIGMA * math.sqrt(ratio) * self.ring_size / math.pi) / scale
-
-    def rescale(self, scale: float) -> float:
-        """Of a rescaling, by the scale after it."""
-        return self.slot(rescaled(self.ring_size)) / scale
-
-
-def typical(width: int, bound: float, scale: float, chain: Chain) -> Spread:
-    """Fresh features."""
+def spread_features(width: int, bound: float, scale: float, model: ErrorModel) -> Spread:
+    """The spread of freshly encrypted features of typical size."""
     rms = np.full(width, TYPICAL * bound)
-    return Spread(np.zeros(width), rms, np.full(width, chain.slot(fresh()) / scale), np.zeros(width))
+    return Spread(np.zeros(width), rms, np.full(width, model.in_slot(model.fresh) / scale), np.zeros(width))
 
 
-def through_linear(spread: Spread, layer: Linear, stage: Stage, *, level: int, scale: float, chain: Chain) -> Spread:
+def pass_linear(spread: Spread, layer: Linear, stage: Stage, *, level: int, scale: float, model: ErrorModel) -> Spread:
     """The spread after a hidden layer's linear map on values of a level and scale."""
     layout = stage.layout
     mean, rms = _moments(layer, spread)
     earlier = spread.peak**2 * spread.hit / len(spread.peak)
-    inside = spread.error**2 + earlier + (chain.switch(level, scale) ** 2 if layout.baby else 0.0)
+    inside = spread.error**2 + earlier + (model.slot_of_key_switch(level, scale) ** 2 if layout.baby else 0.0)
     terms = layout.lanes * layout.parts * layout.diagonals * layout.places / (layout.height * layout.width)
     beyond = max(1.0, terms) if layout.shifted else 1.0
-    rounding = (chain.slot(encoded()) / stage.weight_scale * layout.parts) ** 2
+    rounding = (model.in_slot(model.encoding) / stage.weight_scale * layout.parts) ** 2
     variance = _spread_over(layer, inside) + rounding * beyond * float((spread.rms**2).sum())
     double = 4.0 if layout.conjugated else 1.0
     folded = 2.0 ** len(layout.folds)
     switches = double * folded * len(layout.giant) + double * (folded - 1) + layout.conjugated
-    variance = variance + switches * chain.switch(level, scale * stage.weight_scale) ** 2
+    variance = variance + switches * model.slot_of_key_switch(level, scale * stage.weight_scale) ** 2
     if stage.rescaled:
-        variance = variance + chain.rescale(scale) ** 2
+        variance = variance + model.slot_of_rescaling(scale) ** 2
     # The first slot of each rotated input meets one weight, and a giant step carries it to a row of its own.
-    peak = chain.peak(level, scale) * math.sqrt(double * len(layout.baby)) * layer.largest
+    peak = model.first_slot_of_key_switch(level, scale) * math.sqrt(double * len(layout.baby)) * layer.largest
     return Spread(mean, rms, np.sqrt(variance), peak, (len(layout.giant) + 1) if layout.baby else 0)
 
 
@@ -186,7 +182,7 @@ def _moments(layer: Linear, spread: Spread) -> tuple[NDArray[np.float64], NDArra
     return _kept(layer, spread.mean.tobytes(), spread.rms.tobytes())
 
 
-def through_activation(
+def pass_activation(
     spread: Spread,
     activation: Activation,
     measured: Measured | None,
@@ -194,7 +190,7 @@ def through_activation(
     level: int,
     scale: float,
     primes: Sequence[float],
-    chain: Chain,
+    model: ErrorModel,
 ) -> Spread:
     """The spread after an activation whose products are rescaled by `primes`, the first one first.
 
@@ -208,7 +204,7 @@ def through_activation(
     current = scale
     for index, prime in enumerate(primes):
         product = current * (scale if index and activation.degree == 3 else current)
-        added = chain.switch(level - index, product) ** 2 + chain.rescale(product / prime) ** 2
+        added = model.slot_of_key_switch(level - index, product) ** 2 + model.slot_of_rescaling(product / prime) ** 2
         last = index == len(primes) - 1
         later = 1.0 if last else (reach if activation.degree == 3 else 2 * (reach**2 + abs(activation.e))) ** 2
         variance = variance + added * later
@@ -218,26 +214,27 @@ def through_activation(
     return Spread(mean, outputs, np.sqrt(variance), slope * spread.peak, spread.hit)
 
 
-def at_scores(
-    spread: Spread, circuit: Circuit, answer: Tile | Trace, *, scale: float, answer_scale: float, chain: Chain
+def predict_scores(
+    spread: Spread, circuit: Circuit, output: OutputLayout, *, scale: float, output_scale: float, model: ErrorModel
 ) -> float:
-    """The largest deviation of a score's error."""
+    """Predict the largest deviation of a score's error."""
     last = circuit.linear[-1]
-    size = chain.ring_size
     norms = last.norms
-    product = scale * answer_scale
-    masking = math.hypot(zero(size), _MASK_GRID * 2.0 ** chain.modulus_bits[0]) / product
-    if isinstance(answer, Tile):
+    product = scale * output_scale
+    masking = math.hypot(model.zero, _MASK_GRID * 2.0 ** model.parameters.modulus_bits[0]) / product
+    if isinstance(output, Tile):
         # Every coefficient has an error, so that of a score meets the weights of all rows beside it.
-        together = max(float(norms[row : row + answer.rows].sum()) for row in range(0, len(norms), answer.rows))
-        variance = (fresh() / scale) ** 2 * together + (encoded() / answer_scale) ** 2 * float((spread.rms**2).sum())
+        together = max(float(norms[row : row + output.rows].sum()) for row in range(0, len(norms), output.rows))
+        variance = (model.fresh / scale) ** 2 * together + (model.encoding / output_scale) ** 2 * float(
+            (spread.rms**2).sum()
+        )
         return math.sqrt(variance + masking**2)
     # A score of B images is read from 2 B coefficients, as a slot is, and meets the errors of all of them.
-    images = answer.images
-    copies = answer.places / answer.width
+    images = output.images
+    copies = output.places / output.width
     own = _spread_over(last, spread.error**2)
     if spread.hit:
         own = own + np.sort((last.weight * spread.peak) ** 2, axis=1)[:, -spread.hit :].sum(axis=1)
-    others = float((spread.error**2).mean()) * float(np.sort(norms)[-answer.rows :].sum()) / copies
-    rounding = (encoded() / answer_scale) ** 2 * float((spread.rms**2).mean()) * answer.sources
+    others = float((spread.error**2).mean()) * float(np.sort(norms)[-output.rows :].sum()) / copies
+    rounding = (model.encoding / output_scale) ** 2 * float((spread.rms**2).mean()) * output.sources
     return math.sqrt(float(own.max()) + others + images * (rounding + masking**2))

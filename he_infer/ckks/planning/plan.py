@@ -1,6 +1,6 @@
 """A plan: the steps that compute one head under encryption, with the parameters, scales and rotations they need.
 
-A plan holds no weights. Client and server work from the same plan, and its digest names it on the wire. `planner` makes
+A plan holds no weights. Client and server work from the same plan, and its digest names it on the wire. `search` makes
 plans; docs/format-plan.md has their JSON, member by member.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from he_infer.ckks.engines.protocol import conjugation, galois_element
-from he_infer.ckks.layouts.hidden_layer import Hybrid
-from he_infer.ckks.layouts.last_layer import Answer, Tile, Trace
+from he_infer.ckks.layouts.hidden_layer import HiddenLayout
+from he_infer.ckks.layouts.last_layer import OutputLayout, Tile, Trace
+from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.parameters import Parameters
 from he_infer.errors import ParameterError, UnsupportedVersion
 
@@ -26,7 +26,7 @@ _LARGEST = 1 << 20
 class Stage:
     """One hidden layer: a linear map and its activation."""
 
-    layout: Hybrid
+    layout: HiddenLayout
     weight_scale: float
     """Scale of the encoded weights; where the product is rescaled, the engine takes the dropped prime itself."""
     rescaled: bool
@@ -52,14 +52,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a head is computed; see `planner.make_plan`."""
+    """How a head is computed; see `search.make_plan`."""
 
     policy: str
     parameters: Parameters
     input_scale: float
     stages: tuple[Stage, ...]
-    answer: Answer
-    answer_scale: float
+    output: OutputLayout
+    output_scale: float
     """Scale of the last layer's encoded weights."""
     width: int
     classes: int
@@ -106,12 +106,12 @@ class Plan:
     @property
     def sources(self) -> int:
         """Ciphertexts in a request."""
-        return self.stages[0].layout.sources if self.stages else self.answer.sources
+        return self.stages[0].layout.sources if self.stages else self.output.sources
 
     @property
     def targets(self) -> int:
         """Ciphertexts in an answer."""
-        return self.answer.targets
+        return self.output.targets
 
     def to_json(self) -> str:
         """Canonical JSON."""
@@ -130,15 +130,15 @@ class Plan:
             "error": self.error,
             "stages": [
                 {
-                    "layout": _write_hybrid(stage.layout),
+                    "layout": _write_hidden_layout(stage.layout),
                     "weight_scale": stage.weight_scale,
                     "rescaled": stage.rescaled,
                     "degree": stage.degree,
                 }
                 for stage in self.stages
             ],
-            "answer": _write_answer(self.answer),
-            "answer_scale": self.answer_scale,
+            "answer": _write_output(self.output),
+            "answer_scale": self.output_scale,
         }
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
@@ -169,7 +169,7 @@ class Plan:
 def _build(value: dict[str, Any]) -> Plan:
     stages = tuple(
         Stage(
-            _read_hybrid(stage["layout"]),
+            _read_hidden_layout(stage["layout"]),
             float(stage["weight_scale"]),
             bool(stage["rescaled"]),
             int(stage["degree"]),
@@ -181,7 +181,7 @@ def _build(value: dict[str, Any]) -> Plan:
         Parameters(value["ring_size"], tuple(value["modulus_bits"])),
         float(value["input_scale"]),
         stages,
-        _read_answer(value["answer"]),
+        _read_output(value["answer"]),
         float(value["answer_scale"]),
         int(value["width"]),
         int(value["classes"]),
@@ -196,7 +196,7 @@ def _build(value: dict[str, Any]) -> Plan:
 # The JSON's member names are written out, so that renaming a class or a field leaves every plan's digest as it is.
 
 
-def _write_hybrid(layout: Hybrid) -> dict[str, Any]:
+def _write_hidden_layout(layout: HiddenLayout) -> dict[str, Any]:
     return {
         "inputs": layout.inputs,
         "outputs": layout.outputs,
@@ -211,9 +211,9 @@ def _write_hybrid(layout: Hybrid) -> dict[str, Any]:
     }
 
 
-def _read_hybrid(value: dict[str, Any]) -> Hybrid:
+def _read_hidden_layout(value: dict[str, Any]) -> HiddenLayout:
     _check_members(value, "inputs outputs slots images shifted lanes parts size baby giant")
-    return Hybrid(
+    return HiddenLayout(
         inputs=value["inputs"],
         outputs=value["outputs"],
         slots=value["slots"],
@@ -227,7 +227,7 @@ def _read_hybrid(value: dict[str, Any]) -> Hybrid:
     )
 
 
-def _write_answer(answer: Answer) -> dict[str, Any]:
+def _write_output(answer: OutputLayout) -> dict[str, Any]:
     common = {
         "inputs": answer.inputs,
         "outputs": answer.outputs,
@@ -239,7 +239,7 @@ def _write_answer(answer: Answer) -> dict[str, Any]:
     return {"kind": "trace", **common, "used": answer.used}
 
 
-def _read_answer(value: dict[str, Any]) -> Answer:
+def _read_output(value: dict[str, Any]) -> OutputLayout:
     common = {name: value[name] for name in ("inputs", "outputs", "ring_size", "images")}
     if value["kind"] == "tile":
         _check_members(value, "kind inputs outputs ring_size images chunk rows")
@@ -263,8 +263,8 @@ def _check(plan: Plan) -> None:
     fits = (
         _whole(ring)
         and plan.policy in POLICIES
-        and plan.answer.ring_size == ring
-        and plan.answer.outputs == plan.classes
+        and plan.output.ring_size == ring
+        and plan.output.outputs == plan.classes
     )
     before = plan.width
     for stage in plan.stages:
@@ -275,7 +275,7 @@ def _check(plan: Plan) -> None:
         fits = fits and layout.images >= plan.batch and _power(layout.images) and layout.images <= slots
         fits = fits and all(_whole(step) and 0 < step < slots for step in steps) and layout.parts in (1, 2)
         before = layout.outputs
-    answer = plan.answer
+    answer = plan.output
     counts += [answer.inputs, answer.outputs, answer.images]
     fits = fits and answer.inputs == before and isinstance(answer, Trace) == bool(plan.stages)
     if isinstance(answer, Tile):
@@ -283,7 +283,7 @@ def _check(plan: Plan) -> None:
         fits = fits and answer.images == plan.batch and answer.images * answer.chunk * answer.rows <= ring
     else:
         fits = fits and answer.used == plan.batch <= answer.images and _power(answer.images) and answer.images <= slots
-    scales = [plan.input_scale, plan.answer_scale, *(stage.weight_scale for stage in plan.stages)]
+    scales = [plan.input_scale, plan.output_scale, *(stage.weight_scale for stage in plan.stages)]
     fits = fits and all(_whole(count) and 0 < count <= _LARGEST for count in counts)
     fits = fits and all(math.isfinite(scale) and scale >= 1 for scale in scales)
     if not fits or sum(stage.levels for stage in plan.stages) != plan.parameters.levels:

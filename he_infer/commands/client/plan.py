@@ -33,10 +33,10 @@ def plan(
     from rich.console import Console
     from rich.table import Table
 
-    from he_infer.ckks.planning.circuit import circuit
-    from he_infer.ckks.planning.cost import cost, count
-    from he_infer.ckks.planning.describe import drawing, rows
-    from he_infer.ckks.planning.planner import make_plan
+    from he_infer.ckks.planning.circuit import build_circuit
+    from he_infer.ckks.planning.cost import count_primitives, estimate_cost
+    from he_infer.ckks.planning.describe import draw, tabulate
+    from he_infer.ckks.planning.search import make_plan
     from he_infer.files import write_json
     from he_infer.head.bundle import HeadBundle
 
@@ -49,19 +49,19 @@ def plan(
         input_bound=loaded.input_bound,
         parameters=_own(ring_size, modulus_bits),
     )
-    form = circuit(loaded.head)
+    form = build_circuit(loaded.head)
     prices = None
     if calibrated:
         from he_infer.client.primitive_times import calibrate
 
-        prices = calibrate(made.parameters, [(each.primitive, each.level) for each in count(made, form)])
-    spent = cost(made, form, prices)
+        prices = calibrate(made.parameters, [(each.primitive, each.level) for each in count_primitives(made, form)])
+    spent = estimate_cost(made, form, prices)
     console = Console()
     table = Table(title=f"{loaded.name}: plan {made.digest[:16]}", title_justify="left", show_header=False)
-    for name, value in rows(made, spent):
+    for name, value in tabulate(made, spent):
         table.add_row(name, value)
     console.print(table)
-    for line in drawing(made):
+    for line in draw(made):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if json_file is not None:
         import json

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
 from he_infer.ckks.planning.plan import Plan
-from he_infer.ckks.planning.planner import make_plan
+from he_infer.ckks.planning.search import make_plan
 from he_infer.errors import EngineError, FormatError, HeInferError, KeyProblem, SecretKeyRefused, UsageError
 from he_infer.head.bundle import HeadBundle
 from he_infer.wire.bodies import ModelInfo, PlanInfo

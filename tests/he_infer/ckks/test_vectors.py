@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from he_infer.ckks.engines.protocol import galois_element
 from he_infer.ckks.engines.seal import SEAL_VERSION, SealEngine
 from he_infer.ckks.evaluate import Evaluator
+from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.packing import unpack
 from he_infer.ckks.planning.plan import Plan
-from he_infer.ckks.planning.planner import make_plan
+from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.errors import NotThisFormat, UnsupportedVersion
 from tests.he_infer.ckks.freeze import FILE, SCALE, SMALL, STEP

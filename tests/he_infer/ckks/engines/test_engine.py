@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from he_infer.ckks.engines.clear import ClearEngine
-from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value, conjugation, galois_element
+from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
 from he_infer.ckks.engines.seal import SealEngine
-from he_infer.ckks.layouts.ring import monomial, to_coefficients, to_slots
+from he_infer.ckks.layouts.ring import conjugation, galois_element, monomial, to_coefficients, to_slots
 from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.errors import EngineError, MissingKey, ParameterError

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import encrypted
 from experiments.cost.tail_sizes import random_tail
-from he_infer.ckks.planning.circuit import circuit
+from he_infer.ckks.planning.circuit import build_circuit
 from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.simulate import simulate
 from he_infer.head.convolution import Convolution
@@ -61,7 +61,7 @@ def test_the_planner_leaves_out_the_diagonals_that_are_zero() -> None:
     plan = planned(head)
     (stage,) = plan.stages
     layout = stage.layout
-    weight = circuit(head).linear[0].weight
+    weight = build_circuit(head).linear[0].weight
     products = len(layout.occupied(weight))
     assert products * layout.copies * layout.parts == 144
     # Far fewer than the 2 sqrt(256) or so of a dense layer of this size.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from he_infer.ckks.planning.plan import Plan
-from he_infer.ckks.planning.planner import make_plan
+from he_infer.ckks.planning.search import make_plan
 from he_infer.errors import ParameterError
 from tests.he_infer.ckks.kit import make_head
 

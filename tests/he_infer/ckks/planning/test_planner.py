@@ -8,10 +8,10 @@ import pytest
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack
 from he_infer.ckks.parameters import Parameters
-from he_infer.ckks.planning.circuit import circuit
-from he_infer.ckks.planning.cost import cost
+from he_infer.ckks.planning.circuit import build_circuit
+from he_infer.ckks.planning.cost import estimate_cost
 from he_infer.ckks.planning.plan import Plan
-from he_infer.ckks.planning.planner import make_plan
+from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.errors import HeadError, ParameterError, UnsupportedVersion
 from he_infer.head.layers import Head, Linear, Polynomial
@@ -46,7 +46,7 @@ def test_dead_hidden_values_become_constants() -> None:
     alive = np.array(first.weight)
     alive[[1, 4]] = 0
     head = Head((Linear(alive, first.bias), square, last))
-    form = circuit(head)
+    form = build_circuit(head)
     assert form.linear[0].outputs == 6
     x = features(5, 32)
     assert np.allclose(form.evaluate(x), head.evaluate(x))
@@ -56,14 +56,14 @@ def test_dead_hidden_values_become_constants() -> None:
 def test_a_circuit_is_its_head(coefficients: tuple[float, ...]) -> None:
     head = make_head((20, 9, 4), coefficients)
     x = features(6, 20)
-    assert np.allclose(circuit(head).evaluate(x), head.evaluate(x))
+    assert np.allclose(build_circuit(head).evaluate(x), head.evaluate(x))
 
 
 @pytest.mark.parametrize(("widths", "batch"), [((512, 10), 1), ((512, 64, 10), 1), ((60, 16, 3), 8)])
 def test_bytes_keys_and_memory_are_as_predicted(widths: tuple[int, ...], batch: int) -> None:
     head = make_head(widths)
     plan = make_plan(head, batch=batch)
-    spent = cost(plan, circuit(head))
+    spent = estimate_cost(plan, build_circuit(head))
     secret, evaluator = SecretKey.generate(plan.parameters), Evaluator(plan, head)
     parts = secret.evaluation_keys(plan)
     sent = secret.encrypt(pack(plan, features(batch, widths[0])), plan.input_scale)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from he_infer.ckks.planning.noise import WORST, WORST_OF_UNKNOWN
 from he_infer.ckks.planning.plan import Plan
-from he_infer.ckks.planning.planner import make_plan
+from he_infer.ckks.planning.search import make_plan
 from he_infer.ckks.simulate import simulate
 from he_infer.head.layers import Head, Linear, Polynomial
 from tests.he_infer.ckks.kit import ENGINES, SQUARE, features, make_head, on_seal

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from he_infer.ckks.planning.planner import make_plan
+from he_infer.ckks.planning.search import make_plan
 from he_infer.client.connection.session import Session
 from he_infer.errors import (
     HeInferError,

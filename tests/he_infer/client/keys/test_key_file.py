@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cipher.keys import passphrase as sealing
-from he_infer.ckks.planning.planner import make_plan
+from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys import key_file as custody
 from he_infer.client.keys.key_file import KeyFile
 from he_infer.errors import HeInferError, NotThisFormat, Truncated, UnsupportedVersion, UsageError, WrongPassphrase
