@@ -55,9 +55,8 @@ def price(
     from rich.console import Console
 
     from experiments.bundles import bundle_for
+    from experiments.cost.price_chart import draw_price
     from experiments.records.finish import command_line, finish, refuse_missing_folders
-    from experiments.records.records import Record
-    from experiments.reports import charts
     from models import datasets
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
@@ -101,7 +100,7 @@ def price(
     figures = {"rows": [asdict(row) for row in rows]}
     drawn = None
     if figure is not None:
-        drawn = charts.price([Record.of("price", command=command, seed=seed, parameters=parameters, figures=figures)])
+        drawn = draw_price([(dataset.name, asdict(row)) for row in rows])
     finish(
         console,
         "price",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from experiments.cost.tail_sizes import SizeRow
-    from experiments.image_cipher.figures import Picture
+    from experiments.present.drawing import Picture
     from models.bundle import Bundle
     from models.datasets import Dataset
 

@@ -1,15 +1,10 @@
 """The figures of the cipher's evaluation, drawn with matplotlib; hatching and place tell apart, not colour alone."""
 
-import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -19,27 +14,9 @@ from cipher.analysis.pixels import Image, highest, octets, planes, words
 from cipher.analysis.sp800_22 import battery
 from cipher.analysis.suite import Evaluation
 from experiments.image_cipher.study import Attack, Noise, Study
+from experiments.present.drawing import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Picture, picture
 
-# Okabe and Ito's palette (2008): apart for every kind of colour vision, and in grey by lightness.
-BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#555555"
-_STYLE: dict[RcKeyType, Any] = {
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "hatch.linewidth": 0.6,
-    "svg.hashsalt": "he-infer",
-}
 _SHOWN_SIDE = 512
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One drawn figure."""
-
-    media_type: str
-    data: bytes
-    alternative: str
-    """What it shows, for those who cannot see it."""
 
 
 def histograms(study: Study) -> Picture:
@@ -65,7 +42,13 @@ def histograms(study: Study) -> Picture:
         else:
             charts[2].set_axis_off()
 
-    return _picture(draw, (8.4, 5.4), "png", "Plain, cipher and decrypted image, and the flat histogram of the second")
+    return picture(
+        draw,
+        (8.4, 5.4),
+        "Plain, cipher and decrypted image, and the flat histogram of the second",
+        kind="png",
+        dpi=140,
+    )
 
 
 def correlations(study: Study) -> Picture:
@@ -105,8 +88,12 @@ def correlations(study: Study) -> Picture:
         axis.set_ylabel("|r| of adjacent pixels")
         axis.legend(fontsize=9, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
-    return _picture(
-        draw, (9.4, 4.6), "svg", "Bars of the absolute correlation of five methods, and the significance bound"
+    return picture(
+        draw,
+        (9.4, 4.6),
+        "Bars of the absolute correlation of five methods, and the significance bound",
+        kind="svg",
+        dpi=140,
     )
 
 
@@ -129,8 +116,12 @@ def scatter(study: Study) -> Picture:
             axis.set_ylabel("its right neighbour")
             axis.set_aspect("equal")
 
-    return _picture(
-        draw, (7.0, 3.5), "png", "Scatter of adjacent pixels: a line for the plain image, a filled square after"
+    return picture(
+        draw,
+        (7.0, 3.5),
+        "Scatter of adjacent pixels: a line for the plain image, a filled square after",
+        kind="png",
+        dpi=140,
     )
 
 
@@ -152,7 +143,13 @@ def differential(study: Study) -> Picture:
             *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False
         )
 
-    return _picture(draw, (9.4, 5.6), "svg", "Histograms of NPCR and UACI over the keys, with their critical values")
+    return picture(
+        draw,
+        (9.4, 5.6),
+        "Histograms of NPCR and UACI over the keys, with their critical values",
+        kind="svg",
+        dpi=140,
+    )
 
 
 def attack(attacks: Sequence[Attack], victim: Image) -> Picture:
@@ -177,11 +174,12 @@ def attack(attacks: Sequence[Attack], victim: Image) -> Picture:
         axis.set_ylabel("key byte")
         axis.set_xlabel(f"the toy's key stream as the attack reads it: it repeats every {toy.period} bytes (dotted)")
 
-    return _picture(
+    return picture(
         draw,
         (7.4, 8.0),
-        "png",
         "Victim, cipher image and what the attack reads: everything for the toy, noise for ours",
+        kind="png",
+        dpi=140,
     )
 
 
@@ -208,7 +206,13 @@ def noise(cases: Sequence[Noise], original: Image) -> Picture:
                 limits=(int(plain.min()), int(plain.max())),
             )
 
-    return _picture(draw, (9.0, 4.2), "png", "Damaged cipher images above, their decryptions below")
+    return picture(
+        draw,
+        (9.0, 4.2),
+        "Damaged cipher images above, their decryptions below",
+        kind="png",
+        dpi=140,
+    )
 
 
 def randomness(evaluations: Sequence[Evaluation]) -> Picture:
@@ -233,11 +237,12 @@ def randomness(evaluations: Sequence[Evaluation]) -> Picture:
         axis.set_xlabel("share of P-values at or above 0.01, in %")
         axis.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False)
 
-    return _picture(
+    return picture(
         draw,
         (7.6, 4.6),
-        "svg",
         "Share of passes in each of the fifteen tests for cipher, positive and negative control",
+        kind="svg",
+        dpi=140,
     )
 
 
@@ -323,13 +328,3 @@ def _line(evaluation: Evaluation, name: str) -> Line:
     if line is None:
         raise KeyError(name)
     return line
-
-
-def _picture(draw: Callable[[Figure], None], size: tuple[float, float], kind: str, alternative: str) -> Picture:
-    buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=140, metadata=metadata)
-    return Picture("image/svg+xml" if kind == "svg" else "image/png", buffer.getvalue(), alternative)

@@ -11,9 +11,10 @@ from cipher.analysis import correlation
 from cipher.analysis.line import Line, Verdict
 from cipher.analysis.suite import Evaluation, Seeds
 from experiments.image_cipher import figures as cipher_figures
-from experiments.image_cipher.figures import Picture
 from experiments.image_cipher.study import NOISE_TRIALS, Study, cropped, groups, verdict_of
-from experiments.present.pages import page
+from experiments.present.drawing import Picture
+from experiments.present.markdown_tables import Table
+from experiments.present.pages import render
 
 FORMAT = "he-infer cipher evaluation"
 VERSION = 1
@@ -98,9 +99,10 @@ def as_html(run: Run) -> str:
         "summary": Summary.of,
         "drawn": _drawn,
     }
-    return page(
-        "cipher.html",
+    return render(
+        "cipher.html.j2",
         filters,
+        title="Evaluation of the image cipher",
         studies=run.studies,
         command=run.command,
         seed=run.seeds.seed,
@@ -116,39 +118,40 @@ def as_markdown(run: Run) -> str:
     """The inner cipher's results as Markdown tables, as the documentation shows them."""
     parts = [f"`{run.command}`"]
     for study in run.studies:
-        parts += ["", f"### {study.image.described}", "", *_markdown_rows(study)]
         toy, ours = study.attacks
         parts += [
-            "",
+            f"### {study.image.described}",
+            _measures_table(study).to_markdown(),
             f"Four chosen images foretell {toy.right_bytes:.2%} of another image's bytes for the toy and "
             f"{ours.right_bytes:.2%} for the inner cipher (chance: 0.39%).",
-            "",
-            "| Damage to the inner cipher image | cipher pixels changed | plain pixels wrong | intact | PSNR, dB |",
-            "| --- | --- | --- | --- | --- |",
+            _damage_table(study).to_markdown(),
         ]
-        parts += [
-            f"| {n.name} | {n.damaged_pixels:.0f} | {n.wrong_pixels:.1f} | {n.intact_share:.2%} | {n.psnr:.1f} |"
-            for n in study.noise
-        ]
-    return "\n".join(parts) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
-def _markdown_rows(study: Study) -> list[str]:
-    rows = [
-        "| Measure | mean | ideal | one key in | outside, of keys (level) | P, rate | P, pooled | verdict |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+def _damage_table(study: Study) -> Table:
+    heads = ("Damage to the inner cipher image", "cipher pixels changed", "plain pixels wrong", "intact", "PSNR, dB")
+    rows = tuple(
+        (n.name, f"{n.damaged_pixels:.0f}", f"{n.wrong_pixels:.1f}", f"{n.intact_share:.2%}", f"{n.psnr:.1f}")
+        for n in study.noise
+    )
+    return Table(heads, rows)
+
+
+def _measures_table(study: Study) -> Table:
+    heads = ("Measure", "mean", "ideal", "one key in", "outside, of keys (level)", "P, rate", "P, pooled", "verdict")
+    rows: list[tuple[str, ...]] = []
     for evaluation in study.ours:
         for group, lines in groups(evaluation).items():
-            rows.append(f"| **{group}** | | | | | | | |")
-            rows += [_markdown_row(line) for line in lines]
-    return rows
+            rows.append((f"**{group}**", *("" for _ in heads[1:])))
+            rows += [_measure_row(line) for line in lines]
+    return Table(heads, tuple(rows))
 
 
-def _markdown_row(line: Line) -> str:
+def _measure_row(line: Line) -> tuple[str, ...]:
     within = "" if line.low is None or line.high is None else f"{number(line.low)} .. {number(line.high)}"
     outside = f"{line.keys}" if line.outside is None else f"{line.outside} of {line.keys} ({probability(line.size)})"
-    cells = (
+    return (
         line.name,
         number(line.statistic),
         number(line.expected),
@@ -158,7 +161,6 @@ def _markdown_row(line: Line) -> str:
         probability(line.p_pooled),
         line.verdict.value,
     )
-    return "| " + " | ".join(cells) + " |"
 
 
 def versions() -> dict[str, str]:

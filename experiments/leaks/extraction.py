@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -23,35 +23,13 @@ from he_infer.commands.json_option import JsonFile
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from experiments.leaks.extraction_attack import ExtractionRow
     from he_infer.client.connection.session import Session
     from he_infer.local_server import LocalServer
     from models.bundle import Bundle
     from models.datasets import Dataset
 
 Step = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One attack after so many queries."""
-
-    attack: str
-    """`scores`: chosen queries and their scores alone. `coefficients`: an answer's other decrypted coefficients.
-    `ciphertext`: an answer's bytes, of which its second polynomial is read."""
-    head: str
-    policy: str
-    width: int
-    unknowns: int
-    """Coefficients of one score: what the queries have to determine."""
-    queries: int
-    limited: bool
-    """Whether the server's daily limit ended the attack."""
-    weight_error: float | None
-    """Relative error (Frobenius) of a linear head's weights; null for a quadratic form, which has many factorings."""
-    score_error: float
-    """Relative error of the scores of the test images."""
-    label_agreement: float
-    """Share of the test images that the stolen head gives the true head's label."""
 
 
 def extraction(
@@ -106,7 +84,7 @@ def extraction(
 
 def run(
     dataset: "Dataset", console: "Console", *, width: int, small: int, limit: int, epochs: int, seed: int
-) -> list[Row]:
+) -> "list[ExtractionRow]":
     """All attacks; each gives a row for growing numbers of queries."""
     from experiments.present.progress import bar
     from he_infer.local_server import LocalServer
@@ -125,7 +103,7 @@ def run(
         for (kind, policy), bundle in bundles.items():
             paths.append(folder / f"{len(paths)}-{policy}-{len(kind)}.hebundle")
             bundle.save(paths[-1])
-        rows: list[Row] = []
+        rows: list[ExtractionRow] = []
         with LocalServer(paths, folder / "server", options=["--workers", "1"]) as server:
             attacker = _token(server, "attacker", None)
             restrained = _token(server, "restrained", limit)
@@ -239,7 +217,9 @@ def _ask(
     return np.concatenate(opened), False
 
 
-def _from_one_answer(server: "LocalServer", token: str, bundle: "Bundle", dataset: "Dataset", policy: str) -> list[Row]:
+def _from_one_answer(
+    server: "LocalServer", token: str, bundle: "Bundle", dataset: "Dataset", policy: str
+) -> "list[ExtractionRow]":
     """What an answer shows besides its scores; no rows where the plan's layout is another than one ciphertext."""
     from experiments.leaks import extraction_answer, extraction_attack
     from he_infer.client.connection.session import Session
@@ -265,7 +245,7 @@ def _from_one_answer(server: "LocalServer", token: str, bundle: "Bundle", datase
     weight = bundle.head_tensors["head.0.weight"]
     needed = extraction_attack.unknowns(bundle.head.width, 1)
     return [
-        Row(
+        extraction_attack.ExtractionRow(
             attack=attack,
             head="linear",
             policy=policy,
@@ -289,7 +269,7 @@ def _rows(
     queries: NDArray[np.float64],
     answers: NDArray[np.float64],
     limited: bool,
-) -> list[Row]:
+) -> "list[ExtractionRow]":
     from experiments.leaks import extraction_attack as attack
 
     features = bundle.features(dataset.test.images).astype(np.float64)
@@ -307,7 +287,7 @@ def _rows(
             found = attack.recover_quadratic(queries[:count], answers[:count], bundle.input_bound)
         scores = found.evaluate(features)
         rows.append(
-            Row(
+            attack.ExtractionRow(
                 attack="scores",
                 head=kind,
                 policy=policy,
@@ -323,16 +303,16 @@ def _rows(
     return rows
 
 
-def _last(row: Row, rows: list[Row]) -> bool:
+def _last(row: "ExtractionRow", rows: "list[ExtractionRow]") -> bool:
     """Whether no row of the same attack had more queries."""
 
-    def attack(one: Row) -> tuple[object, ...]:
+    def attack(one: "ExtractionRow") -> tuple[object, ...]:
         return one.attack, one.head, one.policy, one.limited
 
     return row.queries == max(other.queries for other in rows if attack(other) == attack(row))
 
 
-def _show(console: "Console", name: str, rows: list[Row], limit: int) -> None:
+def _show(console: "Console", name: str, rows: "list[ExtractionRow]", limit: int) -> None:
     from experiments.present.screen_tables import figures_table
 
     title = f"Heads trained on {name}, stolen by queries"

@@ -37,6 +37,29 @@ class Quadratic:
         return monomials(x / self.scale) @ self.coefficients.T
 
 
+@dataclass(frozen=True)
+class ExtractionRow:
+    """One attack after so many queries."""
+
+    attack: str
+    """`scores`: chosen queries and their scores alone. `coefficients`: an answer's other decrypted coefficients.
+    `ciphertext`: an answer's bytes, of which its second polynomial is read."""
+    head: str
+    policy: str
+    width: int
+    unknowns: int
+    """Coefficients of one score: what the queries have to determine."""
+    queries: int
+    limited: bool
+    """Whether the server's daily limit ended the attack."""
+    weight_error: float | None
+    """Relative error (Frobenius) of a linear head's weights; null for a quadratic form, which has many factorings."""
+    score_error: float
+    """Relative error of the scores of the test images."""
+    label_agreement: float
+    """Share of the test images that the stolen head gives the true head's label."""
+
+
 def unknowns(width: int, degree: int) -> int:
     """Coefficients of one score that is a polynomial of degree 1 or 2 in `width` values."""
     return width + 1 if degree == 1 else (width + 1) * (width + 2) // 2

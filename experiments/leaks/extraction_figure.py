@@ -1,21 +1,17 @@
 """The figure of the extraction attacks: error against number of queries."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from experiments.leaks.extraction_attack import ExtractionRow
 from experiments.present.drawing import BLUE, GREEN, GREY, VERMILION, Picture, picture
-
-if TYPE_CHECKING:
-    from experiments.leaks.extraction import Row
-
 
 _TOP = 30.0
 """Larger errors are drawn here: what they come from has nothing to do with the head any more."""
 
 
-def draw(rows: Sequence["Row"], limit: int) -> Picture:
+def draw(rows: Sequence[ExtractionRow], limit: int) -> Picture:
     """The linear head on the left, the quadratic one on the right; score errors on a logarithmic axis."""
     looks = (
         ("scores", "open", False, GREEN, "-", "o", "scores, open"),

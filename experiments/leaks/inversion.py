@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from experiments.image_cipher.figures import Picture
     from experiments.leaks.rebuild import Images
+    from experiments.present.drawing import Picture
     from models.bundle import Bundle
 
 SHOWN = 8

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from experiments.image_cipher.figures import Picture
     from experiments.leaks.members import Inference
+    from experiments.present.drawing import Picture
     from models.datasets import Dataset, Split
 
 

@@ -9,8 +9,8 @@ import typer
 from experiments.records.finish import RecordFile
 
 if TYPE_CHECKING:
-    from experiments.image_cipher.figures import Picture
     from experiments.paper.item import Request, Result
+    from experiments.present.drawing import Picture
 
 Item = Literal["6a", "6b", "6c", "6d", "6e", "6f", "fig3", "table2", "fig4", "all"]
 

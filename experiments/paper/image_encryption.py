@@ -17,6 +17,7 @@ from experiments.image_cipher.images import Named, load
 from experiments.image_cipher.study import Study
 from experiments.paper.item import Request, Result
 from experiments.present.drawing import picture, show_image
+from experiments.present.markdown_tables import Table
 from experiments.present.progress import bar
 
 IMAGE = "CT_small.dcm"
@@ -123,8 +124,7 @@ def table_2(request: Request) -> Result:
         ("bound on the absolute r of one image, 99.9 %", [f"{value:.5f}" for value in bounds]),
         ("the plain image", [f"{one.r:.5f}" for one in plain]),
     ]
-    table = ["| Method | horizontal | vertical | diagonal |", "| --- | --- | --- | --- |"]
-    table += [f"| {name} | {' | '.join(values)} |" for name, values in rows]
+    table = Table(("Method", *correlation.DIRECTIONS), tuple((name, *values) for name, values in rows))
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
@@ -166,7 +166,7 @@ def table_2(request: Request) -> Result:
             f"({ours.size * correlation.SIGNIFICANCE:.2f} expected of random pixels).",
             "Values inside the bound cannot be told from zero, nor ranked.",
         ),
-        tables={"table-2.md": "\n".join(table) + "\n"},
+        tables={"table-2.md": table.to_markdown() + "\n"},
     )
 
 

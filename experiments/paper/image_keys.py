@@ -26,6 +26,7 @@ from cipher.analysis.suite import Evaluation, Seeds
 from experiments.image_cipher.figures import randomness
 from experiments.paper.item import Request, Result
 from experiments.present.drawing import BLUE, Picture, picture, show_image
+from experiments.present.markdown_tables import Table
 from experiments.present.progress import bar
 
 IMAGE = grid_of((512, 512), 2)
@@ -133,18 +134,14 @@ def _of(share: float, rate: float | None, pooled: float | None, verdict: Verdict
 
 
 def _table(ours: Evaluation, control: Evaluation) -> str:
-    rows = [
-        "| SP 800-22 | key streams: share passed | P | AES-256-CTR: share passed | P |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    heads = ("SP 800-22", "key streams: share passed", "P", "AES-256-CTR: share passed", "P")
     beside = {line.name: line for line in control.lines}
+    rows = []
     for line in ours.lines:
         other = beside[line.name]
-        rows.append(
-            f"| {line.name} | {line.statistic:.4f} | {_least(line.p_values)} | {other.statistic:.4f} | "
-            f"{_least(other.p_values)} |"
-        )
-    return "\n".join(rows) + "\n"
+        shares = (f"{line.statistic:.4f}", _least(line.p_values), f"{other.statistic:.4f}", _least(other.p_values))
+        rows.append((line.name, *shares))
+    return Table(heads, tuple(rows)).to_markdown() + "\n"
 
 
 def _least(p_values: Any) -> str:

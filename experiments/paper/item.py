@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.image_cipher.figures import Picture
+from experiments.present.drawing import Picture
 
 
 @dataclass(frozen=True)

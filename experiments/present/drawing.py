@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.image_cipher.figures import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Picture
 from he_infer.files import write_bytes
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "SKY", "VERMILION", "Picture", "picture", "save", "show_image"]
-
+# Okabe and Ito's colours (2008), which readers with any kind of colour vision tell apart; yellow is lost in print.
+BLUE, VERMILION, GREEN, ORANGE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#555555"
 PALETTE = (BLUE, VERMILION, GREEN, ORANGE, SKY, "#CC79A7", GREY)
-"""Okabe and Ito's colours (2008) but yellow, which is lost in print."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++", "--")
 """Series number i takes colour, marker and hatch number i, so that it is told apart in grey too."""
@@ -29,7 +28,16 @@ _STYLE: Any = {
     "hatch.linewidth": 0.6,
     "svg.hashsalt": "he-infer",
 }
-SUFFIXES = (".png", ".svg")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure."""
+
+    media_type: str
+    data: bytes
+    alternative: str
+    """What the figure shows, for readers who cannot see it."""
 
 
 def picture(

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from experiments.image_cipher.figures import Picture
+    from experiments.present.drawing import Picture
 
 DataSet = Annotated[str, typer.Option(help="A data set: a MedMNIST name, an .npz file, a folder, or 'modality'.")]
 TrainingSeed = Annotated[int, typer.Option(min=0, help="Decides the training; keys are always fresh.")]

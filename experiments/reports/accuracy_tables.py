@@ -1,6 +1,5 @@
 """`he-experiments accuracy-tables RECORDS`: the records of a grid as Markdown tables, for the docs."""
 
-import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from experiments.accuracy.grid import CANDIDATES, KIND
 from experiments.errors import RecordError
+from experiments.present.markdown_tables import Table, format_spread
 from experiments.records.records import Record, latest, read
 
 SIGNIFICANT = 0.05
@@ -87,16 +87,16 @@ def _quality(found: Sequence[Record]) -> str:
             (
                 *_named(key),
                 _seeds(group),
-                _spread([one["accuracy"] for one in clear]),
-                _spread([one["auc"] for one in clear]),
-                _spread([one["balanced_accuracy"] for one in clear]),
+                format_spread([one["accuracy"] for one in clear]),
+                format_spread([one["auc"] for one in clear]),
+                format_spread([one["balanced_accuracy"] for one in clear]),
                 " / ".join(recalls),
-                _spread([one["ece"] for one in clear]),
+                format_spread([one["ece"] for one in clear]),
                 _percent([record.figures.get("share_outside") for record in group]),
             )
         )
     heading = ("features", "head", "seeds", "accuracy", "AUC", "balanced accuracy", "recall by class", "ECE")
-    return "In clear:\n\n" + _table((*heading, "inputs out of range"), rows)
+    return "In clear:\n\n" + Table((*heading, "inputs out of range"), tuple(rows)).to_markdown()
 
 
 def _encrypted(found: Sequence[Record]) -> str:
@@ -111,9 +111,9 @@ def _encrypted(found: Sequence[Record]) -> str:
         rows.append(
             (
                 *_named(key),
-                _spread([one["accuracy"] for one in noisy]),
-                _spread([one["accuracy"] for one in other]),
-                _spread([one["auc"] for one in other]),
+                format_spread([one["accuracy"] for one in noisy]),
+                format_spread([one["accuracy"] for one in other]),
+                format_spread([one["auc"] for one in other]),
                 f"{sum(one['flips'] for one in other)} of {images}",
                 str(sum(one["flips_beyond_error"] for one in other)),
                 f"{min(one['mcnemar_p'] for one in other):.2g}",
@@ -141,7 +141,7 @@ def _encrypted(found: Sequence[Record]) -> str:
         "key switches",
         "keys MB",
     )
-    return "Encrypted, against the same head in clear:\n\n" + _table(heading, rows)
+    return "Encrypted, against the same head in clear:\n\n" + Table(heading, tuple(rows)).to_markdown()
 
 
 def _epochs(chosen: int | list[int]) -> str:
@@ -172,7 +172,7 @@ def _intervals(found: Sequence[Record]) -> str:
     heading = ("features", "seed", "accuracy, clear", "AUC, clear", "accuracy, encrypted", "AUC, encrypted")
     return (
         f"The deployed head ({CANDIDATES['deployed']}), seed by seed, with 95 % bootstrap intervals over the test "
-        "images:\n\n" + _table((*heading, "epoch", "training, CPU s"), rows)
+        "images:\n\n" + Table((*heading, "epoch", "training, CPU s"), tuple(rows)).to_markdown()
     )
 
 
@@ -232,20 +232,6 @@ def _named(key: Key) -> tuple[str, str]:
 
 def _seeds(group: Sequence[Record]) -> str:
     return ", ".join(str(seed) for seed in sorted(record.seed for record in group))
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    sound = [value for value in values if value is not None and math.isfinite(value)]
-    if not sound:
-        return "–"
-    if len(sound) == 1:
-        return f"{sound[0]:.4f}"
-    return f"{statistics.fmean(sound):.4f} ± {statistics.stdev(sound):.4f}"
 
 
 def _mean(values: Sequence[float | None], digits: int) -> str:

@@ -89,10 +89,10 @@ def compare(
     from rich.console import Console
     from rich.table import Table
 
+    from experiments.present.markdown_tables import format_value
     from experiments.records.finish import refuse_missing_folders
     from experiments.records.records import read
     from experiments.reports.comparison import compare as compared
-    from experiments.reports.tables import cell
     from he_infer.files import write_json
 
     refuse_missing_folders(json=json_file)
@@ -105,7 +105,9 @@ def compare(
         for name in ("run", "what", "A", "B", "change"):
             table.add_column(name, justify="right" if name in ("A", "B", "change") else "left", overflow="fold")
         for change in changes:
-            table.add_row(change.run, change.name, cell(change.before), cell(change.after), _share(change))
+            table.add_row(
+                change.run, change.name, format_value(change.before), format_value(change.after), _share(change)
+            )
         console.print(table)
     for title, runs in (("Only in A", found.only_before), ("Only in B", found.only_after)):
         for run in runs:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.image_cipher.figures import Picture
-from experiments.present.pages import page
+from experiments.present.drawing import Picture
+from experiments.present.markdown_tables import Table, format_value
+from experiments.present.pages import render
 from experiments.records.records import Record
 from experiments.reports.charts import chart_of
-from experiments.reports.tables import Section, Table, cell, sections, table_of
+from experiments.reports.tables import Section, sections, table_of
 
 _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
@@ -49,7 +50,7 @@ def parts_of(files: Sequence[tuple[Path, list[Record]]]) -> list[Part]:
 
 def as_html(parts: Sequence[Part], title: str) -> str:
     """One page with everything inside; it asks for nothing from outside."""
-    return page("report.html", {"numeric": _numeric}, title=title, parts=parts, origins=origins(parts))
+    return render("report.html.j2", {"numeric": _numeric}, title=title, parts=parts, origins=origins(parts))
 
 
 def as_markdown(parts: Sequence[Part], images: str) -> tuple[str, dict[str, Picture]]:
@@ -76,8 +77,8 @@ def origins(parts: Sequence[Part]) -> list[str]:
         for record in part.section.records:
             machine = record.machine
             text = (
-                f"{cell(machine.get('processor'))}, {cell(machine.get('cores'))} cores, "
-                f"{cell(machine.get('memory_gb'))} GB, {cell(machine.get('system'))}; "
+                f"{format_value(machine.get('processor'))}, {format_value(machine.get('cores'))} cores, "
+                f"{format_value(machine.get('memory_gb'))} GB, {format_value(machine.get('system'))}; "
             ) + ", ".join(f"{name} {number}" for name, number in record.versions.items())
             found[text] = found.get(text, 0) + 1
     return [f"{count} run{'s' if count > 1 else ''}: {text}" for text, count in found.items()]

@@ -1,10 +1,10 @@
-"""Records as tables: one section for each kind, a row for each run, its figures flattened; Markdown and HTML cells."""
+"""Tables of records: one section for each kind of experiment, one row for each run."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.present.markdown_tables import Table, format_spread, format_value
 from experiments.records.records import Record, latest
 
 _MOST_LIST = 6
@@ -33,19 +33,6 @@ TITLES = {
     "paper-fig4": "The paper's Fig. 4: correlation",
 }
 """The kinds in the order of a report; others follow by name."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under headings; numbers are right-aligned."""
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def to_markdown(self) -> str:
-        """As Markdown; a bar inside a cell is escaped."""
-        lines = [self.headings, tuple("---" for _ in self.headings), *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 @dataclass(frozen=True)
@@ -96,21 +83,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield path, value
 
 
-def cell(value: Any) -> str:
-    """A value as a table shows it."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return "–"
-        if value == int(value) and abs(value) < 1e15:
-            return str(int(value))
-        return f"{value:.4g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def _plain(records: Sequence[Record]) -> Table:
     """One column for each run where there are few of them; names down the side."""
     names: dict[str, None] = {}
@@ -127,7 +99,7 @@ def _plain(records: Sequence[Record]) -> Table:
     heads = ("", *(f"run {number}" for number in range(1, len(records) + 1)))
     if len(records) == 1:
         heads = ("", "")
-    rows = [(name.replace("_", " "), *(cell(column.get(name)) for column in columns)) for name in shown]
+    rows = [(name.replace("_", " "), *(format_value(column.get(name)) for column in columns)) for name in shown]
     if len(names) > len(shown):
         rows.append((f"and {len(names) - len(shown)} more in the record", *("" for _ in records)))
     return Table(heads, tuple(rows))
@@ -145,7 +117,7 @@ def _rows(records: Sequence[Record]) -> Table | None:
             values = {"set": record.parameters.get("dataset", ""), **dict(flat(row))}
             names |= dict.fromkeys(values)
             lines.append(values)
-    rows = tuple(tuple(cell(line.get(name)) for name in names) for line in lines)
+    rows = tuple(tuple(format_value(line.get(name)) for name in names) for line in lines)
     return Table(tuple(name.replace("_", " ") for name in names), rows)
 
 
@@ -184,20 +156,20 @@ def _accuracy(records: Sequence[Record]) -> Table | None:
             (
                 ", ".join(key),
                 str(len(runs)),
-                cell(runs[0].figures.get("n")),
-                _spread([one["accuracy"] for one in clear]),
-                _spread([one["accuracy"] for one in sealed]),
-                _spread([one["auc"] for one in clear]),
-                _spread([one["auc"] for one in sealed]),
-                cell(min((one["mcnemar_p"] for one in sealed), default=None)),
-                cell(sum(one["flips_beyond_error"] for one in sealed) if sealed else None),
-                cell(max((one["score_error"]["largest"] for one in sealed), default=None)),
+                format_value(runs[0].figures.get("n")),
+                format_spread([one["accuracy"] for one in clear]),
+                format_spread([one["accuracy"] for one in sealed]),
+                format_spread([one["auc"] for one in clear]),
+                format_spread([one["auc"] for one in sealed]),
+                format_value(min((one["mcnemar_p"] for one in sealed), default=None)),
+                format_value(sum(one["flips_beyond_error"] for one in sealed) if sealed else None),
+                format_value(max((one["score_error"]["largest"] for one in sealed), default=None)),
             )
         )
     failed = [record for record in records if record.figures.get("failed")]
     for record in failed:
         reason = str(record.figures["failed"])
-        rows.append((f"{cell(record.parameters.get('head'))}: failed: {reason}", *("" for _ in range(9))))
+        rows.append((f"{format_value(record.parameters.get('head'))}: failed: {reason}", *("" for _ in range(9))))
     heads = ("configuration", "seeds", "n", "accuracy, clear", "encrypted", "AUC, clear", "encrypted")
     return Table((*heads, "least McNemar P", "flips beyond error", "largest score error"), tuple(rows))
 
@@ -207,9 +179,9 @@ def _crossval(records: Sequence[Record]) -> Table:
         (
             str(record.parameters.get("dataset", "")),
             f"{record.parameters['head']}, {record.parameters['width']} features",
-            cell(record.parameters["offset"]) if record.parameters["head"] == "mlp" else "",
-            cell(record.parameters["mixup"]),
-            cell(one["networks"]),
+            format_value(record.parameters["offset"]) if record.parameters["head"] == "mlp" else "",
+            format_value(record.parameters["mixup"]),
+            format_value(one["networks"]),
             f"{one['auc']:.4f}",
             f"{one['accuracy']:.4f}",
             f"{one['balanced_accuracy']:.4f}",
@@ -230,7 +202,9 @@ def _inversion(records: Sequence[Record]) -> Table:
             f"{one['psnr']:.2f}",
             f"{one['ssim']:.3f}",
             f"{one['found']:.1%}",
-            cell(record.figures["ciphertexts"] if way.startswith("ciphertext") else record.figures["test_images"]),
+            format_value(
+                record.figures["ciphertexts"] if way.startswith("ciphertext") else record.figures["test_images"]
+            ),
         )
         for record in records
         for way, one in record.figures["rebuilt"].items()
@@ -259,30 +233,18 @@ def _price(records: Sequence[Record]) -> Table:
             str(record.parameters.get("dataset", "")),
             str(row["head"]),
             str(row["path"]),
-            cell(row["images"]),
-            cell(row["accuracy"]),
-            cell(row["wall_ms"]),
-            cell(row["cpu_ms"]),
-            cell(row["ratio"]),
-            cell(row["bytes_up"]),
-            cell(row["bytes_down"]),
-            cell(row["key_bytes"]),
-            cell(row["largest_error"]),
+            format_value(row["images"]),
+            format_value(row["accuracy"]),
+            format_value(row["wall_ms"]),
+            format_value(row["cpu_ms"]),
+            format_value(row["ratio"]),
+            format_value(row["bytes_up"]),
+            format_value(row["bytes_down"]),
+            format_value(row["key_bytes"]),
+            format_value(row["largest_error"]),
         )
         for record in records
         for row in record.figures["rows"]
     ]
     heads = ("set", "head", "path", "images", "accuracy", "wall, ms", "CPU, ms", "wall, as a share of TenSEAL's")
     return Table((*heads, "bytes up", "bytes down", "key bytes", "largest error"), tuple(rows))
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    """Mean, and the standard deviation of several."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    mean = sum(known) / len(known)
-    if len(known) == 1:
-        return f"{mean:.4f}"
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in known) / (len(known) - 1))
-    return f"{mean:.4f} ± {deviation:.4f}"

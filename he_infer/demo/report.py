@@ -1,14 +1,12 @@
 """The demo's HTML report: one self-contained page with pictures, tables and what the server saw."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from he_infer.demo.figures import Figures
 from he_infer.demo.seen import Search, Sighting
+from he_infer.html_page import data_uri, render_page
 
 
 @dataclass(frozen=True)
@@ -54,25 +52,21 @@ def figure_rows(figures: Figures) -> list[Row]:
 
 def render(report: Report) -> str:
     """The page as HTML; it refers to nothing outside itself."""
-    environment = Environment(
-        loader=PackageLoader("he_infer.demo"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = figure_rows(report.figures)
     tiles = [row for row in rows if row.name in ("Accuracy encrypted", "Label agreement", "Server time", "Bytes up")]
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "he_infer.demo",
+        "report.html.j2",
+        title=f"he-infer: {report.figures.dataset}",
         figures=report.figures,
         made=report.made,
         notes=report.notes,
         tiles=tiles,
         table=rows,
         method=report.method,
-        picture_cipher=_data_url(report.picture_cipher),
-        picture_confusion=_data_url(report.picture_confusion),
-        picture_errors=_data_url(report.picture_errors),
+        picture_cipher=data_uri("image/png", report.picture_cipher),
+        picture_confusion=data_uri("image/png", report.picture_confusion),
+        picture_errors=data_uri("image/png", report.picture_errors),
         sightings=report.sightings,
         search=report.search,
         control_found=len({hit.rpartition(" in ")[0] for hit in report.control.found}),
@@ -83,10 +77,6 @@ def render(report: Report) -> str:
 def write(report: Report, path: Path) -> None:
     """Write the page to `path`."""
     path.write_text(render(report), encoding="utf-8")
-
-
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _kb(count: int) -> str:

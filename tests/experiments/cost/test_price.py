@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from experiments.cli import app
 from experiments.cost import price_paths, tenseal_peer
+from experiments.cost.price_chart import wilson
 from experiments.errors import ExperimentError
-from experiments.reports import charts
 from models.datasets import Split
 from models.heads.layers import Head, Linear, Polynomial
 
@@ -66,7 +66,7 @@ def test_an_interpreter_without_concrete_ml_is_told(python: str, message: str) -
 @given(count=st.integers(1, 400), share=st.floats(0, 1))
 def test_the_interval_of_an_accuracy_is_wilsons(count: int, share: float) -> None:
     right = round(share * count)
-    low, high = charts.wilson(right / count, count)
+    low, high = wilson(right / count, count)
     expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
     assert low == pytest.approx(expected.low, abs=1e-6)
     assert high == pytest.approx(expected.high, abs=1e-6)
