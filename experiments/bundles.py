@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def bundle_for(
+def load_or_train(
     console: "Console",
     dataset: Dataset,
     path: Path | None,
@@ -49,7 +49,7 @@ def bundle_for(
         )
 
 
-def halves(split: Split, random: np.random.Generator) -> tuple[Split, Split]:
+def split_in_halves(split: Split, random: np.random.Generator) -> tuple[Split, Split]:
     """A split cut in two at random, each class evenly, no image (pixel for pixel) in both halves."""
     digests = split.digests()
     first: list[int] = []
@@ -65,13 +65,13 @@ def halves(split: Split, random: np.random.Generator) -> tuple[Split, Split]:
     return _chosen(split, sorted(first)), _chosen(split, sorted(second))
 
 
-def without(split: Split, other: Split) -> Split:
+def remove_shared_images(split: Split, other: Split) -> Split:
     """The images of a split that are not, pixel for pixel, in another one."""
     taken = set(other.digests())
     return _chosen(split, [index for index, digest in enumerate(split.digests()) if digest not in taken])
 
 
-def sample(split: Split, counts: NDArray[np.int64], random: np.random.Generator) -> Split:
+def sample_by_class(split: Split, counts: NDArray[np.int64], random: np.random.Generator) -> Split:
     """So many random images of each class, as far as there are; `counts` has a number for each class."""
     chosen: list[int] = []
     for label, count in enumerate(counts):
@@ -80,7 +80,7 @@ def sample(split: Split, counts: NDArray[np.int64], random: np.random.Generator)
     return _chosen(split, sorted(chosen))
 
 
-def trained_on(dataset: Dataset, train_split: Split) -> Dataset:
+def replace_training_split(dataset: Dataset, train_split: Split) -> Dataset:
     """The same set with other training images."""
     return replace(dataset, train=train_split)
 

@@ -36,12 +36,12 @@ class EncryptedRun:
     evaluation_key_bytes: int
 
 
-def head_of(bundle: Bundle) -> Head:
+def convert_head(bundle: Bundle) -> Head:
     """The bundle's head as the encrypted computation knows it."""
     return Head.from_tensors(bundle.head_tensors, bundle.head_layers)
 
 
-def run(bundle: Bundle, features: NDArray[np.floating], progress: Progress | None = None) -> EncryptedRun:
+def evaluate_bundle(bundle: Bundle, features: NDArray[np.floating], progress: Progress | None = None) -> EncryptedRun:
     """Encrypt features (n, width), evaluate the bundle's head on ciphertexts, decrypt the scores.
 
     Fresh keys are made; the evaluating half sees only what a server would: evaluation keys and ciphertexts.
@@ -49,11 +49,13 @@ def run(bundle: Bundle, features: NDArray[np.floating], progress: Progress | Non
     Raises:
         HeadError, ParameterError: the head cannot be computed under encryption.
     """
-    head = head_of(bundle)
-    return run_plan(head, plan_for(head, policy=bundle.policy, input_bound=bundle.input_bound), features, progress)
+    head = convert_head(bundle)
+    return evaluate_plan(
+        head, plan_head(head, policy=bundle.policy, input_bound=bundle.input_bound), features, progress
+    )
 
 
-def plan_for(head: Head, *, policy: str, input_bound: float, precision: float = 1e-3, batch: int = 1) -> Plan:
+def plan_head(head: Head, *, policy: str, input_bound: float, precision: float = 1e-3, batch: int = 1) -> Plan:
     """The plan of a head, for so many images a request.
 
     Raises:
@@ -62,7 +64,9 @@ def plan_for(head: Head, *, policy: str, input_bound: float, precision: float = 
     return make_plan(head, batch=batch, policy=policy, input_bound=input_bound, precision=precision)
 
 
-def run_plan(head: Head, plan: Plan, features: NDArray[np.floating], progress: Progress | None = None) -> EncryptedRun:
+def evaluate_plan(
+    head: Head, plan: Plan, features: NDArray[np.floating], progress: Progress | None = None
+) -> EncryptedRun:
     """As `run`, with a head and a plan of its own.
 
     Raises:

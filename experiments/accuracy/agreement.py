@@ -38,7 +38,7 @@ class Agreement:
         return min(1.0, 2 * tail)
 
 
-def compare(labels: NDArray[np.int64], clear: NDArray[np.float64], encrypted: NDArray[np.float64]) -> Agreement:
+def compare_scores(labels: NDArray[np.int64], clear: NDArray[np.float64], encrypted: NDArray[np.float64]) -> Agreement:
     """Compare scores (n, classes) of both kinds against labels (n,)."""
     plain, opened = predictions(clear), predictions(encrypted)
     error = float(np.abs(clear - encrypted).max())
@@ -58,7 +58,7 @@ def compare(labels: NDArray[np.int64], clear: NDArray[np.float64], encrypted: ND
     )
 
 
-def bootstrap(
+def bootstrap_intervals(
     labels: NDArray[np.int64], scores: NDArray[np.float64], *, rounds: int = 1000, seed: int = 0
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """95 % percentile intervals of accuracy and AUC under resampling of the images (Efron 1979)."""

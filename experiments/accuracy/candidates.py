@@ -25,7 +25,7 @@ _STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class SplitFeatures:
     """Features (N, width) and labels (N,) of the splits that may be fitted on."""
 
     train: NDArray[Any]
@@ -43,7 +43,7 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedHead:
     """One head, ready to be compared."""
 
     head: Head | None
@@ -56,7 +56,7 @@ class Fitted:
     """What validation decided."""
 
 
-def fit(name: str, features: Features, *, deployed: Head, seed: int) -> Fitted:
+def fit_head(name: str, features: SplitFeatures, *, deployed: Head, seed: int) -> FittedHead:
     """Fit one of `grid.CANDIDATES`.
 
     Args:
@@ -71,7 +71,7 @@ def fit(name: str, features: Features, *, deployed: Head, seed: int) -> Fitted:
         KeyError: an unknown name.
     """
     if name == "deployed":
-        return Fitted(deployed, deployed.evaluate, RANGE, {})
+        return FittedHead(deployed, deployed.evaluate, RANGE, {})
     if name in ("mlp", "cubic", RELU):
         trained = train_head(
             features.train,
@@ -84,7 +84,7 @@ def fit(name: str, features: Features, *, deployed: Head, seed: int) -> Fitted:
         )
         if trained.head is None:
             calibration = calibrated(trained.evaluate(features.val), features.val_labels, features.weight)
-            return Fitted(None, lambda x: calibration.applied(trained.evaluate(x)), RANGE, {})
+            return FittedHead(None, lambda x: calibration.applied(trained.evaluate(x)), RANGE, {})
         return _ready(trained.head, features, {})
     best: tuple[float, Head, float] | None = None
     for strength, estimator in _machines(name, features):
@@ -99,20 +99,20 @@ def fit(name: str, features: Features, *, deployed: Head, seed: int) -> Fitted:
     return _ready(best[1], features, {"strength": best[2]})
 
 
-def _ready(head: Head, features: Features, chosen: dict[str, Any]) -> Fitted:
+def _ready(head: Head, features: SplitFeatures, chosen: dict[str, Any]) -> FittedHead:
     calibration = calibrated(head.evaluate(features.val), features.val_labels, features.weight)
     ranged, _ = into_range(calibration.folded(head), features.train, RANGE)
-    return Fitted(ranged, ranged.evaluate, RANGE, chosen)
+    return FittedHead(ranged, ranged.evaluate, RANGE, chosen)
 
 
-def _loss(scores: Scores, features: Features) -> float:
+def _loss(scores: Scores, features: SplitFeatures) -> float:
     """Class-balanced cross-entropy on validation."""
     shares = features.weight[features.val_labels]
     right = softmax(scores)[np.arange(len(scores)), features.val_labels]
     return float(-(shares * np.log(np.maximum(right, 1e-300))).sum() / shares.sum())
 
 
-def _machines(name: str, features: Features) -> Iterator[tuple[float, Any]]:
+def _machines(name: str, features: SplitFeatures) -> Iterator[tuple[float, Any]]:
     """scikit-learn's classifiers of one kind over a range of strengths."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.linear_model import LogisticRegression

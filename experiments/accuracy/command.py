@@ -81,7 +81,7 @@ def accuracy(
     from rich.console import Console
 
     from experiments import encrypted
-    from experiments.accuracy.agreement import compare
+    from experiments.accuracy.agreement import compare_scores
     from experiments.present.progress import bar
     from he_infer.files import write_json
     from models import datasets
@@ -101,9 +101,9 @@ def accuracy(
     test = dataset.test if limit is None else dataset.test.first(limit)
     features = bundle.features(test.images)
     with bar(console, "Encrypted test images", len(features)) as step:
-        found = encrypted.run(bundle, features, lambda done, _: step(done))
+        found = encrypted.evaluate_bundle(bundle, features, lambda done, _: step(done))
     clear = bundle.scores(features)
-    result = compare(test.labels, clear, found.scores)
+    result = compare_scores(test.labels, clear, found.scores)
     kind = "linear" if len(bundle.head_layers) == 1 else str(bundle.training.get("head", head))
     _show(console, dataset, bundle, result, found, limit)
     _show_more(console, dataset, test.labels, clear, found, share_outside(bundle.head, features, RANGE))
@@ -115,7 +115,7 @@ def accuracy(
 def _grid(grid: Path, records: Path | None, jobs: int, data: str | None) -> None:
     from rich.console import Console
 
-    from experiments.accuracy.grid import load
+    from experiments.accuracy.grid import load_grid
     from experiments.accuracy.grid_run import run_grid
 
     if data is not None:
@@ -125,7 +125,7 @@ def _grid(grid: Path, records: Path | None, jobs: int, data: str | None) -> None
     if not records.resolve().parent.is_dir():
         raise typer.BadParameter(f"the folder {records.resolve().parent} does not exist", param_hint="--records")
     console = Console()
-    outcome = run_grid(load(grid), records, grid=grid, jobs=jobs, console=console)
+    outcome = run_grid(load_grid(grid), records, grid=grid, jobs=jobs, console=console)
     kept = f"{outcome.done} runs recorded in {records}, {outcome.before} were there before."
     console.print(kept, highlight=False, markup=False, soft_wrap=True)
     for line in outcome.failed:
@@ -208,9 +208,9 @@ def _show_more(
 ) -> None:
     from rich.table import Table
 
-    from experiments.accuracy.evaluation import against_clear, in_clear
+    from experiments.accuracy.evaluation import compare_with_clear, compute_clear_figures
 
-    plain, other = in_clear(labels, clear), against_clear(labels, clear, found.scores)
+    plain, other = compute_clear_figures(labels, clear), compare_with_clear(labels, clear, found.scores)
     table = Table(title="95 % intervals by bootstrap over the test images", title_justify="left")
     table.add_column("")
     for heading in ("clear", "encrypted"):

@@ -14,7 +14,7 @@ from he_infer.commands.json_option import JsonFile
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from experiments.accuracy.folds import Quality
+    from experiments.accuracy.folds import FoldQuality
 
 
 def crossval(
@@ -41,9 +41,9 @@ def crossval(
     """
     from rich.console import Console
 
-    from experiments.accuracy.folds import Fold, averaged, left_out
+    from experiments.accuracy.folds import Fold, average_networks, score_all_folds
     from experiments.present.progress import bar
-    from experiments.records.finish import command_line, finish, refuse_missing_folders
+    from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
     from models import datasets
     from models.training.train import Recipe
 
@@ -57,13 +57,13 @@ def crossval(
         for part in range(folds)
     ]
     with bar(console, f"{networks} networks by {folds} folds", len(work)) as step:
-        scored = left_out(work, jobs, step)
-    qualities = averaged(scored, networks)
+        scored = score_all_folds(work, jobs, step)
+    qualities = average_networks(scored, networks)
     _show(console, dataset.name, len(dataset.train) + len(dataset.val), qualities)
-    finish(
+    write_outcome(
         console,
         "crossval",
-        command=command_line(
+        command=format_command(
             "crossval",
             data=data,
             head=head,
@@ -95,7 +95,7 @@ def crossval(
     )
 
 
-def _show(console: "Console", dataset: str, images: int, qualities: "list[Quality]") -> None:
+def _show(console: "Console", dataset: str, images: int, qualities: "list[FoldQuality]") -> None:
     from experiments.present.screen_tables import figures_table
 
     title = f"{dataset}: {images} training and validation images, each scored by networks that have not seen it"

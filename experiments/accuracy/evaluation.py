@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import encrypted
-from experiments.accuracy.agreement import Agreement, bootstrap, compare
-from experiments.accuracy.candidates import Fitted
+from experiments.accuracy.agreement import Agreement, bootstrap_intervals, compare_scores
+from experiments.accuracy.candidates import FittedHead
 from he_infer.ckks.simulate import simulate
 from he_infer.head.layers import Head as EncryptedHead
 from models import metrics
@@ -21,10 +21,10 @@ QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "largest": 1
 """Of the absolute errors of the scores, over all images and classes."""
 
 
-def in_clear(labels: NDArray[np.int64], scores: Scores) -> dict[str, Any]:
+def compute_clear_figures(labels: NDArray[np.int64], scores: Scores) -> dict[str, Any]:
     """Accuracy, AUC, balanced accuracy, recalls, calibration error, and 95 % bootstrap intervals of the first two."""
     found = metrics.figures(labels, scores)
-    accuracies, areas = bootstrap(labels, scores)
+    accuracies, areas = bootstrap_intervals(labels, scores)
     return {
         "accuracy": found.accuracy,
         "accuracy_interval": accuracies,
@@ -36,12 +36,12 @@ def in_clear(labels: NDArray[np.int64], scores: Scores) -> dict[str, Any]:
     }
 
 
-def against_clear(labels: NDArray[np.int64], clear: Scores, other: Scores) -> dict[str, Any]:
+def compare_with_clear(labels: NDArray[np.int64], clear: Scores, other: Scores) -> dict[str, Any]:
     """The same figures of simulated or encrypted scores, and how they differ from the clear ones."""
-    agreement: Agreement = compare(labels, clear, other)
+    agreement: Agreement = compare_scores(labels, clear, other)
     errors = np.abs(clear - other)
     return {
-        **in_clear(labels, other),
+        **compute_clear_figures(labels, other),
         "label_agreement": agreement.label_agreement,
         "flips": round((1 - agreement.label_agreement) * agreement.n),
         "flips_beyond_error": agreement.flips_beyond_error,
@@ -52,8 +52,8 @@ def against_clear(labels: NDArray[np.int64], clear: Scores, other: Scores) -> di
     }
 
 
-def evaluate(
-    fitted: Fitted,
+def evaluate_head(
+    fitted: FittedHead,
     features: NDArray[Any],
     labels: NDArray[np.int64],
     *,
@@ -72,15 +72,15 @@ def evaluate(
         HeadError, ParameterError: the head cannot be computed under encryption.
     """
     clear = fitted.scores(features)
-    figures: dict[str, Any] = {"n": len(labels), "clear": in_clear(labels, clear)}
+    figures: dict[str, Any] = {"n": len(labels), "clear": compute_clear_figures(labels, clear)}
     if fitted.head is None:
         return figures
     figures["share_outside"] = share_outside(fitted.head, features, fitted.allowed)
     head = EncryptedHead.from_tensors(*fitted.head.to_tensors())
-    plan = encrypted.plan_for(head, policy=policy, precision=precision, input_bound=input_bound, batch=batch)
-    figures["simulated"] = against_clear(labels, clear, simulate(plan, head, features, seed=seed))
-    found = encrypted.run_plan(head, plan, features, progress)
-    figures["encrypted"] = against_clear(labels, clear, found.scores)
+    plan = encrypted.plan_head(head, policy=policy, precision=precision, input_bound=input_bound, batch=batch)
+    figures["simulated"] = compare_with_clear(labels, clear, simulate(plan, head, features, seed=seed))
+    found = encrypted.evaluate_plan(head, plan, features, progress)
+    figures["encrypted"] = compare_with_clear(labels, clear, found.scores)
     figures["price"] = {
         "evaluate_ms_median": float(np.median(found.evaluate_ms)) / plan.batch,
         "bytes_up": math.ceil(found.bytes_up / plan.batch),

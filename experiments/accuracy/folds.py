@@ -10,7 +10,7 @@ import numpy as np
 import pebble
 from numpy.typing import NDArray
 
-from experiments.accuracy.workers import begin, stop
+from experiments.accuracy.workers import start_worker, stop_pool
 from models import datasets
 from models.datasets import Dataset, Split
 from models.errors import InputError
@@ -39,7 +39,7 @@ class Fold:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class FoldScores:
     """What a network says of the part that it has not seen."""
 
     part: int
@@ -50,7 +50,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Quality:
+class FoldQuality:
     """Of the mean of so many networks' scores: means over the folds and over every choice of networks."""
 
     networks: int
@@ -61,34 +61,34 @@ class Quality:
     """Cross-entropy, classes weighed alike."""
 
 
-def left_out(work: Sequence[Fold], jobs: int, step: Callable[[int], None]) -> list[Scores]:
+def score_all_folds(work: Sequence[Fold], jobs: int, step: Callable[[int], None]) -> list[FoldScores]:
     """Train all networks, on several processes; `step` is called with how many are done.
 
     Raises:
         ModelsError: the set cannot be used or cut into so many parts, or a training failed.
     """
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    done: list[Scores] = []
-    with pebble.ProcessPool(max_workers=jobs, context=context, initializer=begin) as pool:
-        futures: list[Future[Scores]] = [pool.schedule(score, args=(one,)) for one in work]
+    done: list[FoldScores] = []
+    with pebble.ProcessPool(max_workers=jobs, context=context, initializer=start_worker) as pool:
+        futures: list[Future[FoldScores]] = [pool.schedule(score_fold, args=(one,)) for one in work]
         try:
             for future in futures:
                 done.append(future.result())
                 step(len(done))
         except BaseException:
-            stop(pool)  # Ctrl-C, or a training that failed: the others need not end
+            stop_pool(pool)  # Ctrl-C, or a training that failed: the others need not end
             raise
     return done
 
 
-def score(fold: Fold) -> Scores:
+def score_fold(fold: Fold) -> FoldScores:
     """Train one network and score the part that it has not seen."""
-    seen, part = parts(datasets.load(fold.data), fold.folds, fold.part, fold.seed)
+    seen, part = cut_fold(datasets.load(fold.data), fold.folds, fold.part, fold.seed)
     bundle = train(seen, head=fold.head, width=fold.width, hidden=fold.hidden, seed=fold.network, recipe=fold.recipe)
-    return Scores(fold.part, fold.network, part.labels, bundle.scores(bundle.features(part.images)))
+    return FoldScores(fold.part, fold.network, part.labels, bundle.scores(bundle.features(part.images)))
 
 
-def parts(dataset: Dataset, folds: int, part: int, seed: int) -> tuple[Dataset, Split]:
+def cut_fold(dataset: Dataset, folds: int, part: int, seed: int) -> tuple[Dataset, Split]:
     """The set to train on and the part that is left out, both of training and validation images alone.
 
     The test split of the set returned is the part too: no test image is left in it.
@@ -118,7 +118,7 @@ def parts(dataset: Dataset, folds: int, part: int, seed: int) -> tuple[Dataset, 
     return replace(dataset, train=split(inside[learned]), val=split(inside[chosen]), test=left), left
 
 
-def averaged(scored: Sequence[Scores], networks: int) -> list[Quality]:
+def average_networks(scored: Sequence[FoldScores], networks: int) -> list[FoldQuality]:
     """What one network is worth, what the mean of two, and so on."""
     qualities = []
     for count in range(1, networks + 1):
@@ -129,7 +129,7 @@ def averaged(scored: Sequence[Scores], networks: int) -> list[Quality]:
                 mean = np.mean([one.scores for one in those], axis=0)
                 found = figures(those[0].labels, mean)
                 rows.append((found.auc, found.accuracy, found.balanced_accuracy, _log_loss(those[0].labels, mean)))
-        qualities.append(Quality(count, *(float(value) for value in np.mean(rows, axis=0))))
+        qualities.append(FoldQuality(count, *(float(value) for value in np.mean(rows, axis=0))))
     return qualities
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import GridError
-from experiments.records.records import run_key
+from experiments.records.records import compute_run_key
 
 KIND = "accuracy"
 EXTRACTORS: dict[str, tuple[int, ...]] = {"cnn": (24, 48, 96), "small": (16, 32, 64)}
@@ -53,7 +53,7 @@ _SINGLE = ("epochs", "limit")
 
 
 @dataclass(frozen=True)
-class Model:
+class GridModel:
     """What is trained once, whatever heads follow."""
 
     data: str
@@ -64,10 +64,10 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Run:
+class GridRun:
     """One head of one model under one choice of parameters."""
 
-    model: Model
+    model: GridModel
     head: str
     policy: str
     precision: float
@@ -92,14 +92,14 @@ class Run:
     @property
     def key(self) -> str:
         """The key of the record that this run leaves."""
-        return run_key(KIND, self.model.seed, self.parameters)
+        return compute_run_key(KIND, self.model.seed, self.parameters)
 
     def __str__(self) -> str:
         model = self.model
         return f"{model.data}, {model.extractor} {model.width}, {self.head}, seed {model.seed}"
 
 
-def load(path: Path) -> list[Run]:
+def load_grid(path: Path) -> list[GridRun]:
     """The runs of a grid file, in order.
 
     Raises:
@@ -121,7 +121,7 @@ def load(path: Path) -> list[Run]:
     )
 
 
-def _runs(where: str, table: Mapping[str, Any]) -> Iterator[Run]:
+def _runs(where: str, table: Mapping[str, Any]) -> Iterator[GridRun]:
     known = (*_NEEDED, *_DEFAULTS, *_SINGLE)
     unknown, missing = sorted(set(table) - set(known)), [name for name in _NEEDED if name not in table]
     if unknown or missing:
@@ -146,15 +146,15 @@ def _runs(where: str, table: Mapping[str, Any]) -> Iterator[Run]:
     for data, extractor, width, seed in itertools.product(
         *(lists[n] for n in ("data", "extractors", "widths", "seeds"))
     ):
-        model = Model(data, extractor, width, table.get("epochs"), seed)
+        model = GridModel(data, extractor, width, table.get("epochs"), seed)
         asked = itertools.product(*(lists[name] for name in ("heads", "policies", "precisions", "batches")))
         for head, policy, precision, batch in asked:
-            yield Run(model, head, policy, precision, batch, table.get("limit"))
+            yield GridRun(model, head, policy, precision, batch, table.get("limit"))
 
 
-def by_model(runs: Sequence[Run]) -> dict[Model, list[Run]]:
+def group_by_model(runs: Sequence[GridRun]) -> dict[GridModel, list[GridRun]]:
     """The runs that share one trained extractor."""
-    grouped: dict[Model, list[Run]] = {}
+    grouped: dict[GridModel, list[GridRun]] = {}
     for run in runs:
         grouped.setdefault(run.model, []).append(run)
     return grouped

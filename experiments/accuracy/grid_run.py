@@ -12,9 +12,9 @@ import pebble
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from experiments.accuracy.grid import Model, Run, by_model
-from experiments.accuracy.grid_work import work
-from experiments.accuracy.workers import attend, begin, stop
+from experiments.accuracy.grid import GridModel, GridRun, group_by_model
+from experiments.accuracy.grid_work import run_model
+from experiments.accuracy.workers import start_manager, start_worker, stop_pool
 from experiments.records import records
 from experiments.records.records import Record
 
@@ -22,7 +22,7 @@ _POLL = 0.2
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GridOutcome:
     """How a grid ended."""
 
     done: int
@@ -34,7 +34,7 @@ class Outcome:
     interrupted: bool = False
 
 
-def missing(runs: list[Run], path: Path) -> list[Run]:
+def find_missing_runs(runs: list[GridRun], path: Path) -> list[GridRun]:
     """The runs that a file of records does not hold, or holds as failed.
 
     Raises:
@@ -42,32 +42,32 @@ def missing(runs: list[Run], path: Path) -> list[Run]:
     """
     if not path.exists():
         return runs
-    held = {key for key, one in records.latest(records.read(path)).items() if "failed" not in one.figures}
+    held = {key for key, one in records.keep_latest(records.read_records(path)).items() if "failed" not in one.figures}
     return [run for run in runs if run.key not in held]
 
 
-def run_grid(runs: list[Run], path: Path, *, grid: Path, jobs: int, console: Console) -> Outcome:
+def run_grid(runs: list[GridRun], path: Path, *, grid: Path, jobs: int, console: Console) -> GridOutcome:
     """Do what the records lack; each finished run is one appended record, so that an interruption loses only what runs.
 
     Raises:
         RecordError: the file holds something else than records.
         OSError: the records cannot be written.
     """
-    todo = missing(runs, path)
+    todo = find_missing_runs(runs, path)
     before = len(runs) - len(todo)
     if not todo:
-        return Outcome(0, before, ())
+        return GridOutcome(0, before, ())
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     done, failed = 0, []
     manager = SyncManager(ctx=context)
-    manager.start(attend)
+    manager.start(start_manager)
     with manager, _Display(console, len(runs), before) as display:
         outbox = manager.Queue()
-        with pebble.ProcessPool(max_workers=jobs, context=context, initializer=begin) as pool:
-            models = by_model(todo)
+        with pebble.ProcessPool(max_workers=jobs, context=context, initializer=start_worker) as pool:
+            models = group_by_model(todo)
             bundles = path.with_suffix(".bundles")
-            futures: dict[Future[Any], Model] = {
-                pool.schedule(work, args=(model, some, path, bundles, grid, outbox)): model
+            futures: dict[Future[Any], GridModel] = {
+                pool.schedule(run_model, args=(model, some, path, bundles, grid, outbox)): model
                 for model, some in models.items()
             }
             try:
@@ -88,9 +88,9 @@ def run_grid(runs: list[Run], path: Path, *, grid: Path, jobs: int, console: Con
                         if error is not None:
                             failed.append(f"{model.data}, width {model.width}, seed {model.seed}: {error}")
             except KeyboardInterrupt:
-                stop(pool)
-                return Outcome(done, before, tuple(failed), interrupted=True)
-    return Outcome(done, before, tuple(failed))
+                stop_pool(pool)
+                return GridOutcome(done, before, tuple(failed), interrupted=True)
+    return GridOutcome(done, before, tuple(failed))
 
 
 class _Display:
@@ -108,7 +108,7 @@ class _Display:
             disable=not console.is_terminal,
         )
         self._all = self._progress.add_task("runs", total=total, completed=before)
-        self._tasks: dict[Model, TaskID] = {}
+        self._tasks: dict[GridModel, TaskID] = {}
 
     def __enter__(self) -> "_Display":
         self._progress.start()
@@ -129,18 +129,18 @@ class _Display:
             return None
         record = Record.from_line(message[2])
         self._progress.advance(self._all)
-        line = one_line(record)
+        line = describe_error(record)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         return line if "failed" in record.figures else None
 
-    def drop(self, model: Model) -> None:
+    def drop(self, model: GridModel) -> None:
         """Take a finished model's bar away."""
         task = self._tasks.pop(model, None)
         if task is not None:
             self._progress.remove_task(task)
 
 
-def one_line(record: Record) -> str:
+def describe_error(record: Record) -> str:
     """What a finished run says on the terminal."""
     asked, found = record.parameters, record.figures
     what = f"{found['dataset']}, {asked['extractor']} {asked['width']}, {asked['head']}, seed {record.seed}"

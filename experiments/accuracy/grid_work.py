@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.accuracy import candidates, evaluation
-from experiments.accuracy.grid import EXTRACTORS, KIND, Model, Run
+from experiments.accuracy.grid import EXTRACTORS, KIND, GridModel, GridRun
 from experiments.records import records
 from experiments.records.records import Record
 from he_infer.errors import HeInferError
@@ -29,7 +29,7 @@ class Outbox(Protocol):
         """Send; never waits for long."""
 
 
-def work(model: Model, runs: list[Run], path: Path, bundles: Path, grid: Path, outbox: Outbox) -> None:
+def run_model(model: GridModel, runs: list[GridRun], path: Path, bundles: Path, grid: Path, outbox: Outbox) -> None:
     """Do all runs of one model; each leaves a record as soon as it is done.
 
     A run that fails with an error of ours leaves a record too, whose figures name it: a configuration that missed.
@@ -50,15 +50,15 @@ def work(model: Model, runs: list[Run], path: Path, bundles: Path, grid: Path, o
         outbox.put(("step", model, step, done, of))
 
     dataset = datasets.load(model.data)
-    bundle, trained = trained_extractor(model, dataset, bundles, report)
-    features = candidates.Features(
+    bundle, trained = load_or_train_extractor(model, dataset, bundles, report)
+    features = candidates.SplitFeatures(
         bundle.features(dataset.train.images),
         dataset.train.labels,
         bundle.features(dataset.val.images),
         dataset.val.labels,
         len(dataset.classes),
     )
-    fitted: dict[str, candidates.Fitted] = {}
+    fitted: dict[str, candidates.FittedHead] = {}
     for run in runs:
         test = dataset.test if run.limit is None else dataset.test.first(run.limit)
         about = {
@@ -71,8 +71,8 @@ def work(model: Model, runs: list[Run], path: Path, bundles: Path, grid: Path, o
         try:
             if run.head not in fitted:
                 report(f"fit {run.head}", 0, 1)
-                fitted[run.head] = candidates.fit(run.head, features, deployed=bundle.head, seed=model.seed)
-            figures = evaluation.evaluate(
+                fitted[run.head] = candidates.fit_head(run.head, features, deployed=bundle.head, seed=model.seed)
+            figures = evaluation.evaluate_head(
                 fitted[run.head],
                 bundle.features(test.images),
                 test.labels,
@@ -95,11 +95,13 @@ def work(model: Model, runs: list[Run], path: Path, bundles: Path, grid: Path, o
             parameters=run.parameters,
             figures={**about, **figures},
         )
-        records.append(path, record)
+        records.append_record(path, record)
         outbox.put(("record", model, record.to_line()))
 
 
-def trained_extractor(model: Model, dataset: Dataset, folder: Path, report: Report) -> tuple[Bundle, dict[str, Any]]:
+def load_or_train_extractor(
+    model: GridModel, dataset: Dataset, folder: Path, report: Report
+) -> tuple[Bundle, dict[str, Any]]:
     """The extractor with the head that it was trained with: from the folder where it lies there, else trained now."""
     recipe = Recipe(epochs=model.epochs, channels=EXTRACTORS[model.extractor]).suited_to(dataset)
     digest = dataset.digest

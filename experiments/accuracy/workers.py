@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def attend() -> None:
+def start_manager() -> None:
     """In a process that this one starts: be deaf to Ctrl-C, and end with the parent.
 
     Ctrl-C goes to every process of a terminal; the one that started these decides what becomes of them. Where that one
@@ -18,15 +18,15 @@ def attend() -> None:
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 
 
-def begin() -> None:
+def start_worker() -> None:
     """Start a worker that trains: `attend`, and one thread for torch, since several processes share the cores."""
     import torch
 
-    attend()
+    start_manager()
     torch.set_num_threads(1)
 
 
-def stop(pool: Any) -> None:
+def stop_pool(pool: Any) -> None:
     """End a `pebble.ProcessPool` at once, whatever its workers do."""
     end: Callable[[], None] = pool.stop
     end()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Reply(NamedTuple):
+class PathReply(NamedTuple):
     """What a path makes of one image."""
 
     scores: NDArray[np.float64] | Sequence[float]
@@ -19,7 +19,7 @@ class Reply(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedScores:
     """Scores, and what they took."""
 
     scores: NDArray[np.float64]
@@ -33,11 +33,11 @@ class Timed:
     bytes_down: int
 
 
-def one_by_one(
+def time_one_by_one(
     features: Iterable[NDArray[np.floating[Any]]],
-    ask: Callable[[NDArray[np.floating[Any]]], Reply],
+    ask: Callable[[NDArray[np.floating[Any]]], PathReply],
     step: Callable[[int], None] | None = None,
-) -> Timed:
+) -> TimedScores:
     """Ask for each image in its turn.
 
     Args:
@@ -58,4 +58,4 @@ def one_by_one(
         if step is not None:
             step(len(wall))
     cpu_ms = 1e3 * (time.process_time() - cpu) / len(wall)
-    return Timed(np.array(scores), np.array(wall), cpu_ms, up, down)
+    return TimedScores(np.array(scores), np.array(wall), cpu_ms, up, down)

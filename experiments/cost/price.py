@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from experiments.cost.price_paths import Row
+    from experiments.cost.price_paths import PriceRow
     from models.bundle import Bundle
     from models.datasets import Dataset
     from models.heads.layers import Head
@@ -54,16 +54,16 @@ def price(
     """
     from rich.console import Console
 
-    from experiments.bundles import bundle_for
+    from experiments.bundles import load_or_train
     from experiments.cost.price_chart import draw_price
-    from experiments.records.finish import command_line, finish, refuse_missing_folders
+    from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
     from models import datasets
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
     names = _names(heads)
     console = Console()
     dataset = datasets.load(data)
-    bundle = bundle_for(console, dataset, bundle_file, seed=seed)
+    bundle = load_or_train(console, dataset, bundle_file, seed=seed)
     paths = _Paths(console, dataset, bundle, limit, peer_limit)
     rows = [row for name in names for row in paths.of(name, seed)]
     if concrete_python is not None:
@@ -86,7 +86,7 @@ def price(
         "peer_limit": peer_limit,
         "concrete": concrete_python is not None,
     }
-    command = command_line(
+    command = format_command(
         "price",
         data=data,
         bundle=bundle_file,
@@ -101,7 +101,7 @@ def price(
     drawn = None
     if figure is not None:
         drawn = draw_price([(dataset.name, asdict(row)) for row in rows])
-    finish(
+    write_outcome(
         console,
         "price",
         command=command,
@@ -136,10 +136,10 @@ class _Paths:
     """The same images by every path."""
 
     def __init__(self, console: "Console", dataset: "Dataset", bundle: "Bundle", limit: int, peer_limit: int) -> None:
-        from experiments.accuracy.candidates import Features
+        from experiments.accuracy.candidates import SplitFeatures
 
         self._console, self._dataset, self._bundle = console, dataset, bundle
-        self._known = Features(
+        self._known = SplitFeatures(
             bundle.features(dataset.train.images),
             dataset.train.labels,
             bundle.features(dataset.val.images),
@@ -150,16 +150,16 @@ class _Paths:
         self._features, self._labels = bundle.features(test.images), test.labels
         self._limit, self._peer_limit = limit, peer_limit
 
-    def of(self, name: str, seed: int) -> "list[Row]":
+    def of(self, name: str, seed: int) -> "list[PriceRow]":
         """One head, fitted and then by all paths that carry it."""
         from experiments.accuracy import candidates
         from experiments.cost import price_paths, tenseal_peer
         from experiments.present.progress import bar
         from he_infer.errors import HeInferError
 
-        fitted = candidates.fit(name, self._known, deployed=self._bundle.head, seed=seed)
+        fitted = candidates.fit_head(name, self._known, deployed=self._bundle.head, seed=seed)
         features, labels = self._features[: self._limit], self._labels[: self._limit]
-        rows = [price_paths.in_clear(name, fitted.scores, features, labels)]
+        rows = [price_paths.classify_in_clear(name, fitted.scores, features, labels)]
         head = fitted.head
         if head is None:
             return rows
@@ -167,15 +167,15 @@ class _Paths:
             rows += self._encrypted(name, head, features, labels)
         except HeInferError as error:
             self._console.print(f"{name} stays in the clear: {error}", highlight=False, soft_wrap=True)
-        if tenseal_peer.carries(head):
+        if tenseal_peer.supports_head(head):
             few, known = self._features[: self._peer_limit], self._labels[: self._peer_limit]
             with bar(self._console, f"{name}, TenSEAL", len(few)) as step:
-                rows.append(price_paths.through_tenseal(name, head, few, known, step))
+                rows.append(price_paths.classify_with_tenseal(name, head, few, known, step))
         return rows
 
     def _encrypted(
         self, name: str, head: "Head", features: "NDArray[np.floating]", labels: "NDArray[np.int64]"
-    ) -> "list[Row]":
+    ) -> "list[PriceRow]":
         from experiments.cost import price_paths
         from experiments.present.progress import bar
 
@@ -183,22 +183,22 @@ class _Paths:
         for policy in ("hidden", "open"):
             with bar(self._console, f"{name}, encrypted, {policy}", len(features)) as step:
                 rows.append(
-                    price_paths.encrypted_here(
+                    price_paths.classify_encrypted(
                         name, head, features, labels, policy=policy, bound=self._bundle.input_bound, step=step
                     )
                 )
         return rows
 
-    def concrete(self, python: Path) -> "Row":
+    def concrete(self, python: Path) -> "PriceRow":
         """Concrete ML's own logistic regression."""
         from experiments.cost import price_paths
 
         few, labels = self._features[: self._peer_limit], self._labels[: self._peer_limit]
         self._console.print("Concrete ML: fitting, compiling and running its own logistic regression.", highlight=False)
-        return price_paths.through_concrete(python, self._known.train, self._dataset.train, few, labels)
+        return price_paths.classify_with_concrete(python, self._known.train, self._dataset.train, few, labels)
 
 
-def _with_ratios(rows: "list[Row]") -> "list[Row]":
+def _with_ratios(rows: "list[PriceRow]") -> "list[PriceRow]":
     """Each row with its wall time as a share of TenSEAL's for the same head in the same run."""
     baseline = {row.head: row.wall_ms for row in rows if row.path.startswith("TenSEAL")}
     return [replace(row, ratio=row.wall_ms / baseline[row.head] if row.head in baseline else None) for row in rows]
@@ -212,7 +212,7 @@ _PATHS = {
 """Shorter names, for a screen of 80 columns."""
 
 
-def _show(console: "Console", dataset: "Dataset", rows: "list[Row]") -> None:
+def _show(console: "Console", dataset: "Dataset", rows: "list[PriceRow]") -> None:
     from experiments.present.screen_tables import grouped_table
 
     title = f"{dataset.name}: the first test images of {len(dataset.test)}, one at a time"

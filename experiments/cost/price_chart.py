@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.present.drawing import HATCHES, MARKERS, PALETTE, Picture, picture
+from experiments.present.drawing import HATCHES, MARKERS, PALETTE, Picture, draw_picture
 
 
 def draw_price(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Picture:
@@ -24,7 +24,7 @@ def draw_price(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Picture:
     def draw(figure: Any) -> None:
         accuracies, times, sizes = figure.subplots(1, 3, sharey=True, width_ratios=[0.7, 1.25, 1.1])
         for place, (_, row) in zip(at, rows, strict=True):
-            low, high = wilson(row["accuracy"], row["images"])
+            low, high = compute_wilson_interval(row["accuracy"], row["images"])
             number = paths.index(str(row["path"]))
             accuracies.errorbar(
                 row["accuracy"],
@@ -49,14 +49,14 @@ def draw_price(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Picture:
         sizes.set_xlabel("KB an image, up and down;\nkeys once")
         sizes.set_xlim(0, 2.1 * max((row["bytes_up"] + row["bytes_down"]) / 1e3 for _, row in rows))
 
-    return picture(
+    return draw_picture(
         draw,
         (9.4, 1.2 + 0.32 * len(rows)),
         "For each head and path: accuracy with its interval, milliseconds an image, and kilobytes an image with keys",
     )
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
+def compute_wilson_interval(share: float, count: int) -> tuple[float, float]:
     """The 95 % interval of a share of `count` (Wilson 1927)."""
     z = 1.959964
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.cost import tenseal_peer
-from experiments.cost.one_by_one import Reply, Timed, one_by_one
+from experiments.cost.one_by_one import PathReply, TimedScores, time_one_by_one
 from experiments.errors import ExperimentError
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack, unpack
@@ -32,7 +32,7 @@ _CONCRETE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Row:
+class PriceRow:
     """One head on one path; what one image costs."""
 
     head: str
@@ -56,7 +56,7 @@ class Row:
     """Its wall time as a share of TenSEAL's for the same head."""
 
 
-def in_clear(name: str, scores: Scores, features: Features, labels: NDArray[np.int64]) -> Row:
+def classify_in_clear(name: str, scores: Scores, features: Features, labels: NDArray[np.int64]) -> PriceRow:
     """The head in clear, one image at a time.
 
     Args:
@@ -65,9 +65,9 @@ def in_clear(name: str, scores: Scores, features: Features, labels: NDArray[np.i
         features: (n, width).
         labels: (n,).
     """
-    timed = one_by_one(features, lambda row: Reply(scores(row[None])[0]))
+    timed = time_one_by_one(features, lambda row: PathReply(scores(row[None])[0]))
     right = float((predictions(timed.scores) == labels).mean())
-    return Row(
+    return PriceRow(
         name,
         "in clear",
         len(timed.scores),
@@ -83,9 +83,9 @@ def in_clear(name: str, scores: Scores, features: Features, labels: NDArray[np.i
     )
 
 
-def encrypted_here(
+def classify_encrypted(
     name: str, head: Head, features: Features, labels: NDArray[np.int64], *, policy: str, bound: float, step: Step
-) -> Row:
+) -> PriceRow:
     """Under this project's plan for one image a request; both sides in this process, with bytes in between.
 
     Raises:
@@ -98,27 +98,29 @@ def encrypted_here(
     parts = secret.evaluation_keys(plan)
     keys = evaluator.load_keys(parts)
 
-    def ask(row: Features) -> Reply:
+    def ask(row: Features) -> PathReply:
         sent = secret.encrypt(pack(plan, row[None]), plan.input_scale)
         answer = evaluator.evaluate(sent, keys)
-        return Reply(unpack(plan, secret.decrypt(answer), 1)[0], sent, answer)
+        return PathReply(unpack(plan, secret.decrypt(answer), 1)[0], sent, answer)
 
-    timed = one_by_one(np.asarray(features, dtype=np.float64), ask, step)
+    timed = time_one_by_one(np.asarray(features, dtype=np.float64), ask, step)
     size = sum(len(part) for part in parts.values())
     return _judged(name, f"encrypted here, {policy}", head, features, labels, timed, size, str(plan.parameters))
 
 
-def through_tenseal(name: str, head: Head, features: Features, labels: NDArray[np.int64], step: Step) -> Row:
+def classify_with_tenseal(name: str, head: Head, features: Features, labels: NDArray[np.int64], step: Step) -> PriceRow:
     """TenSEAL's vectors.
 
     Raises:
         ExperimentError: a head that its path is not written for.
     """
-    found = tenseal_peer.run(head, features, step)
+    found = tenseal_peer.run_tenseal(head, features, step)
     return _judged(name, "TenSEAL's vectors", head, features, labels, found.timed, found.key_bytes, found.parameters)
 
 
-def through_concrete(python: Path, train: Features, split: Split, features: Features, labels: NDArray[np.int64]) -> Row:
+def classify_with_concrete(
+    python: Path, train: Features, split: Split, features: Features, labels: NDArray[np.int64]
+) -> PriceRow:
     """A logistic regression of Concrete ML's own, fitted and run by an interpreter that has it.
 
     Args:
@@ -153,7 +155,7 @@ def through_concrete(python: Path, train: Features, split: Split, features: Feat
         )
     found: dict[str, Any] = json.loads(done.stdout)
     said, clear = (np.array(found[key]).argmax(axis=1) for key in ("answers", "clear"))
-    return Row(
+    return PriceRow(
         "linear",
         CONCRETE,
         len(said),
@@ -175,14 +177,14 @@ def _judged(
     head: Head,
     features: Features,
     labels: NDArray[np.int64],
-    timed: Timed,
+    timed: TimedScores,
     key_bytes: int,
     parameters: str,
-) -> Row:
+) -> PriceRow:
     """A path's row: its scores beside the head's in clear, and what they took."""
     clear = head.evaluate(features)
     said = predictions(timed.scores)
-    return Row(
+    return PriceRow(
         name,
         path,
         len(timed.scores),

@@ -27,7 +27,7 @@ SPLITS = ("linear", "mlp", "conv")
 
 
 @dataclass(frozen=True)
-class Row:
+class TailRow:
     """One split point."""
 
     split: str
@@ -89,23 +89,24 @@ def tail(
     """
     from rich.console import Console
 
-    from experiments.bundles import bundle_for
+    from experiments.bundles import load_or_train
     from experiments.cost.tail_sizes import SIZES
-    from experiments.cost.tail_sizes import measure as measure_sizes
+    from experiments.cost.tail_sizes import measure_sizes as measure_sizes
     from experiments.present.progress import bar
-    from experiments.records.finish import command_line, finish, refuse_missing_folders
+    from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
     from models import datasets
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
     console = Console()
     dataset = datasets.load(data)
     if bundle_files:
-        bundles = [bundle_for(console, dataset, path) for path in bundle_files]
+        bundles = [load_or_train(console, dataset, path) for path in bundle_files]
     else:
         bundles = [
-            bundle_for(console, dataset, None, head=split, policy=policy, epochs=epochs, seed=seed) for split in SPLITS
+            load_or_train(console, dataset, None, head=split, policy=policy, epochs=epochs, seed=seed)
+            for split in SPLITS
         ]
-    rows = [measure(console, dataset, bundle, limit) for bundle in bundles]
+    rows = [measure_tail(console, dataset, bundle, limit) for bundle in bundles]
     _show(console, dataset.name, rows)
     others: list[SizeRow] = []
     if sizes:
@@ -114,10 +115,10 @@ def tail(
         _show_sizes(console, others)
     options = {"data": data, "epochs": epochs, "limit": limit, "sizes": sizes or None, "seed": seed, "figure": figure}
     given = [word for path in bundle_files or () for word in ("--bundle", str(path))]
-    finish(
+    write_outcome(
         console,
         "tail",
-        command=command_line("tail", *given, **options),
+        command=format_command("tail", *given, **options),
         seed=seed,
         parameters={"dataset": dataset.name, "policy": policy, "epochs": epochs, "limit": limit},
         figures={"rows": [asdict(row) for row in rows], "sizes": [asdict(row) for row in others]},
@@ -128,31 +129,31 @@ def tail(
     )
 
 
-def measure(console: "Console", dataset: "Dataset", bundle: "Bundle", limit: int | None) -> Row:
+def measure_tail(console: "Console", dataset: "Dataset", bundle: "Bundle", limit: int | None) -> TailRow:
     """Clear figures on the whole test set, encrypted ones on the first `limit` images of it."""
     import numpy as np
 
     from experiments import encrypted
-    from experiments.accuracy.agreement import bootstrap, compare
+    from experiments.accuracy.agreement import bootstrap_intervals, compare_scores
     from experiments.present.progress import bar
     from models.metrics import figures
 
     features = bundle.features(dataset.test.images)
     clear = bundle.scores(features)
     whole = figures(dataset.test.labels, clear)
-    (low, high), _ = bootstrap(dataset.test.labels, clear)
+    (low, high), _ = bootstrap_intervals(dataset.test.labels, clear)
     count = len(features) if limit is None else min(limit, len(features))
     split = str(bundle.training.get("head", bundle.name))
     with bar(console, f"Encrypted, {split}", count) as step:
-        found = encrypted.run(bundle, features[:count], lambda done, _: step(done))
-    result = compare(dataset.test.labels[:count], clear[:count], found.scores)
+        found = encrypted.evaluate_bundle(bundle, features[:count], lambda done, _: step(done))
+    result = compare_scores(dataset.test.labels[:count], clear[:count], found.scores)
     quartiles = np.percentile(found.evaluate_ms, [25, 50, 75])
-    return Row(
+    return TailRow(
         split=split,
         server=" → ".join(str(layer) for layer in bundle.head.layers),
         width=bundle.head.width,
-        client_products=client_products(bundle),
-        server_products=server_products(bundle),
+        client_products=count_client_products(bundle),
+        server_products=count_server_products(bundle),
         plan=str(found.plan.parameters),
         key_switches=found.plan.key_switches,
         n_clear=whole.n,
@@ -174,7 +175,7 @@ def measure(console: "Console", dataset: "Dataset", bundle: "Bundle", limit: int
     )
 
 
-def client_products(bundle: "Bundle") -> int:
+def count_client_products(bundle: "Bundle") -> int:
     """Multiplications by weights in the extractor's forward pass of one image."""
     import torch
     from torch import nn
@@ -199,13 +200,13 @@ def client_products(bundle: "Bundle") -> int:
     return total
 
 
-def server_products(bundle: "Bundle") -> int:
+def count_server_products(bundle: "Bundle") -> int:
     """Multiplications of the head in clear: by weights that are not zero, and for activations."""
     import numpy as np
 
-    from experiments.encrypted import head_of
+    from experiments.encrypted import convert_head
 
-    head = head_of(bundle)
+    head = convert_head(bundle)
     squares = sum(
         (activation.degree - 1) * layer.outputs
         for activation, layer in zip(head.activations, head.linear[:-1], strict=True)
@@ -213,7 +214,7 @@ def server_products(bundle: "Bundle") -> int:
     return squares + sum(int(np.count_nonzero(layer.weight)) for layer in head.linear)
 
 
-def _show(console: "Console", dataset: str, rows: list[Row]) -> None:
+def _show(console: "Console", dataset: str, rows: list[TailRow]) -> None:
     from experiments.present.screen_tables import figures_table
 
     title = f"{dataset}: how much of the network stays at the server"
@@ -256,8 +257,8 @@ def _show_sizes(console: "Console", rows: "list[SizeRow]") -> None:
     console.print(table)
 
 
-def _draw(dataset: str, rows: list[Row]) -> "Picture":
-    from experiments.present.drawing import HATCHES, PALETTE, picture
+def _draw(dataset: str, rows: list[TailRow]) -> "Picture":
+    from experiments.present.drawing import HATCHES, PALETTE, draw_picture
 
     def draw(figure: "Figure") -> None:
         accuracy, time, size = figure.subplots(1, 3)
@@ -282,6 +283,6 @@ def _draw(dataset: str, rows: list[Row]) -> "Picture":
         accuracy.set_xlim(-0.6, len(rows) - 0.4)
         figure.suptitle(f"{dataset}: what runs encrypted", fontsize=10, x=0.01, ha="left")
 
-    return picture(
+    return draw_picture(
         draw, (9.6, 3.4), "Accuracy, server time and bytes of a linear head, an MLP head and a convolution tail"
     )

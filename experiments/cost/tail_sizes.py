@@ -41,7 +41,7 @@ class SizeRow:
     evaluation_key_bytes: int
 
 
-def random_tail(shape: tuple[int, int, int], outputs: int, stride: int, random: np.random.Generator) -> Head:
+def make_random_tail(shape: tuple[int, int, int], outputs: int, stride: int, random: np.random.Generator) -> Head:
     """A convolution whose outputs lie mostly within +-4, x^2, an average pool of 2 x 2 cells, and two classes."""
     channels = shape[0]
     spread = 1 / np.sqrt(9 * channels)
@@ -54,15 +54,15 @@ def random_tail(shape: tuple[int, int, int], outputs: int, stride: int, random: 
     return Head((first, Polynomial((0.0, 0.0, 1.0)), Linear(pixels, np.zeros(CLASSES))))
 
 
-def measure(count: int, seed: int, progress: Callable[[int], None]) -> list[SizeRow]:
+def measure_sizes(count: int, seed: int, progress: Callable[[int], None]) -> list[SizeRow]:
     """Each size, on `count` random feature vectors of typical size, in order."""
     random = np.random.default_rng(seed)
     rows = []
     for done, (shape, outputs, stride) in enumerate(SIZES, 1):
-        head = random_tail(shape, outputs, stride, random)
+        head = make_random_tail(shape, outputs, stride, random)
         features = np.clip(random.normal(0, BOUND / 4, (count, head.width)), -BOUND, BOUND)
-        plan = encrypted.plan_for(head, policy="hidden", input_bound=BOUND)
-        found = encrypted.run_plan(head, plan, features)
+        plan = encrypted.plan_head(head, policy="hidden", input_bound=BOUND)
+        found = encrypted.evaluate_plan(head, plan, features)
         rows.append(
             SizeRow(
                 maps=f"{shape[1]} x {shape[2]} x {shape[0]}",

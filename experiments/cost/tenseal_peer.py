@@ -13,7 +13,7 @@ import numpy as np
 import tenseal
 from numpy.typing import NDArray
 
-from experiments.cost.one_by_one import Reply, Timed, one_by_one
+from experiments.cost.one_by_one import PathReply, TimedScores, time_one_by_one
 from experiments.errors import ExperimentError
 from models.heads.layers import Head, Linear, Polynomial
 from models.heads.ranges import SQUARE
@@ -27,14 +27,14 @@ RING = 8192
 class PeerRun:
     """Decrypted scores of a peer, and what they took."""
 
-    timed: Timed
+    timed: TimedScores
     """Of each image: encrypt, serialize, parse, compute, serialize, parse, decrypt."""
     key_bytes: int
     """What the server is sent once: public, Galois and relinearisation keys."""
     parameters: str
 
 
-def run(head: Head, features: NDArray[np.floating], progress: Callable[[int], None]) -> PeerRun:
+def run_tenseal(head: Head, features: NDArray[np.floating], progress: Callable[[int], None]) -> PeerRun:
     """Evaluate a head of one linear layer, or of two with x^2 between them, image by image.
 
     Raises:
@@ -49,12 +49,12 @@ def run(head: Head, features: NDArray[np.floating], progress: Callable[[int], No
     server = tenseal.context_from(public)
     weights = [(layer.weight.T.tolist(), layer.bias.tolist()) for layer in layers]
 
-    def ask(row: NDArray[np.floating[Any]]) -> Reply:
+    def ask(row: NDArray[np.floating[Any]]) -> PathReply:
         sent = tenseal.ckks_vector(secret, row.tolist()).serialize()
         answer = _evaluate(tenseal.ckks_vector_from(server, sent), weights).serialize()
-        return Reply(tenseal.ckks_vector_from(secret, answer).decrypt(), [sent], [answer])
+        return PathReply(tenseal.ckks_vector_from(secret, answer).decrypt(), [sent], [answer])
 
-    timed = one_by_one(np.asarray(features, dtype=np.float64), ask, progress)
+    timed = time_one_by_one(np.asarray(features, dtype=np.float64), ask, progress)
     chain = ", ".join(map(str, bits))
     return PeerRun(timed, len(public), f"N = {RING}, primes of [{chain}] bits")
 
@@ -67,7 +67,7 @@ def _evaluate(vector: Any, weights: list[tuple[list[list[float]], list[float]]])
     return vector
 
 
-def carries(head: Head) -> bool:
+def supports_head(head: Head) -> bool:
     """Whether this path is written for a head: one linear layer, or two with a plain square between them."""
     linear = [layer for layer in head.layers if isinstance(layer, Linear)]
     others = [layer for layer in head.layers if not isinstance(layer, Linear)]
@@ -76,7 +76,7 @@ def carries(head: Head) -> bool:
 
 
 def _layers(head: Head) -> list[Linear]:
-    if not carries(head):
+    if not supports_head(head):
         raise ExperimentError(
             "TenSEAL's path is written for one linear layer, or two with x^2 between them. Take a head of kind linear "
             "or mlp."

@@ -29,27 +29,27 @@ def chosen_images(
     from cipher.analysis.subject import Inner
     from cipher.analysis.suite import Seeds
     from cipher.analysis.toy import Toy
-    from experiments.image_cipher.figures import attack
-    from experiments.image_cipher.images import load
-    from experiments.image_cipher.study import attack_on, cropped
-    from experiments.records.finish import command_line, finish, refuse_missing_folders
+    from experiments.image_cipher.figures import draw_attacks
+    from experiments.image_cipher.images import load_image
+    from experiments.image_cipher.study import attack_subject, crop_to_control
+    from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
     console = Console()
-    named, seeds = load(image), Seeds(seed)
-    victim = cropped(named.pixels)
+    named, seeds = load_image(image), Seeds(seed)
+    victim = crop_to_control(named.pixels)
     key = seeds.key("picture", 0)
-    attacks = [attack_on(subject, victim, key, seeds.salt) for subject in (Toy(), Inner())]
+    attacks = [attack_subject(subject, victim, key, seeds.salt) for subject in (Toy(), Inner())]
     for one in attacks:
         repeats = f"; its key stream repeats every {one.period} bytes" if one.right_bytes == 1 else ""
         console.print(
             f"{one.subject}: {one.right_bytes:.2%} of the victim's bytes foretold (chance: {1 / 256:.2%}){repeats}",
             highlight=False,
         )
-    finish(
+    write_outcome(
         console,
         "chosen-images",
-        command=command_line("chosen-images", image, seed=seed, figure=figure),
+        command=format_command("chosen-images", image, seed=seed, figure=figure),
         seed=seed,
         parameters={"image": named.described},
         figures={
@@ -60,7 +60,7 @@ def chosen_images(
             }
             for one in attacks
         },
-        drawn=None if figure is None else attack(attacks, victim),
+        drawn=None if figure is None else draw_attacks(attacks, victim),
         figure=figure,
         json=json_file,
         record=record,

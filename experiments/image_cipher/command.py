@@ -13,7 +13,7 @@ from rich.table import Table
 from he_infer.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from experiments.image_cipher.report import Cell
+    from experiments.image_cipher.report import GroupVerdict
     from experiments.image_cipher.study import Study
 
 DEFAULT_KEYS = 300
@@ -43,32 +43,32 @@ def cipher(
     Example: `he-experiments cipher CT_small.dcm --html cipher.html`
     """
     from cipher.analysis.suite import Effort, Seeds
-    from experiments.image_cipher.images import load
-    from experiments.image_cipher.report import Run, as_html, as_json, as_markdown
-    from experiments.image_cipher.study import study
-    from experiments.records.finish import command_line, refuse_missing_folders
+    from experiments.image_cipher.images import load_image
+    from experiments.image_cipher.report import EvaluationRun, render_html, render_json, render_markdown
+    from experiments.image_cipher.study import run_study
+    from experiments.records.finish import format_command, refuse_missing_folders
 
     count = keys if keys is not None else QUICK_KEYS if quick else DEFAULT_KEYS
     refuse_missing_folders(json=json, html=html, markdown=markdown)
     console = Console()
-    loaded = [load(name) for name in images]
+    loaded = [load_image(name) for name in images]
     seeds, effort = Seeds(seed), Effort.for_keys(count)
     studies = []
     with _progress() as progress:
         for index, image in enumerate(loaded):
             steps = _Steps(progress, image.name)
-            studies.append(study(image, effort, seeds, controls=index == 0, progress=steps))
-    run = Run(tuple(studies), seeds, count, command_line("cipher", *images, keys=count, seed=seed))
+            studies.append(run_study(image, effort, seeds, controls=index == 0, progress=steps))
+    run = EvaluationRun(tuple(studies), seeds, count, format_command("cipher", *images, keys=count, seed=seed))
     for finished in studies:
         _print(console, finished)
     if json is not None:
-        write_json(json, as_json(run))
+        write_json(json, render_json(run))
         console.print(f"figures: {json}", highlight=False)
     if html is not None:
-        write_text(html, as_html(run))
+        write_text(html, render_html(run))
         console.print(f"report: {html}", highlight=False)
     if markdown is not None:
-        write_text(markdown, as_markdown(run))
+        write_text(markdown, render_markdown(run))
         console.print(f"tables: {markdown}", highlight=False)
     if run.surprises:
         for line in run.surprises:
@@ -99,9 +99,9 @@ def _progress() -> Progress:
 
 def _print(console: Console, study: "Study") -> None:
     """One row a group; in each column, how many of its lines passed, and the smallest P-value."""
-    from experiments.image_cipher.report import Summary
+    from experiments.image_cipher.report import StudySummary
 
-    summary = Summary.of(study)
+    summary = StudySummary.of(study)
     table = Table(title=escape(study.image.described), title_justify="left", box=box.SIMPLE)
     for name in ("lines passed, smallest P", *summary.columns):
         table.add_column(name, no_wrap=True)
@@ -117,6 +117,6 @@ def _print(console: Console, study: "Study") -> None:
         )
 
 
-def _cell(cell: "Cell") -> str:
+def _cell(cell: "GroupVerdict") -> str:
     text = f"{cell.passed}/{cell.lines}" + ("" if cell.smallest is None else f"  {cell.smallest:.1g}")
     return f"[green]✓ {text}[/]" if cell.passed == cell.lines else f"[red]✗ {text}[/]"

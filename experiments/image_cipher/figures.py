@@ -13,13 +13,13 @@ from cipher.analysis.line import Line
 from cipher.analysis.pixels import Image, highest, octets, planes, words
 from cipher.analysis.sp800_22 import battery
 from cipher.analysis.suite import Evaluation
-from experiments.image_cipher.study import Attack, Noise, Study
-from experiments.present.drawing import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Picture, picture
+from experiments.image_cipher.study import AttackResult, NoiseResult, Study
+from experiments.present.drawing import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Picture, draw_picture
 
 _SHOWN_SIDE = 512
 
 
-def histograms(study: Study) -> Picture:
+def draw_histograms(study: Study) -> Picture:
     """The paper's Fig. 3: plain, cipher and decrypted image, and the histograms of the first two."""
     plain, secret = words(study.image.pixels), words(study.cipher_image)
 
@@ -42,7 +42,7 @@ def histograms(study: Study) -> Picture:
         else:
             charts[2].set_axis_off()
 
-    return picture(
+    return draw_picture(
         draw,
         (8.4, 5.4),
         "Plain, cipher and decrypted image, and the flat histogram of the second",
@@ -51,7 +51,7 @@ def histograms(study: Study) -> Picture:
     )
 
 
-def correlations(study: Study) -> Picture:
+def draw_correlations(study: Study) -> Picture:
     """The paper's Fig. 4: |r| of five methods in three directions, with the bound for our number of pixels."""
     rows = [
         *((name, values) for name, values in correlation.PUBLISHED),
@@ -88,7 +88,7 @@ def correlations(study: Study) -> Picture:
         axis.set_ylabel("|r| of adjacent pixels")
         axis.legend(fontsize=9, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
-    return picture(
+    return draw_picture(
         draw,
         (9.4, 4.6),
         "Bars of the absolute correlation of five methods, and the significance bound",
@@ -97,7 +97,7 @@ def correlations(study: Study) -> Picture:
     )
 
 
-def scatter(study: Study) -> Picture:
+def draw_scatter(study: Study) -> Picture:
     """Horizontally adjacent pixels against each other, plain and encrypted."""
 
     def draw(figure: Figure) -> None:
@@ -116,7 +116,7 @@ def scatter(study: Study) -> Picture:
             axis.set_ylabel("its right neighbour")
             axis.set_aspect("equal")
 
-    return picture(
+    return draw_picture(
         draw,
         (7.0, 3.5),
         "Scatter of adjacent pixels: a line for the plain image, a filled square after",
@@ -125,7 +125,7 @@ def scatter(study: Study) -> Picture:
     )
 
 
-def differential(study: Study) -> Picture:
+def draw_differential(study: Study) -> Picture:
     """NPCR and UACI over the keys, with expected distribution and critical values; the toy's beside ours."""
     names = [
         line.name for line in study.ours[0].lines if line.group == _PLAINTEXT and line.name.startswith(("NPCR", "UACI"))
@@ -143,7 +143,7 @@ def differential(study: Study) -> Picture:
             *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False
         )
 
-    return picture(
+    return draw_picture(
         draw,
         (9.4, 5.6),
         "Histograms of NPCR and UACI over the keys, with their critical values",
@@ -152,7 +152,7 @@ def differential(study: Study) -> Picture:
     )
 
 
-def attack(attacks: Sequence[Attack], victim: Image) -> Picture:
+def draw_attacks(attacks: Sequence[AttackResult], victim: Image) -> Picture:
     """The attack's pictures: the toy's victim comes back whole, ours does not; and the toy's key stream repeats."""
 
     def draw(figure: Figure) -> None:
@@ -174,7 +174,7 @@ def attack(attacks: Sequence[Attack], victim: Image) -> Picture:
         axis.set_ylabel("key byte")
         axis.set_xlabel(f"the toy's key stream as the attack reads it: it repeats every {toy.period} bytes (dotted)")
 
-    return picture(
+    return draw_picture(
         draw,
         (7.4, 8.0),
         "Victim, cipher image and what the attack reads: everything for the toy, noise for ours",
@@ -183,7 +183,7 @@ def attack(attacks: Sequence[Attack], victim: Image) -> Picture:
     )
 
 
-def noise(cases: Sequence[Noise], original: Image) -> Picture:
+def draw_noise(cases: Sequence[NoiseResult], original: Image) -> Picture:
     """Damaged cipher images and what decrypting them shows."""
     names = (
         "one cipher pixel changed",
@@ -206,7 +206,7 @@ def noise(cases: Sequence[Noise], original: Image) -> Picture:
                 limits=(int(plain.min()), int(plain.max())),
             )
 
-    return picture(
+    return draw_picture(
         draw,
         (9.0, 4.2),
         "Damaged cipher images above, their decryptions below",
@@ -215,7 +215,7 @@ def noise(cases: Sequence[Noise], original: Image) -> Picture:
     )
 
 
-def randomness(evaluations: Sequence[Evaluation]) -> Picture:
+def draw_randomness(evaluations: Sequence[Evaluation]) -> Picture:
     """SP 800-22: share of sequences that pass each test, for each source, with the exact 99.9 % range."""
     looks = ((BLUE, "o"), (GREEN, "s"), (VERMILION, "x"))
 
@@ -237,7 +237,7 @@ def randomness(evaluations: Sequence[Evaluation]) -> Picture:
         axis.set_xlabel("share of P-values at or above 0.01, in %")
         axis.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False)
 
-    return picture(
+    return draw_picture(
         draw,
         (7.6, 4.6),
         "Share of passes in each of the fifteen tests for cipher, positive and negative control",

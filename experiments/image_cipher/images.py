@@ -18,7 +18,7 @@ LEAST_SIDE = 32
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedImage:
     """An image and what the report calls it."""
 
     name: str
@@ -31,7 +31,7 @@ class Named:
         return f"{self.name}, {size}, {self.pixels.dtype}"
 
 
-def load(name: str) -> Named:
+def load_image(name: str) -> NamedImage:
     """Read the stored pixels of a file, without any rescaling.
 
     A name that is no file is looked up among the files that pydicom and pydicom-data carry, so that `CT_small.dcm` and
@@ -55,7 +55,7 @@ def load(name: str) -> Named:
         )
     if int(words(image).min()) == int(words(image).max()):
         raise UnsupportedImage(f"{path.name} is of one single value; take an image that shows something")
-    return Named(path.name, image)
+    return NamedImage(path.name, image)
 
 
 def _read(path: Path) -> Image:

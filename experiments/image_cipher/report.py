@@ -11,17 +11,17 @@ from cipher.analysis import correlation
 from cipher.analysis.line import Line, Verdict
 from cipher.analysis.suite import Evaluation, Seeds
 from experiments.image_cipher import figures as cipher_figures
-from experiments.image_cipher.study import NOISE_TRIALS, Study, cropped, groups, verdict_of
+from experiments.image_cipher.study import NOISE_TRIALS, Study, crop_to_control, find_worst_verdict, group_lines
 from experiments.present.drawing import Picture
 from experiments.present.markdown_tables import Table
-from experiments.present.pages import render
+from experiments.present.pages import render_template
 
 FORMAT = "he-infer cipher evaluation"
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class Run:
+class EvaluationRun:
     """What the report covers."""
 
     studies: tuple[Study, ...]
@@ -36,7 +36,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GroupVerdict:
     """One group of one subject in the summary."""
 
     verdict: Verdict
@@ -46,33 +46,33 @@ class Cell:
     """The smallest P-value of the group."""
 
     @classmethod
-    def of(cls, lines: list[Line]) -> "Cell":
+    def of(cls, lines: list[Line]) -> "GroupVerdict":
         """Sum up lines."""
         p_values = [p for line in lines for p in line.p_values]
         failed = sum(line.verdict is Verdict.FAIL for line in lines)
-        return cls(verdict_of(lines), len(lines) - failed, len(lines), min(p_values) if p_values else None)
+        return cls(find_worst_verdict(lines), len(lines) - failed, len(lines), min(p_values) if p_values else None)
 
 
 @dataclass(frozen=True)
-class Summary:
+class StudySummary:
     """A row for each group, a column for each subject."""
 
     columns: tuple[str, ...]
-    rows: dict[str, dict[str, Cell]]
+    rows: dict[str, dict[str, GroupVerdict]]
 
     @classmethod
-    def of(cls, study: Study) -> "Summary":
+    def of(cls, study: Study) -> "StudySummary":
         """Sum up a study; columns without evaluations are left out."""
         subjects = {"inner cipher": study.ours, "ideal control": study.positive, "toy": study.negative}
-        rows: dict[str, dict[str, Cell]] = {}
+        rows: dict[str, dict[str, GroupVerdict]] = {}
         for name, evaluations in subjects.items():
             for evaluation in evaluations:
-                for group, lines in groups(evaluation).items():
-                    rows.setdefault(group, {})[name] = Cell.of(lines)
+                for group, lines in group_lines(evaluation).items():
+                    rows.setdefault(group, {})[name] = GroupVerdict.of(lines)
         return cls(tuple(name for name, evaluations in subjects.items() if evaluations), rows)
 
 
-def as_json(run: Run) -> dict[str, object]:
+def render_json(run: EvaluationRun) -> dict[str, object]:
     """The whole run as JSON takes it; NaN and infinity become null."""
     document = {
         "format": FORMAT,
@@ -81,7 +81,7 @@ def as_json(run: Run) -> dict[str, object]:
         "seed": run.seeds.seed,
         "salt": run.seeds.salt.hex(),
         "keys": run.keys,
-        "versions": versions(),
+        "versions": find_versions(),
         "surprises": run.surprises,
         "images": [_study_json(study) for study in run.studies],
     }
@@ -89,17 +89,17 @@ def as_json(run: Run) -> dict[str, object]:
     return cleaned
 
 
-def as_html(run: Run) -> str:
+def render_html(run: EvaluationRun) -> str:
     """The run as one page with its figures inside; it asks for nothing from outside."""
     filters: dict[str, Callable[..., Any]] = {
-        "number": number,
-        "probability": probability,
+        "number": format_number,
+        "probability": format_probability,
         "unbroken": lambda text: text.replace(" %", "\u00a0%"),
-        "groups": lambda evaluation: list(groups(evaluation).items()),
-        "summary": Summary.of,
+        "groups": lambda evaluation: list(group_lines(evaluation).items()),
+        "summary": StudySummary.of,
         "drawn": _drawn,
     }
-    return render(
+    return render_template(
         "cipher.html.j2",
         filters,
         title="Evaluation of the image cipher",
@@ -107,14 +107,14 @@ def as_html(run: Run) -> str:
         command=run.command,
         seed=run.seeds.seed,
         keys=run.keys,
-        versions=", ".join(f"{name} {number}" for name, number in versions().items()),
+        versions=", ".join(f"{name} {format_number}" for name, format_number in find_versions().items()),
         surprises=run.surprises,
         published=correlation.PUBLISHED,
         noise_trials=NOISE_TRIALS,
     )
 
 
-def as_markdown(run: Run) -> str:
+def render_markdown(run: EvaluationRun) -> str:
     """The inner cipher's results as Markdown tables, as the documentation shows them."""
     parts = [f"`{run.command}`"]
     for study in run.studies:
@@ -142,28 +142,30 @@ def _measures_table(study: Study) -> Table:
     heads = ("Measure", "mean", "ideal", "one key in", "outside, of keys (level)", "P, rate", "P, pooled", "verdict")
     rows: list[tuple[str, ...]] = []
     for evaluation in study.ours:
-        for group, lines in groups(evaluation).items():
+        for group, lines in group_lines(evaluation).items():
             rows.append((f"**{group}**", *("" for _ in heads[1:])))
             rows += [_measure_row(line) for line in lines]
     return Table(heads, tuple(rows))
 
 
 def _measure_row(line: Line) -> tuple[str, ...]:
-    within = "" if line.low is None or line.high is None else f"{number(line.low)} .. {number(line.high)}"
-    outside = f"{line.keys}" if line.outside is None else f"{line.outside} of {line.keys} ({probability(line.size)})"
+    within = "" if line.low is None or line.high is None else f"{format_number(line.low)} .. {format_number(line.high)}"
+    outside = (
+        f"{line.keys}" if line.outside is None else f"{line.outside} of {line.keys} ({format_probability(line.size)})"
+    )
     return (
         line.name,
-        number(line.statistic),
-        number(line.expected),
+        format_number(line.statistic),
+        format_number(line.expected),
         within,
         outside,
-        probability(line.p_rate),
-        probability(line.p_pooled),
+        format_probability(line.p_rate),
+        format_probability(line.p_pooled),
         line.verdict.value,
     )
 
 
-def versions() -> dict[str, str]:
+def find_versions() -> dict[str, str]:
     """The versions that the figures depend on."""
     found = {"Python": platform.python_version()}
     for name in ("he-infer", "numpy", "scipy", "numba", "cryptography"):
@@ -174,7 +176,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """A figure for a table: five digits, no false zeros."""
     if value is None:
         return ""
@@ -187,7 +189,7 @@ def number(value: float | None) -> str:
     return f"{value:.6g}" if abs(value) < 1 else f"{value:.7g}"
 
 
-def probability(value: float | None) -> str:
+def format_probability(value: float | None) -> str:
     """A P-value or level for a table: three digits."""
     return "" if value is None else f"{value:.3g}"
 
@@ -246,17 +248,17 @@ def _finite(value: Any) -> Any:
 def _drawn(study: Study, name: str) -> Picture:
     match name:
         case "attack":
-            return cipher_figures.attack(study.attacks, cropped(study.image.pixels))
+            return cipher_figures.draw_attacks(study.attacks, crop_to_control(study.image.pixels))
         case "noise":
-            return cipher_figures.noise(study.noise, study.image.pixels)
+            return cipher_figures.draw_noise(study.noise, study.image.pixels)
         case "randomness":
             sources: Sequence[Evaluation] = (study.ours[1], *study.positive[1:], *study.negative[1:])
-            return cipher_figures.randomness(sources)
+            return cipher_figures.draw_randomness(sources)
         case _:
             draw = {
-                "histograms": cipher_figures.histograms,
-                "correlations": cipher_figures.correlations,
-                "scatter": cipher_figures.scatter,
-                "differential": cipher_figures.differential,
+                "histograms": cipher_figures.draw_histograms,
+                "correlations": cipher_figures.draw_correlations,
+                "scatter": cipher_figures.draw_scatter,
+                "differential": cipher_figures.draw_differential,
             }[name]
             return draw(study)

@@ -13,7 +13,7 @@ from he_infer.files import write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from experiments.image_cipher.timing import FolderSpeed, Speed
+    from experiments.image_cipher.timing import CipherSpeed, FolderSpeed
 
 WANTED = {"inner cipher, numba": 150.0, "inner cipher, numpy alone": 20.0}
 """MB/s of encrypting that were asked for, on one thread for a 2048 x 2048 16-bit image."""
@@ -37,12 +37,16 @@ def cipher_speed(
     from rich.console import Console
 
     from cipher.vault.batch import usable_cores
-    from experiments.image_cipher.timing import picture, time_all, time_folder
+    from experiments.image_cipher.timing import make_test_image, time_all, time_folder
     from experiments.present.progress import bar
 
     console = Console()
-    images = (picture(side, np.uint16), picture(side, np.uint8), picture(max(32, side // 4), np.uint16))
-    speeds: list[Speed] = []
+    images = (
+        make_test_image(side, np.uint16),
+        make_test_image(side, np.uint8),
+        make_test_image(max(32, side // 4), np.uint16),
+    )
+    speeds: list[CipherSpeed] = []
     for image in images:
         with bar(console, f"{image.shape[0]} x {image.shape[1]}, {image.dtype}", repeats + 1) as step:
             speeds += time_all(image, repeats, step)
@@ -71,7 +75,7 @@ def cipher_speed(
         )
 
 
-def _misses(speeds: "list[Speed]", side: int) -> list[str]:
+def _misses(speeds: "list[CipherSpeed]", side: int) -> list[str]:
     if side != WANTED_SIDE:
         return []
     return [
@@ -81,7 +85,7 @@ def _misses(speeds: "list[Speed]", side: int) -> list[str]:
     ]
 
 
-def _print(console: "Console", speeds: "list[Speed]", folders: "list[FolderSpeed]") -> None:
+def _print(console: "Console", speeds: "list[CipherSpeed]", folders: "list[FolderSpeed]") -> None:
     from experiments.present.screen_tables import grouped_table
 
     rows = [

@@ -55,21 +55,21 @@ def cipher_stages(
 
     Example: `he-experiments cipher-stages CT_small.dcm --out docs/images`
     """
-    from experiments.image_cipher.images import load
-    from experiments.present.drawing import save
+    from experiments.image_cipher.images import load_image
+    from experiments.present.drawing import save_picture
     from he_infer.errors import UsageError
 
     if not out.is_dir():
         raise UsageError(f"There is no folder {out}. Make it first.")
-    loaded = load(image)
-    for name, drawn in draw(loaded.pixels):
-        save(out / name, drawn)
+    loaded = load_image(image)
+    for name, drawn in draw_stages(loaded.pixels):
+        save_picture(out / name, drawn)
         typer.echo(f"{out / name}: {drawn.alternative}")
 
 
-def draw(pixels: NDArray[np.generic]) -> "Iterator[tuple[str, Picture]]":
+def draw_stages(pixels: NDArray[np.generic]) -> "Iterator[tuple[str, Picture]]":
     """All pictures, with their file names."""
-    preparation, stages = prepare(pixels), list(run(pixels))
+    preparation, stages = prepare_image(pixels), list(run_stages(pixels))
     yield "cipher-1-plain.png", _picture_of(stages[0])
     yield "cipher-2-network.png", _preparation_picture(preparation)
     yield "cipher-3-partitions.png", _partitions_picture(preparation, stages[0])
@@ -77,7 +77,7 @@ def draw(pixels: NDArray[np.generic]) -> "Iterator[tuple[str, Picture]]":
         yield stage.file, _picture_of(stage)
 
 
-def prepare(pixels: NDArray[np.generic]) -> Preparation:
+def prepare_image(pixels: NDArray[np.generic]) -> Preparation:
     """Steps 1.2 to 1.4, 3 and 4.1 on an image whose sides are at least 32.
 
     Raises:
@@ -110,7 +110,7 @@ def prepare(pixels: NDArray[np.generic]) -> Preparation:
     )
 
 
-def run(pixels: NDArray[np.generic]) -> Iterator[Stage]:
+def run_stages(pixels: NDArray[np.generic]) -> Iterator[Stage]:
     """The plain image, then the image after each step that changes it.
 
     Raises:
@@ -181,7 +181,7 @@ def _key_and_salt() -> tuple[bytes, bytes]:
 
 def _picture_of(stage: Stage) -> "Picture":
     """The image over its type's range (the plain one over its own), its bytes, and the reach of one changed bit."""
-    from experiments.present.drawing import BLUE, picture, show_image
+    from experiments.present.drawing import BLUE, draw_picture, show_image
 
     grid = stage.grid
     plain = stage.file == "cipher-1-plain.png"
@@ -211,11 +211,11 @@ def _picture_of(stage: Stage) -> "Picture":
         figure.suptitle(stage.title, fontsize=10)
 
     reach = f"a change of one bit has reached {share:.2%} of the words"
-    return picture(paint, (8.4, 2.9), f"Step {stage.title}; {reach}.")
+    return draw_picture(paint, (8.4, 2.9), f"Step {stage.title}; {reach}.")
 
 
 def _preparation_picture(found: Preparation) -> "Picture":
-    from experiments.present.drawing import BLUE, picture, show_image
+    from experiments.present.drawing import BLUE, draw_picture, show_image
 
     def paint(figure: "Figure") -> None:
         left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 0.8, 1.1])
@@ -230,11 +230,11 @@ def _preparation_picture(found: Preparation) -> "Picture":
         figure.suptitle("1.2 features · 1.3 network · 1.4 effective parameters · 3 hidden layers", fontsize=10)
 
     what = f"{found.levels} effective grey levels give the network {found.layers} layers"
-    return picture(paint, (8.4, 2.9), f"Steps 1.2 to 3: {what}; its weights' bits and its first key stream.")
+    return draw_picture(paint, (8.4, 2.9), f"Steps 1.2 to 3: {what}; its weights' bits and its first key stream.")
 
 
 def _partitions_picture(found: Preparation, plain: Stage) -> "Picture":
-    from experiments.present.drawing import picture, show_image
+    from experiments.present.drawing import draw_picture, show_image
 
     def paint(figure: "Figure") -> None:
         left, right = figure.subplots(1, 2)
@@ -253,4 +253,4 @@ def _partitions_picture(found: Preparation, plain: Stage) -> "Picture":
         show_image(right, found.ranks, "order by the network's output: dark first", size=8)
         figure.suptitle("4.1 partitions selected by the network", fontsize=10)
 
-    return picture(paint, (7.0, 3.4), "Step 4.1: the partitions of the image, numbered in the network's order.")
+    return draw_picture(paint, (7.0, 3.4), "Step 4.1: the partitions of the image, numbered in the network's order.")

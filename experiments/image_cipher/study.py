@@ -14,7 +14,7 @@ from cipher.analysis.sealed import refusals
 from cipher.analysis.subject import Inner, Subject
 from cipher.analysis.suite import Effort, Evaluation, Seeds, evaluate
 from cipher.analysis.toy import Toy
-from experiments.image_cipher.images import Named
+from experiments.image_cipher.images import NamedImage
 
 Progress = Callable[[str, int, int], None]
 """Told the name of the step, what is done of it and what there is to do."""
@@ -25,7 +25,7 @@ NOISE_TRIALS = 8
 
 
 @dataclass(frozen=True)
-class Attack:
+class AttackResult:
     """The four-chosen-image attack against one subject."""
 
     subject: str
@@ -40,7 +40,7 @@ class Attack:
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoiseResult:
     """One way of damaging the cipher image: means over keys, and one example."""
 
     name: str
@@ -56,7 +56,7 @@ class Noise:
 class Study:
     """Everything that the report says of one image."""
 
-    image: Named
+    image: NamedImage
     effort: Effort
     cipher_image: Image
     restored: Image
@@ -66,8 +66,8 @@ class Study:
     """The same on an ideal cipher and on AES-CTR; empty where controls were not asked for."""
     negative: tuple[Evaluation, ...]
     """The same on the toy."""
-    attacks: tuple[Attack, ...]
-    noise: tuple[Noise, ...]
+    attacks: tuple[AttackResult, ...]
+    noise: tuple[NoiseResult, ...]
 
     @property
     def correlation(self) -> tuple[float, float, float]:
@@ -95,7 +95,7 @@ class Study:
         return found
 
 
-def study(image: Named, effort: Effort, seeds: Seeds, *, controls: bool, progress: Progress) -> Study:
+def run_study(image: NamedImage, effort: Effort, seeds: Seeds, *, controls: bool, progress: Progress) -> Study:
     """Evaluate the inner cipher on an image and, if asked for, the controls on the same image.
 
     The controls measure the suite rather than the image, so a larger one is cropped to 512 x 512 for them.
@@ -109,7 +109,7 @@ def study(image: Named, effort: Effort, seeds: Seeds, *, controls: bool, progres
         _sealed(pixels, seeds, progress),
     ]
     positive, negative = [], []
-    smaller = cropped(pixels)
+    smaller = crop_to_control(pixels)
     if controls:
         positive = [_evaluate(WideBlock(), smaller, effort, seeds, progress)]
         positive.append(
@@ -122,7 +122,7 @@ def study(image: Named, effort: Effort, seeds: Seeds, *, controls: bool, progres
         )
         negative = [_evaluate(Toy(), smaller, effort, seeds, progress)]
         negative.append(_examine(Toy(), smaller, max(4, effort.sequences // 3), seeds, progress))
-    attacks = [attack_on(subject, smaller, key, seeds.salt) for subject in (Toy(), inner)]
+    attacks = [attack_subject(subject, smaller, key, seeds.salt) for subject in (Toy(), inner)]
     return Study(
         image=image,
         effort=effort,
@@ -164,7 +164,7 @@ def _sealed(image: Image, seeds: Seeds, progress: Progress) -> Evaluation:
     return Evaluation("sealed image", (line,), 0.0)
 
 
-def attack_on(subject: Subject, victim: Image, key: bytes, salt: bytes) -> Attack:
+def attack_subject(subject: Subject, victim: Image, key: bytes, salt: bytes) -> AttackResult:
     """Learn a subject's key stream from four chosen images, and foretell and decrypt a fifth one, the victim's."""
 
     def encrypt(plain: Image) -> Image:
@@ -174,10 +174,10 @@ def attack_on(subject: Subject, victim: Image, key: bytes, salt: bytes) -> Attac
     cipher_image = encrypt(victim)
     recovered = learnt.decrypt(cipher_image)
     right = toy_attack.matching_bytes(learnt.predict(victim), cipher_image) / victim.nbytes
-    return Attack(subject.name, cipher_image, recovered, right, learnt.stream, learnt.period)
+    return AttackResult(subject.name, cipher_image, recovered, right, learnt.stream, learnt.period)
 
 
-def _noise(subject: Subject, image: Image, case: robustness.Case, seeds: Seeds) -> Noise:
+def _noise(subject: Subject, image: Image, case: robustness.Case, seeds: Seeds) -> NoiseResult:
     rng = seeds.generator(f"noise/{case.name}")
     outcomes = []
     for _, key in seeds.keys(f"noise/{case.name}", NOISE_TRIALS):
@@ -186,7 +186,7 @@ def _noise(subject: Subject, image: Image, case: robustness.Case, seeds: Seeds) 
         restored = subject.decrypt(damaged, key, seeds.salt)
         outcomes.append((robustness.outcome(image, cipher_image, damaged, restored), damaged))
     results = [result for result, _ in outcomes]
-    return Noise(
+    return NoiseResult(
         name=case.name,
         damaged_pixels=float(np.mean([r.damaged_pixels for r in results])),
         wrong_pixels=float(np.mean([r.wrong_pixels for r in results])),
@@ -197,7 +197,7 @@ def _noise(subject: Subject, image: Image, case: robustness.Case, seeds: Seeds) 
     )
 
 
-def cropped(image: Image) -> Image:
+def crop_to_control(image: Image) -> Image:
     """The middle 512 x 512 of the first plane of a large image; a smaller one whole."""
     if image.size <= _CONTROL_SIDE**2:
         return image
@@ -206,7 +206,7 @@ def cropped(image: Image) -> Image:
     return np.ascontiguousarray(first[top : top + _CONTROL_SIDE, left : left + _CONTROL_SIDE])
 
 
-def groups(evaluation: Evaluation) -> dict[str, list[Line]]:
+def group_lines(evaluation: Evaluation) -> dict[str, list[Line]]:
     """The lines of an evaluation by group, in order."""
     found: dict[str, list[Line]] = {}
     for line in evaluation.lines:
@@ -214,7 +214,7 @@ def groups(evaluation: Evaluation) -> dict[str, list[Line]]:
     return found
 
 
-def verdict_of(lines: list[Line]) -> Verdict:
+def find_worst_verdict(lines: list[Line]) -> Verdict:
     """What a group says: its worst verdict."""
     verdicts = {line.verdict for line in lines}
     return next((v for v in (Verdict.FAIL, Verdict.PASS) if v in verdicts), Verdict.REPORTED)

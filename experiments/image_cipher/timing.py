@@ -33,7 +33,7 @@ CHAOTIC = "chaotic toy"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class TimedCipher:
     """A cipher to time."""
 
     name: str
@@ -43,7 +43,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class CipherSpeed:
     """One cipher on one image, one thread."""
 
     subject: str
@@ -61,7 +61,7 @@ class Speed:
     """Time of the chaotic toy's encrypting over this one's, by the medians of this run."""
 
 
-def subjects() -> list[Subject]:
+def list_subjects() -> list[TimedCipher]:
     """What is compared; the ones that need numba only where it is installed."""
     key, salt = os.urandom(32), os.urandom(16)
     found = [_aes(key)]
@@ -72,7 +72,7 @@ def subjects() -> list[Subject]:
         pass
     found.append(_inner(NUMPY, by_name("numpy"), key, salt))
     found.append(
-        Subject(
+        TimedCipher(
             CHAOTIC,
             lambda image: chaotic_peer.encrypt(image, key),
             lambda made: chaotic_peer.decrypt(made, key).tobytes(),
@@ -82,8 +82,8 @@ def subjects() -> list[Subject]:
 
 
 def time_all(
-    image: Image, repeats: int, progress: Callable[[int], None], chosen: Sequence[Subject] | None = None
-) -> list[Speed]:
+    image: Image, repeats: int, progress: Callable[[int], None], chosen: Sequence[TimedCipher] | None = None
+) -> list[CipherSpeed]:
     """Time every subject on an image.
 
     Args:
@@ -95,7 +95,7 @@ def time_all(
     Raises:
         RuntimeError: a subject did not give back what it was given.
     """
-    chosen = chosen or subjects()
+    chosen = chosen or list_subjects()
     plain = image.tobytes()
     took: dict[str, list[_Times]] = {subject.name: [] for subject in chosen}
     for round_number in range(repeats + 1):
@@ -115,7 +115,7 @@ def time_all(
     megabytes = image.nbytes / 1e6
     toy = medians[CHAOTIC][0] if CHAOTIC in medians else math.nan
     return [
-        Speed(
+        CipherSpeed(
             subject=name,
             image=described,
             repeats=repeats,
@@ -138,31 +138,31 @@ def _now() -> NDArray[np.float64]:
     return np.array([time.thread_time(), time.perf_counter()])
 
 
-def _aes(key: bytes) -> Subject:
+def _aes(key: bytes) -> TimedCipher:
     sealing, nonce = AESGCM(key), bytes(12)
-    return Subject(
+    return TimedCipher(
         AES,
         lambda image: sealing.encrypt(nonce, image.reshape(-1).view(np.uint8).data, None),
         lambda made: sealing.decrypt(nonce, made, None),
     )
 
 
-def _inner(name: str, engine: Engine, key: bytes, salt: bytes) -> Subject:
-    return Subject(
+def _inner(name: str, engine: Engine, key: bytes, salt: bytes) -> TimedCipher:
+    return TimedCipher(
         name,
         lambda image: encrypt_image(image, key, salt, engine=engine),
         lambda made: decrypt_image(made, key, salt, engine=engine).tobytes(),
     )
 
 
-def _sealed(vault_key: VaultKey) -> Subject:
+def _sealed(vault_key: VaultKey) -> TimedCipher:
     """The whole container in memory: hashing, the inner cipher and AES-256-GCM; no disk."""
 
     def seal(image: Image) -> bytes:
         span = PixelSpan(0, image.nbytes, image.dtype.str, image.shape)
         return seal_bytes(image.tobytes(), vault_key, span=span)
 
-    return Subject(SEALED, seal, lambda made: open_bytes(made, vault_key))
+    return TimedCipher(SEALED, seal, lambda made: open_bytes(made, vault_key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +230,13 @@ def _dicom(side: int, seed: int) -> bytes:
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
-    dataset.PixelData = picture(side, np.uint16, seed).tobytes()
+    dataset.PixelData = make_test_image(side, np.uint16, seed).tobytes()
     target = io.BytesIO()
     dcmwrite(target, dataset, enforce_file_format=True)
     return target.getvalue()
 
 
-def picture(side: int, dtype: type[np.uint8] | type[np.uint16], seed: int = 1) -> Image:
+def make_test_image(side: int, dtype: type[np.uint8] | type[np.uint16], seed: int = 1) -> Image:
     """A smooth image with noise, 12 bits of 16 or all of 8."""
     rng = np.random.default_rng(seed)
     row = np.linspace(-2, 2, side)

@@ -56,33 +56,33 @@ def extraction(
     """
     from rich.console import Console
 
-    from experiments.leaks.extraction_figure import draw
-    from experiments.records.finish import command_line, finish, refuse_missing_folders
+    from experiments.leaks.extraction_figure import draw_extraction
+    from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
     from models import datasets
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
     console = Console()
     dataset = datasets.load(data)
     parameters = {"width": width, "small": small, "limit": limit, "epochs": epochs}
-    rows = run(dataset, console, width=width, small=small, limit=limit, epochs=epochs, seed=seed)
+    rows = run_attacks(dataset, console, width=width, small=small, limit=limit, epochs=epochs, seed=seed)
     _show(console, dataset.name, [row for row in rows if _last(row, rows)], limit)
-    finish(
+    write_outcome(
         console,
         "extraction",
-        command=command_line(
+        command=format_command(
             "extraction", data=data, width=width, small=small, limit=limit, epochs=epochs, seed=seed, figure=figure
         ),
         seed=seed,
         parameters={"dataset": dataset.name, **parameters},
         figures={"rows": [asdict(row) for row in rows]},
-        drawn=None if figure is None else draw(rows, limit),
+        drawn=None if figure is None else draw_extraction(rows, limit),
         figure=figure,
         json=json_file,
         record=record,
     )
 
 
-def run(
+def run_attacks(
     dataset: "Dataset", console: "Console", *, width: int, small: int, limit: int, epochs: int, seed: int
 ) -> "list[ExtractionRow]":
     """All attacks; each gives a row for growing numbers of queries."""
@@ -155,23 +155,23 @@ def _file() -> Iterator[Path]:
 
 
 def _queries(bundle: "Bundle", kind: str, random: np.random.Generator) -> NDArray[np.float64]:
-    from experiments.leaks.extraction_attack import affine_queries, quadratic_queries, unknowns
+    from experiments.leaks.extraction_attack import count_unknowns, make_affine_queries, make_quadratic_queries
 
     width = bundle.head.width
     if kind == "linear":
-        return affine_queries(width, bundle.input_bound, random)
+        return make_affine_queries(width, bundle.input_bound, random)
     # A few more than unknowns: points at random are seldom in the worst position, but noise is always there.
-    return quadratic_queries(width, bundle.input_bound, round(1.2 * unknowns(width, 2)), random)
+    return make_quadratic_queries(width, bundle.input_bound, round(1.2 * count_unknowns(width, 2)), random)
 
 
 class _Attacker:
     """A client with a token and a fresh key of its own."""
 
     def __init__(self, session: "Session", bundle: "Bundle") -> None:
-        from experiments.encrypted import head_of
+        from experiments.encrypted import convert_head
         from he_infer.client.keys.secret_key import SecretKey
 
-        digest = head_of(bundle).digest
+        digest = convert_head(bundle).digest
         self.session = session
         self.model = next(m for m in session.models() if m.head_digest == digest and m.policy == bundle.policy)
         self.plan = self.model.plan_for(1)
@@ -229,7 +229,7 @@ def _from_one_answer(
     one[0] = height
     with Session(server.url, token) as session:
         attacker = _Attacker(session, bundle)
-        plan, tile = attacker.plan, extraction_answer.tile_of(attacker.plan)
+        plan, tile = attacker.plan, extraction_answer.find_tile(attacker.plan)
         if tile is None:
             return []
         _, nothing = attacker.ask(zero)
@@ -237,13 +237,13 @@ def _from_one_answer(
         slots = [attacker.secret.decrypt(parts)[0] for parts in (nothing, answer)]
         biases = attacker.scores(nothing)[0]
     found = {
-        "coefficients": extraction_answer.from_coefficients(plan, tile, slots[0], slots[1], height),
-        "ciphertext": extraction_answer.from_ciphertext(plan, tile, request[0], answer[0], biases),
+        "coefficients": extraction_answer.read_coefficients(plan, tile, slots[0], slots[1], height),
+        "ciphertext": extraction_answer.divide_ciphertexts(plan, tile, request[0], answer[0], biases),
     }
     features = bundle.features(dataset.test.images).astype(np.float64)
     true = bundle.scores(features)
     weight = bundle.head_tensors["head.0.weight"]
-    needed = extraction_attack.unknowns(bundle.head.width, 1)
+    needed = extraction_attack.count_unknowns(bundle.head.width, 1)
     return [
         extraction_attack.ExtractionRow(
             attack=attack,
@@ -253,9 +253,9 @@ def _from_one_answer(
             unknowns=needed,
             queries=2,
             limited=False,
-            weight_error=extraction_attack.relative_error(stolen.weight, weight),
-            score_error=extraction_attack.relative_error(stolen.evaluate(features), true),
-            label_agreement=extraction_attack.agreement(stolen.evaluate(features), true),
+            weight_error=extraction_attack.compute_relative_error(stolen.weight, weight),
+            score_error=extraction_attack.compute_relative_error(stolen.evaluate(features), true),
+            label_agreement=extraction_attack.compute_label_agreement(stolen.evaluate(features), true),
         )
         for attack, stolen in found.items()
     ]
@@ -274,15 +274,15 @@ def _rows(
 
     features = bundle.features(dataset.test.images).astype(np.float64)
     true = bundle.scores(features)
-    needed = attack.unknowns(bundle.head.width, 1 if kind == "linear" else 2)
+    needed = attack.count_unknowns(bundle.head.width, 1 if kind == "linear" else 2)
     counts = sorted({*np.linspace(1, min(needed, len(answers)), 16, dtype=int).tolist(), len(answers)})
     rows = []
     for count in counts:
         weight_error = None
-        found: attack.Affine | attack.Quadratic
+        found: attack.AffineHead | attack.QuadraticHead
         if kind == "linear":
             found = attack.recover_affine(queries[:count], answers[:count])
-            weight_error = attack.relative_error(found.weight, bundle.head_tensors["head.0.weight"])
+            weight_error = attack.compute_relative_error(found.weight, bundle.head_tensors["head.0.weight"])
         else:
             found = attack.recover_quadratic(queries[:count], answers[:count], bundle.input_bound)
         scores = found.evaluate(features)
@@ -296,8 +296,8 @@ def _rows(
                 queries=count,
                 limited=limited,
                 weight_error=weight_error,
-                score_error=attack.relative_error(scores, true),
-                label_agreement=attack.agreement(scores, true),
+                score_error=attack.compute_relative_error(scores, true),
+                label_agreement=attack.compute_label_agreement(scores, true),
             )
         )
     return rows

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.leaks.extraction_attack import Affine
-from experiments.leaks.extraction_ring import quotient
+from experiments.leaks.extraction_attack import AffineHead
+from experiments.leaks.extraction_ring import divide_in_ring
 from he_infer.ckks.engines.seal import parse, primes, sealapi
 from he_infer.ckks.layouts.last_layer import Tile
 from he_infer.ckks.layouts.ring import to_coefficients
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from he_infer.ckks.planning.plan import Plan
 
 
-def tile_of(plan: "Plan") -> Tile | None:
+def find_tile(plan: "Plan") -> Tile | None:
     """The layout of a linear head in one ciphertext each way, or None where the plan has another form."""
     answer = plan.output
     if plan.stages or not isinstance(answer, Tile) or answer.sources > 1 or answer.targets > 1:
@@ -28,22 +28,24 @@ def tile_of(plan: "Plan") -> Tile | None:
     return answer
 
 
-def from_coefficients(
+def read_coefficients(
     plan: "Plan", tile: Tile, zero: NDArray[np.generic], one: NDArray[np.generic], height: float
-) -> Affine:
+) -> AffineHead:
     """The head, from the decrypted slots of two answers: to the zero vector, and to `height` in the first feature."""
     biases = to_coefficients(zero)[tile.read(0)[0]]
     coefficients = to_coefficients(one) - to_coefficients(zero)
-    return Affine(_weights(plan, tile, coefficients / height), biases)
+    return AffineHead(_weights(plan, tile, coefficients / height), biases)
 
 
-def from_ciphertext(plan: "Plan", tile: Tile, request: bytes, answer: bytes, biases: NDArray[np.float64]) -> Affine:
+def divide_ciphertexts(
+    plan: "Plan", tile: Tile, request: bytes, answer: bytes, biases: NDArray[np.float64]
+) -> AffineHead:
     """The head's weights from the bytes of one request and its answer, without any key; biases as they were found."""
     prime = primes(plan.parameters)[0]
     sent, got = (parse(sealapi.Ciphertext(), plan.parameters, data) for data in (request, answer))
     size = plan.parameters.ring_size
-    found = quotient(_second(got, size), _second(sent, size), prime)
-    return Affine(_weights(plan, tile, found / plan.output_scale), biases)
+    found = divide_in_ring(_second(got, size), _second(sent, size), prime)
+    return AffineHead(_weights(plan, tile, found / plan.output_scale), biases)
 
 
 def _weights(plan: "Plan", tile: Tile, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Affine:
+class AffineHead:
     """Scores = weight x + bias; weight (classes, d), bias (classes,)."""
 
     weight: Matrix
@@ -26,7 +26,7 @@ class Affine:
 
 
 @dataclass(frozen=True, eq=False)
-class Quadratic:
+class QuadraticHead:
     """Scores as polynomials of degree 2; coefficients (classes, (d + 1)(d + 2) / 2) of the monomials of x / scale."""
 
     coefficients: Matrix
@@ -34,7 +34,7 @@ class Quadratic:
 
     def evaluate(self, x: Matrix) -> Matrix:
         """(n, d) -> (n, classes)."""
-        return monomials(x / self.scale) @ self.coefficients.T
+        return expand_monomials(x / self.scale) @ self.coefficients.T
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,30 @@ class ExtractionRow:
     """Share of the test images that the stolen head gives the true head's label."""
 
 
-def unknowns(width: int, degree: int) -> int:
+def count_unknowns(width: int, degree: int) -> int:
     """Coefficients of one score that is a polynomial of degree 1 or 2 in `width` values."""
     return width + 1 if degree == 1 else (width + 1) * (width + 2) // 2
 
 
-def monomials(x: Matrix) -> Matrix:
+def expand_monomials(x: Matrix) -> Matrix:
     """(n, d) -> (n, (d + 1)(d + 2) / 2): 1, every x_i, and every x_i x_j with i <= j."""
     first, second = np.triu_indices(x.shape[1])
     return np.hstack([np.ones((len(x), 1)), x, x[:, first] * x[:, second]])
 
 
-def affine_queries(width: int, bound: float, random: np.random.Generator) -> Matrix:
+def make_affine_queries(width: int, bound: float, random: np.random.Generator) -> Matrix:
     """(width + 1, width): the origin, and orthogonal directions as long as the bound on a feature allows."""
     orthogonal, _ = np.linalg.qr(random.normal(size=(width, width)))
     directions = 0.999 * bound * orthogonal / np.abs(orthogonal).max(axis=1, keepdims=True)
     return np.vstack([np.zeros((1, width)), directions])
 
 
-def quadratic_queries(width: int, bound: float, count: int, random: np.random.Generator) -> Matrix:
+def make_quadratic_queries(width: int, bound: float, count: int, random: np.random.Generator) -> Matrix:
     """(count, width): points in general position within the bound."""
     return 0.999 * bound * random.uniform(-1, 1, (count, width))
 
 
-def recover_affine(queries: Matrix, answers: Matrix) -> Affine:
+def recover_affine(queries: Matrix, answers: Matrix) -> AffineHead:
     """The least-squares solution of smallest norm; exact up to the answers' error after width + 1 queries.
 
     Args:
@@ -94,20 +94,20 @@ def recover_affine(queries: Matrix, answers: Matrix) -> Affine:
     weight = np.linalg.lstsq(queries[1:], answers[1:] - bias, rcond=None)[0].T if len(queries) > 1 else None
     if weight is None:
         weight = np.zeros((answers.shape[1], queries.shape[1]))
-    return Affine(weight, bias)
+    return AffineHead(weight, bias)
 
 
-def recover_quadratic(queries: Matrix, answers: Matrix, bound: float) -> Quadratic:
+def recover_quadratic(queries: Matrix, answers: Matrix, bound: float) -> QuadraticHead:
     """The same for polynomials of degree 2; queries (n, d) within +-bound, answers (n, classes)."""
-    rows = monomials(queries / bound)
-    return Quadratic(np.asarray(np.linalg.lstsq(rows, answers, rcond=1e-12)[0].T, dtype=np.float64), bound)
+    rows = expand_monomials(queries / bound)
+    return QuadraticHead(np.asarray(np.linalg.lstsq(rows, answers, rcond=1e-12)[0].T, dtype=np.float64), bound)
 
 
-def relative_error(found: Matrix, true: Matrix) -> float:
+def compute_relative_error(found: Matrix, true: Matrix) -> float:
     """Frobenius norm of the difference, of that of the truth."""
     return float(np.linalg.norm(found - true) / np.linalg.norm(true))
 
 
-def agreement(found: Matrix, true: Matrix) -> float:
+def compute_label_agreement(found: Matrix, true: Matrix) -> float:
     """Share of the images (n, classes) that get the same label."""
     return float((found.argmax(axis=1) == true.argmax(axis=1)).mean())

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from experiments.leaks.extraction_attack import ExtractionRow
-from experiments.present.drawing import BLUE, GREEN, GREY, VERMILION, Picture, picture
+from experiments.present.drawing import BLUE, GREEN, GREY, VERMILION, Picture, draw_picture
 
 _TOP = 30.0
 """Larger errors are drawn here: what they come from has nothing to do with the head any more."""
 
 
-def draw(rows: Sequence[ExtractionRow], limit: int) -> Picture:
+def draw_extraction(rows: Sequence[ExtractionRow], limit: int) -> Picture:
     """The linear head on the left, the quadratic one on the right; score errors on a logarithmic axis."""
     looks = (
         ("scores", "open", False, GREEN, "-", "o", "scores, open"),
@@ -53,4 +53,4 @@ def draw(rows: Sequence[ExtractionRow], limit: int) -> Picture:
         left.set_ylabel(f"relative error of the stolen head's scores\n({_TOP:g}: that or more)")
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
 
-    return picture(drawn, (9.0, 4.3), "Error of a stolen linear and quadratic head against the number of queries")
+    return draw_picture(drawn, (9.0, 4.3), "Error of a stolen linear and quadratic head against the number of queries")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def quotient(product: Sequence[int], factor: Sequence[int], prime: int) -> NDArray[np.float64]:
+def divide_in_ring(product: Sequence[int], factor: Sequence[int], prime: int) -> NDArray[np.float64]:
     """The polynomial w with product = w * factor in Z_prime[X]/(X^N + 1).
 
     Args:
@@ -25,15 +25,15 @@ def quotient(product: Sequence[int], factor: Sequence[int], prime: int) -> NDArr
         (N,) coefficients, centred around zero.
     """
     values = [left * pow(right, -1, prime) % prime for left, right in zip(product, factor, strict=True)]
-    found = inverse_transform(values, prime)
+    found = invert_transform(values, prime)
     return np.array([value - prime if value > prime // 2 else value for value in found], dtype=np.float64)
 
 
-def inverse_transform(values: Sequence[int], prime: int) -> list[int]:
+def invert_transform(values: Sequence[int], prime: int) -> list[int]:
     """Coefficients (N,) from values in SEAL's order; Cooley and Tukey's algorithm on Python's integers."""
     size = len(values)
     bits = size.bit_length() - 1
-    psi = least_root(2 * size, prime)
+    psi = find_least_root(2 * size, prime)
     back = pow(psi, -1, prime)
     # The value at psi^(2k + 1) lies at the place whose bits are those of k reversed: as the algorithm wants them.
     work = list(values)
@@ -54,7 +54,7 @@ def inverse_transform(values: Sequence[int], prime: int) -> list[int]:
     return work
 
 
-def least_root(order: int, prime: int) -> int:
+def find_least_root(order: int, prime: int) -> int:
     """The least primitive root of unity of an order that is a power of two."""
     base = next(
         root

@@ -48,17 +48,17 @@ def inversion(
     """
     from rich.console import Console
 
-    from experiments.bundles import bundle_for
+    from experiments.bundles import load_or_train
     from experiments.leaks import rebuild
     from experiments.present.progress import bar
-    from experiments.records.finish import command_line, finish, refuse_missing_folders
+    from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
     from models import datasets
     from models.images.preprocessing import Preprocessing
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
     console = Console()
     dataset = datasets.load(data)
-    bundle = bundle_for(console, dataset, bundle_file, seed=seed)
+    bundle = load_or_train(console, dataset, bundle_file, seed=seed)
     known = dataset.train if limit is None else dataset.train.first(limit)
     shape = bundle.preprocessing
     plain = Preprocessing.plain(shape.size, shape.channels)
@@ -68,28 +68,28 @@ def inversion(
     with bar(console, "Training the decoder", epochs) as step:
         decode = rebuild.train_decoder(views["known"], images["known"], epochs=epochs, seed=seed, progress=step)
     rebuilt["decoder"] = decode(views["test"])
-    rebuilt["linear map"] = rebuild.ridge(views["known"], images["known"])(views["test"])
+    rebuilt["linear map"] = rebuild.fit_ridge(views["known"], images["known"])(views["test"])
     rebuilt["nearest known image"] = images["known"][_nearest(views["known"], views["test"])]
     mean = images["known"].mean(axis=0, keepdims=True)
     rebuilt["mean image"] = mean.repeat(len(images["test"]), axis=0)
-    found = {name: rebuild.likeness(images["test"], made) for name, made in rebuilt.items()}
+    found = {name: rebuild.measure_likeness(images["test"], made) for name, made in rebuilt.items()}
     sealed_known, sealed_test = min(SEALED, len(known)), min(SEALED, len(dataset.test))
     with bar(console, "Encrypting features", sealed_known + sealed_test) as step:
         sealed = _ciphertext_bytes(bundle, [*views["known"][:sealed_known], *views["test"][:sealed_test]], step)
-    guess = rebuild.ridge(sealed[:sealed_known], images["known"][:sealed_known])(sealed[sealed_known:])
-    found["ciphertext, linear map"] = rebuild.likeness(images["test"][:sealed_test], guess)
+    guess = rebuild.fit_ridge(sealed[:sealed_known], images["known"][:sealed_known])(sealed[sealed_known:])
+    found["ciphertext, linear map"] = rebuild.measure_likeness(images["test"][:sealed_test], guess)
     rebuilt["ciphertext, linear map"] = guess
-    found["ciphertext, mean image"] = rebuild.likeness(
+    found["ciphertext, mean image"] = rebuild.measure_likeness(
         images["test"][:sealed_test], rebuilt["mean image"][:sealed_test]
     )
     _show(console, dataset.name, bundle, found, len(images["test"]), sealed_test)
     drawn = None
     if figure is not None:
         drawn = _draw(images["test"], rebuilt, min(SHOWN, sealed_test), sealed_test)
-    finish(
+    write_outcome(
         console,
         "inversion",
-        command=command_line(
+        command=format_command(
             "inversion", data=data, bundle=bundle_file, epochs=epochs, limit=limit, seed=seed, figure=figure
         ),
         seed=seed,
@@ -126,12 +126,12 @@ def _ciphertext_bytes(bundle: "Bundle", features: "list[NDArray[Any]]", step: An
     """(N, SEALED_BYTES) bytes of each image's request as it would go to the server, all under one key."""
     import numpy as np
 
-    from experiments.encrypted import head_of
+    from experiments.encrypted import convert_head
     from he_infer.ckks.packing import pack
     from he_infer.ckks.planning.search import make_plan
     from he_infer.client.keys.secret_key import SecretKey
 
-    plan = make_plan(head_of(bundle), policy=bundle.policy, input_bound=bundle.input_bound)
+    plan = make_plan(convert_head(bundle), policy=bundle.policy, input_bound=bundle.input_bound)
     secret = SecretKey.generate(plan.parameters)
     rows = []
     for index, row in enumerate(features):
@@ -163,7 +163,7 @@ def _draw(originals: "Images", rebuilt: "dict[str, Images]", count: int, among: 
     """Originals and what each way makes of them, in rows."""
     import numpy as np
 
-    from experiments.present.drawing import picture, show_image
+    from experiments.present.drawing import draw_picture, show_image
 
     chosen = np.linspace(0, among - 1, count).astype(int)
     rows = {
@@ -185,7 +185,7 @@ def _draw(originals: "Images", rebuilt: "dict[str, Images]", count: int, among: 
                 -0.12, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=9, clip_on=False
             )
 
-    return picture(
+    return draw_picture(
         draw,
         (0.95 * count + 1.2, 0.95 * len(rows)),
         "Rows of test images: the originals, then what can be rebuilt from features, from ciphertexts, and the mean",

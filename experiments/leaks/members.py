@@ -18,7 +18,7 @@ Signal = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Inference:
+class MembershipResult:
     """How well a signal tells members from others."""
 
     auc: float
@@ -30,18 +30,18 @@ class Inference:
     """Share of the members that are named at a false positive rate of at most 1 % (Carlini et al. 2022)."""
 
 
-def loss_signal(scores: Scores, labels: Labels) -> Signal:
+def compute_loss_signal(scores: Scores, labels: Labels) -> Signal:
     """Minus the cross-entropy of the true class: the attack of Yeom et al. (CSF 2018)."""
     chosen = softmax(scores)[np.arange(len(labels)), labels]
     return np.asarray(np.log(np.maximum(chosen, 1e-300)))
 
 
-def label_signal(scores: Scores, labels: Labels) -> Signal:
+def compute_label_signal(scores: Scores, labels: Labels) -> Signal:
     """Whether the label is right: all that is known where labels alone are given out (the gap attack)."""
     return np.asarray(predictions(scores) == labels, dtype=np.float64)
 
 
-def gradient_signal(head: Head, features: NDArray[np.floating], labels: Labels) -> Signal:
+def compute_gradient_signal(head: Head, features: NDArray[np.floating], labels: Labels) -> Signal:
     """Minus the norm of the loss's gradient in the head's weights (Nasr, Shokri and Houmansadr, S&P 2019).
 
     It needs the weights, hence the policy `open`, and the features, which the client has. Only the weights of linear
@@ -63,16 +63,20 @@ def gradient_signal(head: Head, features: NDArray[np.floating], labels: Labels) 
     return -np.sqrt(total)
 
 
-def infer(signal: Signal, member: NDArray[np.bool_], *, rounds: int = 1000, seed: int = 0) -> Inference:
+def infer_membership(
+    signal: Signal, member: NDArray[np.bool_], *, rounds: int = 1000, seed: int = 0
+) -> MembershipResult:
     """Judge a signal on images of which it is known whether they are members."""
     inside, outside = signal[member], signal[~member]
     random = np.random.default_rng(seed)
-    areas = [area(random.choice(inside, len(inside)), random.choice(outside, len(outside))) for _ in range(rounds)]
+    areas = [
+        compute_auc(random.choice(inside, len(inside)), random.choice(outside, len(outside))) for _ in range(rounds)
+    ]
     low, high = np.percentile(areas, [2.5, 97.5])
-    return Inference(area(inside, outside), float(low), float(high), _caught(inside, outside))
+    return MembershipResult(compute_auc(inside, outside), float(low), float(high), _caught(inside, outside))
 
 
-def area(inside: Signal, outside: Signal) -> float:
+def compute_auc(inside: Signal, outside: Signal) -> float:
     """Area under the ROC curve, ties counting half (Mann and Whitney 1947)."""
     ranks = rankdata(np.concatenate([inside, outside]))
     rank_sum = float(ranks[: len(inside)].sum())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from experiments.leaks.members import Inference
+    from experiments.leaks.members import MembershipResult
     from experiments.present.drawing import Picture
     from models.datasets import Dataset, Split
 
@@ -46,10 +46,10 @@ def membership(
     from rich.console import Console
 
     from experiments import encrypted
-    from experiments.bundles import bundle_for
+    from experiments.bundles import load_or_train
     from experiments.leaks import members
     from experiments.present.progress import bar
-    from experiments.records.finish import command_line, finish, refuse_missing_folders
+    from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
     from he_infer.client.release.noise import rounded
     from models import datasets
 
@@ -57,37 +57,37 @@ def membership(
     console = Console()
     dataset = datasets.load(data)
     dataset, inside, outside = _sides(dataset, bundle_file is None, limit, seed)
-    bundle = bundle_for(console, dataset, bundle_file, head=head, epochs=epochs, seed=seed)
+    bundle = load_or_train(console, dataset, bundle_file, head=head, epochs=epochs, seed=seed)
     labels = np.concatenate([inside.labels, outside.labels])
     member = np.arange(len(labels)) < len(inside)
     features = np.concatenate([bundle.features(inside.images), bundle.features(outside.images)])
     clear = bundle.scores(features)
     signals = {
-        "label alone": members.label_signal(clear, labels),
-        "score, in clear": members.loss_signal(clear, labels),
+        "label alone": members.compute_label_signal(clear, labels),
+        "score, in clear": members.compute_loss_signal(clear, labels),
     }
     precision = 0.0
     for policy in ("hidden", "open"):
         with bar(console, f"Encrypted under '{policy}'", len(features)) as step:
-            found = encrypted.run(replace(bundle, policy=policy), features, _counting(step))
-        signals[f"score, decrypted, {policy}"] = members.loss_signal(found.scores, labels)
+            found = encrypted.evaluate_bundle(replace(bundle, policy=policy), features, _counting(step))
+        signals[f"score, decrypted, {policy}"] = members.compute_loss_signal(found.scores, labels)
         if policy == "hidden":
             precision = found.plan.precision
             for digits in (precision, 0.1):
                 name = f"score, decrypted, hidden, to {digits:g}"
-                signals[name] = members.loss_signal(rounded(found.scores, digits), labels)
-    signals["weights and features, open"] = members.gradient_signal(bundle.head, features, labels)
-    results = {name: members.infer(signal, member, seed=seed) for name, signal in signals.items()}
+                signals[name] = members.compute_loss_signal(rounded(found.scores, digits), labels)
+    signals["weights and features, open"] = members.compute_gradient_signal(bundle.head, features, labels)
+    results = {name: members.infer_membership(signal, member, seed=seed) for name, signal in signals.items()}
     right = {
         "members": float((clear.argmax(axis=1) == labels)[member].mean()),
         "others": float((clear.argmax(axis=1) == labels)[~member].mean()),
     }
     others = "held-back half of the training split" if bundle_file is None else "test split"
     _show(console, dataset.name, bundle.name, results, len(inside), len(outside), right, others)
-    finish(
+    write_outcome(
         console,
         "membership",
-        command=command_line(
+        command=format_command(
             "membership", data=data, head=head, bundle=bundle_file, limit=limit, epochs=epochs, seed=seed, figure=figure
         ),
         seed=seed,
@@ -121,15 +121,15 @@ def _sides(dataset: "Dataset", halved: bool, limit: int, seed: int) -> "tuple[Da
     """The set to train on, members and others: as many of each class on both sides."""
     import numpy as np
 
-    from experiments.bundles import halves, sample, trained_on, without
+    from experiments.bundles import remove_shared_images, replace_training_split, sample_by_class, split_in_halves
     from experiments.errors import ExperimentError
 
     random = np.random.default_rng(seed)
     if halved:
-        inside, outside = halves(dataset.train, random)
-        dataset = trained_on(dataset, inside)
+        inside, outside = split_in_halves(dataset.train, random)
+        dataset = replace_training_split(dataset, inside)
     else:
-        inside, outside = dataset.train, without(dataset.test, dataset.train)
+        inside, outside = dataset.train, remove_shared_images(dataset.test, dataset.train)
     classes = len(dataset.classes)
     counts = np.minimum(*(np.bincount(side.labels, minlength=classes) for side in (inside, outside)))
     counts = np.floor(counts * min(1.0, limit / max(int(counts.sum()), 1))).astype(np.int64)
@@ -138,14 +138,14 @@ def _sides(dataset: "Dataset", halved: bool, limit: int, seed: int) -> "tuple[Da
             f"'{dataset.name}' leaves {int(counts.sum())} images on each side; membership needs 20 or more. Take a "
             "larger set."
         )
-    return dataset, sample(inside, counts, random), sample(outside, counts, random)
+    return dataset, sample_by_class(inside, counts, random), sample_by_class(outside, counts, random)
 
 
 def _show(
     console: "Console",
     dataset: str,
     bundle: str,
-    results: "dict[str, Inference]",
+    results: "dict[str, MembershipResult]",
     inside: int,
     outside: int,
     right: dict[str, float],
@@ -165,8 +165,8 @@ def _show(
     )
 
 
-def _draw(dataset: str, results: "dict[str, Inference]") -> "Picture":
-    from experiments.present.drawing import BLUE, GREY, ORANGE, VERMILION, picture
+def _draw(dataset: str, results: "dict[str, MembershipResult]") -> "Picture":
+    from experiments.present.drawing import BLUE, GREY, ORANGE, VERMILION, draw_picture
 
     def look(name: str) -> tuple[str, str]:
         if "open" in name:
@@ -195,4 +195,6 @@ def _draw(dataset: str, results: "dict[str, Inference]") -> "Picture":
         axis.set_xlabel("AUC of membership inference with its 95 % interval (dashed: a guess)")
         axis.set_title(dataset, fontsize=10, loc="left")
 
-    return picture(draw, (7.2, 3.4), "Points with intervals: membership inference's AUC for each view of the attacker")
+    return draw_picture(
+        draw, (7.2, 3.4), "Points with intervals: membership inference's AUC for each view of the attacker"
+    )

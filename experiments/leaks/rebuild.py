@@ -37,7 +37,7 @@ class Likeness:
     """Share of the images whose rebuilt form is nearer (squared error) to its original than to any other original."""
 
 
-def likeness(originals: Images, rebuilt: Images) -> Likeness:
+def measure_likeness(originals: Images, rebuilt: Images) -> Likeness:
     """Compare rebuilt with original images (N, C, S, S), S at least 11."""
     true, made = (np.round(np.clip(x, 0, 1) * 255).astype(np.float64) for x in (originals, rebuilt))
     errors = ((true - made) ** 2).mean(axis=(1, 2, 3))
@@ -50,7 +50,7 @@ def likeness(originals: Images, rebuilt: Images) -> Likeness:
     return Likeness(psnr, float(np.mean(structure)), float(found.mean()))
 
 
-def ridge(views: Views, images: Images, *, held_out: float = 0.2) -> Callable[[Views], Images]:
+def fit_ridge(views: Views, images: Images, *, held_out: float = 0.2) -> Callable[[Views], Images]:
     """The linear map of least squared error with an L2 penalty; the last images choose the penalty."""
     x = np.asarray(views, dtype=np.float64)
     y = images.reshape(len(images), -1).astype(np.float64)

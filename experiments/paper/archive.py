@@ -20,11 +20,11 @@ from cipher.analysis.subject import Inner
 from cipher.analysis.suite import Seeds
 from cipher.container import api as container
 from cipher.keys.vault_key import VaultKey
-from experiments.bundles import bundle_for
-from experiments.image_cipher.images import load
-from experiments.paper.item import Request, Result
-from experiments.paper.service import figures_of, sentence, serve
-from experiments.present.drawing import BLUE, HATCHES, ORANGE, Picture, picture, show_image
+from experiments.bundles import load_or_train
+from experiments.image_cipher.images import load_image
+from experiments.paper.item import PaperRequest, PaperResult
+from experiments.paper.service import compute_figures, describe_figures, run_service
+from experiments.present.drawing import BLUE, HATCHES, ORANGE, Picture, draw_picture, show_image
 from experiments.present.progress import bar
 from models import datasets
 
@@ -35,61 +35,64 @@ RADIOGRAPH = "RG3_UNCR.dcm"
 Pixels = NDArray[Any]
 
 
-def png(pixels: Pixels) -> bytes:
+def encode_png(pixels: Pixels) -> bytes:
     """PNG, lossless; (H, W) of uint8 or uint16, or (H, W, 3) of uint8."""
     target = io.BytesIO()
     Pillow.fromarray(pixels).save(target, "PNG", optimize=True)
     return target.getvalue()
 
 
-def from_png(data: bytes) -> Pixels:
+def decode_png(data: bytes) -> Pixels:
     """The pixels of a PNG that `png` wrote."""
     with Pillow.open(io.BytesIO(data), formats=("PNG",)) as opened:
         return np.asarray(opened)
 
 
-def jpeg_2000(pixels: Pixels) -> bytes:
+def encode_jpeg_2000(pixels: Pixels) -> bytes:
     """JPEG 2000 code stream, reversible transform."""
     return bytes(encode_array(pixels))
 
 
-def from_jpeg_2000(data: bytes) -> Pixels:
+def decode_jpeg_2000(data: bytes) -> Pixels:
     """The pixels of a code stream."""
     return np.asarray(decode_array(data))
 
 
 Codec = tuple[Callable[[Pixels], bytes], Callable[[bytes], Pixels]]
-CODECS: dict[str, Codec] = {"PNG": (png, from_png), "JPEG 2000, lossless": (jpeg_2000, from_jpeg_2000)}
+CODECS: dict[str, Codec] = {
+    "PNG": (encode_png, decode_png),
+    "JPEG 2000, lossless": (encode_jpeg_2000, decode_jpeg_2000),
+}
 LEAST_SIDE = 32
 """The encoder's six resolutions of JPEG 2000 need so many pixels; smaller images are left to PNG."""
 
 
-def codecs_for(images: Sequence[Pixels]) -> dict[str, Codec]:
+def find_codecs(images: Sequence[Pixels]) -> dict[str, Codec]:
     """The codecs that take all of these images."""
     small = min(min(image.shape[:2]) for image in images) < LEAST_SIDE
     return {name: codec for name, codec in CODECS.items() if name == "PNG" or not small}
 
 
-def smallest(images: Sequence[Pixels]) -> tuple[str, int]:
+def find_smallest(images: Sequence[Pixels]) -> tuple[str, int]:
     """The codec that makes the fewest bytes of the images, and how many."""
-    sizes = {name: sum(len(encode(image)) for image in images) for name, (encode, _) in codecs_for(images).items()}
+    sizes = {name: sum(len(encode(image)) for image in images) for name, (encode, _) in find_codecs(images).items()}
     best = min(sizes, key=lambda name: sizes[name])
     return best, sizes[best]
 
 
-def archive(request: Request) -> Result:
+def run_archive(request: PaperRequest) -> PaperResult:
     """Every test image: compress, seal, put into a real server's vault, get, open, decompress, classify encrypted."""
     dataset = datasets.load(request.data or DATA)
-    bundle = bundle_for(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
+    bundle = load_or_train(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
     images = test.images if test.images.dtype.kind == "u" else _octets(test.images)
-    best, compressed = smallest(list(images))
+    best, compressed = find_smallest(list(images))
     encode, decode = CODECS[best]
     key = VaultKey.generate()
     restored = []
     stored = exact = 0
     container.open_bytes(container.seal_bytes(encode(images[0]), key), key)  # compiling is not storing
-    with serve(bundle) as service:
+    with run_service(bundle) as service:
         began = time.perf_counter()
         with bar(request.console, "Stored and restored", len(images)) as step:
             for index, image in enumerate(images):
@@ -106,8 +109,8 @@ def archive(request: Request) -> Result:
         features = bundle.features(back if back.dtype == test.images.dtype else test.images)
         with bar(request.console, "Classified encrypted", len(features)) as step:
             scores = service.classify(features, step)
-        figures = figures_of(test.labels, bundle.scores(features), scores, service.key_bytes)
-    large = load(request.image or RADIOGRAPH)
+        figures = compute_figures(test.labels, bundle.scores(features), scores, service.key_bytes)
+    large = load_image(request.image or RADIOGRAPH)
     orders = {
         "test images": _orders(list(images), request.seed),
         large.name: _orders([_unsigned(large.pixels)], request.seed),
@@ -121,7 +124,7 @@ def archive(request: Request) -> Result:
         "seconds_to_store_and_restore": seconds,
         "orders": orders,
     }
-    return Result(
+    return PaperResult(
         title="Fig. 6d: chest X-rays compressed, encrypted, stored, restored, classified",
         parameters={
             "dataset": dataset.name,
@@ -142,7 +145,7 @@ def archive(request: Request) -> Result:
             ),
             f"Sealed, the test images take {stored} bytes for {images.nbytes} raw: so small an image pays more for the "
             "container's header than compression saves.",
-            sentence(figures),
+            describe_figures(figures),
         ),
     )
 
@@ -150,7 +153,7 @@ def archive(request: Request) -> Result:
 def _orders(images: list[Pixels], seed: int) -> dict[str, Any]:
     """Shares of the raw bytes after compressing the images, and after compressing their cipher images."""
     seeds, inner = Seeds(seed), Inner()
-    best, compressed = smallest(images)
+    best, compressed = find_smallest(images)
     encode, decode = CODECS[best]
     secret = [
         inner.encrypt(image, key, seeds.salt)
@@ -201,7 +204,7 @@ def _draw(image: Pixels, restored: Pixels, orders: dict[str, Any], seed: int) ->
         axis.set_ylim(0, 1.2 * 100 * max(order["encrypted first"] for order in orders.values()))
         axis.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
-    return picture(
+    return draw_picture(
         draw,
         (9.2, 2.9),
         "A radiograph, its cipher image, and the one restored; bars: only compressing first saves",

@@ -9,7 +9,7 @@ import typer
 from experiments.records.finish import RecordFile
 
 if TYPE_CHECKING:
-    from experiments.paper.item import Request, Result
+    from experiments.paper.item import PaperRequest, PaperResult
     from experiments.present.drawing import Picture
 
 Item = Literal["6a", "6b", "6c", "6d", "6e", "6f", "fig3", "table2", "fig4", "all"]
@@ -48,16 +48,16 @@ def paper(
     """
     from rich.console import Console
 
-    from experiments.paper.item import Request
-    from experiments.present.drawing import save
-    from experiments.records.finish import command_line, finish
+    from experiments.paper.item import PaperRequest
+    from experiments.present.drawing import save_picture
+    from experiments.records.finish import format_command, write_outcome
     from he_infer.errors import UsageError
 
     if item == "all" and (bundle is not None or data is not None):
         raise UsageError("'all' has sets of its own for 6c, 6d and 6e; name a set or a bundle with one of these items.")
     console = Console()
     out.mkdir(parents=True, exist_ok=True)
-    request = Request(console, image, data, bundle, limit, epochs, keys, seed)
+    request = PaperRequest(console, image, data, bundle, limit, epochs, keys, seed)
     chosen = [name for name in get_args(Item) if name != "all"] if item == "all" else [item]
     for name in chosen:
         result = _run(name, request)
@@ -67,12 +67,12 @@ def paper(
         for file, text in result.tables.items():
             (out / file).write_text(text, encoding="utf-8")
         for file, drawn in result.more.items():
-            save(out / f"{file}.{_suffix(drawn)}", drawn)
+            save_picture(out / f"{file}.{_suffix(drawn)}", drawn)
         options: dict[str, object] = {"image": image, "data": data, "bundle": bundle, "limit": limit, "epochs": epochs}
-        finish(
+        write_outcome(
             console,
             f"paper-{name}",
-            command=command_line("paper", name, out=out, **options, keys=keys, seed=seed),
+            command=format_command("paper", name, out=out, **options, keys=keys, seed=seed),
             seed=seed,
             parameters=result.parameters,
             figures=result.figures,
@@ -86,18 +86,18 @@ def _suffix(drawn: "Picture") -> str:
     return "svg" if drawn.media_type == "image/svg+xml" else "png"
 
 
-def _run(name: str, request: "Request") -> "Result":
+def _run(name: str, request: "PaperRequest") -> "PaperResult":
     from experiments.paper import archive, denoising, image_encryption, image_keys, systems
 
-    items: dict[str, Callable[[Request], Result]] = {
-        "6a": image_encryption.encryption,
-        "6b": denoising.denoising,
-        "6c": systems.tumours,
-        "6d": archive.archive,
-        "6e": systems.service,
-        "6f": image_keys.image_keys,
-        "fig3": image_encryption.histograms,
-        "table2": image_encryption.table_2,
-        "fig4": image_encryption.correlations,
+    items: dict[str, Callable[[PaperRequest], PaperResult]] = {
+        "6a": image_encryption.run_encryption,
+        "6b": denoising.run_denoising,
+        "6c": systems.run_tumours,
+        "6d": archive.run_archive,
+        "6e": systems.run_encrypted_service,
+        "6f": image_keys.run_image_keys,
+        "fig3": image_encryption.run_histograms,
+        "table2": image_encryption.run_table_2,
+        "fig4": image_encryption.run_correlations,
     }
     return items[name](request)

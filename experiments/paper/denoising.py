@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from cipher.analysis import quality
 from cipher.analysis.pixels import planes
-from experiments.image_cipher.images import load
+from experiments.image_cipher.images import load_image
 from experiments.paper import filtering
-from experiments.paper.item import Request, Result
-from experiments.present.drawing import picture, show_image
+from experiments.paper.item import PaperRequest, PaperResult
+from experiments.present.drawing import draw_picture, show_image
 from experiments.present.progress import bar
 
 IMAGE = "CT_small.dcm"
@@ -20,15 +20,15 @@ NOISE = 0.08
 LARGEST = 256
 """Side to which a larger image is cropped, so that a run takes seconds."""
 FILTERS = (
-    ("Gaussian 3 x 3", filtering.gaussian(3)),
-    ("Gaussian 5 x 5", filtering.gaussian(5)),
-    ("mean 3 x 3", filtering.mean(3)),
+    ("Gaussian 3 x 3", filtering.make_gaussian_kernel(3)),
+    ("Gaussian 5 x 5", filtering.make_gaussian_kernel(5)),
+    ("mean 3 x 3", filtering.make_mean_kernel(3)),
 )
 
 
-def denoising(request: Request) -> Result:
+def run_denoising(request: PaperRequest) -> PaperResult:
     """Add noise to an image, filter it encrypted and in clear, and compare both with the image without noise."""
-    named = load(request.image or IMAGE)
+    named = load_image(request.image or IMAGE)
     original = _shown(np.asarray(planes(named.pixels)[0], dtype=np.float64))
     random = np.random.default_rng(request.seed)
     noisy = np.clip(original + random.normal(0, NOISE, original.shape), 0, 1)
@@ -36,23 +36,23 @@ def denoising(request: Request) -> Result:
     shown: dict[str, NDArray[np.float64]] = {"original": original, "with noise": noisy}
     lines = [f"{named.name}, {original.shape[0]} x {original.shape[1]}; noise of {NOISE:.0%} of the shown range: "]
     lines[0] += f"PSNR {figures['noisy']['psnr']:.2f} dB, SSIM {figures['noisy']['ssim']:.4f}."
-    client = filtering.Client()
+    client = filtering.FilterClient()
     for name, kernel in FILTERS:
         keys = client.galois_keys(kernel)
-        server = filtering.Server(kernel, keys)
-        total = sum(1 for _ in filtering.tiles(original.shape[0], original.shape[1], kernel.shape[0] // 2))
+        server = filtering.FilterServer(kernel, keys)
+        total = sum(1 for _ in filtering.cut_tiles(original.shape[0], original.shape[1], kernel.shape[0] // 2))
         began = time.perf_counter()
         with bar(request.console, f"Encrypted {name}", total) as step:
-            sealed = filtering.encrypted(noisy, client, server, kernel, step)
+            sealed = filtering.filter_encrypted(noisy, client, server, kernel, step)
         seconds = time.perf_counter() - began
-        plain = filtering.clear(noisy, kernel)
+        plain = filtering.filter_in_clear(noisy, kernel)
         shown[f"{name},\nin clear"], shown[f"{name},\nencrypted"] = plain, sealed
         figures[name] = {
             "clear": _likeness(original, plain),
             "encrypted": _likeness(original, sealed),
             "largest_difference": float(np.abs(plain - sealed).max()),
             "differing_8_bit_pixels": int((_octets(plain) != _octets(sealed)).sum()),
-            "rotations": len(filtering.rotations(kernel)),
+            "rotations": len(filtering.list_rotations(kernel)),
             "galois_key_bytes": len(keys["galois"]),
             "tiles": total,
             "seconds": seconds,
@@ -74,11 +74,11 @@ def denoising(request: Request) -> Result:
             likeness = "" if name == "original" else f"\n{_likeness(original, shown[name])['psnr']:.2f} dB"
             show_image(axis, shown[name], name + likeness, limits=(0, 1), size=9)
 
-    return Result(
+    return PaperResult(
         title="Fig. 6b: denoising an encrypted image",
         parameters={"image": named.described, "noise": NOISE, "parameters": str(filtering.PARAMETERS)},
         figures=figures,
-        picture=picture(
+        picture=draw_picture(
             draw,
             (8.4, 5.2),
             "An image, the same with noise, and three linear filters of it: in clear above, encrypted below, alike",

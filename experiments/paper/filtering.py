@@ -29,19 +29,19 @@ Kernel = NDArray[np.float64]
 Image = NDArray[np.float64]
 
 
-def gaussian(size: int) -> Kernel:
+def make_gaussian_kernel(size: int) -> Kernel:
     """A binomial kernel (size, size), size 3 or 5: the usual integer form of a Gaussian."""
     row = np.array({3: [1, 2, 1], 5: [1, 4, 6, 4, 1]}[size], dtype=np.float64)
     kernel = np.outer(row, row)
     return np.asarray(kernel / kernel.sum())
 
 
-def mean(size: int) -> Kernel:
+def make_mean_kernel(size: int) -> Kernel:
     """The kernel (size, size) of the plain mean."""
     return np.full((size, size), 1.0 / size**2)
 
 
-def clear(image: Image, kernel: Kernel) -> Image:
+def filter_in_clear(image: Image, kernel: Kernel) -> Image:
     """The filter on plain numbers (H, W), weights outside of the image left out: what the encrypted one must give."""
     from scipy.ndimage import correlate
 
@@ -49,15 +49,15 @@ def clear(image: Image, kernel: Kernel) -> Image:
     return np.asarray(over / correlate(np.ones_like(image), kernel, mode="constant"))
 
 
-def offsets(kernel: Kernel) -> range:
+def list_offsets(kernel: Kernel) -> range:
     """The offsets along one side of a square kernel of odd size."""
     half = kernel.shape[0] // 2
     return range(-half, half + 1)
 
 
-def rotations(kernel: Kernel) -> list[int]:
+def list_rotations(kernel: Kernel) -> list[int]:
     """The rotations that a filter makes, without the one by nothing."""
-    return [step for unit in (1, SIDE) for offset in offsets(kernel) if (step := offset * unit)]
+    return [step for unit in (1, SIDE) for offset in list_offsets(kernel) if (step := offset * unit)]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Tile:
     width: int
 
 
-def tiles(height: int, width: int, margin: int) -> Iterator[Tile]:
+def cut_tiles(height: int, width: int, margin: int) -> Iterator[Tile]:
     """Tiles that cover an image, at most SIDE pixels to a side and overlapping by twice the kernel's reach."""
     step = SIDE - 2 * margin
     for top in range(0, max(height - 2 * margin, 1), step):
@@ -78,7 +78,7 @@ def tiles(height: int, width: int, margin: int) -> Iterator[Tile]:
             yield Tile(top, left, min(SIDE, height - top), min(SIDE, width - left))
 
 
-class Client:
+class FilterClient:
     """The side with the secret key: encrypts tiles, opens answers, makes exactly the Galois keys of a kernel."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Client:
 
     def galois_keys(self, kernel: Kernel) -> dict[str, bytes]:
         """Seeded Galois keys for a kernel's rotations and no other."""
-        return {"galois": dump(self._generator.create_galois_keys(list(elements(kernel))))}
+        return {"galois": dump(self._generator.create_galois_keys(list(list_galois_elements(kernel))))}
 
     def encrypt(self, tile: Image) -> bytes:
         """A tile (h, w) of at most SIDE x SIDE pixels as one ciphertext; the rest of the slots are 0."""
@@ -100,21 +100,21 @@ class Client:
         return np.asarray(self._secret.decrypt([answer])[0].real.reshape(SIDE, SIDE))
 
 
-class Server:
+class FilterServer:
     """The side without: filters ciphertexts with Galois keys alone."""
 
     def __init__(self, kernel: Kernel, keys: dict[str, bytes]) -> None:
         self._engine = SealEngine(PARAMETERS)
         self._kernel = kernel
-        self._keys: EvaluationKeys = self._engine.load_keys(keys, elements(kernel), False)
+        self._keys: EvaluationKeys = self._engine.load_keys(keys, list_galois_elements(kernel), False)
 
     def filter(self, sealed: bytes, tile: Tile, shape: tuple[int, int]) -> bytes:
         """One encrypted tile of an image of `shape`, filtered; level 1 in, level 0 out."""
         engine, level = self._engine, PARAMETERS.levels
         value = engine.load(sealed, SCALE)
-        held = {x: engine.rotate(value, x, self._keys) if x else value for x in offsets(self._kernel)}
+        held = {x: engine.rotate(value, x, self._keys) if x else value for x in list_offsets(self._kernel)}
         total: Value | None = None
-        for y in offsets(self._kernel):
+        for y in list_offsets(self._kernel):
             partial: Value | None = None
             for x, moved in held.items():
                 # Weights as the slots of the sum need them, moved back by what the sum is about to be rotated.
@@ -133,8 +133,8 @@ class Server:
         """(slots,) the weight of the neighbour (y, x) of each pixel, 0 where there is none in the tile."""
         half = self._kernel.shape[0] // 2
         there, weight = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE))
-        for dy in offsets(self._kernel):
-            for dx in offsets(self._kernel):
+        for dy in list_offsets(self._kernel):
+            for dx in list_offsets(self._kernel):
                 inside = self._inside(dy, dx, tile, shape)
                 there += inside * self._kernel[dy + half, dx + half]
                 if (dy, dx) == (y, x):
@@ -150,16 +150,18 @@ class Server:
         return np.asarray(own & near & (tile.top + rows < shape[0]) & (tile.left + columns < shape[1]))
 
 
-def elements(kernel: Kernel) -> tuple[int, ...]:
+def list_galois_elements(kernel: Kernel) -> tuple[int, ...]:
     """The Galois elements of a kernel's rotations."""
-    return tuple(galois_element(step, PARAMETERS.ring_size) for step in rotations(kernel))
+    return tuple(galois_element(step, PARAMETERS.ring_size) for step in list_rotations(kernel))
 
 
-def encrypted(image: Image, client: Client, server: Server, kernel: Kernel, done: Callable[[int], None]) -> Image:
+def filter_encrypted(
+    image: Image, client: FilterClient, server: FilterServer, kernel: Kernel, done: Callable[[int], None]
+) -> Image:
     """An image (H, W) filtered tile by tile, encrypted on its way there and back."""
     out = np.zeros_like(image)
     margin = kernel.shape[0] // 2
-    for number, tile in enumerate(tiles(*_shape(image), margin)):
+    for number, tile in enumerate(cut_tiles(*_shape(image), margin)):
         rows, columns = slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width)
         answer = client.decrypt(server.filter(client.encrypt(image[rows, columns]), tile, _shape(image)))
         # A margin that the next tile knows better is left to it; at the image's own edge there is no next one.

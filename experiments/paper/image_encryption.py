@@ -13,10 +13,10 @@ from cipher.analysis.suite import Effort, Seeds
 from cipher.container import api as container
 from cipher.keys.vault_key import VaultKey
 from experiments.image_cipher import figures as cipher_figures
-from experiments.image_cipher.images import Named, load
+from experiments.image_cipher.images import NamedImage, load_image
 from experiments.image_cipher.study import Study
-from experiments.paper.item import Request, Result
-from experiments.present.drawing import picture, show_image
+from experiments.paper.item import PaperRequest, PaperResult
+from experiments.present.drawing import draw_picture, show_image
 from experiments.present.markdown_tables import Table
 from experiments.present.progress import bar
 
@@ -25,9 +25,9 @@ KEY_BIT = 100
 """The key bit that the wrong key of 6a has changed."""
 
 
-def encryption(request: Request) -> Result:
+def run_encryption(request: PaperRequest) -> PaperResult:
     """6a: an image, its cipher image, what the right key and a key with one wrong bit give back, and the container."""
-    image, seeds, inner = load(request.image or IMAGE), Seeds(request.seed), Inner()
+    image, seeds, inner = load_image(request.image or IMAGE), Seeds(request.seed), Inner()
     key = seeds.key("picture", 0)
     wrong = bytearray(key)
     wrong[KEY_BIT // 8] ^= 1 << KEY_BIT % 8
@@ -65,11 +65,11 @@ def encryption(request: Request) -> Result:
         ):
             show_image(axis, planes(words(pixels))[0], title, limits=limits, size=10)
 
-    return Result(
+    return PaperResult(
         title="Fig. 6a: image encryption",
         parameters={"image": image.described},
         figures=figures,
-        picture=picture(
+        picture=draw_picture(
             draw, (8.4, 2.9), "A medical image, its cipher image, the image decrypted, and noise from a wrong key"
         ),
         lines=(
@@ -82,16 +82,16 @@ def encryption(request: Request) -> Result:
     )
 
 
-def histograms(request: Request) -> Result:
+def run_histograms(request: PaperRequest) -> PaperResult:
     """Fig. 3: the histograms of plain and cipher image."""
-    study = _study(load(request.image or IMAGE), Seeds(request.seed))
+    study = _study(load_image(request.image or IMAGE), Seeds(request.seed))
     counts = {name: np.bincount(part.ravel(), minlength=256) for name, part in octets(study.cipher_image).items()}
     chi = {name: float(((c - c.sum() / 256) ** 2 / (c.sum() / 256)).sum()) for name, c in counts.items()}
-    return Result(
+    return PaperResult(
         title="Fig. 3: histograms of a plain and an encrypted image",
         parameters={"image": study.image.described},
         figures={"chi_square": chi, "degrees_of_freedom": 255, "upper_limit_at_0.1_percent": 330.52},
-        picture=cipher_figures.histograms(study),
+        picture=cipher_figures.draw_histograms(study),
         lines=(
             *(
                 f"{study.image.described}, {name}: chi-square of the cipher image's histogram {value:.1f} with 255 "
@@ -103,9 +103,9 @@ def histograms(request: Request) -> Result:
     )
 
 
-def table_2(request: Request) -> Result:
+def run_table_2(request: PaperRequest) -> PaperResult:
     """Table 2: correlation of adjacent pixels, the published rows beside ours over many keys."""
-    image, seeds, inner = load(request.image or IMAGE), Seeds(request.seed), Inner()
+    image, seeds, inner = load_image(request.image or IMAGE), Seeds(request.seed), Inner()
     found: list[list[float]] = []
     with bar(request.console, "Fresh keys", request.keys) as step:
         for index, key in seeds.keys("table 2", request.keys):
@@ -146,7 +146,7 @@ def table_2(request: Request) -> Result:
                 cell.set_text_props(ha="left")
                 cell.PAD = 0.02
 
-    return Result(
+    return PaperResult(
         title="Table 2: correlation of adjacent pixels",
         parameters={"image": image.described, "keys": request.keys},
         figures={
@@ -158,7 +158,7 @@ def table_2(request: Request) -> Result:
             "outside_bound": outside,
             "plain": [one.r for one in plain],
         },
-        picture=picture(
+        picture=draw_picture(
             draw, (8.4, 2.9), "The paper's Table 2 with rows for this project's cipher, its bound and the plain image"
         ),
         lines=(
@@ -170,14 +170,14 @@ def table_2(request: Request) -> Result:
     )
 
 
-def correlations(request: Request) -> Result:
+def run_correlations(request: PaperRequest) -> PaperResult:
     """Fig. 4: |r| of five methods as bars, with the bound of our image."""
-    study = _study(load(request.image or IMAGE), Seeds(request.seed))
-    return Result(
+    study = _study(load_image(request.image or IMAGE), Seeds(request.seed))
+    return PaperResult(
         title="Fig. 4: correlation coefficients side by side",
         parameters={"image": study.image.described},
         figures={"ours": list(study.correlation), "bound": list(study.bounds)},
-        picture=cipher_figures.correlations(study),
+        picture=cipher_figures.draw_correlations(study),
         lines=(
             "ours: "
             + ", ".join(
@@ -188,7 +188,7 @@ def correlations(request: Request) -> Result:
     )
 
 
-def _study(image: Named, seeds: Seeds) -> Study:
+def _study(image: NamedImage, seeds: Seeds) -> Study:
     """One cipher image and its decryption; the suite's evaluations are `he-experiments cipher`'s."""
     inner, key = Inner(), seeds.key("picture", 0)
     secret = inner.encrypt(image.pixels, key, seeds.salt)

@@ -23,9 +23,9 @@ from cipher.analysis.randomness import control_sequences, examine
 from cipher.analysis.sp800_22 import battery
 from cipher.analysis.sp800_22.bits import Bits, from_bytes
 from cipher.analysis.suite import Evaluation, Seeds
-from experiments.image_cipher.figures import randomness
-from experiments.paper.item import Request, Result
-from experiments.present.drawing import BLUE, Picture, picture, show_image
+from experiments.image_cipher.figures import draw_randomness
+from experiments.paper.item import PaperRequest, PaperResult
+from experiments.present.drawing import BLUE, Picture, draw_picture, show_image
 from experiments.present.markdown_tables import Table
 from experiments.present.progress import bar
 
@@ -37,20 +37,20 @@ LEAST = 10
 """Fewer sequences say nothing."""
 
 
-def key_stream(key: bytes, salt: bytes, count: int, stage: Stage = Stage.HORIZONTAL) -> NDArray[np.uint8]:
+def make_key_stream(key: bytes, salt: bytes, count: int, stage: Stage = Stage.HORIZONTAL) -> NDArray[np.uint8]:
     """The first `count` bytes of the stream that an image's key and salt give a stage."""
     network = create_network(update_key(key, salt, stage, IMAGE), BASE_LAYERS)
     return KeyStream(network, best()).read_bytes(count)
 
 
-def image_keys(request: Request) -> Result:
+def run_image_keys(request: PaperRequest) -> PaperResult:
     """Key streams of `request.keys` keys: SP 800-22, and how far one key bit changes them."""
     seeds, sequences = Seeds(request.seed), max(LEAST, request.keys)
 
     def streams() -> Iterator[Bits]:
         index = 0
         while True:
-            yield from_bytes(key_stream(seeds.key("6f", index), seeds.salt, _BYTES).tobytes())
+            yield from_bytes(make_key_stream(seeds.key("6f", index), seeds.salt, _BYTES).tobytes())
             index += 1
 
     with bar(request.console, "SP 800-22, key streams", sequences) as step:
@@ -75,11 +75,11 @@ def image_keys(request: Request) -> Result:
         "tests": {line.name: _of(line.statistic, line.p_rate, line.p_pooled, line.verdict) for line in ours.lines},
         "control": {line.name: _of(line.statistic, line.p_rate, line.p_pooled, line.verdict) for line in control.lines},
     }
-    return Result(
+    return PaperResult(
         title="Fig. 6f: image keys from networks, and their randomness",
         parameters={"sequences": sequences, "stage": str(Stage.HORIZONTAL), "shape": [512, 512], "bits": 16},
         figures=figures,
-        picture=randomness([ours, control]),
+        picture=draw_randomness([ours, control]),
         lines=(
             f"{sequences} key streams of {bits} bits, a fresh key each: {len(ours.failed)} of {len(ours.lines)} tests "
             f"of SP 800-22 failed; AES-256-CTR beside it: {len(control.failed)}.",
@@ -88,11 +88,11 @@ def image_keys(request: Request) -> Result:
             "Passing says that these tests see nothing; it proves nothing.",
         ),
         tables={"keys.md": _table(ours, control)},
-        more={"6f-streams": stream_picture(request.seed)},
+        more={"6f-streams": draw_streams(request.seed)},
     )
 
 
-def stream_picture(seed: int) -> Picture:
+def draw_streams(seed: int) -> Picture:
     """Two key streams that differ in one key bit, and where they differ, as pictures of bits."""
     seeds = Seeds(seed)
     first, second = _pair(seeds, 0, _SHOWN * _SHOWN // 8)
@@ -103,13 +103,15 @@ def stream_picture(seed: int) -> Picture:
         titles = ("bits of a key stream", "one key bit changed", "where they differ")
         for axis, shown, title in zip(axes, (*bits, bits[0] ^ bits[1]), titles, strict=False):
             show_image(axis, shown, title, limits=(0, 1), size=9)
-        counts = np.bincount(key_stream(seeds.key("6f", 0), seeds.salt, 1 << 16), minlength=256)
+        counts = np.bincount(make_key_stream(seeds.key("6f", 0), seeds.salt, 1 << 16), minlength=256)
         axes[3].stairs(counts, np.arange(257), fill=True, color=BLUE)
         axes[3].axhline(256, color="black", linewidth=0.9)
         axes[3].set_xlabel("byte of the stream, 65,536 bytes")
         axes[3].set_ylim(0, 1.4 * counts.max())
 
-    return picture(draw, (8.8, 2.5), "Two key streams as bits, the bits that differ, and a flat histogram of bytes")
+    return draw_picture(
+        draw, (8.8, 2.5), "Two key streams as bits, the bits that differ, and a flat histogram of bytes"
+    )
 
 
 def _pair(seeds: Seeds, index: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -117,7 +119,7 @@ def _pair(seeds: Seeds, index: int, count: int) -> tuple[NDArray[np.uint8], NDAr
     place = int(seeds.generator(f"6f/{index}").integers(8 * len(key)))
     other = bytearray(key)
     other[place // 8] ^= 1 << place % 8
-    return key_stream(key, seeds.salt, count), key_stream(bytes(other), seeds.salt, count)
+    return make_key_stream(key, seeds.salt, count), make_key_stream(bytes(other), seeds.salt, count)
 
 
 def _avalanche(seeds: Seeds, keys: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from experiments.present.drawing import Picture
 
 
 @dataclass(frozen=True)
-class Request:
+class PaperRequest:
     """What the user asked for; an item takes from it what it needs."""
 
     console: Console
@@ -31,7 +31,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Result:
+class PaperResult:
     """What an item gives."""
 
     title: str

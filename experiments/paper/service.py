@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.accuracy.agreement import Agreement, compare
+from experiments.accuracy.agreement import Agreement, compare_scores
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.classifier import EncryptedClassifier, Scores
 from he_infer.client.connection.session import Session
@@ -20,7 +20,7 @@ from models.bundle import Bundle
 
 
 @dataclass(frozen=True)
-class Service:
+class RunningService:
     """An open session with a server that offers one model."""
 
     session: Session
@@ -32,7 +32,7 @@ class Service:
 
 
 @contextmanager
-def serve(bundle: Bundle) -> Iterator[Service]:
+def run_service(bundle: Bundle) -> Iterator[RunningService]:
     """Start `he-infer serve` with a bundle on a free loopback port, register fresh keys, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="he-infer-") as name:
         path = Path(name) / "model.hebundle"
@@ -46,13 +46,15 @@ def serve(bundle: Bundle) -> Iterator[Service]:
             def classify(features: NDArray[np.floating], step: Callable[[int], None]) -> Scores:
                 return classifier.scores(features, lambda done, _: step(done))
 
-            yield Service(session, plan, key_bytes, classify)
+            yield RunningService(session, plan, key_bytes, classify)
 
 
-def figures_of(labels: NDArray[np.int64], clear: NDArray[np.float64], scores: Scores, key_bytes: int) -> dict[str, Any]:
+def compute_figures(
+    labels: NDArray[np.int64], clear: NDArray[np.float64], scores: Scores, key_bytes: int
+) -> dict[str, Any]:
     """What classifying a set through a service showed, and what one image of it cost (medians)."""
     # As decrypted, unrounded: a measurement, whose key is gone when it ends.
-    found: Agreement = compare(labels, clear, clear + scores.errors(clear))
+    found: Agreement = compare_scores(labels, clear, clear + scores.errors(clear))
     requests = scores.requests
 
     def median(name: str) -> float:
@@ -77,7 +79,7 @@ def figures_of(labels: NDArray[np.int64], clear: NDArray[np.float64], scores: Sc
     }
 
 
-def sentence(figures: dict[str, Any]) -> str:
+def describe_figures(figures: dict[str, Any]) -> str:
     """The figures of a classification in one line."""
     return (
         f"{figures['images']} images: accuracy {figures['clear_accuracy']:.4f} in clear, "

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.bundles import bundle_for
-from experiments.paper.item import Request, Result
-from experiments.paper.service import figures_of, sentence, serve
-from experiments.present.drawing import BLUE, GREEN, ORANGE, SKY, Picture, picture, show_image
+from experiments.bundles import load_or_train
+from experiments.paper.item import PaperRequest, PaperResult
+from experiments.paper.service import compute_figures, describe_figures, run_service
+from experiments.present.drawing import BLUE, GREEN, ORANGE, SKY, Picture, draw_picture, show_image
 from experiments.present.progress import bar
 from he_infer.ckks.packing import pack
 from he_infer.client.keys.secret_key import SecretKey
@@ -21,48 +21,48 @@ GENERAL = "pneumoniamnist"
 SHOWN = 6
 
 
-def tumours(request: Request) -> Result:
+def run_tumours(request: PaperRequest) -> PaperResult:
     """6c: tumour types, told apart on encrypted features by a model trained on the user's set (.npz or folders)."""
     name = request.data or TUMOURS
     dataset = datasets.load(name)
-    bundle = bundle_for(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
+    bundle = load_or_train(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
     features = bundle.features(test.images)
     clear = bundle.scores(features)
-    with serve(bundle) as service, bar(request.console, "Classified encrypted", len(features)) as step:
+    with run_service(bundle) as service, bar(request.console, "Classified encrypted", len(features)) as step:
         scores = service.classify(features, step)
-        figures = figures_of(test.labels, clear, scores, service.key_bytes)
+        figures = compute_figures(test.labels, clear, scores, service.key_bytes)
     matrices = [_confusion(test.labels, values, len(dataset.classes)) for values in (clear, scores.rounded)]
     figures["confusion_clear"], figures["confusion_encrypted"] = (matrix.tolist() for matrix in matrices)
     note = (
         "No MRI tumour set comes with this project or with any package that it uses, so this run is on breast tumours "
         "in ultrasound. Name yours with --data."
     )
-    return Result(
+    return PaperResult(
         title="Fig. 6c: tumour types from encrypted features",
         parameters={"dataset": dataset.name, "digest": dataset.digest, "bundle": bundle.name, "limit": request.limit},
         figures=figures,
         picture=_tumour_picture(test.images, test.labels, scores.rounded, matrices, dataset.classes),
-        lines=(sentence(figures), *((note,) if request.data is None else ()), *dataset.notes),
+        lines=(describe_figures(figures), *((note,) if request.data is None else ()), *dataset.notes),
     )
 
 
-def service(request: Request) -> Result:
+def run_encrypted_service(request: PaperRequest) -> PaperResult:
     """6e: image -> features -> ciphertext -> server -> encrypted scores -> label, with what each step costs."""
     dataset = datasets.load(request.data or GENERAL)
-    bundle = bundle_for(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
+    bundle = load_or_train(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
     features = bundle.features(test.images)
-    with serve(bundle) as served, bar(request.console, "Classified encrypted", len(features)) as step:
+    with run_service(bundle) as served, bar(request.console, "Classified encrypted", len(features)) as step:
         scores = served.classify(features, step)
-        figures = figures_of(test.labels, bundle.scores(features), scores, served.key_bytes)
+        figures = compute_figures(test.labels, bundle.scores(features), scores, served.key_bytes)
         plan = served.plan
     example = len(test) // 2
     ciphertext = SecretKey.generate(plan.parameters).encrypt(
         pack(plan, features[example : example + 1]), plan.input_scale
     )
     probabilities = softmax(scores.rounded[example : example + 1])[0]
-    return Result(
+    return PaperResult(
         title="Fig. 6e: the encrypted service, end to end",
         parameters={"dataset": dataset.name, "digest": dataset.digest, "bundle": bundle.name, "limit": request.limit},
         figures={**figures, "plan": plan.digest, "parameters": str(plan.parameters), "policy": plan.policy},
@@ -70,7 +70,7 @@ def service(request: Request) -> Result:
             test.images[example], features[example], b"".join(ciphertext), probabilities, dataset.classes, figures
         ),
         lines=(
-            sentence(figures),
+            describe_figures(figures),
             f"One image: {figures['encrypt_ms']:.1f} ms to encrypt, {figures['round_trip_ms']:.1f} ms for the round "
             f"trip ({figures['server_ms']:.1f} ms of it the server's), {figures['decrypt_ms']:.1f} ms to decrypt; "
             f"{figures['bytes_up'] / 1e3:.0f} KB up, {figures['bytes_down'] / 1e3:.0f} KB down; evaluation keys "
@@ -114,7 +114,9 @@ def _tumour_picture(
             axis.set_ylabel("is")
             axis.set_title(name)
 
-    return picture(draw, (8.6, 5.4), "Test images with their labels, and the confusion matrices in clear and encrypted")
+    return draw_picture(
+        draw, (8.6, 5.4), "Test images with their labels, and the confusion matrices in clear and encrypted"
+    )
 
 
 def _service_picture(
@@ -161,7 +163,7 @@ def _service_picture(
         )
         axis.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
-    return picture(
+    return draw_picture(
         draw,
         (9.6, 4.6),
         "Image, features, ciphertext as noise, and decrypted scores; below, how long each step takes",

@@ -40,7 +40,7 @@ class Picture:
     """What the figure shows, for readers who cannot see it."""
 
 
-def picture(
+def draw_picture(
     draw: Callable[[Figure], None], size: tuple[float, float], alternative: str, *, kind: str = "png", dpi: int = 120
 ) -> Picture:
     """Draw a picture; the same drawing gives the same bytes.
@@ -61,7 +61,7 @@ def picture(
     return Picture("image/svg+xml" if kind == "svg" else "image/png", buffer.getvalue(), alternative)
 
 
-def save(path: Path, drawn: Picture) -> None:
+def save_picture(path: Path, drawn: Picture) -> None:
     """Write a picture whole or not at all.
 
     Raises:

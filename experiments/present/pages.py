@@ -7,7 +7,7 @@ from experiments.present.drawing import Picture
 from he_infer.html_page import data_uri, render_page
 
 
-def render(template: str, filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
+def render_template(template: str, filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
     """Fill in a template of `experiments/templates`; the filter `data_uri` takes a `Picture`.
 
     Raises:

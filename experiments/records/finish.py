@@ -22,7 +22,7 @@ RecordFile = Annotated[
 FigureFile = Annotated[Path | None, typer.Option("--figure", dir_okay=False, help="Draw the picture here (PNG).")]
 
 
-def command_line(name: str, *words: object, **options: object) -> str:
+def format_command(name: str, *words: object, **options: object) -> str:
     """The command that gives the figures again; options that are None or False are left out, lists are repeated."""
     parts = ["he-experiments", name, *(str(word) for word in words)]
     for option, given in options.items():
@@ -46,7 +46,7 @@ def refuse_missing_folders(**files: Path | None) -> None:
             raise typer.BadParameter(f"the folder {path.absolute().parent} does not exist", param_hint=f"--{option}")
 
 
-def finish(
+def write_outcome(
     console: "Console",
     kind: str,
     *,
@@ -69,13 +69,13 @@ def finish(
         OSError: a file cannot be written.
         RecordError: the figures have no form in JSON.
     """
-    from experiments.present.drawing import save
-    from experiments.records.records import Record, append
+    from experiments.present.drawing import save_picture
+    from experiments.records.records import Record, append_record
     from he_infer.files import write_json
 
     found = dict(figures)
     if drawn is not None and figure is not None:
-        save(figure, drawn)
+        save_picture(figure, drawn)
         digest = hashlib.sha256(drawn.data).hexdigest()
         found["picture"] = {"file": figure.name, "sha256": digest, "shows": drawn.alternative}
         console.print(f"picture: {figure}", highlight=False, soft_wrap=True)
@@ -84,5 +84,5 @@ def finish(
         write_json(json, {"command": command, "seed": seed, "parameters": made.parameters, **made.figures})
         console.print(f"figures: {json}", highlight=False, soft_wrap=True)
     if record is not None:
-        append(record, made)
+        append_record(record, made)
         console.print(f"record: {record}", highlight=False, soft_wrap=True)

@@ -56,12 +56,12 @@ class Record:
         cls, kind: str, *, command: str, seed: int, parameters: Mapping[str, Any], figures: Mapping[str, Any]
     ) -> "Record":
         """A record of a run on this machine with the versions installed now. NaN and infinity become null."""
-        return cls(kind, command, seed, _plain(parameters), _plain(figures), versions(), machine())
+        return cls(kind, command, seed, _plain(parameters), _plain(figures), find_versions(), describe_machine())
 
     @property
     def key(self) -> str:
         """Names the run, not its outcome: equal for equal kind, seed and parameters."""
-        return run_key(self.kind, self.seed, self.parameters)
+        return compute_run_key(self.kind, self.seed, self.parameters)
 
     def to_line(self) -> str:
         """One line of JSON, without its end.
@@ -100,13 +100,13 @@ class Record:
         return cls(**values)
 
 
-def run_key(kind: str, seed: int, parameters: Mapping[str, Any]) -> str:
+def compute_run_key(kind: str, seed: int, parameters: Mapping[str, Any]) -> str:
     """The key of a run that may not have happened yet: SHA-256 of its canonical JSON, in hex."""
     text = json.dumps([kind, seed, _plain(parameters)], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def append(path: Path, record: Record) -> None:
+def append_record(path: Path, record: Record) -> None:
     """Add one record to a file, which is made where there is none.
 
     The line goes out in one write under an exclusive lock and is synced, so that several processes may append to one
@@ -131,7 +131,7 @@ def append(path: Path, record: Record) -> None:
         os.close(descriptor)
 
 
-def read(path: Path) -> list[Record]:
+def read_records(path: Path) -> list[Record]:
     """All records of a file, in order. A last line without its end is left out: a crash cut it off.
 
     Raises:
@@ -157,7 +157,7 @@ def _read(path: Path) -> Iterator[Record]:
             raise RecordError(f"{path}, line {number}: {error}. Remove the line, or run the experiment anew.") from None
 
 
-def latest(records: list[Record]) -> dict[str, Record]:
+def keep_latest(records: list[Record]) -> dict[str, Record]:
     """The last record of each run, by its key."""
     return {record.key: record for record in records}
 
@@ -195,7 +195,7 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def versions() -> dict[str, str]:
+def find_versions() -> dict[str, str]:
     """Python, the packages that decide figures, and the source's commit (with `+` where files are changed)."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
@@ -210,7 +210,7 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """What this machine is: no host name and no user name."""
     return {
         "processor": _processor(),

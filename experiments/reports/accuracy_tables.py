@@ -10,7 +10,7 @@ import typer
 from experiments.accuracy.grid import CANDIDATES, KIND
 from experiments.errors import RecordError
 from experiments.present.markdown_tables import Table, format_spread
-from experiments.records.records import Record, latest, read
+from experiments.records.records import Record, keep_latest, read_records
 
 SIGNIFICANT = 0.05
 """McNemar's P-value below which clear and encrypted labels are said to differ."""
@@ -26,20 +26,20 @@ def accuracy_tables(
 
     Example: `he-experiments accuracy-tables accuracy.jsonl --markdown tables.md`
     """
-    text = tables(read(records))
+    text = render_tables(read_records(records))
     if markdown is None:
         typer.echo(text)
     else:
         markdown.write_text(text + "\n", encoding="utf-8")
 
 
-def tables(found: Sequence[Record]) -> str:
+def render_tables(found: Sequence[Record]) -> str:
     """All tables, as Markdown.
 
     Raises:
         RecordError: there is no record of this kind.
     """
-    mine = [record for record in latest(list(found)).values() if record.kind == KIND]
+    mine = [record for record in keep_latest(list(found)).values() if record.kind == KIND]
     if not mine:
         raise RecordError(f"There is no record of the kind '{KIND}'. Expected what `accuracy --grid` wrote.")
     good = [record for record in mine if "failed" not in record.figures]

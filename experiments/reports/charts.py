@@ -6,27 +6,27 @@ from typing import Any
 import numpy as np
 
 from experiments.cost.price_chart import draw_price
-from experiments.present.drawing import BLUE, HATCHES, MARKERS, PALETTE, VERMILION, Picture, picture
+from experiments.present.drawing import BLUE, HATCHES, MARKERS, PALETTE, VERMILION, Picture, draw_picture
 from experiments.records.records import Record
-from experiments.reports.tables import Section, by_configuration
+from experiments.reports.tables import Section, group_by_configuration
 
 
-def chart_of(section: Section) -> Picture | None:
+def draw_chart(section: Section) -> Picture | None:
     """The chart of a section, for the kinds that have one."""
     drawers: dict[str, Callable[[Sequence[Record]], Picture | None]] = {
-        "accuracy": accuracy,
-        "inversion": inversion,
-        "membership": membership,
+        "accuracy": draw_accuracy,
+        "inversion": draw_inversion,
+        "membership": draw_membership,
         "price": _price,
     }
     drawer = drawers.get(section.kind)
     return None if drawer is None else drawer(section.records)
 
 
-def accuracy(records: Sequence[Record]) -> Picture | None:
+def draw_accuracy(records: Sequence[Record]) -> Picture | None:
     """Clear and encrypted accuracy of each configuration, with the mean of the 95 % intervals over the seeds."""
     sound = [record for record in records if isinstance(record.figures.get("encrypted"), Mapping)]
-    groups = list(by_configuration(sound).items())
+    groups = list(group_by_configuration(sound).items())
     if not groups:
         return None
 
@@ -54,10 +54,10 @@ def accuracy(records: Sequence[Record]) -> Picture | None:
         axis.legend(ncols=2, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
 
     size = (8.4, 1.2 + 0.38 * len(groups))
-    return picture(draw, size, "Points with intervals: accuracy in clear and encrypted for each configuration")
+    return draw_picture(draw, size, "Points with intervals: accuracy in clear and encrypted for each configuration")
 
 
-def inversion(records: Sequence[Record]) -> Picture:
+def draw_inversion(records: Sequence[Record]) -> Picture:
     """PSNR and share of recognised images for each way of rebuilding."""
     ways = list(records[0].figures["rebuilt"])
 
@@ -87,10 +87,12 @@ def inversion(records: Sequence[Record]) -> Picture:
         panels[0].invert_yaxis()
         panels[0].legend(ncols=3, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
 
-    return picture(draw, (8.4, 3.6), "Bars: how like their originals rebuilt images are, from features and ciphertexts")
+    return draw_picture(
+        draw, (8.4, 3.6), "Bars: how like their originals rebuilt images are, from features and ciphertexts"
+    )
 
 
-def membership(records: Sequence[Record]) -> Picture:
+def draw_membership(records: Sequence[Record]) -> Picture:
     """AUC with its interval for each view of the attacker."""
     names = list(records[0].figures["signals"])
 
@@ -116,7 +118,9 @@ def membership(records: Sequence[Record]) -> Picture:
         axis.set_xlabel("AUC of membership inference with its 95 % interval (dashed: a guess)")
         axis.legend(ncols=3, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
 
-    return picture(draw, (7.6, 3.8), "Points with intervals: membership inference's AUC for each view of the attacker")
+    return draw_picture(
+        draw, (7.6, 3.8), "Points with intervals: membership inference's AUC for each view of the attacker"
+    )
 
 
 def _price(records: Sequence[Record]) -> Picture:

@@ -31,10 +31,10 @@ def report(
     """
     from rich.console import Console
 
-    from experiments.present.drawing import save
+    from experiments.present.drawing import save_picture
     from experiments.records.finish import refuse_missing_folders
-    from experiments.records.records import read
-    from experiments.reports.report_page import as_html, as_markdown, parts_of
+    from experiments.records.records import read_records
+    from experiments.reports.report_page import make_parts, render_html, render_markdown
     from he_infer.errors import UsageError
     from he_infer.files import write_text
 
@@ -42,18 +42,18 @@ def report(
         raise UsageError("Nothing to write: name a page with --html, tables with --markdown, or both.")
     refuse_missing_folders(html=html, markdown=markdown)
     console = Console()
-    parts = parts_of([(path, read(path)) for path in records])
+    parts = make_parts([(path, read_records(path)) for path in records])
     if not parts:
         raise UsageError("These files hold no records. Run an experiment with --record first.")
     if html is not None:
-        write_text(html, as_html(parts, title))
+        write_text(html, render_html(parts, title))
         console.print(f"page: {html}", highlight=False, soft_wrap=True)
     if markdown is not None:
         folder = images or markdown.parent
         folder.mkdir(parents=True, exist_ok=True)
-        text, charts = as_markdown(parts, _relative(folder, markdown.parent))
+        text, charts = render_markdown(parts, _relative(folder, markdown.parent))
         for name, drawn in charts.items():
-            save(folder / name, drawn)
+            save_picture(folder / name, drawn)
         write_text(markdown, text)
         console.print(f"tables: {markdown}", highlight=False, soft_wrap=True)
     for part in parts:
@@ -91,13 +91,13 @@ def compare(
 
     from experiments.present.markdown_tables import format_value
     from experiments.records.finish import refuse_missing_folders
-    from experiments.records.records import read
-    from experiments.reports.comparison import compare as compared
+    from experiments.records.records import read_records
+    from experiments.reports.comparison import compare_records as compared
     from he_infer.files import write_json
 
     refuse_missing_folders(json=json_file)
     console = Console()
-    found = compared(read(before), read(after), tolerance=tolerance, time_tolerance=time_tolerance)
+    found = compared(read_records(before), read_records(after), tolerance=tolerance, time_tolerance=time_tolerance)
     for heading, changes in (("figures", found.figures), ("versions and machine", found.surroundings)):
         if not changes:
             continue

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from experiments.records.records import Record, latest
-from experiments.reports.tables import flat
+from experiments.records.records import Record, keep_latest
+from experiments.reports.tables import flatten
 
 _TIMES = ("ms", "seconds", "s")
 _NOT_FIGURES = frozenset({"picture"})
@@ -47,18 +47,18 @@ class Comparison:
         return asdict(self)
 
 
-def compare(
+def compare_records(
     before: Sequence[Record], after: Sequence[Record], *, tolerance: float, time_tolerance: float
 ) -> Comparison:
     """Compare the last record of each run; runs are told apart by kind, seed and parameters."""
-    first, second = latest(list(before)), latest(list(after))
+    first, second = keep_latest(list(before)), keep_latest(list(after))
     both = [key for key in first if key in second]
     figures: list[Change] = []
     surroundings: dict[tuple[str, str, str], Change] = {}
     count = 0
     for key in both:
         one, other = first[key], second[key]
-        left, right = dict(flat(_measured(one))), dict(flat(_measured(other)))
+        left, right = dict(flatten(_measured(one))), dict(flatten(_measured(other)))
         for name in dict.fromkeys([*left, *right]):
             count += 1
             allowed = time_tolerance if _is_time(name) else tolerance

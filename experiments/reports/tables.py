@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.present.markdown_tables import Table, format_spread, format_value
-from experiments.records.records import Record, latest
+from experiments.records.records import Record, keep_latest
 
 _MOST_LIST = 6
 _MOST_FIGURES = 40
@@ -45,15 +45,15 @@ class Section:
     """The last record of each run, in the order of the files."""
 
 
-def sections(records: Sequence[Record]) -> list[Section]:
+def group_sections(records: Sequence[Record]) -> list[Section]:
     """Records by kind; of runs that were repeated, the last one."""
-    kept = list(latest(list(records)).values())
+    kept = list(keep_latest(list(records)).values())
     order = list(TITLES)
     kinds = sorted({one.kind for one in kept}, key=lambda kind: (order.index(kind) if kind in order else 99, kind))
     return [Section(kind, TITLES.get(kind, kind), tuple(one for one in kept if one.kind == kind)) for kind in kinds]
 
 
-def table_of(section: Section) -> Table:
+def make_table(section: Section) -> Table:
     """The table of a section: one that suits the kind, or parameters and figures line by line."""
     special = {
         "accuracy": _accuracy,
@@ -66,19 +66,19 @@ def table_of(section: Section) -> Table:
     return found or _plain(section.records)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested figures as (dotted name, scalar); long lists are left out."""
     for name, value in values.items():
         path = f"{prefix}{name}"
         if isinstance(value, Mapping):
-            yield from flat(value, f"{path}.")
+            yield from flatten(value, f"{path}.")
         elif isinstance(value, list):
             if value and all(isinstance(one, Mapping) for one in value):
                 for index, one in enumerate(value):
-                    yield from flat(one, f"{path}.{index}.")
+                    yield from flatten(one, f"{path}.{index}.")
             elif len(value) <= _MOST_LIST:
                 for index, one in enumerate(value):
-                    yield from flat({str(index): one}, f"{path}.")
+                    yield from flatten({str(index): one}, f"{path}.")
         else:
             yield path, value
 
@@ -90,7 +90,7 @@ def _plain(records: Sequence[Record]) -> Table:
     for record in records:
         values = {
             name: value
-            for name, value in (*flat(record.parameters), *flat(record.figures))
+            for name, value in (*flatten(record.parameters), *flatten(record.figures))
             if not _LEFT_OUT & set(name.split("."))
         }
         columns.append(values)
@@ -114,14 +114,14 @@ def _rows(records: Sequence[Record]) -> Table | None:
     lines = []
     for record in records:
         for row in record.figures["rows"]:
-            values = {"set": record.parameters.get("dataset", ""), **dict(flat(row))}
+            values = {"set": record.parameters.get("dataset", ""), **dict(flatten(row))}
             names |= dict.fromkeys(values)
             lines.append(values)
     rows = tuple(tuple(format_value(line.get(name)) for name in names) for line in lines)
     return Table(tuple(name.replace("_", " ") for name in names), rows)
 
 
-def by_configuration(records: Sequence[Record]) -> dict[tuple[str, ...], list[Record]]:
+def group_by_configuration(records: Sequence[Record]) -> dict[tuple[str, ...], list[Record]]:
     """Runs of `accuracy` that differ in nothing but the seed."""
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
@@ -149,7 +149,7 @@ def _accuracy(records: Sequence[Record]) -> Table | None:
     if not sound:
         return None
     rows: list[tuple[str, ...]] = []
-    for key, runs in by_configuration(sound).items():
+    for key, runs in group_by_configuration(sound).items():
         clear = [run.figures["clear"] for run in runs]
         sealed = [run.figures["encrypted"] for run in runs if isinstance(run.figures.get("encrypted"), Mapping)]
         rows.append(

@@ -37,17 +37,17 @@ def demo(
     from rich.console import Console
     from rich.table import Table
 
-    from he_infer.demo.main_job import Options, run
-    from he_infer.demo.report import figure_rows
+    from he_infer.demo.main_job import DemoOptions, run_demo
+    from he_infer.demo.report import format_figures
     from he_infer.files import write_json
 
     console = Console()
-    outcome = run(Options(data, out, seed, epochs, limit, head), console)
+    outcome = run_demo(DemoOptions(data, out, seed, epochs, limit, head), console)
     table = Table(title=f"{outcome.figures.dataset}: {outcome.figures.n_test} test images, clear against encrypted")
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("meaning", style="dim")
-    for row in figure_rows(outcome.figures):
+    for row in format_figures(outcome.figures):
         table.add_row(row.name, row.value, row.meaning)
     console.print(table)
     console.print(f"Report with pictures: {outcome.report}", markup=False, highlight=False, soft_wrap=True)

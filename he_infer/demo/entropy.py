@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 
-def entropy(data: bytes) -> float:
+def compute_entropy(data: bytes) -> float:
     """Shannon entropy of the byte histogram of `data`, in bits a byte; 0 for no bytes."""
     if not data:
         return 0.0
@@ -14,7 +14,7 @@ def entropy(data: bytes) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
-def expected_entropy(length: int) -> float:
+def compute_expected_entropy(length: int) -> float:
     """Expected entropy of `length` uniformly random bytes, in bits a byte.
 
     Below 8 because a histogram of finitely many bytes is never flat: with c ~ Binomial(n, 1/256) the count of one byte

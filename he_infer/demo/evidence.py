@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.demo.seen import Fragment, Search, Sighting, files_below, look_at, search
+from he_infer.demo.seen import Fragment, Search, Sighting, describe_object, list_files, search_files
 from models.datasets import Dataset
 
 _WINDOW = 24
@@ -17,7 +17,7 @@ _PER_FILE = 8
 _NUMBER = re.compile(r"\d+")
 
 
-def plaintext_fragments(
+def collect_fragments(
     dataset: Dataset, features: NDArray[np.float32], scores: NDArray[np.float64], images: int = 64
 ) -> list[Fragment]:
     """Pieces of what must stay at the client.
@@ -47,22 +47,22 @@ def plaintext_fragments(
     return fragments
 
 
-def on_the_server_side(folder: Path, fragments: Sequence[Fragment]) -> tuple[list[Sighting], Search]:
+def search_server_side(folder: Path, fragments: Sequence[Fragment]) -> tuple[list[Sighting], Search]:
     """List every object below the server's folder, one row a kind, and search all of them."""
-    files = files_below(folder)
+    files = list_files(folder)
     kinds: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         # Identifiers and numbers differ from object to object; what is left names the kind.
         kinds[_NUMBER.sub("#", re.sub(r"[0-9a-f]{16,}", "#", str(path.relative_to(folder))))].append(path)
-    sightings = [look_at(name, [path.read_bytes() for path in paths]) for name, paths in kinds.items()]
-    return sightings, search(files, fragments)
+    sightings = [describe_object(name, [path.read_bytes() for path in paths]) for name, paths in kinds.items()]
+    return sightings, search_files(files, fragments)
 
 
-def control(dataset: Dataset, fragments: Sequence[Fragment]) -> Search:
+def search_originals(dataset: Dataset, fragments: Sequence[Fragment]) -> Search:
     """The positive control: the same search, over the original files themselves."""
     files = sorted({path for paths in dataset.sources.values() for path in paths})
     wanted = [fragment for fragment in fragments if fragment.what.startswith("bytes of")]
-    return search(files, wanted)
+    return search_files(files, wanted)
 
 
 def _pieces(data: bytes, count: int) -> list[bytes]:

@@ -26,10 +26,10 @@ from he_infer.client.keys.secret_key import SecretKey
 from he_infer.client.served_model import ServedModel
 from he_infer.demo import pictures
 from he_infer.demo import storing as vault
-from he_infer.demo.evidence import control, on_the_server_side, plaintext_fragments
+from he_infer.demo.evidence import collect_fragments, search_originals, search_server_side
 from he_infer.demo.figures import Figures
 from he_infer.demo.progress import Step, Steps
-from he_infer.demo.report import Report, Row, write
+from he_infer.demo.report import Report, ReportLine, write_report
 from he_infer.errors import UsageError
 from he_infer.local_server import LocalServer
 from models import datasets
@@ -42,7 +42,7 @@ MARK = "he-infer-demo"
 
 
 @dataclass(frozen=True)
-class Options:
+class DemoOptions:
     """What the user may choose."""
 
     data: str
@@ -59,7 +59,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DemoResult:
     """What a run gives."""
 
     figures: Figures
@@ -80,7 +80,7 @@ class _Encrypted:
     plan: Plan
 
 
-def run(options: Options, console: Console) -> Outcome:
+def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     """Run the whole job and show its progress.
 
     Raises:
@@ -109,24 +109,24 @@ def run(options: Options, console: Console) -> Outcome:
     with steps.step("Classify encrypted") as step:
         encrypted = _classify(bundle, path, dataset, options, step)
     with steps.step("Look at what the server saw") as step:
-        fragments = plaintext_fragments(dataset, encrypted.features, encrypted.clear)
-        sightings, found = on_the_server_side(options.out / "server", fragments)
-        positive = control(dataset, fragments)
+        fragments = collect_fragments(dataset, encrypted.features, encrypted.clear)
+        sightings, found = search_server_side(options.out / "server", fragments)
+        positive = search_originals(dataset, fragments)
         step.result = f"{found.fragments} plaintext pieces searched in {found.files} objects: {len(found.found)} found"
     with steps.step("Write the report") as step:
         labels = dataset.test.labels[: len(encrypted.clear)]
         figures = _figures(dataset, labels, encrypted, stored)
         report = options.out / "report.html"
         confusions = [_confusion(labels, predicted, len(dataset.classes)) for predicted in _labels(encrypted)]
-        write(
+        write_report(
             Report(
                 figures=figures,
                 made=time.strftime("Made on %Y-%m-%d"),
                 notes=dataset.notes,
                 method=_method(dataset, bundle, encrypted, options),
                 picture_cipher=_cipher_picture(dataset),
-                picture_confusion=pictures.confusion_matrices(confusions[0], confusions[1], dataset.classes),
-                picture_errors=pictures.score_errors(encrypted.scores.errors(encrypted.clear)),
+                picture_confusion=pictures.draw_confusion_matrices(confusions[0], confusions[1], dataset.classes),
+                picture_errors=pictures.draw_score_errors(encrypted.scores.errors(encrypted.clear)),
                 sightings=sightings,
                 search=found,
                 control=positive,
@@ -134,7 +134,7 @@ def run(options: Options, console: Console) -> Outcome:
             report,
         )
         step.result = str(report)
-    return Outcome(figures, report, dataset)
+    return DemoResult(figures, report, dataset)
 
 
 def _prepare(out: Path) -> None:
@@ -153,17 +153,17 @@ def _prepare(out: Path) -> None:
     (out / MARK).write_text("Made by 'he-infer demo'; the next demo empties this folder.\n", encoding="utf-8")
 
 
-def _store(dataset: Dataset, folder: Path, step: Step) -> vault.Stored:
+def _store(dataset: Dataset, folder: Path, step: Step) -> vault.StoredImages:
     """Seal the set's original files where it has any, else its test images; the key stays in this process."""
     key = VaultKey.generate()
     files = sorted({path for paths in dataset.sources.values() for path in paths})
     vault.warm_up(key)
     if files:
-        return vault.store_files(files, folder, key, step.update)
-    return vault.store_arrays(dataset.test.images, folder, key, step.update)
+        return vault.seal_files(files, folder, key, step.update)
+    return vault.seal_arrays(dataset.test.images, folder, key, step.update)
 
 
-def _train(dataset: Dataset, options: Options, step: Step) -> Bundle:
+def _train(dataset: Dataset, options: DemoOptions, step: Step) -> Bundle:
     shown: list[Epoch] = []
 
     def progress(epoch: Epoch) -> None:
@@ -177,7 +177,7 @@ def _train(dataset: Dataset, options: Options, step: Step) -> Bundle:
     return bundle
 
 
-def _classify(bundle: Bundle, path: Path, dataset: Dataset, options: Options, step: Step) -> _Encrypted:
+def _classify(bundle: Bundle, path: Path, dataset: Dataset, options: DemoOptions, step: Step) -> _Encrypted:
     test = dataset.test if options.limit is None else dataset.test.first(options.limit)
     features = bundle.features(test.images)
     server = options.out / "server"
@@ -200,7 +200,7 @@ def _labels(encrypted: _Encrypted) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return encrypted.clear.argmax(axis=1).astype(np.int64), encrypted.scores.labels
 
 
-def _figures(dataset: Dataset, labels: NDArray[np.int64], encrypted: _Encrypted, stored: vault.Stored) -> Figures:
+def _figures(dataset: Dataset, labels: NDArray[np.int64], encrypted: _Encrypted, stored: vault.StoredImages) -> Figures:
     clear, opened = _labels(encrypted)
     requests = encrypted.scores.requests
     return Figures(
@@ -227,20 +227,20 @@ def _confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: 
 
 def _cipher_picture(dataset: Dataset) -> bytes:
     """The inner cipher's image of an original image, or of a test image where there are no files."""
-    image, title = vault.show_image(dataset)
+    image, title = vault.choose_image(dataset)
     cipher_image = encrypt_image(image, secrets.token_bytes(32), secrets.token_bytes(16))
-    return pictures.image_and_cipher_image(image, cipher_image, title)
+    return pictures.draw_cipher_image(image, cipher_image, title)
 
 
-def _method(dataset: Dataset, bundle: Bundle, encrypted: _Encrypted, options: Options) -> Sequence[Row]:
+def _method(dataset: Dataset, bundle: Bundle, encrypted: _Encrypted, options: DemoOptions) -> Sequence[ReportLine]:
     parameters = encrypted.plan.parameters
     layers = " → ".join(str(layer) for layer in bundle.head.layers)
     return [
-        Row("Data set", f"{dataset.name}, digest {dataset.digest[:16]}…, seed {options.seed}"),
-        Row("Extractor", f"CNN at the client, {bundle.head.width} features"),
-        Row("Head at the server", layers),
-        Row("Policy", encrypted.model.policy),
-        Row("CKKS", str(parameters)),
-        Row("Plan", f"{encrypted.plan.digest[:16]}…, batch {encrypted.plan.batch}"),
-        Row("Versions", f"he-infer {__version__}, Python {platform.python_version()}, {platform.machine()}"),
+        ReportLine("Data set", f"{dataset.name}, digest {dataset.digest[:16]}…, seed {options.seed}"),
+        ReportLine("Extractor", f"CNN at the client, {bundle.head.width} features"),
+        ReportLine("Head at the server", layers),
+        ReportLine("Policy", encrypted.model.policy),
+        ReportLine("CKKS", str(parameters)),
+        ReportLine("Plan", f"{encrypted.plan.digest[:16]}…, batch {encrypted.plan.batch}"),
+        ReportLine("Versions", f"he-infer {__version__}, Python {platform.python_version()}, {platform.machine()}"),
     ]

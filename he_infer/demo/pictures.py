@@ -27,7 +27,7 @@ def _displayed(image: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.clip((values - low) / max(high - low, 1e-12), 0.0, 1.0))
 
 
-def image_and_cipher_image(image: NDArray[Any], cipher_image: NDArray[Any], title: str) -> bytes:
+def draw_cipher_image(image: NDArray[Any], cipher_image: NDArray[Any], title: str) -> bytes:
     """Draw an image (H, W) or (H, W, C), its cipher image of the same shape and type, and both histograms."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.2, 6.4), layout="constrained")
@@ -55,7 +55,7 @@ def image_and_cipher_image(image: NDArray[Any], cipher_image: NDArray[Any], titl
         return _png(figure)
 
 
-def confusion_matrices(
+def draw_confusion_matrices(
     clear: NDArray[np.int64], encrypted: NDArray[np.int64], classes: Sequence[str], top: int = 12
 ) -> bytes:
     """Draw both confusion matrices side by side; (C, C) counts, rows are the true classes.
@@ -83,7 +83,7 @@ def confusion_matrices(
         return _png(figure)
 
 
-def score_errors(errors: NDArray[np.float64]) -> bytes:
+def draw_score_errors(errors: NDArray[np.float64]) -> bytes:
     """Draw the distribution of |encrypted score - clear score| over all test images, on a logarithmic axis."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 2.4), layout="constrained")

@@ -10,7 +10,7 @@ from he_infer.html_page import data_uri, render_page
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportLine:
     """A line of a table: a name, a formatted value, and what it means."""
 
     name: str
@@ -25,7 +25,7 @@ class Report:
     figures: Figures
     made: str
     notes: Sequence[str]
-    method: Sequence[Row]
+    method: Sequence[ReportLine]
     picture_cipher: bytes
     picture_confusion: bytes
     picture_errors: bytes
@@ -35,24 +35,30 @@ class Report:
     """The same search over the original files: the positive control."""
 
 
-def figure_rows(figures: Figures) -> list[Row]:
+def format_figures(figures: Figures) -> list[ReportLine]:
     """The table that the terminal and the page both show."""
     return [
-        Row("Accuracy in clear", f"{figures.clear_accuracy:.4f}", "the head on clear features, whole test set"),
-        Row("Accuracy encrypted", f"{figures.encrypted_accuracy:.4f}", "the head on ciphertexts, whole test set"),
-        Row("Label agreement", f"{figures.label_agreement:.4f}", "share of images with the same label both ways"),
-        Row("Largest score error", f"{figures.max_abs_error:.2e}", "|encrypted score - clear score|, all images"),
-        Row("Server time", f"{figures.server_ms_median:.1f} ms", "median a request: load, evaluate, save"),
-        Row("Bytes up", _kb(figures.bytes_up), "one request, envelope included"),
-        Row("Bytes down", _kb(figures.bytes_down), "one answer, envelope included"),
-        Row("Evaluation keys", _kb(figures.evaluation_key_bytes), "registered once a client and plan"),
-        Row("Image cipher", f"{figures.cipher_mb_per_s:.0f} MB/s", "file to synced container, one thread"),
+        ReportLine("Accuracy in clear", f"{figures.clear_accuracy:.4f}", "the head on clear features, whole test set"),
+        ReportLine(
+            "Accuracy encrypted", f"{figures.encrypted_accuracy:.4f}", "the head on ciphertexts, whole test set"
+        ),
+        ReportLine(
+            "Label agreement", f"{figures.label_agreement:.4f}", "share of images with the same label both ways"
+        ),
+        ReportLine(
+            "Largest score error", f"{figures.max_abs_error:.2e}", "|encrypted score - clear score|, all images"
+        ),
+        ReportLine("Server time", f"{figures.server_ms_median:.1f} ms", "median a request: load, evaluate, save"),
+        ReportLine("Bytes up", _kb(figures.bytes_up), "one request, envelope included"),
+        ReportLine("Bytes down", _kb(figures.bytes_down), "one answer, envelope included"),
+        ReportLine("Evaluation keys", _kb(figures.evaluation_key_bytes), "registered once a client and plan"),
+        ReportLine("Image cipher", f"{figures.cipher_mb_per_s:.0f} MB/s", "file to synced container, one thread"),
     ]
 
 
-def render(report: Report) -> str:
+def render_report(report: Report) -> str:
     """The page as HTML; it refers to nothing outside itself."""
-    rows = figure_rows(report.figures)
+    rows = format_figures(report.figures)
     tiles = [row for row in rows if row.name in ("Accuracy encrypted", "Label agreement", "Server time", "Bytes up")]
     return render_page(
         "he_infer.demo",
@@ -74,9 +80,9 @@ def render(report: Report) -> str:
     )
 
 
-def write(report: Report, path: Path) -> None:
+def write_report(report: Report, path: Path) -> None:
     """Write the page to `path`."""
-    path.write_text(render(report), encoding="utf-8")
+    path.write_text(render_report(report), encoding="utf-8")
 
 
 def _kb(count: int) -> str:

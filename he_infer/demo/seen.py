@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from he_infer.demo.entropy import entropy, expected_entropy
+from he_infer.demo.entropy import compute_entropy, compute_expected_entropy
 
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{6,}")
 
@@ -50,12 +50,12 @@ class Search:
     """`what` of each fragment found, with the object's name."""
 
 
-def files_below(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
     """All regular files below a folder, in a stable order."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def look_at(name: str, blobs: Sequence[bytes]) -> Sighting:
+def describe_object(name: str, blobs: Sequence[bytes]) -> Sighting:
     """Describe one object, or several of one kind as one row."""
     whole = b"".join(blobs)
     sizes = sorted(len(blob) for blob in blobs)
@@ -65,13 +65,13 @@ def look_at(name: str, blobs: Sequence[bytes]) -> Sighting:
         name=name,
         count=len(blobs),
         size=sizes[len(sizes) // 2],
-        entropy=entropy(whole),
-        expected=expected_entropy(len(whole)),
+        entropy=compute_entropy(whole),
+        expected=compute_expected_entropy(len(whole)),
         longest_text=longest,
     )
 
 
-def search(files: Iterable[Path], fragments: Sequence[Fragment]) -> Search:
+def search_files(files: Iterable[Path], fragments: Sequence[Fragment]) -> Search:
     """Look for every fragment in every file.
 
     Fragments are compared as bytes, so a caller who wants several encodings of one value gives each.

@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredImages:
     """What storing and restoring showed."""
 
     objects: int
@@ -41,7 +41,7 @@ class RestoreMismatch(RuntimeError):
     """A restored image is not the stored one: a defect of the cipher, never a mistake of the user's."""
 
 
-def store_files(files: Sequence[Path], vault: Path, key: VaultKey, progress: Progress) -> Stored:
+def seal_files(files: Sequence[Path], vault: Path, key: VaultKey, progress: Progress) -> StoredImages:
     """Seal every file into `vault` and check that restoring gives the same bytes.
 
     Raises:
@@ -64,10 +64,10 @@ def store_files(files: Sequence[Path], vault: Path, key: VaultKey, progress: Pro
         plain += source.stat().st_size
         sealed += target.stat().st_size
         progress(index + 1, len(files))
-    return Stored(len(files), plain, sealed, seconds)
+    return StoredImages(len(files), plain, sealed, seconds)
 
 
-def store_arrays(images: NDArray[np.generic], vault: Path, key: VaultKey, progress: Progress) -> Stored:
+def seal_arrays(images: NDArray[np.generic], vault: Path, key: VaultKey, progress: Progress) -> StoredImages:
     """Seal every image of an array (N, H, W) or (N, H, W, C) into `vault` and check that each restores exactly.
 
     Raises:
@@ -89,7 +89,7 @@ def store_arrays(images: NDArray[np.generic], vault: Path, key: VaultKey, progre
             raise RestoreMismatch(f"Image {index} came back from the vault changed.")
         sealed += len(data)
         progress(index + 1, len(images))
-    return Stored(len(images), int(images.nbytes), sealed, seconds)
+    return StoredImages(len(images), int(images.nbytes), sealed, seconds)
 
 
 def warm_up(key: VaultKey) -> None:
@@ -98,7 +98,7 @@ def warm_up(key: VaultKey) -> None:
         container.open_array(container.seal_array(np.zeros((64, 64), dtype=dtype), key), key)
 
 
-def show_image(dataset: Dataset) -> tuple[NDArray[np.generic], str]:
+def choose_image(dataset: Dataset) -> tuple[NDArray[np.generic], str]:
     """One image for the report, and its name: a test file's stored pixels, else the middle test image as integers."""
     for path in dataset.sources.get("test", ()):
         pixels = _stored_pixels(path)

@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 
 from experiments.accuracy import agreement, candidates, evaluation, grid
 from experiments.accuracy.command import FIELDS, accuracy
-from experiments.accuracy.grid_run import missing, run_grid
+from experiments.accuracy.grid_run import find_missing_runs, run_grid
 from experiments.errors import GridError, RecordError
 from experiments.records import records
 from experiments.records.records import Record
-from experiments.reports.accuracy_tables import tables
+from experiments.reports.accuracy_tables import render_tables
 from he_infer.terminal import explain
 from models import metrics
 from models.heads.layers import Head, Linear, Polynomial
@@ -64,7 +64,7 @@ seeds = [1]
     runs = grid.load(_grid(tmp_path, text))
     assert len(runs) == 2 * 2 * 2 * 2 + 4 + 0
     assert len({run.key for run in runs}) == len(runs)
-    assert [len(some) for some in grid.by_model(runs).values()] == [6] + [2] * 7
+    assert [len(some) for some in grid.group_by_model(runs).values()] == [6] + [2] * 7
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def done(folder: Path) -> list[Record]:
     path = folder / "r.jsonl"
     outcome = run_grid(runs, path, grid=folder / "grid.toml", jobs=1, console=Console(quiet=True))
     assert (outcome.done, outcome.before, outcome.failed, outcome.interrupted) == (3, 0, (), False)
-    return records.read(path)
+    return records.read_records(path)
 
 
 def test_each_run_leaves_one_record_with_all_figures(done: list[Record]) -> None:
@@ -136,15 +136,15 @@ def test_each_run_leaves_one_record_with_all_figures(done: list[Record]) -> None
 
 def test_a_second_run_does_what_is_missing_and_no_more(folder: Path, done: list[Record]) -> None:
     runs = grid.load(folder / "grid.toml")
-    assert missing(runs, folder / "r.jsonl") == []
+    assert find_missing_runs(runs, folder / "r.jsonl") == []
     outcome = run_grid(runs, folder / "r.jsonl", grid=folder / "grid.toml", jobs=1, console=Console(quiet=True))
     assert (outcome.done, outcome.before) == (0, 3)
     part = folder / "part.jsonl"
-    records.append(part, done[1])
-    records.append(
+    records.append_record(part, done[1])
+    records.append_record(
         part, Record.of("accuracy", command="", seed=3, parameters=runs[0].parameters, figures={"failed": "x"})
     )
-    assert [run.head for run in missing(runs, part)] == ["deployed", "relu"]
+    assert [run.head for run in find_missing_runs(runs, part)] == ["deployed", "relu"]
 
 
 def test_the_tables_show_what_was_found_and_what_missed(done: list[Record]) -> None:
@@ -158,7 +158,7 @@ def test_the_tables_show_what_was_found_and_what_missed(done: list[Record]) -> N
     limited = Record.of(
         "accuracy", command="x", seed=3, parameters={**done[1].parameters, "limit": 5}, figures=done[1].figures
     )
-    text = tables([*done, broken, limited])
+    text = render_tables([*done, broken, limited])
     assert "The whole test set of 14 images. **Only the first 5 of 14 test images.**" in text
     assert f"{done[1].figures['clear']['accuracy']:.4f}" in text
     assert "seed 4: An activation of degree 9." in text
@@ -166,7 +166,7 @@ def test_the_tables_show_what_was_found_and_what_missed(done: list[Record]) -> N
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| 64")}
     assert widths <= {9, 10, 14, 15}
     with pytest.raises(RecordError, match="no record of the kind 'accuracy'"):
-        tables([Record.of("price", command="", seed=0, parameters={}, figures={})])
+        render_tables([Record.of("price", command="", seed=0, parameters={}, figures={})])
 
 
 def _invoke(*arguments: str) -> Any:
@@ -223,21 +223,21 @@ def test_an_interrupted_grid_keeps_what_is_done_and_goes_on(folder: Path) -> Non
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert b"Traceback" not in said
-    kept = len(records.read(path))
+    kept = len(records.read_records(path))
     assert 1 <= kept < 12
-    before = len(records.read(path))
+    before = len(records.read_records(path))
     killed = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while len(records.read(path)) == before and time.monotonic() < until:
+    while len(records.read_records(path)) == before and time.monotonic() < until:
         time.sleep(0.1)
     killed.kill()
     killed.wait()
     while _members(killed.pid) and time.monotonic() < until:  # its workers end with it
         time.sleep(0.1)
     assert not _members(killed.pid)
-    kept = len(records.read(path))
+    kept = len(records.read_records(path))
     again = subprocess.run(command, check=True, capture_output=True, timeout=600)
     assert f"{12 - kept} runs recorded" in " ".join(again.stdout.decode().split())
-    assert len(records.read(path)) == 12
+    assert len(records.read_records(path)) == 12
 
 
 # Arithmetic
@@ -253,28 +253,28 @@ def test_bootstrap_areas_are_those_of_the_plain_definition() -> None:
         for row, area in zip(drawn, found, strict=True):
             chosen = np.repeat(np.arange(60), row)
             assert math.isclose(area, metrics.auc(labels[chosen], scores[chosen]), abs_tol=1e-12)
-    low, high = agreement.bootstrap(labels, scores)[1]
+    low, high = agreement.bootstrap_intervals(labels, scores)[1]
     assert low < metrics.auc(labels, scores) < high
-    assert all(math.isnan(v) for v in agreement.bootstrap(np.zeros(5, int), scores[:5])[1])
+    assert all(math.isnan(v) for v in agreement.bootstrap_intervals(np.zeros(5, int), scores[:5])[1])
 
 
 def test_mcnemar_is_the_exact_binomial_test() -> None:
     labels = np.zeros(40, dtype=np.int64)
     clear, other = (np.tile([1.0, 0.0], (40, 1)) for _ in range(2))
     clear[:9] = other[30:32] = (0.0, 1.0)
-    found = agreement.compare(labels, clear, other)
+    found = agreement.compare_scores(labels, clear, other)
     assert (found.only_clear_right, found.only_encrypted_right) == (2, 9)
     assert math.isclose(found.mcnemar_p, binomtest(2, 11).pvalue)
-    assert agreement.compare(labels, clear, clear).mcnemar_p == 1.0
+    assert agreement.compare_scores(labels, clear, clear).mcnemar_p == 1.0
 
 
 def test_a_label_that_changes_beyond_the_error_is_counted() -> None:
     labels = np.array([0, 0, 0])
     clear = np.array([[1.0, 0.0], [0.51, 0.5], [1.0, 0.0]])
     near = np.array([[1.0, 0.0], [0.5, 0.51], [1.0, 0.0]])
-    assert evaluation.against_clear(labels, clear, near)["flips_beyond_error"] == 0
-    assert evaluation.against_clear(labels, clear, near)["flips"] == 1
-    errors = evaluation.against_clear(labels, clear, near)["score_error"]
+    assert evaluation.compare_with_clear(labels, clear, near)["flips_beyond_error"] == 0
+    assert evaluation.compare_with_clear(labels, clear, near)["flips"] == 1
+    errors = evaluation.compare_with_clear(labels, clear, near)["score_error"]
     assert errors["largest"] == pytest.approx(0.01)
 
 
@@ -290,9 +290,9 @@ def test_every_candidate_learns_and_what_runs_encrypted_has_layers(name: str) ->
         return np.clip(random.normal(size=(count, 24)) + 1.2 * np.eye(2, 24)[labels], -4, 4), labels
 
     (x, y), (val_x, val_y), (test_x, test_y) = drawn(240), drawn(60), drawn(60)
-    features = candidates.Features(x, y, val_x, val_y, 2)
+    features = candidates.SplitFeatures(x, y, val_x, val_y, 2)
     deployed = Head((Linear(np.eye(2, 24), np.zeros(2)),))
-    fitted = candidates.fit(name, features, deployed=deployed, seed=0)
+    fitted = candidates.fit_head(name, features, deployed=deployed, seed=0)
     assert metrics.figures(test_y, fitted.scores(test_x)).auc > 0.75
     assert (fitted.head is None) == (name == "relu")
     if fitted.head is not None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from experiments.accuracy.folds import Fold, Scores, averaged, parts, score
+from experiments.accuracy.folds import Fold, FoldScores, average_networks, cut_fold, score_fold
 from experiments.cli import app
-from experiments.records.records import read
+from experiments.records.records import read_records
 from models import datasets
 from models.datasets import Split
 from models.errors import InputError
@@ -25,7 +25,7 @@ def test_each_image_is_left_out_once_and_no_test_image_is_used(small_set: Path) 
     known = [*dataset.train.digests(), *dataset.val.digests()]
     out: list[bytes] = []
     for part in range(4):
-        seen, left = parts(dataset, 4, part, seed=3)
+        seen, left = cut_fold(dataset, 4, part, seed=3)
         inside = {*seen.train.digests(), *seen.val.digests()}
         assert not inside & set(left.digests())
         assert not set(dataset.test.digests()) & {*inside, *seen.test.digests()}
@@ -36,7 +36,7 @@ def test_each_image_is_left_out_once_and_no_test_image_is_used(small_set: Path) 
 
 def test_a_network_s_scores_depend_on_its_seed_and_on_nothing_that_it_does_not_see(small_set: Path) -> None:
     fold = Fold(str(small_set), "mlp", 16, 4, RECIPE, folds=4, part=1, seed=0, network=5)
-    first, again, other = score(fold), score(fold), score(replace(fold, network=6))
+    first, again, other = score_fold(fold), score_fold(fold), score_fold(replace(fold, network=6))
     np.testing.assert_array_equal(first.scores, again.scores)
     assert not np.array_equal(first.scores, other.scores)
     assert first.scores.shape == (50, 2)
@@ -46,25 +46,25 @@ def test_means_are_over_folds_and_over_every_choice_of_networks() -> None:
     random = np.random.default_rng(0)
     labels = [np.arange(30) % 2, np.arange(24) % 2]
     scored = [
-        Scores(part, network, labels[part], random.normal(size=(len(labels[part]), 2)))
+        FoldScores(part, network, labels[part], random.normal(size=(len(labels[part]), 2)))
         for network in range(3)
         for part in range(2)
     ]
-    one, two, three = averaged(scored, 3)
+    one, two, three = average_networks(scored, 3)
     assert [found.networks for found in (one, two, three)] == [1, 2, 3]
     assert one.auc == pytest.approx(np.mean([auc(found.labels, found.scores) for found in scored]))
     together = [np.mean([s.scores for s in scored if s.part == part], axis=0) for part in range(2)]
     assert three.auc == pytest.approx(np.mean([auc(labels[part], together[part]) for part in range(2)]))
-    sure = [Scores(0, 0, labels[0], 50.0 * np.eye(2)[labels[0]])]
-    assert averaged(sure, 1)[0].log_loss == pytest.approx(0, abs=1e-12)
-    assert averaged(sure, 1)[0].accuracy == 1
+    sure = [FoldScores(0, 0, labels[0], 50.0 * np.eye(2)[labels[0]])]
+    assert average_networks(sure, 1)[0].log_loss == pytest.approx(0, abs=1e-12)
+    assert average_networks(sure, 1)[0].accuracy == 1
 
 
 def test_a_class_with_too_few_images_is_told(small_set: Path) -> None:
     dataset = datasets.load(str(small_set))
     rare = Split(dataset.train.images[:22], np.array([1] * 2 + [0] * 20))
     with pytest.raises(InputError, match="has 3 training and validation images"):
-        parts(replace(dataset, train=rare, val=Split(dataset.val.images[:2], np.array([0, 1]))), 5, 0, 0)
+        cut_fold(replace(dataset, train=rare, val=Split(dataset.val.images[:2], np.array([0, 1]))), 5, 0, 0)
 
 
 def test_the_command_reports_and_records(small_set: Path, tmp_path: Path) -> None:
@@ -76,5 +76,5 @@ def test_the_command_reports_and_records(small_set: Path, tmp_path: Path) -> Non
     found = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
     assert set(found) >= {"1", "2", "command", "parameters"}
     assert 0 <= found["2"]["auc"] <= 1
-    (record,) = read(tmp_path / "r.jsonl")
+    (record,) = read_records(tmp_path / "r.jsonl")
     assert (record.kind, record.parameters["offset"], record.parameters["folds"]) == ("crossval", 0.0, 2)

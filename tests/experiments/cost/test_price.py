@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from experiments.cli import app
 from experiments.cost import price_paths, tenseal_peer
-from experiments.cost.price_chart import wilson
+from experiments.cost.price_chart import compute_wilson_interval
 from experiments.errors import ExperimentError
 from models.datasets import Split
 from models.heads.layers import Head, Linear, Polynomial
@@ -50,7 +50,7 @@ def test_an_unknown_head_is_told(small_set: Path, small_bundle: Path) -> None:
 def test_a_head_that_tenseal_s_path_is_not_written_for_is_refused() -> None:
     layer = Linear(np.eye(3), np.zeros(3))
     with pytest.raises(ExperimentError, match="kind linear or mlp"):
-        tenseal_peer.run(Head((layer, Polynomial((1.0, 0.5, 1.0)), layer)), np.zeros((1, 3)), lambda done: None)
+        tenseal_peer.run_tenseal(Head((layer, Polynomial((1.0, 0.5, 1.0)), layer)), np.zeros((1, 3)), lambda done: None)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_an_interpreter_without_concrete_ml_is_told(python: str, message: str) -
     features, labels = np.eye(4), np.array([0, 1, 0, 1])
     split = Split(np.zeros((4, 28, 28), np.uint8), labels)
     with pytest.raises(ExperimentError, match=message):
-        price_paths.through_concrete(Path(python), features, split, features, labels)
+        price_paths.classify_with_concrete(Path(python), features, split, features, labels)
 
 
 @given(count=st.integers(1, 400), share=st.floats(0, 1))
 def test_the_interval_of_an_accuracy_is_wilsons(count: int, share: float) -> None:
     right = round(share * count)
-    low, high = wilson(right / count, count)
+    low, high = compute_wilson_interval(right / count, count)
     expected = binomtest(right, count).proportion_ci(0.95, method="wilson")
     assert low == pytest.approx(expected.low, abs=1e-6)
     assert high == pytest.approx(expected.high, abs=1e-6)

@@ -20,8 +20,8 @@ def test_products_of_client_and_server_are_counted_layer_by_layer(small_bundle: 
     trunk = sum(
         area * 9 * after * (before + after) for area, before, after in zip(pixels, channels, channels[1:], strict=False)
     )
-    assert tail.client_products(bundle) == trunk + 4 * 96 * 32
-    assert tail.server_products(bundle) == 32 * 8 + 8 + 8 * 2
+    assert tail.count_client_products(bundle) == trunk + 4 * 96 * 32
+    assert tail.count_server_products(bundle) == 32 * 8 + 8 + 8 * 2
 
 
 def test_zeros_of_a_convolution_do_not_count(small_bundle: Path) -> None:
@@ -30,12 +30,12 @@ def test_zeros_of_a_convolution_do_not_count(small_bundle: Path) -> None:
     head = Head((layer, Polynomial((0.0, 0.0, 1.0)), Linear(np.ones((2, 16)), np.zeros(2))))
     # Of 16 pixels 4 have 9 neighbours within the map, 8 have 6 and 4 have 4; in two channels.
     expected = 2 * (4 * 9 + 8 * 6 + 4 * 4)
-    assert tail.server_products(bundle.with_head(head)) == expected + 16 + 32
+    assert tail.count_server_products(bundle.with_head(head)) == expected + 16 + 32
 
 
 def test_a_row_compares_the_same_images(small_set: Path, small_bundle: Path) -> None:
     dataset = datasets.load(small_set)
-    row = tail.measure(Console(quiet=True), dataset, Bundle.load(small_bundle), 3)
+    row = tail.measure_tail(Console(quiet=True), dataset, Bundle.load(small_bundle), 3)
     assert (row.split, row.width, row.n, row.n_clear) == ("mlp", 32, 3, 60)
     assert row.label_agreement == 1.0
     assert row.encrypted_accuracy == row.clear_accuracy_of_n
@@ -46,10 +46,10 @@ def test_a_row_compares_the_same_images(small_set: Path, small_bundle: Path) -> 
 
 
 def test_a_bundle_of_another_set_is_refused(small_set: Path, small_bundle: Path) -> None:
-    from experiments.bundles import bundle_for
+    from experiments.bundles import load_or_train
     from experiments.errors import ExperimentError
 
     dataset = datasets.load(small_set)
     other = type(dataset)(**{**vars(dataset), "classes": ("a", "b")})
     with pytest.raises(ExperimentError):
-        bundle_for(Console(quiet=True), other, small_bundle)
+        load_or_train(Console(quiet=True), other, small_bundle)

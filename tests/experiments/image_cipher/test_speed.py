@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from experiments.cli import app
 from experiments.image_cipher import chaotic_peer
-from experiments.image_cipher.timing import AES, CHAOTIC, NUMPY, Subject, picture, subjects, time_all
+from experiments.image_cipher.timing import AES, CHAOTIC, NUMPY, TimedCipher, list_subjects, make_test_image, time_all
 
 
 def test_the_command_prints_every_cipher_and_writes_the_figures(tmp_path: Path) -> None:
@@ -19,8 +19,8 @@ def test_the_command_prints_every_cipher_and_writes_the_figures(tmp_path: Path) 
     assert result.exit_code == 0, result.output
     assert all(name in result.output for name in (AES, NUMPY, CHAOTIC))
     said = json.loads(path.read_text())
-    assert {speed["subject"] for speed in said["speeds"]} == {subject.name for subject in subjects()}
-    assert len(said["speeds"]) == 3 * len(subjects())
+    assert {speed["subject"] for speed in said["speeds"]} == {subject.name for subject in list_subjects()}
+    assert len(said["speeds"]) == 3 * len(list_subjects())
     for speed in said["speeds"]:
         assert min(value for name, value in speed.items() if name.endswith("_s")) > 0
         if speed["subject"] == AES:
@@ -30,13 +30,13 @@ def test_the_command_prints_every_cipher_and_writes_the_figures(tmp_path: Path) 
 
 
 def test_a_cipher_that_does_not_give_the_image_back_is_not_timed() -> None:
-    broken = Subject(AES, lambda image: image.tobytes(), lambda made: made[:-1])
+    broken = TimedCipher(AES, lambda image: image.tobytes(), lambda made: made[:-1])
     with pytest.raises(RuntimeError, match="did not give back"):
-        time_all(picture(64, np.uint8), 1, lambda _: None, [broken])
+        time_all(make_test_image(64, np.uint8), 1, lambda _: None, [broken])
 
 
 def test_the_chaotic_toy_comes_back_and_hides_the_histogram() -> None:
-    image = picture(64, np.uint16)
+    image = make_test_image(64, np.uint16)
     made = chaotic_peer.encrypt(image, b"key")
     assert chaotic_peer.decrypt(made, b"key").tobytes() == image.tobytes()
     assert chaotic_peer.decrypt(made, b"other").tobytes() != image.tobytes()

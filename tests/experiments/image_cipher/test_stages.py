@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from cipher.errors import UnsupportedImage
 from experiments.cli import app
-from experiments.image_cipher.stages import prepare, run
+from experiments.image_cipher.stages import prepare_image, run_stages
 
 IMAGE = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96) // 7
 
 
 def test_each_stage_is_of_the_cipher_and_a_change_spreads() -> None:
-    stages = list(run(IMAGE))
+    stages = list(run_stages(IMAGE))
     np.testing.assert_array_equal(stages[0].grid, IMAGE)
     assert sorted(stages[1].grid.reshape(-1)) == sorted(IMAGE.reshape(-1)), "scrambling only moves"
     reach = [stage.touched.mean() for stage in stages]
@@ -25,7 +25,7 @@ def test_each_stage_is_of_the_cipher_and_a_change_spreads() -> None:
 
 
 def test_preparation_counts_and_orders_every_partition() -> None:
-    found = prepare(IMAGE)
+    found = prepare_image(IMAGE)
     assert found.counts.sum() == IMAGE.size
     assert sorted(found.ranks.reshape(-1)) == list(range(6))
     assert found.ranks.shape == (2, 3)
@@ -34,7 +34,7 @@ def test_preparation_counts_and_orders_every_partition() -> None:
 
 def test_narrow_images_are_refused() -> None:
     with pytest.raises(UnsupportedImage, match="32 pixels"):
-        list(run(IMAGE[:5, :7]))
+        list(run_stages(IMAGE[:5, :7]))
 
 
 def test_the_command_writes_a_picture_for_each_stage(tmp_path: Path) -> None:

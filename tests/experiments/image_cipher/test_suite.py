@@ -17,9 +17,16 @@ from cipher.analysis.line import Verdict
 from cipher.analysis.suite import Effort, Seeds
 from cipher.errors import UnsupportedImage
 from experiments.image_cipher.command import cipher
-from experiments.image_cipher.images import Named, load
-from experiments.image_cipher.report import Run, Summary, as_html, as_json, as_markdown, number
-from experiments.image_cipher.study import Study, cropped, study
+from experiments.image_cipher.images import NamedImage, load_image
+from experiments.image_cipher.report import (
+    EvaluationRun,
+    StudySummary,
+    format_number,
+    render_html,
+    render_json,
+    render_markdown,
+)
+from experiments.image_cipher.study import Study, crop_to_control, run_study
 
 
 def _pixels() -> np.ndarray:
@@ -36,7 +43,9 @@ def finished() -> Study:
     def progress(step: str, done: int, total: int) -> None:
         seen.append((step, done, total))
 
-    result = study(Named("made.npy", _pixels()), Effort.for_keys(20), Seeds(1), controls=True, progress=progress)
+    result = run_study(
+        NamedImage("made.npy", _pixels()), Effort.for_keys(20), Seeds(1), controls=True, progress=progress
+    )
     last = {step: (done, total) for step, done, total in seen}
     assert all(done == total for done, total in last.values())
     assert len(last) == 7
@@ -44,8 +53,8 @@ def finished() -> Study:
 
 
 @pytest.fixture(scope="module")
-def run(finished: Study) -> Run:
-    return Run((finished,), Seeds(1), 20, "he-experiments cipher made.npy")
+def run(finished: Study) -> EvaluationRun:
+    return EvaluationRun((finished,), Seeds(1), 20, "he-experiments cipher made.npy")
 
 
 @pytest.fixture
@@ -59,7 +68,7 @@ def invoke() -> Callable[..., object]:
 
 
 def test_a_file_of_pydicom_is_found_by_name() -> None:
-    image = load("CT_small.dcm")
+    image = load_image("CT_small.dcm")
     assert image.pixels.shape == (128, 128)
     assert image.described == "CT_small.dcm, 128 x 128, int16"
 
@@ -68,8 +77,8 @@ def test_png_and_numpy_files_are_read(tmp_path: Path) -> None:
     grey = _pixels().astype(np.uint8)
     Pillow.fromarray(np.dstack([grey] * 3)).save(tmp_path / "colour.png")
     np.save(tmp_path / "deep.npy", _pixels())
-    assert load(str(tmp_path / "colour.png")).pixels.shape == (64, 72, 3)
-    assert np.array_equal(load(str(tmp_path / "deep.npy")).pixels, _pixels())
+    assert load_image(str(tmp_path / "colour.png")).pixels.shape == (64, 72, 3)
+    assert np.array_equal(load_image(str(tmp_path / "deep.npy")).pixels, _pixels())
 
 
 @pytest.mark.parametrize(
@@ -83,7 +92,7 @@ def test_png_and_numpy_files_are_read(tmp_path: Path) -> None:
 def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnsupportedImage, match=message):
-        load(str(tmp_path / name))
+        load_image(str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -98,12 +107,12 @@ def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes, 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path, pixels: np.ndarray, message: str) -> None:
     np.save(tmp_path / "x.npy", pixels)
     with pytest.raises(UnsupportedImage, match=message):
-        load(str(tmp_path / "x.npy"))
+        load_image(str(tmp_path / "x.npy"))
 
 
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="absent"):
-        load("absent.dcm")
+        load_image("absent.dcm")
 
 
 # The study
@@ -138,17 +147,17 @@ def test_surprises_are_told(finished: Study) -> None:
 
 
 def test_large_images_are_cropped_for_the_controls() -> None:
-    assert cropped(np.zeros((600, 700), np.uint8)).shape == (512, 512)
-    assert cropped(np.zeros((600, 700, 3), np.uint8)).shape == (512, 512, 3)
-    assert cropped(np.zeros((9, 600, 400), np.uint8)).shape == (512, 400)
-    assert cropped(np.zeros((100, 100), np.uint8)).shape == (100, 100)
+    assert crop_to_control(np.zeros((600, 700), np.uint8)).shape == (512, 512)
+    assert crop_to_control(np.zeros((600, 700, 3), np.uint8)).shape == (512, 512, 3)
+    assert crop_to_control(np.zeros((9, 600, 400), np.uint8)).shape == (512, 400)
+    assert crop_to_control(np.zeros((100, 100), np.uint8)).shape == (100, 100)
 
 
 # The report
 
 
-def test_json_holds_every_line_and_the_papers_table(run: Run) -> None:
-    document = json.loads(json.dumps(as_json(run), allow_nan=False))
+def test_json_holds_every_line_and_the_papers_table(run: EvaluationRun) -> None:
+    document = json.loads(json.dumps(render_json(run), allow_nan=False))
     assert document["format"] == "he-infer cipher evaluation"
     assert document["version"] == 1
     assert document["surprises"] == []
@@ -165,8 +174,8 @@ def test_json_holds_every_line_and_the_papers_table(run: Run) -> None:
     assert image["attack"][0]["right_bytes"] == 1.0
 
 
-def test_the_page_is_whole_in_itself(run: Run) -> None:
-    page = as_html(run)
+def test_the_page_is_whole_in_itself(run: EvaluationRun) -> None:
+    page = render_html(run)
     assert page.startswith("<!doctype html>")
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", page)
     assert "<script" not in page
@@ -185,22 +194,24 @@ def test_the_page_says_what_went_wrong(finished: Study) -> None:
     bad = dataclasses.replace(
         finished, ours=(dataclasses.replace(ours, lines=(spoilt, *ours.lines[1:])), *finished.ours[1:])
     )
-    page = as_html(Run((dataclasses.replace(bad, image=Named("<b>.npy", bad.image.pixels)),), Seeds(1), 20, "x"))
+    page = render_html(
+        EvaluationRun((dataclasses.replace(bad, image=NamedImage("<b>.npy", bad.image.pixels)),), Seeds(1), 20, "x")
+    )
     assert "Not as it must be" in page
     assert "&lt;b&gt;.npy" in page
     assert "<b>.npy" not in page
 
 
 def test_the_summary_has_a_column_for_each_subject(finished: Study) -> None:
-    summary = Summary.of(finished)
+    summary = StudySummary.of(finished)
     assert summary.columns == ("inner cipher", "ideal control", "toy")
     assert summary.rows["chosen images"]["toy"].verdict is Verdict.FAIL
     assert summary.rows["chosen images"]["inner cipher"].verdict is Verdict.PASS
     assert set(summary.rows["SP 800-22"]) == set(summary.columns)
 
 
-def test_the_markdown_tables_are_rectangular_and_whole(run: Run) -> None:
-    text = as_markdown(run)
+def test_the_markdown_tables_are_rectangular_and_whole(run: EvaluationRun) -> None:
+    text = render_markdown(run)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     measures = [row for row in rows if row.count("|") == 9]
     lines = sum(len(evaluation.lines) for evaluation in run.studies[0].ours)
@@ -213,7 +224,7 @@ def test_the_markdown_tables_are_rectangular_and_whole(run: Run) -> None:
     ("value", "text"), [(None, ""), (1.0, "1"), (0.5, "0.5"), (1e-5, "1.00e-05"), (float("inf"), "∞"), (255.0, "255")]
 )
 def test_numbers_in_tables(value: float | None, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 # The command

@@ -7,13 +7,13 @@ import pytest
 
 from experiments.leaks import extraction
 from experiments.leaks.extraction_attack import (
-    affine_queries,
-    monomials,
-    quadratic_queries,
+    compute_relative_error,
+    count_unknowns,
+    expand_monomials,
+    make_affine_queries,
+    make_quadratic_queries,
     recover_affine,
     recover_quadratic,
-    relative_error,
-    unknowns,
 )
 from he_infer.local_server import LocalServer
 from models.bundle import Bundle
@@ -23,11 +23,11 @@ from models.heads.layers import Head, Linear
 def test_an_affine_head_is_known_after_d_plus_1_queries_and_not_before() -> None:
     random = np.random.default_rng(1)
     weight, bias = random.normal(size=(3, 20)), random.normal(size=3)
-    queries = affine_queries(20, 4.0, random)
-    assert queries.shape == (unknowns(20, 1), 20)
+    queries = make_affine_queries(20, 4.0, random)
+    assert queries.shape == (count_unknowns(20, 1), 20)
     assert np.abs(queries).max() < 4.0
     answers = queries @ weight.T + bias
-    errors = [relative_error(recover_affine(queries[:n], answers[:n]).weight, weight) for n in range(1, 22)]
+    errors = [compute_relative_error(recover_affine(queries[:n], answers[:n]).weight, weight) for n in range(1, 22)]
     assert errors[-1] < 1e-12
     assert errors[-2] > 0.05
     assert np.all(np.diff(errors) <= 1e-12)
@@ -42,19 +42,19 @@ def test_a_quadratic_head_is_known_after_as_many_queries_as_it_has_coefficients(
     def head(x: np.ndarray) -> np.ndarray:
         return (x @ first.T + 0.3) ** 2 @ last.T - 1
 
-    count = unknowns(9, 2)
-    assert count == monomials(np.zeros((1, 9))).shape[1] == 55
-    queries = quadratic_queries(9, 2.0, count, random)
+    count = count_unknowns(9, 2)
+    assert count == expand_monomials(np.zeros((1, 9))).shape[1] == 55
+    queries = make_quadratic_queries(9, 2.0, count, random)
     x = random.uniform(-1, 1, (30, 9))
-    assert relative_error(recover_quadratic(queries, head(queries), 2.0).evaluate(x), head(x)) < 1e-6
+    assert compute_relative_error(recover_quadratic(queries, head(queries), 2.0).evaluate(x), head(x)) < 1e-6
     few = recover_quadratic(queries[:30], head(queries[:30]), 2.0)
-    assert relative_error(few.evaluate(x), head(x)) > 0.05
+    assert compute_relative_error(few.evaluate(x), head(x)) > 0.05
 
 
 def test_errors_of_the_answers_come_back_as_errors_of_the_weights_and_no_larger() -> None:
     random = np.random.default_rng(3)
     weight = random.normal(size=(2, 64))
-    queries = affine_queries(64, 4.0, random)
+    queries = make_affine_queries(64, 4.0, random)
     answers = queries @ weight.T + random.uniform(-1e-3, 1e-3, (65, 2))
     # Each direction is at least as long as the bound, so no error of an answer, and of the origin's, grows.
     assert np.abs(recover_affine(queries, answers).weight - weight).max() < 2e-3 * np.sqrt(64) / 4
@@ -70,9 +70,11 @@ def test_the_server_s_daily_limit_ends_the_attack(
     bundle.save(tmp_path / "linear.hebundle")
     with LocalServer([tmp_path / "linear.hebundle"], tmp_path / "data", options=["--workers", "1"]) as server:
         token = extraction._token(server, "attacker", limit)
-        queries = affine_queries(32, bundle.input_bound, random)
+        queries = make_affine_queries(32, bundle.input_bound, random)
         steps: list[int] = []
         answers, limited = extraction._ask(server, token, bundle, queries, steps.append)
     assert (len(answers), limited, steps[-1]) == (expected, limit is not None, expected)
-    error = relative_error(recover_affine(queries[:expected], answers).weight, bundle.head_tensors["head.0.weight"])
+    error = compute_relative_error(
+        recover_affine(queries[:expected], answers).weight, bundle.head_tensors["head.0.weight"]
+    )
     assert error < 1e-2 if limit is None else error > 0.3

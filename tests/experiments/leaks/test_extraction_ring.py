@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.leaks.extraction_ring import inverse_transform, least_root, quotient
+from experiments.leaks.extraction_ring import divide_in_ring, find_least_root, invert_transform
 from he_infer.ckks.engines.seal import context, primes, sealapi
 from he_infer.ckks.parameters import Parameters
 
@@ -23,14 +23,14 @@ def residues(ciphertext: Any, polynomial: int) -> list[int]:
 def test_the_transform_is_the_value_at_odd_powers_of_a_root_in_reversed_order() -> None:
     prime, size = 97, 8
     coefficients = [5, 0, 96, 3, 11, 1, 0, 2]
-    root = least_root(2 * size, prime)
+    root = find_least_root(2 * size, prime)
     assert pow(root, size, prime) == prime - 1
     reverse = [int(f"{index:03b}"[::-1], 2) for index in range(size)]
     values = [
         sum(c * pow(root, (2 * place + 1) * power, prime) for power, c in enumerate(coefficients)) % prime
         for place in reverse
     ]
-    assert inverse_transform(values, prime) == coefficients
+    assert invert_transform(values, prime) == coefficients
 
 
 @pytest.mark.parametrize("refreshed", [False, True])
@@ -55,7 +55,7 @@ def test_one_answer_gives_the_weights_unless_it_was_refreshed(refreshed: bool) -
         zero.scale = answer.scale
         evaluator.add_inplace(answer, zero)
     prime = primes(PARAMETERS)[0]
-    found = quotient(residues(answer, 1), residues(request, 1), prime) / SCALE
+    found = divide_in_ring(residues(answer, 1), residues(request, 1), prime) / SCALE
     # Slots from coefficients, at the powers 3^s of a root of unity, as SEAL orders them.
     size = PARAMETERS.ring_size
     values = np.fft.ifft(found * np.exp(1j * np.pi * np.arange(size) / size)) * size

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
-from experiments.bundles import halves, sample, without
+from experiments.bundles import remove_shared_images, sample_by_class, split_in_halves
 from experiments.cli import app
 from experiments.leaks import members, rebuild
 from experiments.records import records
@@ -28,11 +28,11 @@ def _images(count: int = 60, size: int = 16) -> np.ndarray:
 
 def test_a_perfect_rebuilding_is_perfect_and_the_mean_recognises_nobody() -> None:
     images = _images()
-    whole = rebuild.likeness(images, images)
+    whole = rebuild.measure_likeness(images, images)
     assert whole.psnr > 70
     assert whole.ssim == pytest.approx(1)
     assert whole.found == 1
-    mean = rebuild.likeness(images, images.mean(axis=0, keepdims=True).repeat(len(images), axis=0))
+    mean = rebuild.measure_likeness(images, images.mean(axis=0, keepdims=True).repeat(len(images), axis=0))
     assert mean.found <= 2 / len(images)
     assert mean.psnr < 15
 
@@ -41,10 +41,10 @@ def test_a_linear_view_is_inverted_and_an_unrelated_one_gives_the_mean() -> None
     random = np.random.default_rng(2)
     images = random.uniform(0.2, 0.8, (300, 1, 12, 12)).astype(np.float32)
     views = images.reshape(300, -1) @ random.normal(size=(144, 160))
-    inverted = rebuild.ridge(views[:250], images[:250])(views[250:])
-    assert rebuild.likeness(images[250:], inverted).found == 1
+    inverted = rebuild.fit_ridge(views[:250], images[:250])(views[250:])
+    assert rebuild.measure_likeness(images[250:], inverted).found == 1
     noise = random.normal(size=(300, 160))
-    blind = rebuild.ridge(noise[:250], images[:250])(noise[250:])
+    blind = rebuild.fit_ridge(noise[:250], images[:250])(noise[250:])
     mean = images[:250].mean(axis=0, keepdims=True).repeat(50, axis=0)
     blind_error, mean_error = (float(((made - images[250:]) ** 2).mean()) for made in (blind, mean))
     assert blind_error == pytest.approx(mean_error, rel=0.05)
@@ -68,16 +68,16 @@ def test_the_decoder_learns_and_repeats_itself(channels: int, size: int) -> None
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12))
 def test_the_area_is_that_of_scikit_learn(inside: list[int], outside: list[int]) -> None:
     expected = roc_auc_score([1] * len(inside) + [0] * len(outside), inside + outside)
-    assert members.area(np.array(inside, float), np.array(outside, float)) == pytest.approx(expected)
+    assert members.compute_auc(np.array(inside, float), np.array(outside, float)) == pytest.approx(expected)
 
 
 def test_a_telling_signal_is_found_and_an_empty_one_is_not() -> None:
     member = np.arange(400) < 200
     noise = np.random.default_rng(4).normal(size=400)
-    told = members.infer(noise + 4 * member, member, rounds=100)
+    told = members.infer_membership(noise + 4 * member, member, rounds=100)
     assert told.low > 0.9
     assert told.caught > 0.5
-    blind = members.infer(noise, member, rounds=100)
+    blind = members.infer_membership(noise, member, rounds=100)
     assert blind.low < 0.5 < blind.high
 
 
@@ -98,9 +98,9 @@ def test_the_gradient_is_the_numerical_one() -> None:
                 for step in (1e-6, -1e-6):
                     moved = [tuple(np.array(array) for array in layer) for layer in layers]
                     moved[index][part][place] += step
-                    sides.append(-float(members.loss_signal(head(moved).evaluate(x), label)[0]))
+                    sides.append(-float(members.compute_loss_signal(head(moved).evaluate(x), label)[0]))
                 total += ((sides[0] - sides[1]) / 2e-6) ** 2
-    assert -float(members.gradient_signal(head(layers), x, label)[0]) == pytest.approx(total**0.5, rel=1e-5)
+    assert -float(members.compute_gradient_signal(head(layers), x, label)[0]) == pytest.approx(total**0.5, rel=1e-5)
 
 
 def test_halves_share_no_image_and_keep_the_classes() -> None:
@@ -108,12 +108,12 @@ def test_halves_share_no_image_and_keep_the_classes() -> None:
     images = random.integers(0, 255, (60, 8, 8)).astype(np.uint8)
     images[30:40] = images[:10]
     split = Split(images, (np.arange(60) % 10 == 0).astype(np.int64))
-    first, second = halves(split, random)
+    first, second = split_in_halves(split, random)
     assert len(first) + len(second) == 60
     assert not set(first.digests()) & set(second.digests())
     assert abs(int(first.labels.sum()) - int(second.labels.sum())) <= 2
-    assert len(without(split, second)) == len(first)
-    drawn = sample(split, np.array([5, 2]), random)
+    assert len(remove_shared_images(split, second)) == len(first)
+    drawn = sample_by_class(split, np.array([5, 2]), random)
     assert np.bincount(drawn.labels).tolist() == [5, 2]
 
 
@@ -132,7 +132,7 @@ def test_inversion_writes_figures_picture_and_record(small_set: Path, small_bund
     # Features of a network trained for a moment still show where the disc is; ciphertexts show nothing.
     assert rebuilt["linear map"]["psnr"] > rebuilt["mean image"]["psnr"] + 1
     assert rebuilt["ciphertext, linear map"]["psnr"] < rebuilt["ciphertext, mean image"]["psnr"] + 0.5
-    (kept,) = records.read(record)
+    (kept,) = records.read_records(record)
     assert kept.kind == "inversion"
     assert kept.figures["picture"]["sha256"] == hashlib.sha256(picture.read_bytes()).hexdigest()
 

@@ -20,35 +20,37 @@ from he_infer.errors import MissingKey
 
 
 @pytest.fixture(scope="module")
-def client() -> filtering.Client:
-    return filtering.Client()
+def client() -> filtering.FilterClient:
+    return filtering.FilterClient()
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (20, 33), (70, 129)])
 @pytest.mark.parametrize("name", ["gaussian", "uneven"])
-def test_the_encrypted_filter_is_the_clear_one(client: filtering.Client, shape: tuple[int, int], name: str) -> None:
+def test_the_encrypted_filter_is_the_clear_one(
+    client: filtering.FilterClient, shape: tuple[int, int], name: str
+) -> None:
     random = np.random.default_rng(3)
-    kernel = filtering.gaussian(5) if name == "gaussian" else random.uniform(0.1, 1, (3, 3))
+    kernel = filtering.make_gaussian_kernel(5) if name == "gaussian" else random.uniform(0.1, 1, (3, 3))
     image = random.uniform(0, 1, shape)
-    server = filtering.Server(kernel, client.galois_keys(kernel))
+    server = filtering.FilterServer(kernel, client.galois_keys(kernel))
     done: list[int] = []
-    found = filtering.encrypted(image, client, server, kernel, done.append)
-    assert np.abs(found - filtering.clear(image, kernel)).max() < 1e-5
+    found = filtering.filter_encrypted(image, client, server, kernel, done.append)
+    assert np.abs(found - filtering.filter_in_clear(image, kernel)).max() < 1e-5
     assert done == list(range(1, len(done) + 1))
 
 
-def test_the_filter_needs_exactly_its_rotations(client: filtering.Client) -> None:
-    small, large = filtering.gaussian(3), filtering.gaussian(5)
-    assert sorted(filtering.rotations(small)) == [-64, -1, 1, 64]
-    assert len(filtering.rotations(large)) == 8
+def test_the_filter_needs_exactly_its_rotations(client: filtering.FilterClient) -> None:
+    small, large = filtering.make_gaussian_kernel(3), filtering.make_gaussian_kernel(5)
+    assert sorted(filtering.list_rotations(small)) == [-64, -1, 1, 64]
+    assert len(filtering.list_rotations(large)) == 8
     with pytest.raises(MissingKey):
-        filtering.Server(large, client.galois_keys(small))
+        filtering.FilterServer(large, client.galois_keys(small))
 
 
 @given(height=st.integers(1, 200), width=st.integers(1, 200), margin=st.integers(1, 3))
 def test_tiles_cover_an_image_and_stay_within_it(height: int, width: int, margin: int) -> None:
     covered = np.zeros((height, width), dtype=bool)
-    for tile in filtering.tiles(height, width, margin):
+    for tile in filtering.cut_tiles(height, width, margin):
         bottom, right = tile.top + tile.height, tile.left + tile.width
         assert 0 < tile.height <= filtering.SIDE
         assert bottom <= height
@@ -73,7 +75,7 @@ def test_tiles_cover_an_image_and_stay_within_it(height: int, width: int, margin
 def test_every_codec_gives_the_pixels_back(seed: int, sides: tuple[int, int], dtype: str) -> None:
     top = 256 ** np.dtype(dtype).itemsize
     pixels = np.random.default_rng(seed).integers(0, top, sides).astype(dtype)
-    for encode, decode in archive.codecs_for([pixels]).values():
+    for encode, decode in archive.find_codecs([pixels]).values():
         assert np.array_equal(decode(encode(pixels)), pixels)
 
 
@@ -82,12 +84,12 @@ def test_every_codec_gives_the_pixels_back(seed: int, sides: tuple[int, int], dt
 
 def test_a_key_stream_depends_on_every_part_of_its_key() -> None:
     key, salt = bytes(range(32)), bytes(16)
-    stream = image_keys.key_stream(key, salt, 4096)
-    assert np.array_equal(stream, image_keys.key_stream(key, salt, 4096))
+    stream = image_keys.make_key_stream(key, salt, 4096)
+    assert np.array_equal(stream, image_keys.make_key_stream(key, salt, 4096))
     others = (
-        image_keys.key_stream(bytes([1, *key[1:]]), salt, 4096),
-        image_keys.key_stream(key, bytes([1, *salt[1:]]), 4096),
-        image_keys.key_stream(key, salt, 4096, image_keys.Stage.VERTICAL),
+        image_keys.make_key_stream(bytes([1, *key[1:]]), salt, 4096),
+        image_keys.make_key_stream(key, bytes([1, *salt[1:]]), 4096),
+        image_keys.make_key_stream(key, salt, 4096, image_keys.Stage.VERTICAL),
     )
     for other in others:
         assert 0.47 < float(np.unpackbits(stream ^ other).mean()) < 0.53
@@ -101,7 +103,7 @@ def test_an_item_draws_its_picture_and_keeps_a_record(item: str, tmp_path: Path)
     kept = tmp_path / "r.jsonl"
     result = CliRunner().invoke(app, f"paper {item} --image CT_small.dcm --out {tmp_path} --record {kept} --keys 4")
     assert result.exit_code == 0, result.output
-    (record,) = records.read(kept)
+    (record,) = records.read_records(kept)
     assert record.kind == f"paper-{item}"
     shown = (tmp_path / record.figures["picture"]["file"]).read_bytes()
     assert shown.startswith((b"\x89PNG", b"<?xml"))
@@ -122,7 +124,7 @@ def test_images_are_stored_restored_and_classified(small_set: Path, small_bundle
     command = f"paper 6d --data {small_set} --bundle {small_bundle} --limit 6 --image CT_small.dcm --out {tmp_path}"
     result = CliRunner().invoke(app, f"{command} --record {kept}")
     assert result.exit_code == 0, result.output
-    (record,) = records.read(kept)
+    (record,) = records.read_records(kept)
     assert record.figures["restored_exactly"] == record.figures["images"] == record.figures["receipts_verified"] == 6
     orders = record.figures["orders"]["CT_small.dcm"]
     assert orders["exact"]
@@ -141,7 +143,7 @@ def test_a_folder_of_ones_own_is_classified_as_tumour_types(small_set: Path, tmp
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "No MRI tumour set" not in result.output
-    (record,) = records.read(tmp_path / "r.jsonl")
+    (record,) = records.read_records(tmp_path / "r.jsonl")
     matrix = np.array(record.figures["confusion_encrypted"])
     assert matrix.sum() == record.figures["images"] == 4
     assert json.dumps(record.figures)

@@ -53,38 +53,38 @@ def test_a_record_names_versions_and_machine_but_no_host() -> None:
 
 def test_a_line_ends_only_at_a_line_feed(tmp_path: Path) -> None:
     record = _record(parameters={"name": "a\u2028b\x85c\rd"})
-    records.append(tmp_path / "r.jsonl", record)
-    assert records.read(tmp_path / "r.jsonl") == [record]
+    records.append_record(tmp_path / "r.jsonl", record)
+    assert records.read_records(tmp_path / "r.jsonl") == [record]
 
 
 def test_the_key_names_the_run_not_its_outcome() -> None:
     assert _record().key == _record(figures={"auc": 0.1}, command="another").key
     assert _record().key != _record(seed=2).key
     assert _record().key != _record(parameters={"head": "linear"}).key
-    assert _record().key == records.run_key("accuracy", 1, {"head": "mlp"})
+    assert _record().key == records.compute_run_key("accuracy", 1, {"head": "mlp"})
 
 
 def test_later_runs_replace_earlier_ones_only_where_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     for auc in (0.1, 0.2):
-        records.append(path, _record(figures={"auc": auc}))
-    assert [record.figures["auc"] for record in records.read(path)] == [0.1, 0.2]
-    assert [record.figures["auc"] for record in records.latest(records.read(path)).values()] == [0.2]
+        records.append_record(path, _record(figures={"auc": auc}))
+    assert [record.figures["auc"] for record in records.read_records(path)] == [0.1, 0.2]
+    assert [record.figures["auc"] for record in records.keep_latest(records.read_records(path)).values()] == [0.2]
 
 
 def test_a_line_that_a_crash_cut_off_is_no_record_and_is_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    records.append(path, _record(seed=1))
+    records.append_record(path, _record(seed=1))
     with path.open("ab") as file:
         file.write(_record(seed=2).to_line().encode()[:-9])
-    assert [record.seed for record in records.read(path)] == [1]
-    records.append(path, _record(seed=3))
-    assert [record.seed for record in records.read(path)] == [1, 3]
+    assert [record.seed for record in records.read_records(path)] == [1]
+    records.append_record(path, _record(seed=3))
+    assert [record.seed for record in records.read_records(path)] == [1, 3]
 
 
 def _write(path: Path, worker: int) -> None:
     for index in range(20):
-        records.append(path, _record(seed=100 * worker + index, figures={"filler": "x" * 5000}))
+        records.append_record(path, _record(seed=100 * worker + index, figures={"filler": "x" * 5000}))
 
 
 def test_several_processes_append_to_one_file(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_several_processes_append_to_one_file(tmp_path: Path) -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    found = [record.seed for record in records.read(path)]
+    found = [record.seed for record in records.read_records(path)]
     assert sorted(found) == [100 * worker + index for worker in range(3) for index in range(20)]
 
 
@@ -114,25 +114,25 @@ def test_several_processes_append_to_one_file(tmp_path: Path) -> None:
 )
 def test_what_is_no_record_is_named_with_its_line(tmp_path: Path, change: object, message: str) -> None:
     path = tmp_path / "r.jsonl"
-    records.append(path, _record())
+    records.append_record(path, _record())
     assert callable(change)
     values = change(json.loads(_record().to_line()))
     with path.open("a") as file:
         file.write(json.dumps(values) + "\n")
     with pytest.raises(RecordError, match=message) as caught:
-        records.read(path)
+        records.read_records(path)
     assert "line 2" in str(caught.value)
 
 
 def test_a_missing_file_and_a_binary_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no file of records"):
-        records.read(tmp_path / "none.jsonl")
+        records.read_records(tmp_path / "none.jsonl")
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00\n")
     with pytest.raises(RecordError, match="cannot be read as records"):
-        records.read(tmp_path / "binary.jsonl")
+        records.read_records(tmp_path / "binary.jsonl")
 
 
 def test_what_json_cannot_hold_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="cannot be written"):
-        records.append(tmp_path / "r.jsonl", _record(figures={"x": object()}))
+        records.append_record(tmp_path / "r.jsonl", _record(figures={"x": object()}))
     assert not (tmp_path / "r.jsonl").exists()

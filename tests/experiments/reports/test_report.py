@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from experiments.cli import app
 from experiments.records import records
-from experiments.records.finish import command_line, finish
+from experiments.records.finish import format_command, write_outcome
 from experiments.records.records import Record
 from experiments.reports import comparison, report_page, tables
 
@@ -53,7 +53,7 @@ def _every_kind() -> list[Record]:
 def files(tmp_path: Path) -> Path:
     path = tmp_path / "all.jsonl"
     for record in _every_kind():
-        records.append(path, record)
+        records.append_record(path, record)
     return path
 
 
@@ -86,8 +86,8 @@ def test_the_markdown_tables_are_rectangular_and_their_charts_are_there(files: P
 
 def test_seeds_of_one_configuration_are_one_row_with_mean_and_spread() -> None:
     kept = [_accuracy(0, 0.9), _accuracy(1, 0.92), _accuracy(0, 0.8, head="linear"), _accuracy(0, 0.91)]
-    (section,) = tables.sections(kept)
-    rows = tables.table_of(section).rows
+    (section,) = tables.group_sections(kept)
+    rows = tables.make_table(section).rows
     # The last of two runs with one seed counts.
     assert [(row[1], row[3]) for row in rows] == [("2", "0.9150 ± 0.0071"), ("1", "0.8000")]
 
@@ -95,14 +95,14 @@ def test_seeds_of_one_configuration_are_one_row_with_mean_and_spread() -> None:
 def test_a_picture_is_shown_only_if_it_is_the_one_of_the_record(tmp_path: Path) -> None:
     from rich.console import Console
 
-    from experiments.present.drawing import picture
+    from experiments.present.drawing import draw_picture
 
-    drawn = picture(lambda figure: figure.subplots().plot([1, 2]), (2, 1), "a line")
+    drawn = draw_picture(lambda figure: figure.subplots().plot([1, 2]), (2, 1), "a line")
     file = tmp_path / "p.png"
-    finish(
+    write_outcome(
         Console(quiet=True),
         "paper-6a",
-        command=command_line("paper", "6a", out="x y", limit=None),
+        command=format_command("paper", "6a", out="x y", limit=None),
         seed=1,
         parameters={},
         figures={},
@@ -110,11 +110,11 @@ def test_a_picture_is_shown_only_if_it_is_the_one_of_the_record(tmp_path: Path) 
         figure=file,
         record=tmp_path / "r.jsonl",
     )
-    kept = records.read(tmp_path / "r.jsonl")
+    kept = records.read_records(tmp_path / "r.jsonl")
     assert kept[0].command == "he-experiments paper 6a --out 'x y'"
 
-    def shown() -> report_page.Shown:
-        (part,) = report_page.parts_of([(tmp_path / "r.jsonl", kept)])
+    def shown() -> report_page.RunPicture:
+        (part,) = report_page.make_parts([(tmp_path / "r.jsonl", kept)])
         return part.pictures[0]
 
     assert shown().picture == drawn
@@ -129,7 +129,7 @@ def test_runs_of_one_configuration_differ_in_the_seed_alone() -> None:
         _record("accuracy", {"n": 9}, seed, head="mlp", width=512, batch=batch, precision=precision)
         for seed, batch, precision in ((0, 1, 1e-3), (1, 1, 1e-3), (0, 64, 1e-3), (0, 1, 1e-4))
     ]
-    groups = tables.by_configuration(runs)
+    groups = tables.group_by_configuration(runs)
     assert list(groups.values()) == [runs[:2], runs[2:3], runs[3:]]
     assert list(groups)[1] == ("discs", "512", "mlp", "64 a request")
 
@@ -143,7 +143,7 @@ def test_nothing_to_write_is_an_error(files: Path) -> None:
 
 
 def test_equal_files_have_no_changes() -> None:
-    found = comparison.compare(_every_kind(), _every_kind(), tolerance=0, time_tolerance=0)
+    found = comparison.compare_records(_every_kind(), _every_kind(), tolerance=0, time_tolerance=0)
     assert found.runs == 9
     assert found.figures == found.surroundings == found.only_before == found.only_after == ()
 
@@ -153,7 +153,9 @@ def test_changes_beyond_the_tolerance_are_found_and_times_have_their_own() -> No
         return _record("x", {"accuracy": 0.9, "wall_ms": 10.0, "restored": True, **figures})
 
     def changed(tolerance: float, time_tolerance: float, **figures: Any) -> list[str]:
-        found = comparison.compare([record()], [record(**figures)], tolerance=tolerance, time_tolerance=time_tolerance)
+        found = comparison.compare_records(
+            [record()], [record(**figures)], tolerance=tolerance, time_tolerance=time_tolerance
+        )
         return [change.name for change in found.figures]
 
     assert changed(0.01, 0.25, accuracy=0.905) == []
@@ -169,9 +171,9 @@ def test_changes_beyond_the_tolerance_are_found_and_times_have_their_own() -> No
 def test_compare_tells_versions_and_missing_runs(tmp_path: Path) -> None:
     before, after = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     one = _accuracy(0, 0.9)
-    records.append(before, one)
-    records.append(before, _accuracy(1, 0.9))
-    records.append(after, dataclasses.replace(one, versions={**one.versions, "numpy": "0.0"}))
+    records.append_record(before, one)
+    records.append_record(before, _accuracy(1, 0.9))
+    records.append_record(after, dataclasses.replace(one, versions={**one.versions, "numpy": "0.0"}))
     result = CliRunner().invoke(app, f"compare {before} {after} --strict --json {tmp_path}/c.json")
     assert result.exit_code == 1
     assert "Only in A: he-experiments accuracy --seed 1" in result.output

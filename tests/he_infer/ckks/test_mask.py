@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from experiments import encrypted
-from experiments.leaks.extraction_ring import inverse_transform
+from experiments.leaks.extraction_ring import invert_transform
 from he_infer.ckks import mask
 from he_infer.ckks.engines.seal import context, primes, sealapi
 from he_infer.ckks.layouts.ring import to_slots
@@ -50,7 +50,7 @@ def test_the_lower_part_is_encoded_exactly_and_the_upper_within_the_stated_error
         plain = sealapi.Plaintext()
         encoder.encode(to_slots(part / 2.0**20).tolist(), made.first_parms_id(), 2.0**20, plain)
         data = plain.dyn_array()
-        found = inverse_transform([data.at(index) for index in range(size)], prime)
+        found = invert_transform([data.at(index) for index in range(size)], prime)
         offsets = [(value - int(true)) % prime for value, true in zip(found, part, strict=True)]
         return float(max(min(offset, prime - offset) for offset in offsets))
 
@@ -61,7 +61,7 @@ def test_the_lower_part_is_encoded_exactly_and_the_upper_within_the_stated_error
 def test_scores_are_right_under_the_mask() -> None:
     random = np.random.default_rng(2)
     head = Head((Linear(random.normal(0, 0.2, (3, 40)), random.normal(size=3)),))
-    plan = encrypted.plan_for(head, policy="hidden", input_bound=2.0)
+    plan = encrypted.plan_head(head, policy="hidden", input_bound=2.0)
     features = random.uniform(-2, 2, (2, 40))
-    found = encrypted.run_plan(head, plan, features)
+    found = encrypted.evaluate_plan(head, plan, features)
     assert np.abs(found.scores - head.evaluate(features)).max() <= plan.precision

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import encrypted
-from experiments.cost.tail_sizes import random_tail
+from experiments.cost.tail_sizes import make_random_tail
 from he_infer.ckks.planning.circuit import build_circuit
 from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.simulate import simulate
@@ -27,12 +27,12 @@ def tail(
     return Head((first, activation, Linear(last, random.normal(0, 0.1, 3))))
 
 
-LARGE = random_tail((16, 8, 8), 16, 1, np.random.default_rng(5))
+LARGE = make_random_tail((16, 8, 8), 16, 1, np.random.default_rng(5))
 
 
 @cache
 def planned(head: Head) -> Plan:
-    return encrypted.plan_for(head, policy="hidden", input_bound=4.0)
+    return encrypted.plan_head(head, policy="hidden", input_bound=4.0)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_encrypted_scores_are_within_the_plan_s_error(head: Head) -> None:
     features = np.random.default_rng(6).normal(0, 1, (2, head.width)).clip(-4, 4)
     plan = planned(head)
     clear = head.evaluate(features)
-    assert np.abs(encrypted.run_plan(head, plan, features).scores - clear).max() <= plan.error <= plan.precision
+    assert np.abs(encrypted.evaluate_plan(head, plan, features).scores - clear).max() <= plan.error <= plan.precision
     assert np.abs(simulate(plan, head, features, seed=1) - clear).max() <= plan.error
     np.testing.assert_allclose(simulate(plan, head, features, seed=None), clear, atol=1e-6)
 
