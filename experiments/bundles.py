@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.errors import ExperimentError
-from experiments.present.progress import bar
+from he_infer.terminal import show_progress
 from models.bundle import Bundle
 from models.datasets import Dataset, Split
 from models.training.train import Recipe, train
@@ -43,7 +43,7 @@ def load_or_train(
         return bundle
     recipe = Recipe(epochs=epochs).suited_to(dataset)
     passes = (recipe.epochs or 1) * recipe.towers_for(dataset, head)
-    with bar(console, f"Training on {len(dataset.train)} images", passes) as step:
+    with show_progress(f"Training on {len(dataset.train)} images", passes, console=console) as step:
         return train(
             dataset, head=head, policy=policy, seed=seed, recipe=recipe, progress=lambda epoch: step(epoch.number)
         )

@@ -6,7 +6,6 @@ and the engine without numba hold the interpreter's lock.
 
 import importlib.util
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -35,11 +34,6 @@ class Work(Protocol[Item, Result]):
     def __call__(self, item: Item, moved: Callable[[int], None], /) -> Result:
         """Do it; call `moved` with the bytes done since the last call."""
         ...
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_batch(

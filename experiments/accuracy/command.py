@@ -82,8 +82,8 @@ def accuracy(
 
     from experiments import encrypted
     from experiments.accuracy.agreement import compare_scores
-    from experiments.present.progress import bar
     from he_infer.files import write_json
+    from he_infer.terminal import show_progress
     from models import datasets
     from models.bundle import Bundle
     from models.heads.ranges import share_outside
@@ -100,7 +100,7 @@ def accuracy(
         _check_classes(bundle, dataset, bundle_file)
     test = dataset.test if limit is None else dataset.test.first(limit)
     features = bundle.features(test.images)
-    with bar(console, "Encrypted test images", len(features)) as step:
+    with show_progress("Encrypted test images", len(features), console=console) as step:
         found = encrypted.evaluate_bundle(bundle, features, lambda done, _: step(done))
     clear = bundle.scores(features)
     result = compare_scores(test.labels, clear, found.scores)
@@ -138,12 +138,12 @@ def _grid(grid: Path, records: Path | None, jobs: int, data: str | None) -> None
 
 
 def _train(console: "Console", dataset: "Dataset", head: str, policy: str, epochs: int | None, seed: int) -> "Bundle":
-    from experiments.present.progress import bar
+    from he_infer.terminal import show_progress
     from models.training.train import Recipe, train
 
     recipe = Recipe(epochs=epochs).suited_to(dataset)
     passes = (recipe.epochs or 1) * recipe.towers_for(dataset, head)
-    with bar(console, f"Training on {len(dataset.train)} images", passes) as step:
+    with show_progress(f"Training on {len(dataset.train)} images", passes, console=console) as step:
         bundle = train(
             dataset, head=head, policy=policy, seed=seed, recipe=recipe, progress=lambda epoch: step(epoch.number)
         )

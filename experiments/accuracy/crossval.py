@@ -42,8 +42,8 @@ def crossval(
     from rich.console import Console
 
     from experiments.accuracy.folds import Fold, average_networks, score_all_folds
-    from experiments.present.progress import bar
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
+    from he_infer.terminal import show_progress
     from models import datasets
     from models.training.train import Recipe
 
@@ -56,7 +56,7 @@ def crossval(
         for network in range(networks)
         for part in range(folds)
     ]
-    with bar(console, f"{networks} networks by {folds} folds", len(work)) as step:
+    with show_progress(f"{networks} networks by {folds} folds", len(work), console=console) as step:
         scored = score_all_folds(work, jobs, step)
     qualities = average_networks(scored, networks)
     _show(console, dataset.name, len(dataset.train) + len(dataset.val), qualities)

@@ -154,8 +154,8 @@ class _Paths:
         """One head, fitted and then by all paths that carry it."""
         from experiments.accuracy import candidates
         from experiments.cost import price_paths, tenseal_peer
-        from experiments.present.progress import bar
         from he_infer.errors import HeInferError
+        from he_infer.terminal import show_progress
 
         fitted = candidates.fit_head(name, self._known, deployed=self._bundle.head, seed=seed)
         features, labels = self._features[: self._limit], self._labels[: self._limit]
@@ -169,7 +169,7 @@ class _Paths:
             self._console.print(f"{name} stays in the clear: {error}", highlight=False, soft_wrap=True)
         if tenseal_peer.supports_head(head):
             few, known = self._features[: self._peer_limit], self._labels[: self._peer_limit]
-            with bar(self._console, f"{name}, TenSEAL", len(few)) as step:
+            with show_progress(f"{name}, TenSEAL", len(few), console=self._console) as step:
                 rows.append(price_paths.classify_with_tenseal(name, head, few, known, step))
         return rows
 
@@ -177,11 +177,11 @@ class _Paths:
         self, name: str, head: "Head", features: "NDArray[np.floating]", labels: "NDArray[np.int64]"
     ) -> "list[PriceRow]":
         from experiments.cost import price_paths
-        from experiments.present.progress import bar
+        from he_infer.terminal import show_progress
 
         rows = []
         for policy in ("hidden", "open"):
-            with bar(self._console, f"{name}, encrypted, {policy}", len(features)) as step:
+            with show_progress(f"{name}, encrypted, {policy}", len(features), console=self._console) as step:
                 rows.append(
                     price_paths.classify_encrypted(
                         name, head, features, labels, policy=policy, bound=self._bundle.input_bound, step=step

@@ -92,8 +92,8 @@ def tail(
     from experiments.bundles import load_or_train
     from experiments.cost.tail_sizes import SIZES
     from experiments.cost.tail_sizes import measure_sizes as measure_sizes
-    from experiments.present.progress import bar
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
+    from he_infer.terminal import show_progress
     from models import datasets
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
@@ -110,7 +110,7 @@ def tail(
     _show(console, dataset.name, rows)
     others: list[SizeRow] = []
     if sizes:
-        with bar(console, "Other sizes", len(SIZES)) as step:
+        with show_progress("Other sizes", len(SIZES), console=console) as step:
             others = measure_sizes(sizes, seed, step)
         _show_sizes(console, others)
     options = {"data": data, "epochs": epochs, "limit": limit, "sizes": sizes or None, "seed": seed, "figure": figure}
@@ -135,7 +135,7 @@ def measure_tail(console: "Console", dataset: "Dataset", bundle: "Bundle", limit
 
     from experiments import encrypted
     from experiments.accuracy.agreement import bootstrap_intervals, compare_scores
-    from experiments.present.progress import bar
+    from he_infer.terminal import show_progress
     from models.metrics import figures
 
     features = bundle.features(dataset.test.images)
@@ -144,7 +144,7 @@ def measure_tail(console: "Console", dataset: "Dataset", bundle: "Bundle", limit
     (low, high), _ = bootstrap_intervals(dataset.test.labels, clear)
     count = len(features) if limit is None else min(limit, len(features))
     split = str(bundle.training.get("head", bundle.name))
-    with bar(console, f"Encrypted, {split}", count) as step:
+    with show_progress(f"Encrypted, {split}", count, console=console) as step:
         found = encrypted.evaluate_bundle(bundle, features[:count], lambda done, _: step(done))
     result = compare_scores(dataset.test.labels[:count], clear[:count], found.scores)
     quartiles = np.percentile(found.evaluate_ms, [25, 50, 75])

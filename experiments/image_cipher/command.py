@@ -7,10 +7,10 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from he_infer.files import write_json, write_text
+from he_infer.terminal import Progress, show_progress
 
 if TYPE_CHECKING:
     from experiments.image_cipher.report import GroupVerdict
@@ -54,10 +54,13 @@ def cipher(
     loaded = [load_image(name) for name in images]
     seeds, effort = Seeds(seed), Effort.for_keys(count)
     studies = []
-    with _progress() as progress:
-        for index, image in enumerate(loaded):
-            steps = _Steps(progress, image.name)
-            studies.append(run_study(image, effort, seeds, controls=index == 0, progress=steps))
+    for index, image in enumerate(loaded):
+        with show_progress(image.name) as move:
+
+            def show_step(step: str, done: int, total: int, name: str = image.name, move: Progress = move) -> None:
+                move(done, total, f"{name}: {step}")
+
+            studies.append(run_study(image, effort, seeds, controls=index == 0, progress=show_step))
     run = EvaluationRun(tuple(studies), seeds, count, format_command("cipher", *images, keys=count, seed=seed))
     for finished in studies:
         _print(console, finished)
@@ -77,24 +80,6 @@ def cipher(
     console.print(
         "As it must be: no line of ours or of an ideal cipher failed, and the toy was flagged.", soft_wrap=True
     )
-
-
-class _Steps:
-    """Shows each step of a study as a bar of its own."""
-
-    def __init__(self, progress: Progress, image: str) -> None:
-        self._progress, self._image = progress, image
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        if step not in self._tasks:
-            self._tasks[step] = self._progress.add_task(escape(f"{self._image}: {step}"), total=total)
-        self._progress.update(self._tasks[step], completed=done)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
 
 
 def _print(console: Console, study: "Study") -> None:

@@ -36,9 +36,9 @@ def cipher_speed(
     import numpy as np
     from rich.console import Console
 
-    from cipher.vault.batch import usable_cores
     from experiments.image_cipher.timing import make_test_image, time_all, time_folder
-    from experiments.present.progress import bar
+    from he_infer.machine import usable_cores
+    from he_infer.terminal import show_progress
 
     console = Console()
     images = (
@@ -48,13 +48,13 @@ def cipher_speed(
     )
     speeds: list[CipherSpeed] = []
     for image in images:
-        with bar(console, f"{image.shape[0]} x {image.shape[1]}, {image.dtype}", repeats + 1) as step:
+        with show_progress(f"{image.shape[0]} x {image.shape[1]}, {image.dtype}", repeats + 1, console=console) as step:
             speeds += time_all(image, repeats, step)
     folders: list[FolderSpeed] = []
     for processes in sorted({1, usable_cores()}) if files else ():
         with (
             tempfile.TemporaryDirectory(prefix="he-infer-speed-") as folder,
-            bar(console, f"a folder, {processes} processes", files) as step,
+            show_progress(f"a folder, {processes} processes", files, console=console) as step,
         ):
             folders.append(time_folder(Path(folder), files, side, processes, step))
     _print(console, speeds, folders)

@@ -86,8 +86,8 @@ def run_attacks(
     dataset: "Dataset", console: "Console", *, width: int, small: int, limit: int, epochs: int, seed: int
 ) -> "list[ExtractionRow]":
     """All attacks; each gives a row for growing numbers of queries."""
-    from experiments.present.progress import bar
     from he_infer.local_server import LocalServer
+    from he_infer.terminal import show_progress
 
     with TemporaryDirectory(prefix="he-infer-extraction-") as name:
         folder = Path(name)
@@ -110,23 +110,23 @@ def run_attacks(
             for (kind, policy), bundle in bundles.items():
                 random = np.random.default_rng(seed)
                 queries = _queries(bundle, kind, random)
-                with bar(console, f"{kind} head, {policy}", len(queries)) as step:
+                with show_progress(f"{kind} head, {policy}", len(queries), console=console) as step:
                     answers, limited = _ask(server, attacker, bundle, queries, step)
                 rows += _rows(bundle, dataset, kind, policy, queries, answers, limited)
                 if kind == "linear":
                     rows += _from_one_answer(server, attacker, bundle, dataset, policy)
             queries = _queries(linear, "linear", np.random.default_rng(seed))
-            with bar(console, "linear head, query limit", len(queries)) as step:
+            with show_progress("linear head, query limit", len(queries), console=console) as step:
                 answers, limited = _ask(server, restrained, bundles["linear", "hidden"], queries, step)
             rows += _rows(linear, dataset, "linear", "hidden", queries, answers, limited)
     return rows
 
 
 def _trained(dataset: "Dataset", kind: str, size: int, epochs: int, seed: int, console: "Console") -> "Bundle":
-    from experiments.present.progress import bar
+    from he_infer.terminal import show_progress
     from models.training.train import Recipe, train
 
-    with bar(console, f"Training a {kind} head of {size} features", epochs) as step:
+    with show_progress(f"Training a {kind} head of {size} features", epochs, console=console) as step:
         return train(
             dataset,
             head=kind,

@@ -50,8 +50,8 @@ def inversion(
 
     from experiments.bundles import load_or_train
     from experiments.leaks import rebuild
-    from experiments.present.progress import bar
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
+    from he_infer.terminal import show_progress
     from models import datasets
     from models.images.preprocessing import Preprocessing
 
@@ -65,7 +65,7 @@ def inversion(
     images = {name: plain.apply(split.images).numpy() for name, split in (("known", known), ("test", dataset.test))}
     views = {"known": bundle.features(known.images), "test": bundle.features(dataset.test.images)}
     rebuilt: dict[str, Images] = {}
-    with bar(console, "Training the decoder", epochs) as step:
+    with show_progress("Training the decoder", epochs, console=console) as step:
         decode = rebuild.train_decoder(views["known"], images["known"], epochs=epochs, seed=seed, progress=step)
     rebuilt["decoder"] = decode(views["test"])
     rebuilt["linear map"] = rebuild.fit_ridge(views["known"], images["known"])(views["test"])
@@ -74,7 +74,7 @@ def inversion(
     rebuilt["mean image"] = mean.repeat(len(images["test"]), axis=0)
     found = {name: rebuild.measure_likeness(images["test"], made) for name, made in rebuilt.items()}
     sealed_known, sealed_test = min(SEALED, len(known)), min(SEALED, len(dataset.test))
-    with bar(console, "Encrypting features", sealed_known + sealed_test) as step:
+    with show_progress("Encrypting features", sealed_known + sealed_test, console=console) as step:
         sealed = _ciphertext_bytes(bundle, [*views["known"][:sealed_known], *views["test"][:sealed_test]], step)
     guess = rebuild.fit_ridge(sealed[:sealed_known], images["known"][:sealed_known])(sealed[sealed_known:])
     found["ciphertext, linear map"] = rebuild.measure_likeness(images["test"][:sealed_test], guess)

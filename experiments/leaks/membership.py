@@ -48,9 +48,9 @@ def membership(
     from experiments import encrypted
     from experiments.bundles import load_or_train
     from experiments.leaks import members
-    from experiments.present.progress import bar
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
     from he_infer.client.release.noise import rounded
+    from he_infer.terminal import show_progress
     from models import datasets
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
@@ -68,7 +68,7 @@ def membership(
     }
     precision = 0.0
     for policy in ("hidden", "open"):
-        with bar(console, f"Encrypted under '{policy}'", len(features)) as step:
+        with show_progress(f"Encrypted under '{policy}'", len(features), console=console) as step:
             found = encrypted.evaluate_bundle(replace(bundle, policy=policy), features, _counting(step))
         signals[f"score, decrypted, {policy}"] = members.compute_loss_signal(found.scores, labels)
         if policy == "hidden":

@@ -25,7 +25,7 @@ from experiments.image_cipher.images import load_image
 from experiments.paper.item import PaperRequest, PaperResult
 from experiments.paper.service import compute_figures, describe_figures, run_service
 from experiments.present.drawing import BLUE, HATCHES, ORANGE, Picture, draw_picture, show_image
-from experiments.present.progress import bar
+from he_infer.terminal import show_progress
 from models import datasets
 
 DATA = "pneumoniamnist"
@@ -94,7 +94,7 @@ def run_archive(request: PaperRequest) -> PaperResult:
     container.open_bytes(container.seal_bytes(encode(images[0]), key), key)  # compiling is not storing
     with run_service(bundle) as service:
         began = time.perf_counter()
-        with bar(request.console, "Stored and restored", len(images)) as step:
+        with show_progress("Stored and restored", len(images), console=request.console) as step:
             for index, image in enumerate(images):
                 sealed = container.seal_bytes(encode(image), key)
                 kept = service.session.put_object(sealed)
@@ -107,7 +107,7 @@ def run_archive(request: PaperRequest) -> PaperResult:
         seconds = time.perf_counter() - began
         back = np.stack(restored)
         features = bundle.features(back if back.dtype == test.images.dtype else test.images)
-        with bar(request.console, "Classified encrypted", len(features)) as step:
+        with show_progress("Classified encrypted", len(features), console=request.console) as step:
             scores = service.classify(features, step)
         figures = compute_figures(test.labels, bundle.scores(features), scores, service.key_bytes)
     large = load_image(request.image or RADIOGRAPH)

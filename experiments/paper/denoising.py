@@ -12,7 +12,7 @@ from experiments.image_cipher.images import load_image
 from experiments.paper import filtering
 from experiments.paper.item import PaperRequest, PaperResult
 from experiments.present.drawing import draw_picture, show_image
-from experiments.present.progress import bar
+from he_infer.terminal import show_progress
 
 IMAGE = "CT_small.dcm"
 NOISE = 0.08
@@ -42,7 +42,7 @@ def run_denoising(request: PaperRequest) -> PaperResult:
         server = filtering.FilterServer(kernel, keys)
         total = sum(1 for _ in filtering.cut_tiles(original.shape[0], original.shape[1], kernel.shape[0] // 2))
         began = time.perf_counter()
-        with bar(request.console, f"Encrypted {name}", total) as step:
+        with show_progress(f"Encrypted {name}", total, console=request.console) as step:
             sealed = filtering.filter_encrypted(noisy, client, server, kernel, step)
         seconds = time.perf_counter() - began
         plain = filtering.filter_in_clear(noisy, kernel)

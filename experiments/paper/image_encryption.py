@@ -18,7 +18,7 @@ from experiments.image_cipher.study import Study
 from experiments.paper.item import PaperRequest, PaperResult
 from experiments.present.drawing import draw_picture, show_image
 from experiments.present.markdown_tables import Table
-from experiments.present.progress import bar
+from he_infer.terminal import show_progress
 
 IMAGE = "CT_small.dcm"
 KEY_BIT = 100
@@ -107,7 +107,7 @@ def run_table_2(request: PaperRequest) -> PaperResult:
     """Table 2: correlation of adjacent pixels, the published rows beside ours over many keys."""
     image, seeds, inner = load_image(request.image or IMAGE), Seeds(request.seed), Inner()
     found: list[list[float]] = []
-    with bar(request.console, "Fresh keys", request.keys) as step:
+    with show_progress("Fresh keys", request.keys, console=request.console) as step:
         for index, key in seeds.keys("table 2", request.keys):
             found.append([c.r for c in correlation.adjacent(inner.encrypt(image.pixels, key, seeds.salt))])
             step(index + 1)

@@ -27,7 +27,7 @@ from experiments.image_cipher.figures import draw_randomness
 from experiments.paper.item import PaperRequest, PaperResult
 from experiments.present.drawing import BLUE, Picture, draw_picture, show_image
 from experiments.present.markdown_tables import Table
-from experiments.present.progress import bar
+from he_infer.terminal import show_progress
 
 IMAGE = grid_of((512, 512), 2)
 """The image that the keys are for: its shape is bound into them."""
@@ -53,9 +53,9 @@ def run_image_keys(request: PaperRequest) -> PaperResult:
             yield from_bytes(make_key_stream(seeds.key("6f", index), seeds.salt, _BYTES).tobytes())
             index += 1
 
-    with bar(request.console, "SP 800-22, key streams", sequences) as step:
+    with show_progress("SP 800-22, key streams", sequences, console=request.console) as step:
         ours = examine("network key streams", streams(), sequences, _counting(step))
-    with bar(request.console, "SP 800-22, AES-256-CTR", sequences) as step:
+    with show_progress("SP 800-22, AES-256-CTR", sequences, console=request.console) as step:
         control = examine("AES-256-CTR", control_sequences(seeds), sequences, _counting(step))
     changed = _avalanche(seeds, sequences)
     bits = 8 * _BYTES

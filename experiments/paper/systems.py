@@ -9,9 +9,9 @@ from experiments.bundles import load_or_train
 from experiments.paper.item import PaperRequest, PaperResult
 from experiments.paper.service import compute_figures, describe_figures, run_service
 from experiments.present.drawing import BLUE, GREEN, ORANGE, SKY, Picture, draw_picture, show_image
-from experiments.present.progress import bar
 from he_infer.ckks.packing import pack
 from he_infer.client.keys.secret_key import SecretKey
+from he_infer.terminal import show_progress
 from models import datasets
 from models.metrics import softmax
 
@@ -29,7 +29,10 @@ def run_tumours(request: PaperRequest) -> PaperResult:
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
     features = bundle.features(test.images)
     clear = bundle.scores(features)
-    with run_service(bundle) as service, bar(request.console, "Classified encrypted", len(features)) as step:
+    with (
+        run_service(bundle) as service,
+        show_progress("Classified encrypted", len(features), console=request.console) as step,
+    ):
         scores = service.classify(features, step)
         figures = compute_figures(test.labels, clear, scores, service.key_bytes)
     matrices = [_confusion(test.labels, values, len(dataset.classes)) for values in (clear, scores.rounded)]
@@ -53,7 +56,10 @@ def run_encrypted_service(request: PaperRequest) -> PaperResult:
     bundle = load_or_train(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
     features = bundle.features(test.images)
-    with run_service(bundle) as served, bar(request.console, "Classified encrypted", len(features)) as step:
+    with (
+        run_service(bundle) as served,
+        show_progress("Classified encrypted", len(features), console=request.console) as step,
+    ):
         scores = served.classify(features, step)
         figures = compute_figures(test.labels, bundle.scores(features), scores, served.key_bytes)
         plan = served.plan

@@ -109,7 +109,8 @@ def work_on(verb: str, work: "Work[Found, Outcome]", items: "list[Found]", jobs:
     Raises:
         StorageProblem: a worker process died.
     """
-    from cipher.vault.batch import run_batch, usable_cores
+    from cipher.vault.batch import run_batch
+    from he_infer.machine import usable_cores
 
     total = sum(found.size for found in items)
     processes = jobs or (usable_cores() if total > _WORTH_PROCESSES else 1)
