@@ -25,6 +25,10 @@ _GREY = 2.5 / 255
 """Largest difference between the channels of a picture that is grey in truth."""
 
 
+_PATIENT = "patient "
+"""Begins the group of an image whose patient is known; other images are grouped by their pixels."""
+
+
 @dataclass(frozen=True)
 class Labelled:
     """One image file with its class."""
@@ -76,8 +80,7 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int) -> Dataset:
     if unreadable:
         notes.append(f"{len(unreadable)} of {len(items)} files were left out. The first reason: {unreadable[0]}")
     if not any(given):
-        groups = len({one.group for one in loaded})
-        notes.append(f"The splits were dealt out here (seed {seed}), 7:1:2, among {groups} patients or pictures.")
+        notes.append(f"The splits were dealt out here (seed {seed}), 7:1:2, {_describe_groups(loaded)}")
     return checked(
         Dataset(
             name=name,
@@ -96,6 +99,20 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int) -> Dataset:
     )
 
 
+def _describe_groups(loaded: Sequence[_Loaded]) -> str:
+    """Say among whom the splits were dealt out, and how many images name no patient."""
+    known = [one.group for one in loaded if one.group.startswith(_PATIENT)]
+    unknown = len(loaded) - len(known)
+    among = f"among {len(set(known))} patients ({len(known)} images)"
+    if not unknown:
+        return f"{among}: no patient is in two splits."
+    risk = (
+        f"{unknown} of {len(loaded)} images name no patient, so images of one patient may lie in training and in test, "
+        "and the test figures may be too good. Equal pictures are kept together."
+    )
+    return f"{among}; {risk}" if known else f"by picture; {risk}"
+
+
 def _load(items: Sequence[Labelled]) -> tuple[list[_Loaded], list[str]]:
     loaded, unreadable = [], []
     for item in items:
@@ -107,7 +124,7 @@ def _load(items: Sequence[Labelled]) -> tuple[list[_Loaded], list[str]]:
             continue
         pixels = np.rint(image * np.float32(65535)).astype(np.uint16)
         content = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-        loaded.append(_Loaded(item, pixels, image.shape, f"patient {patient}" if patient else content))
+        loaded.append(_Loaded(item, pixels, image.shape, f"{_PATIENT}{patient}" if patient else content))
     return loaded, unreadable
 
 

@@ -61,7 +61,7 @@ data = ["b"]
 heads = ["relu"]
 seeds = [1]
 """
-    runs = grid.load(_grid(tmp_path, text))
+    runs = grid.load_grid(_grid(tmp_path, text))
     assert len(runs) == 2 * 2 * 2 * 2 + 4 + 0
     assert len({run.key for run in runs}) == len(runs)
     assert [len(some) for some in grid.group_by_model(runs).values()] == [6] + [2] * 7
@@ -87,9 +87,9 @@ seeds = [1]
 )
 def test_a_grid_that_cannot_be_run_is_refused_before_anything_runs(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(GridError, match=message):
-        grid.load(_grid(tmp_path, text))
+        grid.load_grid(_grid(tmp_path, text))
     with pytest.raises(GridError, match="There is no grid file"):
-        grid.load(tmp_path / "none.toml")
+        grid.load_grid(tmp_path / "none.toml")
 
 
 # A small grid, run for real
@@ -111,7 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(folder: Path) -> list[Record]:
-    runs = grid.load(folder / "grid.toml")
+    runs = grid.load_grid(folder / "grid.toml")
     path = folder / "r.jsonl"
     outcome = run_grid(runs, path, grid=folder / "grid.toml", jobs=1, console=Console(quiet=True))
     assert (outcome.done, outcome.before, outcome.failed, outcome.interrupted) == (3, 0, (), False)
@@ -135,7 +135,7 @@ def test_each_run_leaves_one_record_with_all_figures(done: list[Record]) -> None
 
 
 def test_a_second_run_does_what_is_missing_and_no_more(folder: Path, done: list[Record]) -> None:
-    runs = grid.load(folder / "grid.toml")
+    runs = grid.load_grid(folder / "grid.toml")
     assert find_missing_runs(runs, folder / "r.jsonl") == []
     outcome = run_grid(runs, folder / "r.jsonl", grid=folder / "grid.toml", jobs=1, console=Console(quiet=True))
     assert (outcome.done, outcome.before) == (0, 3)

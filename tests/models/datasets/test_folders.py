@@ -22,7 +22,9 @@ def test_one_subfolder_a_class_is_read_and_split(tmp_path: Path) -> None:
     assert (dataset.name, dataset.classes, dataset.size) == ("own", ("a", "b"), (32, 32))
     assert sum(len(part) for _, part in dataset.splits()) == 20
     assert dataset.train.images.dtype == np.uint16
-    assert any("dealt out here" in note for note in dataset.notes)
+    note = " ".join(dataset.notes)
+    assert "dealt out here" in note
+    assert "20 of 20 images name no patient" in note
 
 
 def test_a_seed_deals_the_same_splits(tmp_path: Path) -> None:
@@ -127,6 +129,7 @@ def test_a_table_labels_dicom_files_and_no_patient_is_in_two_splits(tmp_path: Pa
     assert not patients["train"] & patients["test"]
     assert not patients["train"] & patients["val"]
     assert not patients["val"] & patients["test"]
+    assert any("among 10 patients (20 images): no patient is in two splits" in note for note in dataset.notes)
 
 
 def test_the_table_itself_may_be_named(tmp_path: Path) -> None:
