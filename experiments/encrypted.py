@@ -36,11 +36,6 @@ class EncryptedRun:
     evaluation_key_bytes: int
 
 
-def convert_head(bundle: Bundle) -> Head:
-    """The bundle's head as the encrypted computation knows it."""
-    return Head.from_tensors(bundle.head_tensors, bundle.head_layers)
-
-
 def evaluate_bundle(bundle: Bundle, features: NDArray[np.floating], progress: Progress | None = None) -> EncryptedRun:
     """Encrypt features (n, width), evaluate the bundle's head on ciphertexts, decrypt the scores.
 
@@ -49,7 +44,7 @@ def evaluate_bundle(bundle: Bundle, features: NDArray[np.floating], progress: Pr
     Raises:
         HeadError, ParameterError: the head cannot be computed under encryption.
     """
-    head = convert_head(bundle)
+    head = bundle.head
     return evaluate_plan(
         head, plan_head(head, policy=bundle.policy, input_bound=bundle.input_bound), features, progress
     )

@@ -14,6 +14,7 @@
     ├── FormatError           bytes that are not what they should be
     │   ├── NotThisFormat         another kind of file or message altogether
     │   ├── UnsupportedVersion    a version of the format that this release does not read
+    │   ├── DamagedBundle         a bundle whose parts are missing or contradict each other
     │   ├── Truncated             fewer or more bytes than the header announces
     │   └── NotAuthentic          the MAC or tag does not match
     ├── ReportError           a result that cannot be put into a report for an archive
@@ -89,6 +90,10 @@ class NotThisFormat(FormatError):
 
 class UnsupportedVersion(FormatError):
     """A version of the format that this release does not read."""
+
+
+class DamagedBundle(FormatError):
+    """A bundle whose parts are missing or contradict each other."""
 
 
 class Truncated(FormatError):

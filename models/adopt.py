@@ -1,6 +1,5 @@
 """A user's own torch module as the extractor: `adopt` makes a bundle of it, with a head trained on its features."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,49 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.bundle import MODULE, Bundle, versions
+from models.bundle import Bundle, versions
 from models.datasets.dataset import Dataset
-from models.errors import DamagedBundle, HeadError, InputError
+from models.errors import HeadError, InputError
 from models.extractors.cnn import WIDTHS
+from models.extractors.foreign import BOUND, Bounded
 from models.heads.ranges import into_range
 from models.heads.trainable import HIDDEN, KINDS, RANGE
 from models.images.preprocessing import Preprocessing
 from models.training.head_training import train_head
 
-BOUND = 4.0
-VERSION = 1
 _BATCH = 64
-
-
-class Bounded(nn.Module):
-    """Standardises a foreign module's features, and keeps each within +-bound by bound * tanh(x / bound)."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, module: nn.Module, width: int, bound: float = BOUND) -> None:
-        super().__init__()
-        self.module = module
-        self.bound = bound
-        self.width = width
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("deviation", torch.ones(width))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, channels, size, size) -> (N, width)."""
-        scaled = (self.module(images).flatten(1) - self.mean) / self.deviation
-        return self.bound * torch.tanh(scaled / self.bound)
-
-    def describe(self) -> dict[str, Any]:
-        """The form that the bundle carries; the module's name is there for people, and never imported."""
-        kind = type(self.module)
-        return {
-            "kind": MODULE,
-            "version": VERSION,
-            "module": f"{kind.__module__}.{kind.__qualname__}",
-            "width": self.width,
-            "bound": self.bound,
-        }
 
 
 def adopt(
@@ -134,20 +101,6 @@ def adopt(
         },
         versions=versions(),
     )
-
-
-def rebuild(module: nn.Module, description: Mapping[str, Any]) -> Bounded:
-    """The adapted extractor around a fresh module, before its weights are loaded.
-
-    Raises:
-        DamagedBundle: the description is incomplete or of another version.
-    """
-    try:
-        if description["version"] != VERSION:
-            raise DamagedBundle(f"The bundle's extractor has version {description['version']!r}; expected {VERSION}.")
-        return Bounded(module, int(description["width"]), float(description["bound"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedBundle("The bundle's extractor description is incomplete. Export the bundle again.") from error
 
 
 def _raw(module: nn.Module, preprocessing: Preprocessing, images: NDArray[Any]) -> NDArray[np.float32]:

@@ -4,8 +4,6 @@ A bundle is a safetensors file, so reading one runs no code. Loading an extracto
 that module handed in: the file only carries its weights.
 """
 
-import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,32 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save as to_bytes
 from torch import nn
 
-from models.errors import BundleError, DamagedBundle, InputError, NotABundle, UnsupportedVersion
+from he_infer.head.bundle_file import POLICIES, BundleFile, describe
+from he_infer.head.layers import Head, Linear
+from models.errors import BundleError, DamagedBundle, InputError
 from models.extractors.cnn import KIND as CNN
 from models.extractors.cnn import Cnn, CnnConfig
+from models.extractors.foreign import MODULE, rebuild
 from models.extractors.towers import KIND as TOWERS
 from models.extractors.towers import Towers
-from models.heads.layers import Head
 from models.images.preprocessing import Preprocessing
 from models.metrics import softmax
 
-FORMAT = "he-infer-bundle"
-VERSIONS = (1, 2)
-"""Version 2 adds the measured sizes of what goes into polynomials; a bundle without them is written as version 1."""
-KEY = "he_infer_bundle"
-SUFFIX = ".hebundle"
-POLICIES = ("hidden", "open")
-MODULE = "module"
-"""The extractor kind of a user's own torch module."""
-
 _PREFIX = "extractor."
-_MOST_JSON = 1 << 20
 _BATCH = 256
 
 
@@ -68,16 +56,6 @@ class Bundle:
             raise BundleError(f"{len(self.classes)} class names do not fit a head of {self.head.classes} scores.")
         if not (np.isfinite(self.input_bound) and self.input_bound > 0):
             raise BundleError(f"The bound of the features is {self.input_bound}. Expected a positive number.")
-
-    @property
-    def head_tensors(self) -> dict[str, NDArray[np.float64]]:
-        """The head's weights and biases by their names in the file."""
-        return self.head.to_tensors()[0]
-
-    @property
-    def head_layers(self) -> list[dict[str, Any]]:
-        """The head's layers in the file's JSON form; with `head_tensors` all that the encrypted side needs."""
-        return self.head.to_tensors()[1]
 
     @property
     def chosen_epochs(self) -> str:
@@ -125,52 +103,42 @@ class Bundle:
     def with_head(self, head: Head, training: Mapping[str, Any] | None = None) -> "Bundle":
         """The same extractor with another head, for example one converted from scikit-learn.
 
+        Scores are put in the order of the bundle's classes by the head's `names`. Names that are no classes of the
+        bundle but whole numbers below their count are taken as indices; a head without names is taken as it is.
+
         Raises:
-            BundleError: the head takes another number of features or gives another number of scores.
+            BundleError: the head takes another number of features, or its classes are not the bundle's.
         """
         if head.width != self.head.width:
             raise BundleError(f"The head takes {head.width} features; this extractor gives {self.head.width}.")
-        return replace(self, head=head, training={**self.training, **(training or {})})
+        return replace(self, head=_in_order(head, self.classes), training={**self.training, **(training or {})})
 
     def save(self, path: str | Path) -> None:
         """Write the bundle, whole or not at all. Equal bundles give equal bytes.
 
         Raises:
+            DamagedBundle: parts that a reader would refuse.
             OSError: the folder is missing or not writable.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(self.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        self.to_file().save(Path(path))
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        tensors, layers = self.head.to_tensors()
-        header = {
-            "format": FORMAT,
-            "version": VERSIONS[any("rms" in layer for layer in layers)],
-            "name": self.name,
-            "classes": list(self.classes),
-            "policy": self.policy,
-            "input_bound": self.input_bound,
+        return self.to_file().to_bytes()
+
+    def to_file(self) -> BundleFile:
+        """Description and tensors."""
+        tensors: dict[str, NDArray[Any]] = dict(self.head.to_tensors()[0])
+        for name, tensor in self.extractor.state_dict().items():
+            tensors[_PREFIX + name] = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        description = {
+            **describe(self.name, self.classes, self.policy, self.input_bound, self.head),
             "preprocessing": self.preprocessing.to_json(),
             "extractor": dict(self.extractor_json),
-            "head": layers,
             "training": dict(self.training),
             "versions": dict(self.versions),
         }
-        everything: dict[str, NDArray[Any]] = dict(tensors)
-        for name, tensor in self.extractor.state_dict().items():
-            everything[_PREFIX + name] = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        written: bytes = to_bytes(everything, metadata={KEY: text})
-        return written
+        return BundleFile(description, tensors)
 
     @classmethod
     def load(cls, path: str | Path, *, module: nn.Module | None = None) -> "Bundle":
@@ -181,25 +149,23 @@ class Bundle:
             module: the user's own extractor, where the bundle was made with one; its weights are taken from the file.
 
         Raises:
-            NotABundle: no such file, or another kind of file.
-            UnsupportedVersion: a version that this release does not read.
+            NotThisFormat, UnsupportedVersion, HeadError, OSError: as `BundleFile.load`.
             DamagedBundle: parts are missing or contradict each other.
         """
         path = Path(path)
-        header, tensors = _read(path)
+        file = BundleFile.load(path)
+        header = file.description
         try:
-            head = Head.from_tensors({k: v for k, v in tensors.items() if k.startswith("head.")}, header["head"])
-            weights = {k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)}
-            extractor = _extractor(path, header["extractor"], weights, module)
+            weights = {k.removeprefix(_PREFIX): v for k, v in file.tensors.items() if k.startswith(_PREFIX)}
             return cls(
-                name=str(header["name"]),
-                classes=tuple(str(name) for name in header["classes"]),
+                name=file.name,
+                classes=file.classes,
                 preprocessing=Preprocessing.from_json(header["preprocessing"]),
-                extractor=extractor,
+                extractor=_extractor(path, header["extractor"], weights, module),
                 extractor_json=dict(header["extractor"]),
-                head=head,
-                input_bound=float(header["input_bound"]),
-                policy=str(header["policy"]),
+                head=file.head,
+                input_bound=file.input_bound,
+                policy=file.policy,
                 training=dict(header["training"]),
                 versions=dict(header["versions"]),
             )
@@ -211,34 +177,29 @@ class Bundle:
             ) from error
 
 
+def _in_order(head: Head, classes: tuple[str, ...]) -> Head:
+    """The head with its scores in the order of `classes`."""
+    if head.names is None:
+        return head
+    names = list(head.names)
+    if sorted(names) == sorted(classes):
+        order = [names.index(name) for name in classes]
+    elif sorted(names) == sorted(str(index) for index in range(len(classes))):
+        order = [names.index(str(index)) for index in range(len(classes))]
+    else:
+        raise BundleError(
+            f"The head's classes are {', '.join(names)}; the bundle's are {', '.join(classes)}. They must be the same "
+            "names, or whole numbers from 0 up in the bundle's order: fit the classifier on these."
+        )
+    last = head.layers[-1]
+    if not isinstance(last, Linear):
+        raise BundleError("A head must end with a linear layer.")
+    return Head((*head.layers[:-1], Linear(last.weight[order], last.bias[order])), names=classes)
+
+
 def versions() -> dict[str, str]:
     """The versions that a bundle records."""
     return {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    if not path.is_file():
-        raise NotABundle(f"There is no bundle {path}. Expected a file that 'he-infer train' wrote ({SUFFIX}).")
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if KEY not in metadata:
-                raise NotABundle(f"{path} is a safetensors file, but not a bundle: its metadata lacks '{KEY}'.")
-            if len(metadata[KEY]) > _MOST_JSON:
-                raise DamagedBundle(f"{path}: the bundle's description is larger than {_MOST_JSON} characters.")
-            header = json.loads(metadata[KEY])
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
-                raise NotABundle(f"{path} is not a bundle: its description does not name the format '{FORMAT}'.")
-            if header.get("version") not in VERSIONS:
-                raise UnsupportedVersion(
-                    f"{path} is a bundle of version {header.get('version')!r}; this release reads versions "
-                    f"{VERSIONS[0]} and {VERSIONS[1]}. Use a release that fits, or export the bundle again."
-                )
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (safetensors.SafetensorError, OSError, TypeError) as error:
-        raise NotABundle(f"{path} is not a bundle, or is cut off: it cannot be read as safetensors.") from error
-    except ValueError as error:
-        raise DamagedBundle(f"{path}: the bundle's description is not JSON. Export the bundle again.") from error
 
 
 def _extractor(
@@ -255,8 +216,6 @@ def _extractor(
                 f"The extractor of {path} is its maker's own module ({description.get('module', 'unnamed')}). Build "
                 "it and hand it to Bundle.load(path, module=...): a bundle never runs foreign code by itself."
             )
-        from models.adopt import rebuild  # it makes bundles, and so imports this module
-
         built = rebuild(module, description)
     else:
         raise DamagedBundle(f"The bundle's extractor is of the kind {kind!r}. Expected {CNN}, {TOWERS} or {MODULE}.")

@@ -8,16 +8,33 @@
     │   ├── NoSuchDataset         neither a file nor a folder nor a known name
     │   ├── BadLayout             the file or folder does not follow one of the documented layouts
     │   └── BadContents           the layout is right, the images or labels are not
-    ├── HeadError             a classifier head that cannot be turned into linear and polynomial layers
     ├── TrainingError         training cannot start, or gave a head that must not be exported
     ├── InputError            an array handed to a bundle does not fit it
-    └── BundleError           a bundle file
-        ├── NotABundle            another kind of file
-        ├── UnsupportedVersion    a bundle of a version that this release does not read
-        └── DamagedBundle         a bundle whose parts contradict each other
+    └── BundleError           parts that do not make a bundle
+
+Two errors are those of `he_infer.errors`, where the head and its file are defined: HeadError, a head that cannot be
+computed under encryption, and DamagedBundle, a bundle file whose parts contradict each other.
 
 A message says what was wrong, what was expected and what to do. It never holds a pixel, a feature or a score.
 """
+
+from he_infer.errors import DamagedBundle, HeadError
+
+__all__ = [
+    "BadContents",
+    "BadLayout",
+    "BundleError",
+    "DamagedBundle",
+    "DamagedImage",
+    "DatasetError",
+    "HeadError",
+    "ImageError",
+    "InputError",
+    "ModelsError",
+    "NoSuchDataset",
+    "NotAnImage",
+    "TrainingError",
+]
 
 
 class ModelsError(Exception):
@@ -52,10 +69,6 @@ class BadContents(DatasetError):
     """The layout is right; the images or labels in it cannot be learned from."""
 
 
-class HeadError(ModelsError):
-    """A classifier head that cannot be turned into linear and polynomial layers."""
-
-
 class TrainingError(ModelsError):
     """Training cannot start, or gave a head that must not be exported."""
 
@@ -65,16 +78,4 @@ class InputError(ModelsError):
 
 
 class BundleError(ModelsError):
-    """A bundle file cannot be used."""
-
-
-class NotABundle(BundleError):
-    """Another kind of file."""
-
-
-class UnsupportedVersion(BundleError):
-    """A bundle of a version that this release does not read."""
-
-
-class DamagedBundle(BundleError):
-    """A bundle whose parts contradict each other or are missing."""
+    """Parts that do not make a bundle: a head of another width, a number of classes that does not fit."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from he_infer.head.layers import Head
 from models.heads.calibration import calibrated
 from models.heads.from_sklearn import from_sklearn
-from models.heads.layers import Head
 from models.heads.ranges import into_range
 from models.heads.trainable import RANGE, RELU
 from models.metrics import softmax

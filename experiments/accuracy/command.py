@@ -104,7 +104,7 @@ def accuracy(
         found = encrypted.evaluate_bundle(bundle, features, lambda done, _: step(done))
     clear = bundle.scores(features)
     result = compare_scores(test.labels, clear, found.scores)
-    kind = "linear" if len(bundle.head_layers) == 1 else str(bundle.training.get("head", head))
+    kind = "linear" if len(bundle.head.layers) == 1 else str(bundle.training.get("head", head))
     _show(console, dataset, bundle, result, found, limit)
     _show_more(console, dataset, test.labels, clear, found, share_outside(bundle.head, features, RANGE))
     if json_file is not None:

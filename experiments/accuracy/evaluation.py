@@ -11,7 +11,6 @@ from experiments import encrypted
 from experiments.accuracy.agreement import Agreement, bootstrap_intervals, compare_scores
 from experiments.accuracy.candidates import FittedHead
 from he_infer.ckks.simulate import simulate
-from he_infer.head.layers import Head as EncryptedHead
 from models import metrics
 from models.heads.ranges import share_outside
 
@@ -76,7 +75,7 @@ def evaluate_head(
     if fitted.head is None:
         return figures
     figures["share_outside"] = share_outside(fitted.head, features, fitted.allowed)
-    head = EncryptedHead.from_tensors(*fitted.head.to_tensors())
+    head = fitted.head
     plan = encrypted.plan_head(head, policy=policy, precision=precision, input_bound=input_bound, batch=batch)
     figures["simulated"] = compare_with_clear(labels, clear, simulate(plan, head, features, seed=seed))
     found = encrypted.evaluate_plan(head, plan, features, progress)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from experiments.cost.price_paths import PriceRow
+    from he_infer.head.layers import Head
     from models.bundle import Bundle
     from models.datasets import Dataset
-    from models.heads.layers import Head
 
 
 def price(

@@ -18,9 +18,8 @@ from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack, unpack
 from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys.secret_key import SecretKey
-from he_infer.head.layers import Head as EncryptedHead
+from he_infer.head.layers import Head
 from models.datasets import Split
-from models.heads.layers import Head
 from models.metrics import predictions
 
 Step = Callable[[int], None]
@@ -91,7 +90,7 @@ def classify_encrypted(
     Raises:
         HeadError, ParameterError: the head cannot be computed under encryption.
     """
-    model = EncryptedHead.from_tensors(*head.to_tensors())
+    model = head
     plan = make_plan(model, policy=policy, input_bound=bound)
     secret = SecretKey.generate(plan.parameters)
     evaluator = Evaluator(plan, model)

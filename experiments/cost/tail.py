@@ -204,9 +204,7 @@ def count_server_products(bundle: "Bundle") -> int:
     """Multiplications of the head in clear: by weights that are not zero, and for activations."""
     import numpy as np
 
-    from experiments.encrypted import convert_head
-
-    head = convert_head(bundle)
+    head = bundle.head
     squares = sum(
         (activation.degree - 1) * layer.outputs
         for activation, layer in zip(head.activations, head.linear[:-1], strict=True)

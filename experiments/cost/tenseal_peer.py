@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from experiments.cost.one_by_one import PathReply, TimedScores, time_one_by_one
 from experiments.errors import ExperimentError
-from models.heads.layers import Head, Linear, Polynomial
-from models.heads.ranges import SQUARE
+from he_infer.head.layers import SQUARE, Head, Linear, Polynomial
 
 CHAINS: dict[int, tuple[list[int], int]] = {1: ([60, 40, 60], 40), 2: ([60, 31, 31, 31, 60], 31)}
 """Linear layers -> bits of the primes at N = 8192, and bits of the scale."""

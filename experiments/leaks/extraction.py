@@ -168,10 +168,9 @@ class _Attacker:
     """A client with a token and a fresh key of its own."""
 
     def __init__(self, session: "Session", bundle: "Bundle") -> None:
-        from experiments.encrypted import convert_head
         from he_infer.client.keys.secret_key import SecretKey
 
-        digest = convert_head(bundle).digest
+        digest = bundle.head.digest
         self.session = session
         self.model = next(m for m in session.models() if m.head_digest == digest and m.policy == bundle.policy)
         self.plan = self.model.plan_for(1)
@@ -242,7 +241,7 @@ def _from_one_answer(
     }
     features = bundle.features(dataset.test.images).astype(np.float64)
     true = bundle.scores(features)
-    weight = bundle.head_tensors["head.0.weight"]
+    weight = bundle.head.linear[0].weight
     needed = extraction_attack.count_unknowns(bundle.head.width, 1)
     return [
         extraction_attack.ExtractionRow(
@@ -282,7 +281,7 @@ def _rows(
         found: attack.AffineHead | attack.QuadraticHead
         if kind == "linear":
             found = attack.recover_affine(queries[:count], answers[:count])
-            weight_error = attack.compute_relative_error(found.weight, bundle.head_tensors["head.0.weight"])
+            weight_error = attack.compute_relative_error(found.weight, bundle.head.linear[0].weight)
         else:
             found = attack.recover_quadratic(queries[:count], answers[:count], bundle.input_bound)
         scores = found.evaluate(features)

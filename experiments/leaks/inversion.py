@@ -126,12 +126,11 @@ def _ciphertext_bytes(bundle: "Bundle", features: "list[NDArray[Any]]", step: An
     """(N, SEALED_BYTES) bytes of each image's request as it would go to the server, all under one key."""
     import numpy as np
 
-    from experiments.encrypted import convert_head
     from he_infer.ckks.packing import pack
     from he_infer.ckks.planning.search import make_plan
     from he_infer.client.keys.secret_key import SecretKey
 
-    plan = make_plan(convert_head(bundle), policy=bundle.policy, input_bound=bundle.input_bound)
+    plan = make_plan(bundle.head, policy=bundle.policy, input_bound=bundle.input_bound)
     secret = SecretKey.generate(plan.parameters)
     rows = []
     for index, row in enumerate(features):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from models.heads.layers import Head, Linear, Polynomial
+from he_infer.head.layers import Head, Linear, Polynomial
 from models.metrics import predictions, softmax
 
 Scores = NDArray[np.float64]
@@ -48,7 +48,7 @@ def compute_gradient_signal(head: Head, features: NDArray[np.floating], labels: 
     layers count: a head's convolutions come first, and nothing is propagated through them.
     """
     values = np.asarray(features, dtype=np.float64)
-    inputs = [values, *head.activations(values)]
+    inputs = [values, *head.evaluate_layers(values)]
     delta = softmax(inputs[-1])
     delta[np.arange(len(labels)), labels] -= 1.0
     total = np.zeros(len(labels))

@@ -74,6 +74,28 @@ class Convolution:
                 "Use fewer channels or smaller maps."
             )
 
+    def __str__(self) -> str:
+        return f"convolution {'x'.join(map(str, self.shape))} to {'x'.join(map(str, self.output_shape))}"
+
+    def evaluate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, inputs) -> (n, outputs), by a sliding window; `matrix` is the same function written another way."""
+        maps = values.reshape(-1, *self.shape)
+        pad = (self.padding, self.padding)
+        padded = np.pad(maps, ((0, 0), (0, 0), pad, pad))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, self.weight.shape[2:], axis=(2, 3))
+        windows = windows[:, :, :: self.stride, :: self.stride]
+        out: NDArray[np.float64] = np.einsum("nchwij,ocij->nohw", windows, self.weight, optimize=True)
+        return (out + self.bias[:, None, None]).reshape(len(values), -1)
+
+    def bound(self, largest: float) -> float:
+        """The largest absolute output for any inputs within +-largest."""
+        return float((np.abs(self.weight).sum(axis=(1, 2, 3)) * largest + np.abs(self.bias)).max())
+
+    def scaled(self, factors: NDArray[np.float64]) -> "Convolution":
+        """The layer with each output channel multiplied by its factor (out,)."""
+        weight = self.weight * factors[:, None, None, None]
+        return Convolution(weight, self.bias * factors, self.shape, self.stride, self.padding)
+
     @property
     def output_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of y."""

@@ -18,6 +18,8 @@ from he_infer.head.convolution import Convolution
 
 MAX_WIDTH = 4096
 MAX_DEGREE = 4
+SQUARE = (0.0, 0.0, 1.0)
+"""The coefficients of x^2, the only activation that can be rescaled for nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,21 @@ class Linear:
     def outputs(self) -> int:
         """Length of y."""
         return int(self.weight.shape[0])
+
+    def __str__(self) -> str:
+        return f"linear {self.inputs} to {self.outputs}"
+
+    def evaluate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, inputs) -> (n, outputs)."""
+        return np.asarray(values @ self.weight.T + self.bias)
+
+    def bound(self, largest: float) -> float:
+        """The largest absolute output for any inputs within +-largest."""
+        return float((np.abs(self.weight).sum(axis=1) * largest + np.abs(self.bias)).max())
+
+    def scaled(self, factors: NDArray[np.float64]) -> "Linear":
+        """The layer with each output multiplied by its factor (out,)."""
+        return Linear(self.weight * factors[:, None], self.bias * factors)
 
     @cached_property
     def largest(self) -> NDArray[np.float64]:
@@ -95,6 +112,17 @@ class Polynomial:
         """The degree d."""
         return len(self.coefficients) - 1
 
+    def __str__(self) -> str:
+        return "x^2" if self.coefficients == SQUARE else f"polynomial of degree {self.degree}"
+
+    def evaluate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, values) -> (n, values), each value alone."""
+        return self(values)
+
+    def bound(self, largest: float) -> float:
+        """The largest absolute output for any inputs within +-largest, by the triangle inequality."""
+        return sum(abs(c) * largest**power for power, c in enumerate(self.coefficients))
+
     def steepest(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The derivative's size, from above, for values within +-|x|."""
         result = np.zeros_like(x)
@@ -119,26 +147,37 @@ class Head:
     """Layers that alternate, linear first and last."""
 
     layers: tuple[Layer, ...]
+    names: tuple[str, ...] | None = None
+    """The classes' names in the order of the scores, where the head's maker states them. Not part of the digest."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         for index, layer in enumerate(self.layers):
             if isinstance(layer, Affine) != (index % 2 == 0):
                 raise HeadError(
-                    f"Layer {index} of the head is {type(layer).__name__}; linear layers and activations must "
-                    "alternate, linear first. Merge neighbouring linear layers into one."
+                    f"Layer {index} of the head is a {type(layer).__name__.lower()}; linear layers (or convolutions) "
+                    "and activations must alternate, linear first. Merge neighbouring linear layers into one."
                 )
         if len(self.layers) % 2 == 0:
             raise HeadError("The head must begin and end with a linear layer.")
+        if self.names is not None and len(self.names) != self.classes:
+            raise HeadError(f"The head has {self.classes} scores, but {len(self.names)} names of classes.")
         for before, activation in zip(self.layers[::2], self.layers[1::2], strict=False):
             rms = activation.rms if isinstance(activation, Polynomial) else None
             if isinstance(before, Affine) and rms is not None and len(rms) != before.outputs:
                 raise HeadError(
                     f"An activation of {before.outputs} values has {len(rms)} sizes. Export the model again."
                 )
-        for before, after in zip(self.linear, self.linear[1:], strict=False):
-            if before.outputs != after.inputs:
-                raise HeadError(f"A layer gives {before.outputs} values, the next takes {after.inputs}.")
+        for index, (one, after) in enumerate(zip(self._affine, self._affine[1:], strict=False)):
+            if one.outputs != after.inputs:
+                raise HeadError(
+                    f"Layer {2 * index} of the head gives {one.outputs} values, layer {2 * index + 2} takes "
+                    f"{after.inputs}."
+                )
+
+    @property
+    def _affine(self) -> tuple[Affine, ...]:
+        return tuple(layer for layer in self.layers if not isinstance(layer, Polynomial))
 
     @property
     def linear(self) -> tuple[Linear, ...]:
@@ -160,7 +199,7 @@ class Head:
         sizes: list[NDArray[np.float64] | None] = []
         place: NDArray[np.int64] | None = None
         room = 0
-        affine = [layer for layer in self.layers if not isinstance(layer, Polynomial)]
+        affine = self._affine
         for index, layer in enumerate(affine):
             weight, bias = (
                 (layer.matrix, layer.biases) if isinstance(layer, Convolution) else (layer.weight, layer.bias)
@@ -186,26 +225,40 @@ class Head:
     @property
     def width(self) -> int:
         """Length of the feature vector."""
-        return self.linear[0].inputs
+        return self._affine[0].inputs
 
     @property
     def classes(self) -> int:
         """Number of scores."""
-        return self.linear[-1].outputs
+        return self._affine[-1].outputs
 
     def evaluate(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """The clear reference: features (n, width) -> scores (n, classes)."""
         values = np.asarray(x, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.width:
             raise HeadError(f"Features have the shape {values.shape}; the head takes (n, {self.width}).")
-        linear = iter(self.linear)
         for layer in self.layers:
-            if isinstance(layer, Polynomial):
-                values = layer(values)
-            else:
-                lowered = next(linear)
-                values = values @ lowered.weight.T + lowered.bias
+            values = layer.evaluate(values)
         return values
+
+    def evaluate_layers(self, x: NDArray[Any]) -> list[NDArray[np.float64]]:
+        """The values after each layer for features (n, width); the last ones are the scores."""
+        values = np.asarray(x, dtype=np.float64)
+        after = []
+        for layer in self.layers:
+            values = layer.evaluate(values)
+            after.append(values)
+        return after
+
+    def bounds(self, input_bound: float) -> list[float]:
+        """The largest absolute value that each layer can give for any features within +-input_bound.
+
+        Interval arithmetic: a guarantee, and mostly far above what happens.
+        """
+        bounds: list[float] = []
+        for layer in self.layers:
+            bounds.append(layer.bound(bounds[-1] if bounds else input_bound))
+        return bounds
 
     def to_tensors(self) -> tuple[dict[str, NDArray[np.float64]], list[dict[str, Any]]]:
         """The tensors by name and the layers' JSON form, as a bundle holds them."""
@@ -233,27 +286,10 @@ class Head:
             HeadError: an unknown kind of layer, or layers that do not fit together.
             KeyError: a tensor is missing.
         """
-        built: list[Layer] = []
-        for layer in layers:
-            match layer:
-                case {"kind": "linear", "weight": str(weight), "bias": str(bias)}:
-                    built.append(Linear(tensors[weight], tensors[bias]))
-                case {
-                    "kind": "convolution",
-                    "weight": str(weight),
-                    "bias": str(bias),
-                    "input": [int(c), int(h), int(w)],
-                    "stride": int(stride),
-                    "padding": int(padding),
-                }:
-                    built.append(Convolution(tensors[weight], tensors[bias], (c, h, w), stride, padding))
-                case {"kind": "polynomial", "coefficients": [*coefficients], "rms": [*rms]}:
-                    built.append(Polynomial(tuple(coefficients), tuple(rms)))
-                case {"kind": "polynomial", "coefficients": [*coefficients]} if "rms" not in layer:
-                    built.append(Polynomial(tuple(coefficients)))
-                case _:
-                    raise HeadError(f"The head has a layer of the form {sorted(layer)}, which this release lacks.")
-        return cls(tuple(built))
+        try:
+            return cls(tuple(_read_layer(tensors, layer) for layer in layers))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise HeadError(f"The head's description holds something that is not a number ({error}).") from error
 
     @cached_property
     def digest(self) -> str:
@@ -264,6 +300,32 @@ class Head:
             tensor = tensors[name]
             total.update(f"{name}{tensor.shape}".encode() + tensor.astype("<f8").tobytes())
         return total.hexdigest()
+
+
+def _read_layer(tensors: Mapping[str, NDArray[Any]], layer: Mapping[str, Any]) -> Layer:
+    match layer:
+        case {"kind": "linear", "weight": str(weight), "bias": str(bias)}:
+            return Linear(tensors[weight], tensors[bias])
+        case {
+            "kind": "convolution",
+            "weight": str(weight),
+            "bias": str(bias),
+            "input": [int(c), int(h), int(w)],
+            "stride": int(stride),
+            "padding": int(padding),
+        }:
+            return Convolution(tensors[weight], tensors[bias], (c, h, w), stride, padding)
+        case {"kind": "polynomial", "coefficients": [*coefficients], "rms": [*rms]}:
+            return Polynomial(tuple(coefficients), tuple(rms))
+        case {"kind": "polynomial", "coefficients": [*coefficients]} if "rms" not in layer:
+            return Polynomial(tuple(coefficients))
+        case {"kind": kind}:
+            raise HeadError(
+                f"The head holds a layer of the kind {kind!r} with {', '.join(sorted(map(str, layer)))}. Expected "
+                "linear, convolution or polynomial, each with its members."
+            )
+        case _:
+            raise HeadError("The head holds something that is no layer: it names no kind.")
 
 
 def _spread(values: NDArray[np.float64], place: NDArray[np.int64], room: int, axis: int) -> NDArray[np.float64]:

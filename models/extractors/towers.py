@@ -15,9 +15,9 @@ import torch
 from scipy.linalg import block_diag
 from torch import Tensor, nn
 
+from he_infer.head.layers import Head, Linear, Polynomial
 from models.errors import DamagedBundle, HeadError, InputError
 from models.extractors.cnn import WIDTHS, Cnn, CnnConfig, check_version
-from models.heads.layers import Head, Linear, Polynomial
 
 KIND = "towers"
 VERSION = 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from models.heads.layers import Head, Linear
+from he_infer.head.layers import Head, Linear
 
 _PULL = 0.02
 """Weight of the penalty towards no change: few or perfectly separated validation images must not decide much."""

@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from he_infer.head.convolution import Convolution
+from he_infer.head.layers import SQUARE, Head, Linear, Polynomial
 from models.errors import HeadError
-from models.heads.convolution import Convolution
-from models.heads.layers import Head, Linear, Polynomial
-
-SQUARE = (0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Range:
 
 def inputs(head: Head, layer: int, features: NDArray[Any]) -> NDArray[np.float64]:
     """What goes into a layer: (N, values)."""
-    return head.activations(features)[layer - 1] if layer else np.asarray(features, dtype=np.float64)
+    return head.evaluate_layers(features)[layer - 1] if layer else np.asarray(features, dtype=np.float64)
 
 
 def root_mean_squares(values: NDArray[np.float64]) -> tuple[float, ...]:

@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from he_infer.head.convolution import Convolution
+from he_infer.head.layers import Head, Linear, Polynomial
 from models.errors import HeadError
-from models.heads.convolution import Convolution
-from models.heads.layers import Head, Linear, Polynomial
 from models.heads.polynomial import ACTIVATIONS, fit
 
 KINDS = ("linear", "mlp", "cubic", "conv")

@@ -44,25 +44,6 @@ def load_image(path: str | Path, *, frame: int | None = None) -> Display:
     return _load_raster(path)
 
 
-def find_images(folder: str | Path) -> list[Path]:
-    """The image files below a folder, by suffix, in a stable order; hidden files and folders are left out.
-
-    Raises:
-        NotAnImage: the folder holds none.
-    """
-    folder = Path(folder)
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not found:
-        raise NotAnImage(f"There is no image in {folder}. Expected files ending in {', '.join(SUFFIXES)}.")
-    return found
-
-
 def to_grey(image: NDArray[Any]) -> NDArray[np.float32]:
     """Luminance of the last axis of three channels (ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B); grey passes through."""
     if image.ndim == 3 and image.shape[2] == 3:

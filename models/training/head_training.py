@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from he_infer.head.layers import Head
 from models.errors import HeadError, TrainingError
-from models.heads.layers import Head
 from models.heads.ranges import into_range
 from models.heads.trainable import HIDDEN, RANGE, RELU, TrainableHead, make
 from models.metrics import figures

@@ -193,9 +193,8 @@ def _served(session: "Session", bundle: "Bundle") -> "ServedModel":
         UsageError: the server offers no model with this head.
     """
     from he_infer.errors import UsageError
-    from he_infer.head.layers import Head
 
-    digest = Head.from_tensors(bundle.head_tensors, bundle.head_layers).digest
+    digest = bundle.head.digest
     offered = session.models()
     for model in offered:
         if model.head_digest == digest:

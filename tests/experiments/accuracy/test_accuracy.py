@@ -24,9 +24,9 @@ from experiments.errors import GridError, RecordError
 from experiments.records import records
 from experiments.records.records import Record
 from experiments.reports.accuracy_tables import render_tables
+from he_infer.head.layers import Head, Linear, Polynomial
 from he_infer.terminal import explain
 from models import metrics
-from models.heads.layers import Head, Linear, Polynomial
 from models.training.train import Recipe, train
 from tests.models.kit import npz, split, toy
 

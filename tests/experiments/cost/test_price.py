@@ -15,8 +15,8 @@ from experiments.cli import app
 from experiments.cost import price_paths, tenseal_peer
 from experiments.cost.price_chart import compute_wilson_interval
 from experiments.errors import ExperimentError
+from he_infer.head.layers import Head, Linear, Polynomial
 from models.datasets import Split
-from models.heads.layers import Head, Linear, Polynomial
 
 
 def test_every_path_classifies_the_same_images(small_set: Path, small_bundle: Path, tmp_path: Path) -> None:

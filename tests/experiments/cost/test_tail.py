@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from experiments.cost import tail
+from he_infer.head.convolution import Convolution
+from he_infer.head.layers import Head, Linear, Polynomial
 from models import datasets
 from models.bundle import Bundle
-from models.heads.convolution import Convolution
-from models.heads.layers import Head, Linear, Polynomial
 
 
 def test_products_of_client_and_server_are_counted_layer_by_layer(small_bundle: Path) -> None:

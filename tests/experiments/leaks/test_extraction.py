@@ -15,9 +15,9 @@ from experiments.leaks.extraction_attack import (
     recover_affine,
     recover_quadratic,
 )
+from he_infer.head.layers import Head, Linear
 from he_infer.local_server import LocalServer
 from models.bundle import Bundle
-from models.heads.layers import Head, Linear
 
 
 def test_an_affine_head_is_known_after_d_plus_1_queries_and_not_before() -> None:
@@ -74,7 +74,5 @@ def test_the_server_s_daily_limit_ends_the_attack(
         steps: list[int] = []
         answers, limited = extraction._ask(server, token, bundle, queries, steps.append)
     assert (len(answers), limited, steps[-1]) == (expected, limit is not None, expected)
-    error = compute_relative_error(
-        recover_affine(queries[:expected], answers).weight, bundle.head_tensors["head.0.weight"]
-    )
+    error = compute_relative_error(recover_affine(queries[:expected], answers).weight, bundle.head.linear[0].weight)
     assert error < 1e-2 if limit is None else error > 0.3

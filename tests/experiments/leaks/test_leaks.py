@@ -15,8 +15,8 @@ from experiments.bundles import remove_shared_images, sample_by_class, split_in_
 from experiments.cli import app
 from experiments.leaks import members, rebuild
 from experiments.records import records
+from he_infer.head.layers import Head, Linear, Polynomial
 from models.datasets import Split
-from models.heads.layers import Head, Linear, Polynomial
 
 
 def _images(count: int = 60, size: int = 16) -> np.ndarray:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from he_infer.head.layers import Head, Linear, Polynomial
 from models.bundle import Bundle
 from models.extractors.cnn import Cnn, CnnConfig
-from models.heads.layers import Head, Linear, Polynomial
 from models.images.preprocessing import Preprocessing
 
 SIDE, WIDTH, HIDDEN = 24, 32, 8

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from he_infer.head.convolution import Convolution
+from he_infer.head.layers import Head, Linear, Polynomial
 from he_infer.local_server import LocalServer
 from models.bundle import Bundle
 from models.extractors.cnn import Cnn, CnnConfig
-from models.heads.convolution import Convolution
-from models.heads.layers import Head, Linear, Polynomial
 from models.images.load import load_image
 from models.images.preprocessing import Preprocessing
 from tests.he_infer.client.imaging import small_images

@@ -1,5 +1,6 @@
 """Heads from scikit-learn and torch: exact where they can be, measured where not, and refused where they cannot."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,19 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from torch import nn
 
-from models.errors import DamagedBundle, HeadError
+from he_infer.head.layers import Head, Linear, Polynomial
+from models.errors import HeadError
 from models.heads.from_sklearn import from_sklearn
 from models.heads.from_torch import from_torch
-from models.heads.layers import Head, Linear, Polynomial, simplified
 from models.heads.polynomial import ACTIVATIONS, fit
 
 
@@ -85,7 +87,8 @@ def test_a_perceptron_is_fitted_and_its_error_is_told(activation: str) -> None:
         (RandomForestClassifier(3), "no sequence of linear and polynomial layers"),
         (SVC(kernel="rbf"), "kernel 'rbf'"),
         (SVC(kernel="poly", degree=3), "of degree 3"),
-        (make_pipeline(MinMaxScaler(), LogisticRegression()), "'minmaxscaler' is a MinMaxScaler"),
+        (make_pipeline(Normalizer(), LogisticRegression()), "'normalizer' .Normalizer.: It cannot be computed"),
+        (make_pipeline(MinMaxScaler(clip=True), LogisticRegression()), "MinMaxScaler"),
     ],
 )
 def test_what_cannot_run_encrypted_is_refused_with_a_remedy(estimator: Any, message: str) -> None:
@@ -113,6 +116,17 @@ class _Squares(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.norm(self.a(x))
         return self.b(h * h)
+
+
+class _Function(nn.Module):
+    """A function of one's own between two linear layers."""
+
+    def __init__(self, middle: Any, last: nn.Module | None = None) -> None:
+        super().__init__()
+        self.a, self.b, self.middle = nn.Linear(12, 6), last or nn.Linear(6, 3), middle
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.middle(self.a(x)))
 
 
 class _Shortcut(_Squares):
@@ -150,13 +164,127 @@ def test_torch_modules_are_traced(module: nn.Module, exact: bool) -> None:
     ("module", "message"),
     [
         (_Shortcut(), "shortcut or branch"),
-        (nn.Sequential(nn.Linear(12, 3), nn.Hardswish(), nn.Linear(3, 2)), "Hardswish"),
+        (nn.Sequential(nn.Linear(12, 3), nn.LayerNorm(3), nn.Linear(3, 2)), "'1' is a LayerNorm"),
+        (nn.Sequential(nn.Linear(12, 3), nn.Softmax(1), nn.Linear(3, 2)), "softmax stands before the step '_2'"),
+        (nn.Sequential(nn.Linear(12, 3), nn.LogSoftmax(1), nn.ReLU()), "log softmax stands before"),
+        (_Function(lambda h: torch.softmax(h, 1)), "softmax stands before"),
+        (nn.Sequential(nn.Linear(12, 3), nn.Softmax(0)), "over axis 0"),
+        (nn.Sequential(nn.Linear(12, 3), nn.Sigmoid()), "sigmoid of 3 scores"),
+        (nn.LazyLinear(3), "cannot be copied|cannot be traced|cannot be read"),
+        (nn.Sequential(nn.Linear(12, 3), nn.Linear(4, 2)), "takes 4 values, but 3 come in"),
         (nn.Sequential(nn.Linear(12, 3), nn.ReLU(), nn.Linear(3, 2)), "Give calibration features"),
     ],
 )
 def test_torch_modules_that_are_no_head_are_refused(module: nn.Module, message: str) -> None:
     with pytest.raises(HeadError, match=message):
         from_torch(module)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        _Function(lambda h: h**2.0),
+        _Function(lambda h: torch.mul(h, other=h)),
+        _Function(lambda h: torch.pow(input=h, exponent=3)),
+        _Function(lambda h: h.square().mul(0.5) - 1),
+        _Function(lambda h: 1 - 2 * (h + h)),
+        _Function(lambda h: nn.functional.dropout(h * h, 0.5, training=False)),
+        nn.Sequential(nn.Linear(12, 3)).double(),
+        nn.Sequential(nn.Linear(12, 3)).half(),
+        nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6, affine=False), nn.Linear(6, 3)),
+        nn.Sequential(nn.Linear(12, 3, bias=False), nn.LogSoftmax(-1), nn.Identity()),
+        nn.Sequential(nn.Linear(12, 1)),
+        nn.Sequential(nn.Linear(12, 1), nn.Sigmoid()),
+        nn.utils.parametrizations.weight_norm(nn.Linear(12, 3)),
+    ],
+    ids=str,
+)
+def test_a_head_written_another_way_is_converted_exactly(module: nn.Module) -> None:
+    found = from_torch(module.eval(), features=_data(3)[0])
+    assert found.fits == ()
+    assert found.score_error is not None
+    assert found.score_error < 1e-6
+    assert found.label_agreement == 1.0
+
+
+def test_batch_normalisation_without_a_bias_is_converted() -> None:
+    module = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).eval()
+    module[1].bias = None
+    assert from_torch(module, features=_data(3)[0]).label_agreement == 1.0
+
+
+def test_features_of_another_width_or_kind_are_refused() -> None:
+    x, y = _data(3)
+    for wrong in (x[:, :5], x[0], np.full_like(x, np.nan), np.array([["a"] * 12])):
+        with pytest.raises(HeadError):
+            from_torch(nn.Linear(12, 3), features=wrong)
+        with pytest.raises(HeadError):
+            from_sklearn(LogisticRegression().fit(x, y), features=wrong)
+
+
+def test_without_features_no_agreement_is_stated() -> None:
+    x, y = _data(3)
+    for found in (from_torch(nn.Linear(12, 3)), from_sklearn(LogisticRegression().fit(x, y))):
+        assert found.label_agreement is None
+        assert found.score_error is None
+
+
+def test_a_conversion_that_differs_from_its_original_is_refused() -> None:
+    """An estimator whose decision is not what its coefficients say stands for any step that is read wrongly."""
+
+    class Shifted(LogisticRegression):
+        def decision_function(self, given: Any) -> Any:
+            return super().decision_function(given) + 0.1 * given[:, :3]
+
+    x, y = _data(3)
+    estimator = Shifted().fit(x, y)
+    estimator.__class__ = type("LogisticRegression", (LogisticRegression,), {})
+    with pytest.raises(HeadError, match="no sequence of"):
+        from_sklearn(estimator)  # a subclass may compute anything
+    plain = LogisticRegression().fit(x, y)
+    plain.decision_function = lambda given: LogisticRegression.decision_function(plain, given) + 0.1 * given[:, :3]
+    for features in (None, x):
+        with pytest.raises(HeadError, match="not the same function"):
+            from_sklearn(plain, features=features)
+
+
+def test_a_fit_that_changes_many_classes_is_refused() -> None:
+    random = np.random.default_rng(1)
+    x = random.normal(size=(400, 12)) * np.where(np.arange(400) % 40 == 0, 60.0, 0.3)[:, None]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        module = nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 3))
+    with pytest.raises(HeadError, match="of the classes on the calibration features"):
+        from_torch(module, features=x)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(StandardScaler(with_mean=False), LogisticRegression()),
+        make_pipeline(StandardScaler(with_std=False), LogisticRegression()),
+        make_pipeline(StandardScaler(with_std=False, with_mean=False), LogisticRegression()),
+        make_pipeline(MinMaxScaler((-1, 2)), LogisticRegression()),
+        make_pipeline(MaxAbsScaler(), LogisticRegression()),
+        make_pipeline(RobustScaler(with_centering=False), make_pipeline(PCA(5), LinearSVC())),
+        make_pipeline("passthrough", SelectKBest(k=4), RidgeClassifier()),
+        LinearSVC(fit_intercept=False),
+        LogisticRegression(fit_intercept=False),
+        SGDClassifier(fit_intercept=False),
+        OneVsRestClassifier(LinearSVC(fit_intercept=False)),
+        MLPClassifier((5,), activation="identity", max_iter=40),
+    ],
+    ids=lambda one: str(one).replace("\n", "")[:60],
+)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_settings_of_scalers_and_classifiers_are_followed(estimator: Any, classes: int) -> None:
+    x, y = _data(classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # forty passes are no convergence, and need not be
+        estimator.fit(x + 2, y)
+    found = from_sklearn(estimator, features=x + 2)
+    assert found.label_agreement == 1.0
+    assert found.fits == ()
 
 
 # Heads
@@ -177,41 +305,23 @@ def test_tensors_and_layers_come_back(seed: int, depth: int, width: int, degree:
     assert np.abs(head.evaluate(np.clip(features, -1, 1))).max() <= head.bounds(1.0)[-1] * (1 + 1e-9)
 
 
-def test_neighbouring_linear_layers_become_one() -> None:
+def test_linear_layers_and_polynomials_of_degree_one_become_one_layer() -> None:
     random = np.random.default_rng(0)
-    layers = [Linear(random.normal(size=(5, 7)), random.normal(size=5)), Polynomial((0.3, 2.0))]
-    layers += [Linear(random.normal(size=(2, 5)), random.normal(size=2))]
-    (only,) = simplified(layers)
+    first, last = nn.Linear(7, 5).double(), nn.Linear(5, 2).double()
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = first, last
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last((2.0 * self.first(x) + 0.3) / 4 - 1)
+
+    found = from_torch(Net())
+    assert [str(layer) for layer in found.head.layers] == ["linear 7 to 2"]
     x = random.normal(size=(4, 7))
-    assert isinstance(only, Linear)
-    hidden = 0.3 + 2.0 * (x @ layers[0].weight.T + layers[0].bias)
-    np.testing.assert_allclose(x @ only.weight.T + only.bias, hidden @ layers[2].weight.T + layers[2].bias)
-
-
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ((), "end with a linear layer"),
-        ((Polynomial((0.0, 0.0, 1.0)),), "end with a linear layer"),
-        ((Linear(np.ones((2, 3)), np.ones(3)),), "bias of shape"),
-        ((Linear(np.ones((2, 3)), np.ones(2)), Linear(np.ones((2, 3)), np.ones(2))), "takes 3 values"),
-        ((Linear(np.full((2, 3), np.nan), np.ones(2)),), "not finite"),
-        (
-            (Linear(np.ones((2, 3)), np.ones(2)), Polynomial((0.0,) * 5 + (1.0,)), Linear(np.ones((2, 2)), np.ones(2))),
-            "degree 5",
-        ),
-    ],
-)
-def test_layers_that_make_no_head_are_refused(layers: Any, message: str) -> None:
-    with pytest.raises(HeadError, match=message):
-        Head(layers)
-
-
-def test_a_missing_tensor_is_named() -> None:
-    tensors, layers = Head((Linear(np.ones((2, 3)), np.ones(2)),)).to_tensors()
-    del tensors["head.0.bias"]
-    with pytest.raises(DamagedBundle, match=r"head\.0\.bias"):
-        Head.from_tensors(tensors, layers)
+    with torch.inference_mode():
+        np.testing.assert_allclose(found.head.evaluate(x), Net()(torch.from_numpy(x)).numpy(), atol=1e-9)
 
 
 def test_a_fit_s_error_is_the_largest_on_its_interval_and_falls_with_the_degree() -> None:

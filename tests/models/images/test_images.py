@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import DamagedImage, ImageError, NotAnImage
 from models.images.dicom import window_values
-from models.images.load import find_images, load_image, to_grey
+from models.images.load import load_image, to_grey
 from tests.models.kit import dicom, png, report
 
 RAMP = (np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 4).astype(np.uint16)
@@ -85,11 +85,3 @@ def test_cut_off_pixels_and_absent_frames_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(ImageError, match=r"cut off or damaged|cannot be parsed"):
         load_image(path)
-
-
-def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotAnImage, match="no image in"):
-        find_images(tmp_path)
-    png(tmp_path / "b" / "2.png", np.zeros((9, 9), np.uint8))
-    png(tmp_path / ".hidden" / "1.png", np.zeros((9, 9), np.uint8))
-    assert [path.name for path in find_images(tmp_path)] == ["2.png"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from he_infer.head.layers import Head, Linear
 from he_infer.local_server import LocalServer
 from models.bundle import Bundle
-from models.heads.layers import Head, Linear
 from models.images.load import load_image
 from tests.he_infer.client.imaging import small_bundle, small_images
 from tests.he_infer.server.test_commands import he_infer

@@ -1,0 +1,204 @@
+"""The bundle file: a JSON description and named tensors in one safetensors file. The one reader and the one writer.
+
+Knows the file and the members that both sides need (name, classes, policy, bound, head). The extractor's part is
+`models.bundle`'s. docs/bundle.md specifies the bytes.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from he_infer.errors import DamagedBundle, HeadError, NotThisFormat, UnsupportedVersion
+from he_infer.head.layers import Head
+
+FORMAT = "he-infer-bundle"
+VERSIONS = (1, 2)
+"""Version 2 adds the measured sizes of what goes into activations; a bundle without them is written as version 1."""
+MEMBER = "he_infer_bundle"
+SUFFIX = ".hebundle"
+POLICIES = ("hidden", "open")
+"""`hidden`: the server finishes all sums; `open`: the client may see products of weights and features."""
+MAX_DESCRIPTION = 1 << 20
+"""Most characters of the description: it is parsed before anything in it can be trusted."""
+HEAD_PREFIX = "head."
+_INFINITY = 1e300
+
+
+@dataclass(frozen=True, eq=False)
+class BundleFile:
+    """A bundle's description and tensors, checked as far as both sides need them.
+
+    Raises:
+        DamagedBundle: a member is missing, of another type, or contradicts the head.
+        NotThisFormat, UnsupportedVersion: the description is of another format or version.
+        HeadError: a head that cannot be computed under encryption.
+    """
+
+    description: Mapping[str, Any]
+    tensors: Mapping[str, NDArray[Any]]
+
+    def __post_init__(self) -> None:
+        _check(self.description)
+        if self.head.classes != len(self.classes):
+            raise DamagedBundle(f"It has {len(self.classes)} class names for a head of {self.head.classes} outputs.")
+
+    @staticmethod
+    def load(path: Path, prefix: str = "") -> "BundleFile":
+        """Read a file; of its tensors only those whose names begin with `prefix`.
+
+        Raises:
+            NotThisFormat: no such file, another kind of file, or one that is cut off.
+            UnsupportedVersion: a bundle of another version.
+            DamagedBundle, HeadError: as the class; the text names the file.
+            OSError: the file cannot be read.
+        """
+        try:
+            with path.open("rb"):
+                pass  # an unreadable file or a folder is the system's own error, with its path
+        except FileNotFoundError:
+            raise NotThisFormat(
+                f"There is no bundle {path}. Expected a file that 'he-infer train' wrote ({SUFFIX})."
+            ) from None
+        try:
+            with safe_open(path, framework="numpy") as file:
+                text = (file.metadata() or {}).get(MEMBER)
+                description = _parse(text)
+                # Before tensors are read: they may be in a form that another version has.
+                _check_version(description)
+                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
+                tensors = {name: file.get_tensor(name) for name in names}
+        except (SafetensorError, TypeError, AttributeError) as error:  # the last two: numbers that numpy does not have
+            raise NotThisFormat(
+                f"{path} is not a bundle, or is cut off: it cannot be read as safetensors. Fetch or export it again."
+            ) from error
+        except (NotThisFormat, UnsupportedVersion, DamagedBundle) as error:
+            raise type(error)(f"{path}: {error}") from error
+        try:
+            return BundleFile(description, tensors)
+        except (DamagedBundle, HeadError) as error:
+            raise type(error)(f"{path}: {error} Export the bundle again.") from error
+
+    @property
+    def name(self) -> str:
+        """The model's name, for people."""
+        return str(self.description["name"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names in the order of the scores."""
+        return tuple(self.description["classes"])
+
+    @property
+    def policy(self) -> str:
+        """One of POLICIES."""
+        return str(self.description["policy"])
+
+    @property
+    def input_bound(self) -> float:
+        """The largest |feature| that the plan allows for."""
+        return float(self.description["input_bound"])
+
+    @cached_property
+    def head(self) -> Head:
+        """The classifier's head.
+
+        Raises:
+            HeadError: layers that the encrypted computation does not carry.
+            DamagedBundle: a tensor of the head is missing.
+        """
+        try:
+            return Head.from_tensors(self.tensors, self.description["head"])
+        except KeyError as error:
+            raise DamagedBundle(f"The head's tensor {error} is missing.") from error
+
+    def to_bytes(self) -> bytes:
+        """The file's content. Equal bundles give equal bytes."""
+        text = json.dumps(
+            dict(self.description), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        if len(text) > MAX_DESCRIPTION:
+            raise DamagedBundle(f"The description has {len(text)} characters; at most {MAX_DESCRIPTION} are read.")
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()}
+        written: bytes = to_safetensors(tensors, metadata={MEMBER: text})
+        return written
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            OSError: the folder is missing or not writable.
+        """
+        content = self.to_bytes()
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def describe(name: str, classes: tuple[str, ...], policy: str, input_bound: float, head: Head) -> dict[str, Any]:
+    """The members of a description that both sides need."""
+    layers = head.to_tensors()[1]
+    return {
+        "format": FORMAT,
+        "version": VERSIONS[any("rms" in layer for layer in layers)],
+        "name": name,
+        "classes": list(classes),
+        "policy": policy,
+        "input_bound": input_bound,
+        "head": layers,
+    }
+
+
+def _parse(text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise NotThisFormat(f"It is a safetensors file, but not a bundle: its metadata lacks '{MEMBER}'.")
+    if len(text) > MAX_DESCRIPTION:
+        raise DamagedBundle(f"The bundle's description is larger than {MAX_DESCRIPTION} characters.")
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedBundle("The bundle's description is not JSON. Export the bundle again.") from error
+    if not isinstance(description, dict):
+        raise NotThisFormat("It is not a bundle: its description is not a JSON object.")
+    return description
+
+
+def _check_version(description: Mapping[str, Any]) -> None:
+    if description.get("format") != FORMAT:
+        raise NotThisFormat(f"It is not a bundle: its description does not name the format '{FORMAT}'.")
+    version = description.get("version")
+    if version not in VERSIONS or isinstance(version, bool):
+        raise UnsupportedVersion(
+            f"This is a bundle of version {version!r}; this release reads versions {VERSIONS[0]} and {VERSIONS[1]}. "
+            "Use a release that fits, or export the bundle again."
+        )
+
+
+def _check(description: Mapping[str, Any]) -> None:
+    _check_version(description)
+    match description:
+        case {"name": str(), "classes": [*classes], "policy": str(policy), "head": list(), "input_bound": bound}:
+            if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+                raise DamagedBundle("'classes' must be a list of two or more names.")
+            if policy not in POLICIES:
+                raise DamagedBundle(f"There is no policy {policy!r}. Expected {' or '.join(POLICIES)}.")
+            if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < _INFINITY:
+                raise DamagedBundle(f"'input_bound' is {bound!r}. Expected a positive number.")
+        case _:
+            raise DamagedBundle(
+                "The description is incomplete: a bundle states name, classes, policy, input_bound and head."
+            )
