@@ -19,6 +19,7 @@ from he_infer.client.served_model import ServedModel
 from he_infer.client.verify.canaries import Canaries, CanaryReport, places, system_generator, wrong_rows
 from he_infer.client.verify.receipts import Receipt
 from he_infer.errors import MissingKey, NotAuthentic, ShapeError, WrongAnswer
+from he_infer.wire.key_set import new_key_set
 
 Progress = Callable[[int, int], None]
 
@@ -95,12 +96,15 @@ class EncryptedClassifier:
         model: one of the session's models.
         plan: one of the model's plans; a request carries `plan.batch` images.
         secret_key: made for the plan's parameters; it never leaves this object.
+        key_set: id under which the evaluation keys are, or will be, registered; a fresh one by default.
 
     Raises:
         MissingKey: the secret key was made for other parameters than the plan's.
     """
 
-    def __init__(self, session: Session, model: ServedModel, plan: Plan, secret_key: SecretKey) -> None:
+    def __init__(
+        self, session: Session, model: ServedModel, plan: Plan, secret_key: SecretKey, key_set: str | None = None
+    ) -> None:
         if secret_key.parameters != plan.parameters:
             raise MissingKey(
                 "The secret key was made for other parameters than this model's plan. Make keys for it with "
@@ -110,13 +114,14 @@ class EncryptedClassifier:
         self._model = model
         self._plan = plan
         self._secret_key = secret_key
+        self.key_set = key_set or new_key_set()
 
     def register(self) -> int:
         """Make the plan's evaluation keys and register them, where the plan needs any; returns their bytes."""
         parts = self._secret_key.evaluation_keys(self._plan)
         if not parts:
             return 0
-        return self._session.register(self._plan, parts).size
+        return self._session.register(self._plan, self.key_set, parts).size
 
     def scores(
         self,
@@ -203,7 +208,7 @@ class EncryptedClassifier:
         began = time.perf_counter()
         ciphertexts = self._secret_key.encrypt(pack(self._plan, block), self._plan.input_scale)
         sent = time.perf_counter()
-        answer = self._session.classify(self._model, self._plan, ciphertexts)
+        answer = self._session.classify(self._model, self._plan, self.key_set, ciphertexts)
         received = time.perf_counter()
         opened = unpack(self._plan, self._secret_key.decrypt(answer.parts), len(block))
         ended = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a server says of the evaluation keys that it keeps for a client."""
+"""The evaluation keys that a server keeps for a client, as the server describes them."""
 
 from dataclasses import dataclass
 
@@ -7,31 +7,39 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True)
 class StoredKeys:
-    """The server's answer to a registration."""
+    """One key set's evaluation keys for one plan."""
 
     plan: str
-    key_id: str
+    """Digest of the plan."""
+    key_set: str
     size: int
     """Bytes of all parts."""
+    created: float | None = None
+    """Unix seconds of the registration; None in the answer to it."""
+    usable: bool = True
+    """False where the server serves the plan no more, or its HE library changed since."""
 
 
 class KeysEntry(BaseModel):
-    """Registered keys, as the server tells of them."""
+    """Registered keys, as the server states them."""
 
     plan: str
-    key_id: str
+    key_set: str
     bytes: int
+    created: float | None = None
+    usable: bool = True
 
     def public(self) -> StoredKeys:
         """The same for a caller of the session."""
-        return StoredKeys(self.plan, self.key_id, self.bytes)
-
-
-class _ListedKeys(KeysEntry):
-    usable: bool
+        return StoredKeys(self.plan, self.key_set, self.bytes, self.created, self.usable)
 
 
 class KeysList(BaseModel):
     """All registered keys of the client."""
 
-    keys: list[_ListedKeys]
+    keys: list[KeysEntry]
+
+
+def keys_path(plan: str, key_set: str) -> str:
+    """Route of a key set's evaluation keys for a plan."""
+    return f"/v1/keys/{plan}/{key_set}"

@@ -1,12 +1,11 @@
 """What crosses between client and server: the envelope, byte for byte. docs/protocol.md is its specification.
 
-An envelope carries a small JSON header and a number of named binary parts (ciphertexts, evaluation keys), and ends with
-an HMAC-SHA256 under a key derived from the client's bearer token. A reader checks, in this order: the fixed prefix and
-all lengths, the MAC, the header; nothing in the parts is looked at here. This module knows neither HTTP nor CKKS.
+An envelope carries a small JSON header and a number of named binary parts (ciphertexts, evaluation keys). It has no MAC:
+TLS protects it on its way, and the signed receipt binds an answer to its request. A reader checks, in this order: the
+fixed prefix, all lengths, the header; nothing in the parts is looked at here. This module knows neither HTTP nor CKKS.
 """
 
 import hashlib
-import hmac
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,10 @@ from enum import IntEnum
 from importlib.metadata import version
 from typing import Any
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from he_infer.errors import NotAuthentic, NotThisFormat, Truncated, UnsupportedVersion
+from he_infer.errors import NotThisFormat, Truncated, UnsupportedVersion
 
 MAGIC = b"HEIW"
-VERSION = 1
-MAC_BYTES = 32
+VERSION = 2
 MAX_HEADER = 256 * 1024
 MAX_PARTS = 4096
 MAX_NAME = 64
@@ -45,23 +40,6 @@ class Kind(IntEnum):
     """Server to client: encrypted scores and their receipt."""
 
 
-class Direction(IntEnum):
-    """Who speaks. Each direction has a MAC key of its own, so that a message cannot be reflected to its sender."""
-
-    TO_SERVER = 1
-    TO_CLIENT = 2
-
-
-def mac_key(token: str, direction: Direction) -> bytes:
-    """Derive the 32-byte MAC key of one direction from a bearer token (HKDF-SHA256, RFC 5869, no salt).
-
-    The token holds 256 random bits, so it is a good input key; the server, which stores only the token's hash, derives
-    the same key from the token that the request carries.
-    """
-    label = {Direction.TO_SERVER: b"to-server", Direction.TO_CLIENT: b"to-client"}[direction]
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"he-infer/envelope/v1/" + label).derive(token.encode())
-
-
 @dataclass(frozen=True)
 class Envelope:
     """One message: a kind, a JSON header and named parts.
@@ -78,11 +56,8 @@ class Envelope:
         """The parts by name."""
         return dict(self.parts)
 
-    def seal(self, key: bytes) -> bytes:
-        """Encode and authenticate.
-
-        Args:
-            key: the 32 bytes of `mac_key` for the direction in which the envelope travels.
+    def encode(self) -> bytes:
+        """The whole message.
 
         Raises:
             NotThisFormat: the header or the names of the parts break the format's own limits.
@@ -96,16 +71,14 @@ class Envelope:
             raise NotThisFormat(f"The envelope's header has {len(header)} bytes; at most {MAX_HEADER} are allowed.")
         body_length = sum(len(data) for _, data in self.parts)
         prefix = _PREFIX.pack(MAGIC, VERSION, int(self.kind), len(header), body_length)
-        signed = b"".join((prefix, header, *(data for _, data in self.parts)))
-        return signed + hmac.digest(key, signed, "sha256")
+        return b"".join((prefix, header, *(data for _, data in self.parts)))
 
     @staticmethod
-    def open(data: bytes, key: bytes, *, kind: Kind, max_bytes: int) -> "Envelope":
-        """Check and decode.
+    def decode(data: bytes, *, kind: Kind, max_bytes: int) -> "Envelope":
+        """Check and decode a whole message.
 
         Args:
             data: the whole message.
-            key: the 32 bytes of `mac_key` for the direction from which the message came.
             kind: the only kind that is welcome here.
             max_bytes: the largest message accepted; checked before anything is copied.
 
@@ -113,16 +86,11 @@ class Envelope:
             NotThisFormat: not an envelope, too large, of another kind, or its header is not canonical.
             UnsupportedVersion: an envelope of another version of the protocol.
             Truncated: fewer or more bytes than its prefix or header announces.
-            NotAuthentic: the MAC does not match.
         """
         header_length, body_length = _check_prefix(data, kind, max_bytes)
         view = memoryview(data)
-        if not hmac.compare_digest(hmac.digest(key, view[:-MAC_BYTES], "sha256"), view[-MAC_BYTES:]):
-            raise NotAuthentic(
-                "The envelope's MAC does not match: it was changed on its way, or sealed under another token."
-            )
         body_start = PREFIX_BYTES + header_length
-        header = _parse_header(bytes(view[PREFIX_BYTES:body_start]))
+        header = parse_canonical(bytes(view[PREFIX_BYTES:body_start]))
         sizes = _parse_listing(header.pop("parts", None), body_length)
         parts: list[tuple[str, bytes]] = []
         offset = body_start
@@ -165,23 +133,22 @@ def _check_prefix(data: bytes, kind: Kind, max_bytes: int) -> tuple[int, int]:
         raise NotThisFormat(f"The message has {len(data)} bytes; at most {max_bytes} are accepted here.")
     if len(data) < len(MAGIC) or data[: len(MAGIC)] != MAGIC:
         raise NotThisFormat("These bytes are not an envelope of he-infer (they do not begin with 'HEIW').")
-    if len(data) < PREFIX_BYTES + MAC_BYTES:
+    if len(data) < PREFIX_BYTES:
         raise Truncated(f"The envelope ends after {len(data)} bytes, before its header.")
     _, number, kind_number, header_length, body_length = _PREFIX.unpack_from(data)
     if number != VERSION:
-        raise UnsupportedVersion(f"The envelope has version {number}; this release speaks version {VERSION}.")
+        raise UnsupportedVersion(
+            f"The envelope has version {number}; this release speaks version {VERSION}. Install the same release of "
+            "he-infer on both sides."
+        )
     if kind_number != kind:
         raise NotThisFormat(f"An envelope of kind {kind_number} came where kind {int(kind)} ({kind.name}) is expected.")
     if header_length > MAX_HEADER:
         raise NotThisFormat(f"The envelope's header has {header_length} bytes; at most {MAX_HEADER} are allowed.")
-    expected = PREFIX_BYTES + header_length + body_length + MAC_BYTES
+    expected = PREFIX_BYTES + header_length + body_length
     if len(data) != expected:
         raise Truncated(f"The envelope has {len(data)} bytes; its prefix announces {expected}.")
     return header_length, body_length
-
-
-def _parse_header(data: bytes) -> dict[str, Any]:
-    return parse_canonical(data)
 
 
 def _parse_listing(listing: object, body_length: int) -> list[tuple[str, int]]:
@@ -227,4 +194,4 @@ def parts_digest(parts: Sequence[tuple[str, bytes]]) -> str:
 
 def receipt_message(receipt: Header) -> bytes:
     """The bytes that the server signs (Ed25519) for a receipt, and that the client verifies."""
-    return b"he-infer/receipt/v1\n" + canonical_json(receipt)
+    return b"he-infer/receipt/v2\n" + canonical_json(receipt)

@@ -28,13 +28,13 @@ class Code(StrEnum):
     NOT_AN_ENVELOPE = "not_an_envelope"
     UNSUPPORTED_VERSION = "unsupported_version"
     TRUNCATED = "truncated"
-    BAD_MAC = "bad_mac"
     STALE = "stale"
     REPLAYED = "replayed"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_PLAN = "unknown_plan"
     MISSING_KEYS = "missing_keys"
     BAD_KEYS = "bad_keys"
+    KEYS_EXIST = "keys_exist"
     SECRET_KEY = "secret_key"  # noqa: S105 - the name of a refusal
     BAD_CIPHERTEXT = "bad_ciphertext"
     QUOTA = "quota"
@@ -65,13 +65,15 @@ REFUSALS: dict[Code, Refusal] = {
     Code.NOT_AN_ENVELOPE: Refusal(400, "the body is not an envelope of the kind that the route takes"),
     Code.UNSUPPORTED_VERSION: Refusal(400, "an envelope of another protocol version"),
     Code.TRUNCATED: Refusal(400, "fewer or more bytes than the envelope announces"),
-    Code.BAD_MAC: Refusal(400, "the envelope's MAC does not match the token"),
     Code.STALE: Refusal(400, "the envelope's time is outside the accepted window"),
     Code.REPLAYED: Refusal(409, "an envelope with this nonce was already accepted"),
     Code.UNKNOWN_MODEL: Refusal(404, "the server serves no model of this id"),
     Code.UNKNOWN_PLAN: Refusal(404, "no model of the server has a plan of this digest"),
-    Code.MISSING_KEYS: Refusal(409, "the client has registered no evaluation keys for the plan"),
+    Code.MISSING_KEYS: Refusal(
+        409, "the client has not registered this key set for the plan, or it is not usable any more"
+    ),
     Code.BAD_KEYS: Refusal(400, "the evaluation keys do not parse, or were made for another plan or parameters"),
+    Code.KEYS_EXIST: Refusal(409, "this key set is registered for the plan with other bytes; a set is never replaced"),
     Code.SECRET_KEY: Refusal(400, "the message holds a secret key; it was discarded unread"),
     Code.BAD_CIPHERTEXT: Refusal(400, "the ciphertexts do not parse, or do not fit the plan"),
     Code.QUOTA: Refusal(403, "storing this would exceed the client's storage quota"),

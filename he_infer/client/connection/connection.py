@@ -1,4 +1,4 @@
-"""A connection to one server: TLS, patience, refusals as errors, agreement at first contact, sealed envelopes.
+"""A connection to one server: TLS, patience, refusals as errors, agreement at first contact, envelopes.
 
 Knows no route but `/v1/info` and `/healthz`. A request is repeated only where the transport failed or the server was
 busy, never for what an answer holds: a server must not learn anything of a score from what the client does next.
@@ -28,7 +28,6 @@ from he_infer.wire import envelope as wire
 from he_infer.wire.refusals import Code
 
 OCTETS = {"Content-Type": "application/octet-stream"}
-_MAX_ANSWER = 1 << 30
 Result = TypeVar("Result")
 Body = TypeVar("Body", bound=BaseModel)
 Parts = tuple[tuple[str, bytes], ...]
@@ -79,7 +78,6 @@ class Connection:
     ) -> None:
         self.url = url.rstrip("/")
         self._patience = patience
-        self._token = token
         self._server_key = server_key
         self._info: _Info | None = None
         self._clock_offset = 0.0
@@ -143,17 +141,18 @@ class Connection:
     def send(
         self, method: str, path: str, kind: wire.Kind, header: Mapping[str, Any], parts: Parts
     ) -> tuple[bytes, httpx2.Response]:
-        """Seal an envelope and send it, with patience; each time it is sealed anew.
+        """Send an envelope, with patience; each time with a fresh nonce and time.
 
-        Where one of the clocks has jumped, the server's is taken anew, and the envelope sealed and sent once more.
+        Where one of the clocks has jumped, the server's is taken anew, and the envelope is sent once more.
 
         Returns:
-            The sealed envelope that was answered, and the answer to it.
+            The envelope that was answered, and the answer to it.
         """
 
         def once() -> tuple[bytes, httpx2.Response]:
-            sealed = self._seal(kind, header, parts)
-            return sealed, self._send_once(method, path, content=sealed, headers=OCTETS)
+            stamp = {"nonce": secrets.token_hex(16), "time": int((time.time() + self._clock_offset) * 1000)}
+            encoded = wire.Envelope(kind, {**header, **stamp}, parts).encode()
+            return encoded, self._send_once(method, path, content=encoded, headers=OCTETS)
 
         self._agree()
         try:
@@ -164,21 +163,6 @@ class Connection:
         self._info = None
         self._agree()
         return self._patiently(once)
-
-    def open(self, kind: wire.Kind, body: bytes) -> wire.Envelope:
-        """An envelope from the server.
-
-        Raises:
-            NotAuthentic: its MAC is not made with this connection's token.
-            FormatError: it is no envelope of this kind and version.
-        """
-        key = wire.mac_key(self._token, wire.Direction.TO_CLIENT)
-        return wire.Envelope.open(body, key, kind=kind, max_bytes=_MAX_ANSWER)
-
-    def _seal(self, kind: wire.Kind, header: Mapping[str, Any], parts: Parts) -> bytes:
-        stamp = {"nonce": secrets.token_hex(16), "time": int((time.time() + self._clock_offset) * 1000)}
-        key = wire.mac_key(self._token, wire.Direction.TO_SERVER)
-        return wire.Envelope(kind, {**header, **stamp}, parts).seal(key)
 
     def _agree(self) -> _Info:
         """At first contact, check that this is a server of ours, of our protocol and our HE library."""

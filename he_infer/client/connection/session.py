@@ -13,12 +13,14 @@ from typing import Self
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.connection.connection import OCTETS, Connection
 from he_infer.client.served_model import ModelOffers, ServedModel
-from he_infer.client.stored_keys import KeysEntry, KeysList, StoredKeys
+from he_infer.client.stored_keys import KeysEntry, KeysList, StoredKeys, keys_path
 from he_infer.client.stored_object import ObjectEntry, ObjectList, StoredObject, VersionList, object_path
 from he_infer.client.verify.answer import Answer
-from he_infer.errors import NotAuthentic, RequestRefused
+from he_infer.errors import NotAuthentic, ProtocolMismatch, RequestRefused
 from he_infer.wire import envelope as wire
 from he_infer.wire.refusals import Code
+
+MAX_ANSWER = 1 << 30
 
 
 class Session:
@@ -90,62 +92,66 @@ class Session:
         """
         return self._connection.parse(ModelOffers, self._connection.get("/v1/models")).checked()
 
-    def register(self, plan: Plan, parts: Mapping[str, bytes]) -> StoredKeys:
-        """Register evaluation keys for a plan, in the place of earlier ones.
+    def register(self, plan: Plan, key_set: str, parts: Mapping[str, bytes]) -> StoredKeys:
+        """Register a key set's evaluation keys for a plan. Registering the same bytes again succeeds.
 
         Args:
             plan: the plan that they were made for.
-            parts: `galois` and `relin`, as far as the plan needs them.
+            key_set: id of the key set, from the key file.
+            parts: `galois`, `relin` and `public`, as far as the plan needs them.
 
         Raises:
-            RequestRefused: `bad_keys`, `unknown_plan` and others of docs/protocol.md.
+            RequestRefused: `keys_exist` where the set is registered for the plan with other bytes; `bad_keys`, `unknown_plan` and others of docs/protocol.md.
             SecretKeyRefused: a part holds a secret key.
         """
         pairs = tuple(sorted(parts.items()))
-        _, response = self._connection.send(
-            "PUT", f"/v1/keys/{plan.digest}", wire.Kind.KEYS, {"plan": plan.digest}, pairs
-        )
-        return self._connection.parse(KeysEntry, response).public()
+        header = {"plan": plan.digest, "key_set": key_set}
+        _, response = self._connection.send("PUT", keys_path(plan.digest, key_set), wire.Kind.KEYS, header, pairs)
+        stored = self._connection.parse(KeysEntry, response)
+        if (stored.plan, stored.key_set) != (plan.digest, key_set):
+            raise ProtocolMismatch("The server says that it registered other keys than those that were sent.")
+        return stored.public()
 
-    def registered(self) -> set[str]:
-        """The digests of the plans for which usable keys are registered."""
-        listing = self._connection.parse(KeysList, self._connection.get("/v1/keys"))
-        return {keys.plan for keys in listing.keys if keys.usable}
+    def key_sets(self) -> list[StoredKeys]:
+        """All key sets that are registered for this client, one entry for each plan of each."""
+        return [entry.public() for entry in self._connection.parse(KeysList, self._connection.get("/v1/keys")).keys]
 
-    def forget_keys(self, plan_digest: str) -> None:
-        """Have the server delete the evaluation keys for a plan.
+    def forget_keys(self, plan_digest: str, key_set: str) -> None:
+        """Have the server delete a key set's evaluation keys for a plan.
 
         Raises:
             MissingKey: there are none.
         """
-        self._connection.request("DELETE", f"/v1/keys/{plan_digest}")
+        self._connection.request("DELETE", keys_path(plan_digest, key_set))
 
-    def classify(self, model: ServedModel, plan: Plan, parts: Sequence[bytes]) -> Answer:
+    def classify(self, model: ServedModel, plan: Plan, key_set: str, parts: Sequence[bytes]) -> Answer:
         """Have a head evaluated on ciphertexts.
 
         Args:
             model: one of `models()`.
             plan: one of its plans.
+            key_set: id of the key set to evaluate with.
             parts: serialized ciphertexts in the order of the plan's packing.
 
         Raises:
-            MissingKey: no usable evaluation keys are registered for the plan.
-            NotAuthentic: the answer's MAC, its binding to this request or the receipt's signature is wrong.
+            MissingKey: this key set is not registered for the plan, or not usable any more.
+            NotAuthentic: the receipt's signature, or its binding to this request and key set, is wrong.
             ServerBusy: the server was busy for longer than the session's patience.
             RequestRefused: another refusal of docs/protocol.md.
         """
         named = tuple((f"ct{index}", data) for index, data in enumerate(parts))
-        header = {"model": model.id, "plan": plan.digest}
+        header = {"model": model.id, "plan": plan.digest, "key_set": key_set}
         sent, response = self._connection.send(
             "POST", f"/v1/models/{model.id}/classify", wire.Kind.REQUEST, header, named
         )
         return Answer.verified(
-            self._connection.open(wire.Kind.ANSWER, response.content),
+            wire.Envelope.decode(response.content, kind=wire.Kind.ANSWER, max_bytes=MAX_ANSWER),
             sent=sent,
             received=len(response.content),
             server_key=self.server_key,
             model=model,
             plan=plan,
+            key_set=key_set,
         )
 
     def put_object(self, data: bytes, object_id: str | None = None, version: int = 1) -> StoredObject:

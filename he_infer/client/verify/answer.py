@@ -24,17 +24,26 @@ class Answer:
 
     @classmethod
     def verified(
-        cls, envelope: Envelope, *, sent: bytes, received: int, server_key: str, model: ServedModel, plan: Plan
+        cls,
+        envelope: Envelope,
+        *,
+        sent: bytes,
+        received: int,
+        server_key: str,
+        model: ServedModel,
+        plan: Plan,
+        key_set: str,
     ) -> Self:
         """What an envelope holds, where its receipt is the server's and speaks of this request.
 
         Args:
-            envelope: from the server, its MAC checked.
-            sent: the sealed request.
-            received: bytes of the sealed answer.
+            envelope: from the server.
+            sent: the request's envelope.
+            received: bytes of the answer's envelope.
             server_key: the server's Ed25519 public key, hex.
             model: what was asked.
             plan: under which plan.
+            key_set: with which evaluation keys.
 
         Raises:
             NotAuthentic: its binding to this request or the receipt's signature is wrong.
@@ -47,6 +56,7 @@ class Answer:
             model=model.id,
             head_digest=model.head_digest,
             plan=plan.digest,
+            key_set=key_set,
         )
         server_us = envelope.header.get("server_us")
         if not isinstance(server_us, int):

@@ -12,9 +12,11 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from he_infer.errors import NotAuthentic, NotThisFormat
+from he_infer.errors import NotAuthentic, NotThisFormat, UnsupportedVersion
 from he_infer.files import append_text
 from he_infer.wire.envelope import Envelope, parts_digest, receipt_message
+
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,10 @@ class Receipt:
     model: str
     head_digest: str
     plan: str
+    key_set: str
+    """Id of the key set that the answer was computed with."""
     request: str
-    """SHA-256 of the sealed request."""
+    """SHA-256 of the request's envelope."""
     answer: str
     """Digest of the answer's parts."""
     time: int
@@ -40,10 +44,11 @@ class Receipt:
     def signed(self) -> dict[str, Any]:
         """The object whose canonical form is signed."""
         return {
-            "version": 1,
+            "version": VERSION,
             "model": self.model,
             "head_digest": self.head_digest,
             "plan": self.plan,
+            "key_set": self.key_set,
             "request": self.request,
             "answer": self.answer,
             "time": self.time,
@@ -55,18 +60,28 @@ def check(receipt: Mapping[str, Any], signature: str, server_key: str) -> Receip
 
     Raises:
         NotAuthentic: it is not a receipt signed with this key.
+        UnsupportedVersion: a receipt of another version.
     """
     try:
         match receipt:
             case {
                 "version": 1,
+                **_older,
+            }:
+                raise UnsupportedVersion(
+                    "A receipt of version 1 names no key set, so it does not say whose answer it is; this release reads "
+                    f"version {VERSION}. Verify old receipts with the release that made them."
+                )
+            case {
+                "version": 2,
                 "model": str(model),
                 "head_digest": str(head),
                 "plan": str(plan),
+                "key_set": str(key_set),
                 "request": str(request),
                 "answer": str(answer),
                 "time": int(time),
-            } if len(receipt) == 7:
+            } if len(receipt) == 8:
                 pass
             case _:
                 raise NotAuthentic("The answer carries no receipt of a form that this release knows.")
@@ -74,16 +89,16 @@ def check(receipt: Mapping[str, Any], signature: str, server_key: str) -> Receip
         public.verify(bytes.fromhex(signature), receipt_message(receipt))
     except (InvalidSignature, ValueError) as error:
         raise NotAuthentic("The receipt's signature is not the server's; do not trust the answer.") from error
-    checked = Receipt(model, head, plan, request, answer, time, signature, server_key)
+    checked = Receipt(model, head, plan, key_set, request, answer, time, signature, server_key)
     if receipt_message(checked.signed()) != receipt_message(receipt):
         raise NotAuthentic("The answer carries a receipt with members of another type than they have.")
     return checked
 
 
 def verify(
-    answer: Envelope, *, server_key: str, request_digest: str, model: str, head_digest: str, plan: str
+    answer: Envelope, *, server_key: str, request_digest: str, model: str, head_digest: str, plan: str, key_set: str
 ) -> Receipt:
-    """Check that an answer's receipt is signed, and speaks of this request, this model, this plan and these parts.
+    """Check that an answer's receipt is signed, and names this request, model, plan, key set and these parts.
 
     Raises:
         NotAuthentic: it does not.
@@ -92,9 +107,17 @@ def verify(
     if not isinstance(receipt, dict) or not isinstance(signature, str):
         raise NotAuthentic("The answer carries no receipt.")
     checked = check(receipt, signature, server_key)
-    stated = (checked.request, checked.model, checked.head_digest, checked.plan, checked.answer)
-    if stated != (request_digest, model, head_digest, plan, parts_digest(answer.parts)):
-        raise NotAuthentic("The receipt belongs to another request, model or answer; do not trust the answer.")
+    stated = {
+        "request": (checked.request, request_digest),
+        "model": (checked.model, model),
+        "head": (checked.head_digest, head_digest),
+        "plan": (checked.plan, plan),
+        "key set": (checked.key_set, key_set),
+        "answer": (checked.answer, parts_digest(answer.parts)),
+    }
+    for name, (found, expected) in stated.items():
+        if found != expected:
+            raise NotAuthentic(f"The server's receipt names another {name} than this one; do not trust the answer.")
     return checked
 
 
