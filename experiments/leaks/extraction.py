@@ -169,22 +169,24 @@ class _Attacker:
 
     def __init__(self, session: "Session", bundle: "Bundle") -> None:
         from he_infer.client.keys.secret_key import SecretKey
+        from he_infer.wire.key_set import new_key_set
 
         digest = bundle.head.digest
         self.session = session
         self.model = next(m for m in session.models() if m.head_digest == digest and m.policy == bundle.policy)
         self.plan = self.model.plan_for(1)
         self.secret = SecretKey.generate(self.plan.parameters)
+        self.key_set = new_key_set()
         parts = self.secret.evaluation_keys(self.plan)
         if parts:
-            session.register(self.plan, parts)
+            session.register(self.plan, self.key_set, parts)
 
     def ask(self, query: NDArray[np.float64]) -> tuple[list[bytes], list[bytes]]:
         """The ciphertexts of one feature vector (d,) and those of its answer."""
         from he_infer.ckks.packing import pack
 
         sent = self.secret.encrypt(pack(self.plan, query[None, :]), self.plan.input_scale)
-        return sent, list(self.session.classify(self.model, self.plan, sent).parts)
+        return sent, list(self.session.classify(self.model, self.plan, self.key_set, sent).parts)
 
     def scores(self, answer: list[bytes]) -> NDArray[np.float64]:
         """(1, classes)."""

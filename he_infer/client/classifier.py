@@ -121,7 +121,7 @@ class EncryptedClassifier:
         parts = self._secret_key.evaluation_keys(self._plan)
         if not parts:
             return 0
-        return self._session.register(self._plan, self.key_set, parts).size
+        return self._session.register(self._plan, self.key_set, parts).bytes
 
     def scores(
         self,

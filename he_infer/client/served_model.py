@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import ProtocolMismatch
+from he_infer.wire.bodies import ModelInfo, PlanInfo
 
 
 @dataclass(frozen=True)
@@ -28,54 +27,30 @@ class ServedModel:
         return next((plan for plan in reversed(self.plans) if plan.batch <= images), self.plans[0])
 
 
-class _PlanOffer(BaseModel):
-    digest: str
-    batch: int
-    needs_keys: bool
-    plan: str
+def checked(offer: ModelInfo) -> ServedModel:
+    """The model of an offer, with its plans parsed.
 
-    def parsed(self, model: str) -> Plan:
-        plan = Plan.from_json(self.plan)
-        if plan.digest != self.digest or plan.batch != self.batch:
-            raise ProtocolMismatch(f"The server's plan for {model} is not the one that its digest names.")
-        return plan
-
-
-class _ModelOffer(BaseModel):
-    id: str
-    name: str
-    classes: list[str]
-    policy: str
-    head_digest: str
-    input_bound: float
-    plans: list[_PlanOffer]
-
-    def checked(self) -> ServedModel:
-        plans = [offer.parsed(self.id) for offer in self.plans]
-        if not plans:
-            raise ProtocolMismatch(f"The server offers no plan for {self.id}.")
-        return ServedModel(
-            id=self.id,
-            name=self.name,
-            classes=tuple(self.classes),
-            policy=self.policy,
-            head_digest=self.head_digest,
-            input_bound=self.input_bound,
-            plans=tuple(sorted(plans, key=lambda plan: plan.batch)),
-            needs_keys=any(offer.needs_keys for offer in self.plans),
-        )
+    Raises:
+        ProtocolMismatch: a plan does not have the digest that the server states, or is none of this release.
+        ParameterError: a plan's parameters are outside the security budget.
+    """
+    plans = [_parse(plan, offer.id) for plan in offer.plans]
+    if not plans:
+        raise ProtocolMismatch(f"The server offers no plan for {offer.id}.")
+    return ServedModel(
+        id=offer.id,
+        name=offer.name,
+        classes=offer.classes,
+        policy=offer.policy,
+        head_digest=offer.head_digest,
+        input_bound=offer.input_bound,
+        plans=tuple(sorted(plans, key=lambda plan: plan.batch)),
+        needs_keys=any(plan.needs_keys for plan in offer.plans),
+    )
 
 
-class ModelOffers(BaseModel):
-    """The server's list, as it comes."""
-
-    models: list[_ModelOffer]
-
-    def checked(self) -> list[ServedModel]:
-        """The models, each with its plans.
-
-        Raises:
-            ProtocolMismatch: a plan does not have the digest that the server states, or is none of this release.
-            ParameterError: a plan's parameters are outside the security budget.
-        """
-        return [offer.checked() for offer in self.models]
+def _parse(offer: PlanInfo, model: str) -> Plan:
+    plan = Plan.from_json(offer.plan)
+    if plan.digest != offer.digest or plan.batch != offer.batch:
+        raise ProtocolMismatch(f"The server's plan for {model} is not the one that its digest names.")
+    return plan

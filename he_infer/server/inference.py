@@ -1,6 +1,6 @@
 """Evaluation keys and encrypted classification: what the routes of these names do. Knows no HTTP.
 
-Order of checks for every message: size, prefix, MAC, header, freshness, replay and limits; then the queue, and only in
+Order of checks for every message: size, prefix, header, freshness, replay and limits; then the queue, and only in
 a worker process are the parts parsed.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from he_infer.errors import NotAuthentic, NotThisFormat, Truncated, UnsupportedVersion
+from he_infer.errors import NotThisFormat, Truncated, UnsupportedVersion
 from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.signing import Signer
 from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata
@@ -20,6 +20,7 @@ from he_infer.server.storage.blobs import Blobs
 from he_infer.server.workers.pool import WorkerPool
 from he_infer.wire import envelope as wire
 from he_infer.wire.bodies import KeysInfo, KeysList, KeysStored, ModelInfo, ModelList, PlanInfo
+from he_infer.wire.key_set import is_key_set
 from he_infer.wire.refusals import Code, Refused
 
 KEY_PARTS = frozenset({"galois", "relin", "public"})
@@ -28,10 +29,9 @@ _NONCE = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Request:
-    """Who asks, with which token (for the MAC), under which request id (for the logs)."""
+    """Who asks, under which request id (for the logs)."""
 
     caller: Caller
-    token: str
     request_id: str
 
 
@@ -76,8 +76,8 @@ class InferenceService:
         self._models = {model.id: model for model in models}
         self._plans = {plan.digest: plan for model in models for plan in model.plans}
 
-    def register_keys(self, request: Request, plan: str, body: bytes) -> KeysStored:
-        """Check and store a client's evaluation keys for a plan, in the place of those it had.
+    def register_keys(self, request: Request, plan: str, key_set: str, body: bytes) -> KeysStored:
+        """Check and store a client's key set for a plan; the same bytes again are accepted, others refused.
 
         Returns:
             What is stored; the keys survive the server's end from here on.
@@ -85,13 +85,19 @@ class InferenceService:
         Raises:
             Refused: see docs/protocol.md.
         """
-        with self._audit.watching("keys.register", request.caller.client_id, request.request_id, plan=plan):
-            envelope = self._open(request, body, wire.Kind.KEYS, self._limits.max_keys)
+        with self._audit.watching(
+            "keys.register", request.caller.client_id, request.request_id, plan=plan, key_set=key_set
+        ):
+            envelope = self._open(body, wire.Kind.KEYS, self._limits.max_keys)
             match envelope.header:
-                case {"plan": str(named)} if named == plan and len(envelope.header) == 3:
+                case {"plan": str(named), "key_set": str(called)} if (named, called) == (plan, key_set) and len(
+                    envelope.header
+                ) == 4:
                     pass
                 case _:
-                    raise Refused(Code.INVALID, "The header must have nonce, time and the plan that the route names.")
+                    raise Refused(
+                        Code.INVALID, "The header must have nonce, time, and the plan and key set that the route names."
+                    )
             expected = self._find_plan(plan)
             parts = envelope.part_map
             if "secret" in parts:
@@ -107,24 +113,26 @@ class InferenceService:
             names = sorted(parts)
             task = {"do": "check_keys", "plan": plan, "key_id": key_id, "names": names}
             self._pool.submit(request.caller.client_id, task, [parts[name] for name in names]).result()
-            self._store_keys(request.caller, plan, key_id, parts)
-            return KeysStored(plan=plan, key_id=key_id, bytes=sum(len(data) for data in parts.values()))
+            self._store_keys(request.caller, plan, key_set, key_id, parts)
+            return KeysStored(plan=plan, key_set=key_set, bytes=sum(len(data) for data in parts.values()))
 
     def list_keys(self, caller: Caller) -> KeysList:
         """The client's registered keys, without their bytes."""
         records = self._metadata.keys.list_all(caller.client_id)
         return KeysList(keys=tuple(self._describe_keys(record) for record in records))
 
-    def delete_keys(self, request: Request, plan: str) -> None:
-        """Forget the client's keys for a plan.
+    def delete_keys(self, request: Request, plan: str, key_set: str) -> None:
+        """Forget a client's key set for a plan.
 
         Raises:
             Refused: `missing_keys` where there are none.
         """
-        with self._audit.watching("keys.delete", request.caller.client_id, request.request_id, plan=plan):
-            key_id = self._metadata.keys.delete(request.caller.client_id, plan)
+        with self._audit.watching(
+            "keys.delete", request.caller.client_id, request.request_id, plan=plan, key_set=key_set
+        ):
+            key_id = self._metadata.keys.delete(request.caller.client_id, plan, key_set)
             if key_id is None:
-                raise Refused(Code.MISSING_KEYS, "This client has registered no keys for this plan.")
+                raise Refused(Code.MISSING_KEYS, f"This client has no key set {key_set} for this plan.")
             self._drop_key_blobs(request.caller.client_id, key_id)
 
     def classify(self, request: Request, model_id: str, body: bytes) -> bytes:
@@ -142,25 +150,28 @@ class InferenceService:
             if model is None:
                 raise Refused(Code.UNKNOWN_MODEL, "No such model is served here; GET /v1/models lists those that are.")
             self._pool.check_room(caller.client_id)
-            envelope = self._open(request, body, wire.Kind.REQUEST, self._limits.max_request)
+            envelope = self._open(body, wire.Kind.REQUEST, self._limits.max_request)
             match envelope.header:
-                case {"model": str(named), "plan": str(digest)} if named == model_id and len(envelope.header) == 4:
+                case {"model": str(named), "plan": str(digest), "key_set": str(key_set)} if (
+                    named == model_id and is_key_set(key_set) and len(envelope.header) == 5
+                ):
                     pass
                 case _:
                     raise Refused(
-                        Code.INVALID, "The header must have nonce, time, plan and the model that the route names."
+                        Code.INVALID,
+                        "The header must have nonce, time, plan, key set and the model that the route names.",
                     )
             plan = next((plan for plan in model.plans if plan.digest == digest), None)
             if plan is None:
                 raise Refused(Code.UNKNOWN_PLAN, "This model has no plan of this digest; GET /v1/models lists them.")
-            record = self._keys_for(caller, plan)
+            record = self._keys_for(caller, plan, key_set)
             self._metadata.queries.admit(caller, envelope.header["nonce"], self._nonce_expiry(), model_id, plan.batch)
             try:
                 reply, out = self._evaluate(caller, plan, record, envelope)
             except Refused:
                 self._metadata.queries.refund(caller.client_id, model_id, plan.batch)
                 raise
-            answer = self._answer(request, model, digest, body, reply, out)
+            answer = self._answer(model, digest, key_set, body, reply, out)
             details["bytes"] = len(answer)
             return answer
 
@@ -178,19 +189,20 @@ class InferenceService:
 
     def _answer(
         self,
-        request: Request,
         model: ModelInfo,
         plan: str,
+        key_set: str,
         body: bytes,
         reply: Mapping[str, Any],
         out: Sequence[bytes],
     ) -> bytes:
         parts = tuple((f"ct{index}", data) for index, data in enumerate(out))
         receipt = {
-            "version": 1,
+            "version": 2,
             "model": model.id,
             "head_digest": model.head_digest,
             "plan": plan,
+            "key_set": key_set,
             "request": hashlib.sha256(body).hexdigest(),
             "answer": wire.parts_digest(parts),
             "time": int(time.time() * 1000),
@@ -200,15 +212,11 @@ class InferenceService:
             "signature": self._signer.sign(receipt),
             "server_us": int(float(reply["seconds"]) * 1e6),
         }
-        key = wire.mac_key(request.token, wire.Direction.TO_CLIENT)
-        return wire.Envelope(wire.Kind.ANSWER, header, parts).seal(key)
+        return wire.Envelope(wire.Kind.ANSWER, header, parts).encode()
 
-    def _open(self, request: Request, body: bytes, kind: wire.Kind, max_bytes: int) -> wire.Envelope:
-        key = wire.mac_key(request.token, wire.Direction.TO_SERVER)
+    def _open(self, body: bytes, kind: wire.Kind, max_bytes: int) -> wire.Envelope:
         try:
-            envelope = wire.Envelope.open(body, key, kind=kind, max_bytes=max_bytes)
-        except NotAuthentic as error:
-            raise Refused(Code.BAD_MAC, str(error)) from error
+            envelope = wire.Envelope.decode(body, kind=kind, max_bytes=max_bytes)
         except UnsupportedVersion as error:
             raise Refused(Code.UNSUPPORTED_VERSION, str(error)) from error
         except Truncated as error:
@@ -240,42 +248,43 @@ class InferenceService:
     def _describe_keys(self, record: KeyRecord) -> KeysInfo:
         return KeysInfo(
             plan=record.plan,
-            key_id=record.key_id,
+            key_set=record.key_set,
             bytes=sum(part.size for part in record.parts),
             seal=record.seal,
             created=record.created,
             usable=record.plan in self._plans and record.seal == self._seal,
         )
 
-    def _keys_for(self, caller: Caller, plan: PlanInfo) -> KeyRecord | None:
+    def _keys_for(self, caller: Caller, plan: PlanInfo, key_set: str) -> KeyRecord | None:
         if not plan.needs_keys:
             return None
-        records = self._metadata.keys.list_all(caller.client_id, plan.digest)
-        if not records:
-            raise Refused(
-                Code.MISSING_KEYS, "This client has registered no evaluation keys for this plan: PUT /v1/keys/<plan>."
-            )
-        if records[0].seal != self._seal:
+        record = self._metadata.keys.find(caller.client_id, plan.digest, key_set)
+        if record is None:
             raise Refused(
                 Code.MISSING_KEYS,
-                f"The registered keys are for {records[0].seal}; this server runs {self._seal}. Register new ones.",
+                f"This client has no key set {key_set} for this plan: PUT /v1/keys/<plan>/<key set>.",
             )
-        return records[0]
+        if record.seal != self._seal:
+            raise Refused(
+                Code.MISSING_KEYS,
+                f"The key set {key_set} is for {record.seal}; this server runs {self._seal}. Make a new one.",
+            )
+        return record
 
-    def _store_keys(self, caller: Caller, plan: str, key_id: str, parts: Mapping[str, bytes]) -> None:
+    def _store_keys(self, caller: Caller, plan: str, key_set: str, key_id: str, parts: Mapping[str, bytes]) -> None:
         listing = []
         for name, data in sorted(parts.items()):
             self._blobs.put_new(_key_path(caller.client_id, key_id, name), data)
             listing.append(KeyPart(name, len(data), hashlib.sha256(data).hexdigest()))
-        record = KeyRecord(key_id, plan, self._seal, time.time(), tuple(listing))
+        record = KeyRecord(key_id, plan, self._seal, time.time(), tuple(listing), key_set)
         try:
-            replaced = self._metadata.keys.put(caller.client_id, record, quota=caller.quotas.storage_quota)
+            kept = self._metadata.keys.add(caller.client_id, record, quota=caller.quotas.storage_quota)
         except Refused as refused:
             if refused.code is not Code.STORAGE:  # after which the row may or may not be there
                 self._drop_key_blobs(caller.client_id, key_id)
             raise
-        if replaced is not None:
-            self._drop_key_blobs(caller.client_id, replaced)
+        if kept.key_id != key_id:  # the same bytes were there already
+            self._drop_key_blobs(caller.client_id, key_id)
 
     def _read_keys(self, caller: Caller, record: KeyRecord) -> list[bytes]:
         parts = []
@@ -283,16 +292,12 @@ class InferenceService:
             try:
                 data = self._blobs.get(_key_path(caller.client_id, record.key_id, part.name))
             except Refused as refused:
-                now = (
-                    self._metadata.keys.list_all(caller.client_id, record.plan)
-                    if refused.code is Code.DAMAGED
-                    else [record]
-                )
-                if record.key_id not in {kept.key_id for kept in now}:
-                    raise Refused(
-                        Code.MISSING_KEYS,
-                        "The evaluation keys were replaced or deleted while this request waited; send it again.",
-                    ) from refused
+                if refused.code is Code.DAMAGED:
+                    now = self._metadata.keys.find(caller.client_id, record.plan, record.key_set)
+                    if now is None or now.key_id != record.key_id:
+                        raise Refused(
+                            Code.MISSING_KEYS, "The key set was deleted while this request waited; register it again."
+                        ) from refused
                 raise
             if len(data) != part.size or hashlib.sha256(data).hexdigest() != part.sha256:
                 raise Refused(Code.DAMAGED, "The stored evaluation keys are damaged; register them again.")

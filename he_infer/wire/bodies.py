@@ -85,7 +85,7 @@ class KeysStored(_Body):
     """Evaluation keys that were accepted and stored."""
 
     plan: str
-    key_id: str
+    key_set: str = Field(description="Id of the key set, chosen by the client.")
     bytes: int
 
 

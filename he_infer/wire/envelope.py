@@ -1,8 +1,9 @@
 """What crosses between client and server: the envelope, byte for byte. docs/protocol.md is its specification.
 
-An envelope carries a small JSON header and a number of named binary parts (ciphertexts, evaluation keys). It has no MAC:
-TLS protects it on its way, and the signed receipt binds an answer to its request. A reader checks, in this order: the
-fixed prefix, all lengths, the header; nothing in the parts is looked at here. This module knows neither HTTP nor CKKS.
+An envelope carries a small JSON header and a number of named binary parts (ciphertexts, evaluation keys). It has no
+MAC: TLS protects it on its way, and the signed receipt binds an answer to its request. A reader checks, in this order:
+the fixed prefix, all lengths, the header; nothing in the parts is looked at here. This module knows neither HTTP nor
+CKKS.
 """
 
 import hashlib

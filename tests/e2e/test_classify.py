@@ -135,8 +135,8 @@ def test_keys_of_another_plan_and_unregistered_keys_are_told_apart(client: Setup
 
     token = client.token.read_text()
     with Session(client.url, token) as session:
-        (digest,) = session.registered()
-        session.forget_keys(digest)
+        (kept,) = session.key_sets()
+        session.forget_keys(kept.plan, kept.key_set)
     image = client.data / "bar" / "000.png"
     line = run("classify", image, *client.options, status=1, HE_INFER_PASSPHRASE=WORDS)
     assert "keys register" in line

@@ -67,7 +67,7 @@ class _Troubled:
     def __init__(self, client: Client, stored: str, outcome: Outcome) -> None:
         self._client = client
         self._outcome = outcome
-        self._body = client.sealed(client.encrypt(_features()))
+        self._body = client.enveloped(client.encrypt(_features()))
         host, port = client.server.url.removeprefix("http://").split(":")
         self._address = (host, int(port))
         path = f"/v1/models/{client.model.id}/classify"

@@ -37,7 +37,7 @@ def jump(bundle: Path, folder: Path, jumps: int, steps: int = 4, seed: int = 8) 
         patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
         with LocalServer([bundle], folder / "data", options=OPTIONS) as server, client_of(server, patience=0) as client:
             short = add_token(server, "short", tokens.Scope.CLASSIFY, expires=time.time() + 1800)
-            accepted = [client.sealed(client.encrypt(everyday.rng.uniform(-1, 1, (1, 32))))]
+            accepted = [client.enveloped(client.encrypt(everyday.rng.uniform(-1, 1, (1, 32))))]
             outcome.odd += [] if client.post(accepted[0]).status_code == 200 else ["the first request was refused"]
             for number in range(jumps):
                 offset = JUMPS[number % len(JUMPS)]
@@ -51,7 +51,7 @@ def jump(bundle: Path, folder: Path, jumps: int, steps: int = 4, seed: int = 8) 
                     outcome.refused[f"sent again: {code}"] += 1
                     outcome.wrong += code not in ("stale", "replayed")
                 stamp = int((time.time() + offset) * 1000)
-                fresh = client.sealed(client.encrypt(everyday.rng.uniform(-1, 1, (1, 32))), time=stamp)
+                fresh = client.enveloped(client.encrypt(everyday.rng.uniform(-1, 1, (1, 32))), time=stamp)
                 if client.post(fresh).status_code == 200:
                     accepted.append(fresh)
                 else:

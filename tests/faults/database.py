@@ -121,7 +121,7 @@ def lost(bundle: Path, folder: Path, times: int, seed: int = 7) -> Outcome:
                 done.set()
                 thread.join()
             everyday.audit(client.session)
-            outcome.lost += not client.session.registered()
+            outcome.lost += not {keys.plan for keys in client.session.key_sets()}
             outcome.server_deaths += not alive(server)
     outcome.notes["objects kept"] = len(everyday.kept)
     return outcome

@@ -52,7 +52,7 @@ class Everyday:
                 name = list(self.kept)[int(self.rng.integers(len(self.kept)))]
                 self.outcome.wrong += client.session.get_object(name) != self.kept[name]
             case _:
-                client.session.register(client.plan, client.keys)
+                client.session.register(client.plan, client.key_set, client.keys)
         self.outcome.acknowledged[self.doing] += 1
 
     def try_step(self, client: Client) -> bool:

@@ -1,6 +1,6 @@
 """What hostile clients send to the server: one honest message, and one thing wrong with it.
 
-Each kind is drawn from a seeded generator. Some keep the MAC right (an attacker who holds a token), so that they reach
+Each kind is drawn from a seeded generator. Some are right in form (an attacker who holds a token), so that they reach
 the parser in the worker; some are not HTTP at all.
 """
 
@@ -51,7 +51,7 @@ class Mutations:
         self._parts = client.encrypt(features)
         self._foreign = victim.encrypt(features)
         self._keys = client.keys
-        self._accepted = client.sealed(self._parts)
+        self._accepted = client.enveloped(self._parts)
         assert client.post(self._accepted).status_code == 200
         self._secret = client.secret.to_bytes()[6 + len(client.plan.parameters.modulus_bits) - 1 :]
         self._strangers = [ciphertext_of(parameters) for parameters in other_parameters(client.plan.parameters)]
@@ -66,7 +66,7 @@ class Mutations:
             "lengthened": lambda: self._ask(self._sealed(self._parts) + b"\0" + self._random()),
             "spliced": lambda: self._ask(self._splice(self._sealed(self._parts), self._sealed(self._parts))),
             "replayed": lambda: self._ask(self._accepted),
-            "wrong tenant's MAC": lambda: self._ask(victim.sealed(self._foreign)),
+            "wrong tenant's key set": lambda: self._ask(client.enveloped(self._parts, key_set=victim.key_set)),
             "wrong tenant's token": lambda: self._ask(self._sealed(self._parts), token=victim.token),
             "wrong tenant's ciphertext": lambda: self._ask(self._sealed(self._foreign)),
             "wrong tenant's object": self._foreign_object,
@@ -102,7 +102,7 @@ class Mutations:
         return Message("POST", path, body, token or self._client.token, OCTETS)
 
     def _sealed(self, parts: Sequence[bytes]) -> bytes:
-        return self._client.sealed(list(parts))
+        return self._client.enveloped(list(parts))
 
     def _random(self) -> bytes:
         return self._rng.bytes(int(self._rng.integers(0, 2000)))
@@ -152,7 +152,7 @@ class Mutations:
             {"more": "x" * int(self._rng.integers(0, 1000))},
             {"plan": ["nested", {"deep": [1, 2, 3]}]},
         ]
-        return self._client.sealed(self._parts, **changes[int(self._rng.integers(len(changes)))])
+        return self._client.enveloped(self._parts, **changes[int(self._rng.integers(len(changes)))])
 
     def _hostile_keys(self) -> Message:
         """A registration that must be refused, so that the attacker's own keys stay as they are."""
@@ -174,9 +174,9 @@ class Mutations:
         parts = forged[int(self._rng.integers(len(forged)))]
         stamp = {"nonce": secrets.token_hex(16), "time": wire_time()}
         plan = self._client.plan.digest
-        key = wire.mac_key(self._client.token, wire.Direction.TO_SERVER)
-        body = wire.Envelope(wire.Kind.KEYS, {"plan": plan, **stamp}, tuple(parts.items())).seal(key)
-        return Message("PUT", f"/v1/keys/{plan}", body, self._client.token, OCTETS)
+        header = {"plan": plan, "key_set": secrets.token_hex(16), **stamp}
+        body = wire.Envelope(wire.Kind.KEYS, header, tuple(parts.items())).encode()
+        return Message("PUT", f"/v1/keys/{plan}/{header['key_set']}", body, self._client.token, OCTETS)
 
     def _hostile_object(self) -> Message:
         """A store or a read that must be refused."""
@@ -209,7 +209,7 @@ class Mutations:
                 "POST", path, json.dumps({"parts": "x" * 100}).encode(), token, {"Content-Type": "application/json"}
             ),
             Message("POST", path, b"x", None),
-            Message("DELETE", f"/v1/keys/{'0' * 64}", b"", token),
+            Message("DELETE", f"/v1/keys/{'0' * 64}/{'0' * 32}", b"", token),
         ]
         return messages[int(self._rng.integers(len(messages)))]
 

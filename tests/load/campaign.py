@@ -40,6 +40,7 @@ class Tenant:
         """What a client process must know."""
         client = self.client
         about = {"url": client.server.url, "token": client.token, "model": client.model.id, "plan": client.plan.digest}
+        about["key_set"] = client.key_set
         return {**about, "parts": self.parts, **more}
 
 

@@ -24,7 +24,6 @@ class Sender:
     def __init__(self, orders: dict[str, Any], http: httpx2.AsyncClient) -> None:
         self._orders = orders
         self._http = http
-        self._key = wire.mac_key(orders["token"], wire.Direction.TO_SERVER)
         self._parts = tuple((f"ct{i}", Path(name).read_bytes()) for i, name in enumerate(orders["parts"]))
         self._path = f"/v1/models/{orders['model']}/classify"
         self.results: list[dict[str, Any]] = []
@@ -32,8 +31,13 @@ class Sender:
     async def send(self, due: float) -> None:
         """One request, due at a moment of the monotonic clock; its latency counts from then."""
         stamp = {"nonce": secrets.token_hex(16), "time": int(time.time() * 1000)}
-        header = {"model": self._orders["model"], "plan": self._orders["plan"], **stamp}
-        body = wire.Envelope(wire.Kind.REQUEST, header, self._parts).seal(self._key)
+        header = {
+            "model": self._orders["model"],
+            "plan": self._orders["plan"],
+            "key_set": self._orders["key_set"],
+            **stamp,
+        }
+        body = wire.Envelope(wire.Kind.REQUEST, header, self._parts).encode()
         result: dict[str, Any] = {"due": due}
         try:
             response = await self._http.post(self._path, content=body)

@@ -25,26 +25,13 @@ from he_infer.errors import (
     Unauthorised,
 )
 from he_infer.wire import envelope as wire
+from he_infer.wire.bodies import Info
 from he_infer.wire.refusals import Code
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 Result = TypeVar("Result")
 Body = TypeVar("Body", bound=BaseModel)
 Parts = tuple[tuple[str, bytes], ...]
-
-
-class _Protocol(BaseModel):
-    min: int
-    max: int
-
-
-class _Info(BaseModel):
-    service: str
-    version: str
-    protocol: _Protocol
-    seal: str
-    receipt_key: str
-    time: int
 
 
 class Connection:
@@ -79,7 +66,7 @@ class Connection:
         self.url = url.rstrip("/")
         self._patience = patience
         self._server_key = server_key
-        self._info: _Info | None = None
+        self._info: Info | None = None
         self._clock_offset = 0.0
         try:
             self._http = httpx2.Client(
@@ -164,10 +151,10 @@ class Connection:
         self._agree()
         return self._patiently(once)
 
-    def _agree(self) -> _Info:
+    def _agree(self) -> Info:
         """At first contact, check that this is a server of ours, of our protocol and our HE library."""
         if self._info is None:
-            info = self.parse(_Info, self._send_once("GET", "/v1/info"))
+            info = self.parse(Info, self._send_once("GET", "/v1/info"))
             if info.service != "he-infer":
                 raise ProtocolMismatch(f"{self.url} is not a server of he-infer.")
             if not info.protocol.min <= wire.VERSION <= info.protocol.max:
@@ -242,7 +229,7 @@ class Connection:
                 return ProtocolMismatch(message)
             case Code.MISSING_KEYS:
                 return MissingKey(
-                    f"{self.url} has no evaluation keys of this client for the model's plan. Register them with "
+                    f"{self.url} has no usable key set for this key file and plan ({message}) Register it with "
                     "'he-infer keys register KEYFILE', or make keys with 'he-infer keys new'."
                 )
             case Code.SECRET_KEY:

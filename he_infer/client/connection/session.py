@@ -12,12 +12,11 @@ from typing import Self
 
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.connection.connection import OCTETS, Connection
-from he_infer.client.served_model import ModelOffers, ServedModel
-from he_infer.client.stored_keys import KeysEntry, KeysList, StoredKeys, keys_path
-from he_infer.client.stored_object import ObjectEntry, ObjectList, StoredObject, VersionList, object_path
+from he_infer.client.served_model import ServedModel, checked
 from he_infer.client.verify.answer import Answer
 from he_infer.errors import NotAuthentic, ProtocolMismatch, RequestRefused
 from he_infer.wire import envelope as wire
+from he_infer.wire.bodies import KeysInfo, KeysList, KeysStored, ModelList, ObjectInfo, ObjectList, VersionList
 from he_infer.wire.refusals import Code
 
 MAX_ANSWER = 1 << 30
@@ -90,9 +89,11 @@ class Session:
             ProtocolMismatch: a plan does not have the digest that the server states, or is none of this release.
             ParameterError: a plan's parameters are outside the security budget.
         """
-        return self._connection.parse(ModelOffers, self._connection.get("/v1/models")).checked()
+        return [
+            checked(offer) for offer in self._connection.parse(ModelList, self._connection.get("/v1/models")).models
+        ]
 
-    def register(self, plan: Plan, key_set: str, parts: Mapping[str, bytes]) -> StoredKeys:
+    def register(self, plan: Plan, key_set: str, parts: Mapping[str, bytes]) -> KeysStored:
         """Register a key set's evaluation keys for a plan. Registering the same bytes again succeeds.
 
         Args:
@@ -101,20 +102,21 @@ class Session:
             parts: `galois`, `relin` and `public`, as far as the plan needs them.
 
         Raises:
-            RequestRefused: `keys_exist` where the set is registered for the plan with other bytes; `bad_keys`, `unknown_plan` and others of docs/protocol.md.
+            RequestRefused: `keys_exist` where the set is registered for the plan with other bytes; `bad_keys`,
+                `unknown_plan` and others of docs/protocol.md.
             SecretKeyRefused: a part holds a secret key.
         """
         pairs = tuple(sorted(parts.items()))
         header = {"plan": plan.digest, "key_set": key_set}
         _, response = self._connection.send("PUT", keys_path(plan.digest, key_set), wire.Kind.KEYS, header, pairs)
-        stored = self._connection.parse(KeysEntry, response)
+        stored = self._connection.parse(KeysStored, response)
         if (stored.plan, stored.key_set) != (plan.digest, key_set):
             raise ProtocolMismatch("The server says that it registered other keys than those that were sent.")
-        return stored.public()
+        return stored
 
-    def key_sets(self) -> list[StoredKeys]:
+    def key_sets(self) -> list[KeysInfo]:
         """All key sets that are registered for this client, one entry for each plan of each."""
-        return [entry.public() for entry in self._connection.parse(KeysList, self._connection.get("/v1/keys")).keys]
+        return list(self._connection.parse(KeysList, self._connection.get("/v1/keys")).keys)
 
     def forget_keys(self, plan_digest: str, key_set: str) -> None:
         """Have the server delete a key set's evaluation keys for a plan.
@@ -154,7 +156,7 @@ class Session:
             key_set=key_set,
         )
 
-    def put_object(self, data: bytes, object_id: str | None = None, version: int = 1) -> StoredObject:
+    def put_object(self, data: bytes, object_id: str | None = None, version: int = 1) -> ObjectInfo:
         """Store a sealed object under a new random id, or under the id given (32 hex digits).
 
         A `version` above 1 is stored beside the older ones, and has to follow the newest. Sending the same bytes again
@@ -168,13 +170,13 @@ class Session:
         digest = hashlib.sha256(data).hexdigest()
         headers = {**OCTETS, "X-Content-SHA256": digest}
         try:
-            stored = self._connection.parse(ObjectEntry, self._connection.put(path, content=data, headers=headers))
+            stored = self._connection.parse(ObjectInfo, self._connection.put(path, content=data, headers=headers))
         except RequestRefused as refused:
             there = self._stored_already(name, version) if refused.code == Code.EXISTS.value else None
             if there is None or there.sha256 != digest:
                 raise
             return there
-        return stored.public()
+        return stored
 
     def get_object(self, object_id: str, version: int | None = None) -> bytes:
         """Read a whole object, in its newest version or in the one named, and check its SHA-256.
@@ -197,22 +199,22 @@ class Session:
         headers = {"Range": f"bytes={start}-{end - 1}"}
         return self._connection.get(object_path(object_id, version), headers=headers).content
 
-    def objects(self) -> Iterable[StoredObject]:
+    def objects(self) -> Iterable[ObjectInfo]:
         """All objects of this client in the order of their ids, each in its newest version."""
         after: str | None = ""
         while after is not None:
             page = self._connection.parse(ObjectList, self._connection.get("/v1/objects", params={"after": after}))
-            yield from (entry.public() for entry in page.objects)
+            yield from page.objects
             after = page.next
 
-    def versions(self, object_id: str) -> list[StoredObject]:
+    def versions(self, object_id: str) -> list[ObjectInfo]:
         """All versions of an object that there are, oldest first.
 
         Raises:
             RequestRefused: `not_found`.
         """
         listing = self._connection.parse(VersionList, self._connection.get(f"/v1/objects/{object_id}/versions"))
-        return [entry.public() for entry in listing.versions]
+        return list(listing.versions)
 
     def delete_object(self, object_id: str, version: int | None = None) -> None:
         """Delete an object with all its versions, or one version that is not the newest.
@@ -222,5 +224,15 @@ class Session:
         """
         self._connection.request("DELETE", object_path(object_id, version))
 
-    def _stored_already(self, object_id: str, version: int) -> StoredObject | None:
+    def _stored_already(self, object_id: str, version: int) -> ObjectInfo | None:
         return next((entry for entry in self.versions(object_id) if entry.version == version), None)
+
+
+def keys_path(plan: str, key_set: str) -> str:
+    """Route of a key set's evaluation keys for a plan."""
+    return f"/v1/keys/{plan}/{key_set}"
+
+
+def object_path(object_id: str, version: int | None = None) -> str:
+    """Route of an object, or of one version of it."""
+    return f"/v1/objects/{object_id}" if version is None else f"/v1/objects/{object_id}/versions/{version}"

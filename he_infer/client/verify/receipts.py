@@ -69,8 +69,8 @@ def check(receipt: Mapping[str, Any], signature: str, server_key: str) -> Receip
                 **_older,
             }:
                 raise UnsupportedVersion(
-                    "A receipt of version 1 names no key set, so it does not say whose answer it is; this release reads "
-                    f"version {VERSION}. Verify old receipts with the release that made them."
+                    "A receipt of version 1 names no key set, so it does not say whose answer it is; this release "
+                    f"reads version {VERSION}. Verify old receipts with the release that made them."
                 )
             case {
                 "version": 2,

@@ -95,13 +95,15 @@ def classify(
     flooding = None
     if share_scores is not None:
         # Before anything is sent: a refusal must not cost queries.
-        flooding = Flooding(keys.plan.precision, len(bundle.classes), share_scores, share_bits)
+        flooding = Flooding(keys.plans[0].precision, len(bundle.classes), share_scores, share_bits)
         flooding.check(share_error)
         count(key_file, len(files), share_scores)
     hidden = wanted(len(files), canary_rate)
-    with Session(url, token, ca_file=ca_file, client_cert=client_cert, server_key=server_key) as session:
+    with Session(
+        url, token, ca_file=ca_file, client_cert=client_cert, server_key=server_key or keys.server_key
+    ) as session:
         model = _served(session, bundle)
-        classifier = EncryptedClassifier(session, model, keys.plan, keys.secret_key)
+        classifier = EncryptedClassifier(session, model, keys.plans[0], keys.secret_key(keys.plans[0]), keys.key_set)
         canaries = canaries_like(features, bundle.head, hidden, model.input_bound) if hidden else None
         started = time.perf_counter()
         try:

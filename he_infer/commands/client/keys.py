@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from he_infer.commands.client.connection_options import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
 from he_infer.commands.json_option import JsonFile
@@ -55,7 +55,7 @@ def new(
         if plan is None:
             sizes = ", ".join(str(plan.batch) for plan in served.plans)
             raise UsageError(f"{served.id} has no plan for {batch} images a request; the server offers: {sizes}.")
-        keys = KeyFile.new(plan)
+        keys = KeyFile.new([plan], server_key=session.server_key)
         keys.save(key_file, get_passphrase(passphrase_file, confirm=True))
         typer.echo(f"Secret key written to {key_file}.")
         _register(session, keys, json_file, served.id)
@@ -82,7 +82,8 @@ def register(
     keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
     with _session(url, token_file, ca_file, client_cert) as session:
         for served in session.models():
-            if any(plan.digest == keys.plan.digest for plan in served.plans):
+            if {plan.digest for plan in keys.plans} <= {plan.digest for plan in served.plans}:
+                keys.pinned(session.server_key)
                 _register(session, keys, json_file, served.id)
                 return
         raise MissingKey(
@@ -102,12 +103,39 @@ def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
     keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
     table = Table(show_header=False)
     table.add_row("made", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(keys.created)))
-    table.add_row("plan", keys.plan.digest)
-    table.add_row("images a request", str(keys.plan.batch))
-    table.add_row("rotations", str(len(keys.plan.galois_elements)))
-    table.add_row("relinearisation", "yes" if keys.plan.relinearise else "no")
-    table.add_row("public key for masks", "yes" if keys.plan.refreshes else "no")
+    table.add_row("key set", keys.key_set)
+    table.add_row("server's signing key", keys.server_key or "none yet")
+    for plan in keys.plans:
+        switching = "with" if plan.relinearise else "without"
+        table.add_row(
+            f"plan for {plan.batch} images a request",
+            f"{plan.digest}: {len(plan.galois_elements)} rotation keys, {switching} relinearisation",
+        )
     Console(width=120).print(table)
+
+
+@app.command()
+def forget(
+    key_set: Annotated[str, typer.Argument(help="Id of the key set, from 'he-infer keys list' or 'keys show'.")],
+    *,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+) -> None:
+    """Have a server delete a key set. The key file stays; its keys can be registered again.
+
+    Example: `he-infer keys forget 3f2a... --url https://cloud.example:8443 --token-file cloud.token`
+    """
+    from he_infer.errors import MissingKey
+
+    with _session(url, token_file, ca_file, client_cert) as session:
+        entries = [entry for entry in session.key_sets() if entry.key_set == key_set]
+        if not entries:
+            raise MissingKey(f"{url} has no key set {key_set} of this client. 'he-infer keys list' shows those it has.")
+        for entry in entries:
+            session.forget_keys(entry.plan, entry.key_set)
+    typer.echo(f"Key set {key_set} is forgotten at {url}.")
 
 
 @app.command("list")
@@ -118,17 +146,24 @@ def list_(
     ca_file: CaFile = None,
     client_cert: ClientCert = None,
 ) -> None:
-    """List the models of a server, and whether this client's evaluation keys are registered for them.
+    """List the key sets that are registered for this client at a server.
 
     Example: `he-infer keys list --url https://cloud.example:8443 --token-file cloud.token`
     """
     with _session(url, token_file, ca_file, client_cert) as session:
-        registered = session.registered()
-        table = Table("model", "images a request", "plan", "evaluation keys")
-        for served in session.models():
-            for plan in served.plans:
-                state = "registered" if plan.digest in registered else "none" if plan.needs_keys else "not needed"
-                table.add_row(served.id, str(plan.batch), plan.digest[:16], state)
+        plans = {plan.digest: (served, plan) for served in session.models() for plan in served.plans}
+        table = Table(Column("key set", no_wrap=True), "model", "images a request", "plan", "registered", "MB", "state")
+        for entry in session.key_sets():
+            served, plan = plans.get(entry.plan, (None, None))
+            table.add_row(
+                entry.key_set,
+                served.id if served else "(served no more)",
+                str(plan.batch) if plan else "",
+                entry.plan[:8],
+                time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(entry.created)),
+                f"{entry.bytes / 1e6:.1f}",
+                "usable" if entry.usable else "not usable",
+            )
     Console(width=120).print(table)
 
 
@@ -158,8 +193,12 @@ def _session(url: str, token_file: Path | None, ca_file: Path | None, client_cer
 def _register(session: "Session", keys: "KeyFile", json_file: Path | None, model: str) -> None:
     from he_infer.files import write_json
 
-    parts = keys.secret_key.evaluation_keys(keys.plan)
-    stored = session.register(keys.plan, parts)
-    typer.echo(f"Evaluation keys registered for {model}: {stored.size / 1e6:.1f} MB.")
+    total = 0
+    for plan in keys.plans:
+        if plan.needs_keys:
+            parts = keys.secret_key(plan).evaluation_keys(plan)
+            total += session.register(plan, keys.key_set, parts).bytes
+    typer.echo(f"Key set {keys.key_set} registered for {model}: {total / 1e6:.1f} MB.")
     if json_file is not None:
-        write_json(json_file, {"model": model, "plan": keys.plan.digest, "evaluation_key_bytes": stored.size})
+        figures = {"model": model, "plan": keys.plans[0].digest, "key_set": keys.key_set}
+        write_json(json_file, {**figures, "evaluation_key_bytes": total})

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
-from he_infer.server.http.parameters import Credentials, ModelId, PlanDigest
+from he_infer.server.http.parameters import Credentials, KeySet, ModelId, PlanDigest
 from he_infer.server.inference import Request as InferenceRequest
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
@@ -19,7 +19,6 @@ _ENVELOPE = (
     Code.NOT_AN_ENVELOPE,
     Code.UNSUPPORTED_VERSION,
     Code.TRUNCATED,
-    Code.BAD_MAC,
     Code.STALE,
     Code.REPLAYED,
     Code.SECRET_KEY,
@@ -42,18 +41,18 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         return service.inference.models
 
     @router.put(
-        "/v1/keys/{plan}",
+        "/v1/keys/{plan}/{key_set}",
         status_code=201,
         openapi_extra=BODY,
-        responses=refusing(*_ENVELOPE, Code.BAD_KEYS),
+        responses=refusing(*_ENVELOPE, Code.BAD_KEYS, Code.KEYS_EXIST),
     )
-    async def register_keys(plan: PlanDigest, request: Request, credentials: Credentials) -> bodies.KeysStored:
-        """Register evaluation keys for a plan, in the place of earlier ones. Needs the scope `classify`."""
+    async def register_keys(
+        plan: PlanDigest, key_set: KeySet, request: Request, credentials: Credentials
+    ) -> bodies.KeysStored:
+        """Register a key set for a plan; a set is never replaced. Needs the scope `classify`."""
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
         async with admission.body(request, service.settings.max_keys) as body:
-            return await admission.run(
-                service.inference.register_keys, _asked(request, caller, credentials), plan, body
-            )
+            return await admission.run(service.inference.register_keys, _asked(request, caller), plan, key_set, body)
 
     @router.get("/v1/keys", responses=refusing())
     async def list_keys(request: Request, credentials: Credentials) -> bodies.KeysList:
@@ -61,11 +60,11 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
         return await admission.run(service.inference.list_keys, caller)
 
-    @router.delete("/v1/keys/{plan}", status_code=204, responses=refusing(Code.MISSING_KEYS))
-    async def delete_keys(plan: PlanDigest, request: Request, credentials: Credentials) -> Response:
-        """Forget the client's evaluation keys for a plan. Needs the scope `classify`."""
+    @router.delete("/v1/keys/{plan}/{key_set}", status_code=204, responses=refusing(Code.MISSING_KEYS))
+    async def delete_keys(plan: PlanDigest, key_set: KeySet, request: Request, credentials: Credentials) -> Response:
+        """Forget a key set for a plan. Needs the scope `classify`."""
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
-        await admission.run(service.inference.delete_keys, _asked(request, caller, credentials), plan)
+        await admission.run(service.inference.delete_keys, _asked(request, caller), plan, key_set)
         return Response(status_code=204)
 
     @router.post(
@@ -84,12 +83,11 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
         service.pool.check_room(caller.client_id)  # before the body: a server that is full must not read on to say so
         async with admission.body(request, service.settings.max_request) as body:
-            answer = await admission.run(service.inference.classify, _asked(request, caller, credentials), model, body)
+            answer = await admission.run(service.inference.classify, _asked(request, caller), model, body)
         return Response(answer, media_type=OCTETS)
 
     return router
 
 
-def _asked(request: Request, caller: Caller, credentials: Credentials) -> InferenceRequest:
-    token = credentials.credentials if credentials else ""
-    return InferenceRequest(caller, token, request.state.request_id)
+def _asked(request: Request, caller: Caller) -> InferenceRequest:
+    return InferenceRequest(caller, request.state.request_id)

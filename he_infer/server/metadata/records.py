@@ -73,13 +73,16 @@ class KeyPart:
 
 @dataclass(frozen=True)
 class KeyRecord:
-    """A client's evaluation keys for one plan."""
+    """The evaluation keys of one key set for one plan."""
 
     key_id: str
+    """Names the blobs; the server's own."""
     plan: str
     seal: str
     created: float
     parts: tuple[KeyPart, ...]
+    key_set: str
+    """The client's id of the set."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a test holds it, and the tables below, to what `migrations/versions` makes."""
 
 META = sa.MetaData()
@@ -37,7 +37,8 @@ KEYS = sa.Table(
     META,
     sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
     sa.Column("plan", sa.String(64), primary_key=True),
-    sa.Column("key_id", sa.String(32), nullable=False),
+    sa.Column("key_set", sa.String(32), primary_key=True),
+    sa.Column("key_id", sa.String(32), nullable=False, unique=True),
     sa.Column("seal", sa.String(32), nullable=False),
     sa.Column("created", sa.Float, nullable=False),
 )

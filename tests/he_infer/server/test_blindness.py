@@ -28,6 +28,7 @@ from he_infer.local_server import LocalServer
 from he_infer.server import tokens
 from he_infer.server.metadata import Metadata
 from he_infer.server.service import DATABASE_FILE
+from he_infer.wire.key_set import new_key_set
 from tests.he_infer.client.imaging import CLASSES, small_bundle, small_images
 from tests.he_infer.server.support import traces
 from tests.he_infer.server.support.kit import add_token
@@ -94,12 +95,13 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
             plan = model.plans[0]
             secret = SecretKey.generate(plan.parameters)
             keys = secret.evaluation_keys(plan)
-            session.register(plan, keys)
+            key_set = new_key_set()
+            session.register(plan, key_set, keys)
             features = bundle.features(images).astype(np.float64)
             answers = []
             for row in features:
                 parts = secret.encrypt(pack(plan, row[None]), plan.input_scale)
-                answer = session.classify(model, plan, parts)
+                answer = session.classify(model, plan, key_set, parts)
                 answers.append(unpack(plan, secret.decrypt(list(answer.parts)), 1)[0])
             scores = np.array(answers)
             assert np.abs(scores - bundle.scores(features)).max() < 1e-2
@@ -182,7 +184,8 @@ def test_a_plant_in_a_worker_and_in_the_metrics_is_found(flow: Flow, tmp_path: P
 def _half_sent(flow: Flow, body: bytes) -> Iterator[None]:
     host, port = flow.server.url.removeprefix("http://").split(":")
     head = (
-        f"PUT /v1/keys/{flow.plan.digest} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {flow.server.token}\r\n"
+        f"PUT /v1/keys/{flow.plan.digest}/{'0' * 32} HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {flow.server.token}\r\n"
         f"Content-Length: {len(body) + 100_000}\r\n\r\n"
     )
     with socket.create_connection((host, int(port)), timeout=30) as connection:

@@ -53,16 +53,18 @@ def test_keys_are_made_registered_shown_and_listed(server: LocalServer, token_fi
     key, figures = tmp_path / "hospital.key", tmp_path / "figures.json"
     there = ("--url", server.url, "--token-file", token_file)
     out = he_infer("keys", "new", key, *there, "--json", figures, HE_INFER_PASSPHRASE=WORDS)
-    assert "Evaluation keys registered" in out
+    assert "registered" in out
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     stated = json.loads(figures.read_text())
     assert stated["evaluation_key_bytes"] > 0
     with Session(server.url, server.token) as session:
-        assert session.registered() == {stated["plan"]}
-        session.forget_keys(stated["plan"])
-    assert "none" in he_infer("keys", "list", *there)
+        assert {keys.plan for keys in session.key_sets()} == {stated["plan"]}
+    assert stated["key_set"] in he_infer("keys", "list", *there)
+    he_infer("keys", "forget", stated["key_set"], *there)
+    assert stated["key_set"] not in he_infer("keys", "list", *there)
+    assert "has no key set" in he_infer("keys", "forget", stated["key_set"], *there, status=1)
     he_infer("keys", "register", key, *there, HE_INFER_PASSPHRASE=WORDS)
-    assert "registered" in he_infer("keys", "list", *there)
+    assert stated["key_set"] in he_infer("keys", "list", *there)
     shown = he_infer("keys", "show", key, HE_INFER_PASSPHRASE=WORDS)
     assert stated["plan"] in shown
     assert "overwritten" in he_infer("keys", "new", key, *there, status=1, HE_INFER_PASSPHRASE=WORDS)

@@ -26,7 +26,7 @@ def test_scores_are_those_of_the_clear_head(client: Client, bundle: Path, featur
 
 
 def test_the_answer_s_receipt_names_model_plan_and_request(client: Client, features: np.ndarray) -> None:
-    answer = client.session.classify(client.model, client.plan, client.encrypt(features))
+    answer = client.session.classify(client.model, client.plan, client.key_set, client.encrypt(features))
     receipt = answer.receipt
     assert (receipt.model, receipt.plan) == (client.model.id, client.plan.digest)
     assert receipt.head_digest == client.model.head_digest
@@ -59,7 +59,7 @@ def test_keys_and_tokens_and_objects_survive_a_restart(bundle: Path, tmp_path: P
     again = LocalServer([bundle], tmp_path / "data", token=server.token, options=["--workers", "1"]).start()
     try:
         with Session(again.url, server.token) as session:
-            assert session.registered() == {client.plan.digest}
+            assert {keys.plan for keys in session.key_sets()} == {client.plan.digest}
             assert session.get_object(stored.id) == b"sealed" * 1000
             client.session = session
             assert np.abs(client.scores(features) - before).max() < 1e-3
@@ -86,5 +86,5 @@ def test_a_daily_limit_ends_with_429_and_the_time_to_wait(server: LocalServer, f
         with pytest.raises(RequestRefused) as error:
             client.scores(features)
         assert code_of(error) is Code.QUERY_LIMIT
-        response = client.post(client.sealed(client.encrypt(features)))
+        response = client.post(client.enveloped(client.encrypt(features)))
         assert 0 < int(response.headers["Retry-After"]) <= 86400

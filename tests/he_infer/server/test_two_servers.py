@@ -5,7 +5,6 @@ import hashlib
 import secrets
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from he_infer.server import tokens
 from he_infer.server.evidence import audit_log as audit
 from he_infer.server.metadata import Metadata, Quotas
 from he_infer.server.service import AUDIT_FILE, SIGNING_KEY_FILE
-from he_infer.wire import envelope as wire
 from he_infer.wire.refusals import Code
 from tests.he_infer.server.support import services
 from tests.he_infer.server.support.kit import Client, code_of, refusal
@@ -68,14 +66,16 @@ def test_keys_registered_at_one_are_used_at_the_other(pair: Pair, features: np.n
         client = Client(pair.one, here, pair.token("keys"))
         expected = client.scores(features)
         client.session = there
-        assert there.registered() == {client.plan.digest}
+        assert {keys.plan for keys in there.key_sets()} == {client.plan.digest}
         assert np.allclose(client.scores(features), expected, atol=1e-2)
         assert here.server_key == there.server_key
         renewed = client.secret.evaluation_keys(client.plan)
-        there.register(client.plan, renewed)  # replaced at the other: the first must not go on with the old ones
+        with pytest.raises(RequestRefused) as refused:  # a set is never replaced, at neither server
+            there.register(client.plan, client.key_set, renewed)
+        assert code_of(refused) is Code.KEYS_EXIST
         client.session = here
         assert np.allclose(client.scores(features), expected, atol=1e-2)
-        there.forget_keys(client.plan.digest)
+        there.forget_keys(client.plan.digest, client.key_set)
         with pytest.raises(MissingKey):
             client.scores(features)
 
@@ -91,7 +91,8 @@ def test_keys_replaced_at_the_other_while_a_request_waits_are_no_damage(pair: Pa
         def replace() -> None:
             with Session(pair.one.url, text) as session:
                 while not stop.is_set():
-                    session.register(client.plan, client.keys)
+                    session.forget_keys(client.plan.digest, client.key_set)
+                    session.register(client.plan, client.key_set, client.keys)
 
         replacing = threading.Thread(target=replace)
         replacing.start()
@@ -121,11 +122,11 @@ def test_an_envelope_is_accepted_by_one_of_them_only(pair: Pair, features: np.nd
     here, _ = sessions(pair, pair.one.token)
     with here:
         client = Client(pair.one, here, pair.one.token)
-        body = client.sealed(client.encrypt(features))
+        body = client.enveloped(client.encrypt(features))
         assert client.post(body).status_code == 200
         client.server = pair.other
         assert refusal(client.post(body)) is Code.REPLAYED
-        body = client.sealed(client.encrypt(features))
+        body = client.enveloped(client.encrypt(features))
         outcomes: list[int] = []
 
         def post(server: LocalServer) -> None:
@@ -214,15 +215,14 @@ def test_each_keeps_a_chain_of_its_own(pair: Pair) -> None:
         assert audit.verify(server.data_dir / AUDIT_FILE).entries > 0
 
 
-def test_envelopes_sealed_for_one_client_are_no_one_else_s(pair: Pair) -> None:
-    stamp = {"nonce": secrets.token_hex(16), "time": int(time.time() * 1000)}
-    key = wire.mac_key(pair.token("a"), wire.Direction.TO_SERVER)
-    body = wire.Envelope(wire.Kind.REQUEST, {"model": "m", "plan": "p", **stamp}, (("ct0", b"x"),)).seal(key)
+def test_a_request_accepted_by_one_server_is_a_replay_at_the_other(pair: Pair, features: np.ndarray) -> None:
     here, _ = sessions(pair, pair.one.token)
     with here:
         client = Client(pair.one, here, pair.one.token)
+        body = client.enveloped(client.encrypt(features))
+        assert client.post(body).status_code == 200
         client.server = pair.other
-        assert refusal(client.post(body)) is Code.BAD_MAC
+        assert refusal(client.post(body)) is Code.REPLAYED
 
 
 def test_a_database_that_goes_away_is_said_and_comes_back(bundle: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from he_infer.head.layers import Head, Linear
 from he_infer.wire import envelope as wire
 
 TOKEN = "hei_0123456789abcdef_" + "A" * 43
+KEY_SET = "5" * 32
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -96,7 +97,7 @@ def session(impostor: Impostor) -> Iterator[Session]:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (info(protocol={"min": 2, "max": 3}), "versions 2 to 3"),
+        (info(protocol={"min": 8, "max": 9}), "versions 8 to 9"),
         (info(seal="tenseal-9.9.9"), "tenseal-9.9.9"),
         (info(service="other"), "not a server of he-infer"),
         (b"<html>hello</html>", "does not answer as a server"),
@@ -172,14 +173,14 @@ def test_the_token_is_in_no_message(impostor: Impostor, session: Session) -> Non
 
 def test_after_a_jump_of_the_clock_the_server_s_time_is_taken_anew(impostor: Impostor, session: Session) -> None:
     plan = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
-    stored = json.dumps({"plan": plan.digest, "key_id": "k", "bytes": 1}).encode()
+    stored = json.dumps({"plan": plan.digest, "key_set": KEY_SET, "bytes": 1}).encode()
     answers = [(400, {}, error("stale")), (201, {}, stored)]
-    impostor.answers[f"/v1/keys/{plan.digest}"] = lambda: answers.pop(0)
-    assert session.register(plan, {"galois": b"x"}).key_id == "k"
+    impostor.answers[f"/v1/keys/{plan.digest}/{KEY_SET}"] = lambda: answers.pop(0)
+    assert session.register(plan, KEY_SET, {"galois": b"x"}).key_set == KEY_SET
     assert impostor.asked.count("/v1/info") == 2
     answers += [(400, {}, error("stale"))] * 2
     with pytest.raises(RequestRefused):  # once is enough: a server that is never content is not asked for ever
-        session.register(plan, {"galois": b"x"})
+        session.register(plan, KEY_SET, {"galois": b"x"})
     assert impostor.asked.count("/v1/info") == 3
 
 
@@ -189,6 +190,6 @@ def test_the_key_of_the_first_contact_is_held_when_the_clock_is_taken_anew(
     plan = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
     assert session.server_key == "00" * 32
     impostor.answers["/v1/info"] = lambda: (200, {}, info(receipt_key="11" * 32))
-    impostor.answers[f"/v1/keys/{plan.digest}"] = lambda: (400, {}, error("stale"))
+    impostor.answers[f"/v1/keys/{plan.digest}/{KEY_SET}"] = lambda: (400, {}, error("stale"))
     with pytest.raises(NotAuthentic):
-        session.register(plan, {"galois": b"x"})
+        session.register(plan, KEY_SET, {"galois": b"x"})

@@ -10,9 +10,19 @@ from cipher.keys import passphrase as sealing
 from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys import key_file as custody
 from he_infer.client.keys.key_file import KeyFile
-from he_infer.errors import HeInferError, NotThisFormat, Truncated, UnsupportedVersion, UsageError, WrongPassphrase
+from he_infer.errors import (
+    HeInferError,
+    MissingKey,
+    NotAuthentic,
+    NotThisFormat,
+    Truncated,
+    UnsupportedVersion,
+    UsageError,
+    WrongPassphrase,
+)
 from he_infer.head.layers import Head, Linear
 from he_infer.wire import envelope as wire
+from he_infer.wire.key_set import is_key_set
 
 WORDS = "correct horse battery staple"
 
@@ -20,7 +30,9 @@ WORDS = "correct horse battery staple"
 @pytest.fixture(scope="module")
 def keys() -> KeyFile:
     rng = np.random.default_rng(1)
-    return KeyFile.new(make_plan(Head((Linear(rng.normal(size=(3, 16)), rng.normal(size=3)),)), input_bound=1.0))
+    head = Head((Linear(rng.normal(size=(3, 16)), rng.normal(size=3)),))
+    plans = [make_plan(head, input_bound=1.0, batch=batch) for batch in (64, 1)]
+    return KeyFile.new(plans, server_key="ab" * 32)
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +44,15 @@ def saved(keys: KeyFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_saved_is_loaded(saved: Path, keys: KeyFile) -> None:
     loaded = KeyFile.load(saved, WORDS)
-    assert loaded.secret_key.to_bytes() == keys.secret_key.to_bytes()
-    assert loaded.plan.digest == keys.plan.digest
+    assert [plan.batch for plan in loaded.plans] == [1, 64]
+    for plan in loaded.plans:
+        assert loaded.secret_key(plan).to_bytes() == keys.secret_key(plan).to_bytes()
+    assert (loaded.key_set, loaded.server_key, loaded.publisher) == (keys.key_set, "ab" * 32, None)
 
 
 def test_the_file_is_private_and_shows_nothing(saved: Path, keys: KeyFile) -> None:
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
-    assert keys.secret_key.to_bytes()[40:56] not in saved.read_bytes()
+    assert keys.secret_key(keys.plans[0]).to_bytes()[40:56] not in saved.read_bytes()
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
     assert "secret" not in repr(keys).lower()
 
@@ -80,10 +94,10 @@ def test_a_missing_file_is_the_system_s_own_error(tmp_path: Path) -> None:
         (b"", NotThisFormat),
         (b"HEI", NotThisFormat),
         (b"XXXX" + bytes(20), NotThisFormat),
-        (b"HEIK\x02\x00" + bytes(20), UnsupportedVersion),
-        (b"HEIK\x01\x00\xff\xff\x00\x00" + bytes(20), Truncated),
-        (b"HEIK\x01\x00\x02\x00\x00\x00[]" + bytes(20), NotThisFormat),
-        (b"HEIK\x01\x00\x02\x00\x00\x00{}" + bytes(20), NotThisFormat),
+        (b"HEIK\x01\x00" + bytes(20), UnsupportedVersion),
+        (b"HEIK\x02\x00\xff\xff\x00\x00" + bytes(20), Truncated),
+        (b"HEIK\x02\x00\x02\x00\x00\x00[]" + bytes(20), NotThisFormat),
+        (b"HEIK\x02\x00\x02\x00\x00\x00{}" + bytes(20), NotThisFormat),
     ],
 )
 def test_what_is_sealed_must_be_a_key_of_this_version(tmp_path: Path, plain: bytes, kind: type[HeInferError]) -> None:
@@ -106,3 +120,39 @@ def test_a_key_of_another_seal_version_is_named(keys: KeyFile, tmp_path: Path, m
     monkeypatch.setattr(custody, "seal_format", wire.seal_format)
     with pytest.raises(NotThisFormat, match=r"tenseal-0\.0\.1"):
         KeyFile.load(tmp_path / "old.key", WORDS)
+
+
+def test_each_key_file_has_a_key_set_of_its_own(keys: KeyFile) -> None:
+    assert is_key_set(keys.key_set)
+    assert KeyFile.new(keys.plans).key_set != keys.key_set
+
+
+def test_a_plan_of_another_model_has_no_key_in_the_file(keys: KeyFile) -> None:
+    other = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
+    with pytest.raises(MissingKey, match="other plans"):
+        keys.secret_key(other)
+
+
+def test_a_changed_signing_key_is_refused_with_both_named(keys: KeyFile) -> None:
+    assert keys.pinned("ab" * 32) == keys
+    with pytest.raises(NotAuthentic, match=f"(?s){'ab' * 32}.*{'cd' * 32}.*--accept-new-server-key"):
+        keys.pinned("cd" * 32)
+    assert keys.pinned("cd" * 32, accept_new=True).server_key == "cd" * 32
+
+
+def test_an_updated_file_keeps_its_keys_and_its_mode(saved: Path, keys: KeyFile, tmp_path: Path) -> None:
+    path = tmp_path / "updated.key"
+    keys.save(path, WORDS)
+    keys.pinned("cd" * 32, accept_new=True).save(path, WORDS, update=True)
+    loaded = KeyFile.load(path, WORDS)
+    assert (loaded.key_set, loaded.server_key) == (keys.key_set, "cd" * 32)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_whose_keys_are_cut_off_is_named(keys: KeyFile, tmp_path: Path) -> None:
+    path = tmp_path / "whole.key"
+    keys.save(path, WORDS)
+    plain = sealing.open_(path.read_bytes(), WORDS, custody.PURPOSE)
+    path.write_bytes(sealing.seal(plain[:-1], WORDS, custody.PURPOSE))
+    with pytest.raises(Truncated, match="does not hold the keys"):
+        KeyFile.load(path, WORDS)

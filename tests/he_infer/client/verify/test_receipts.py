@@ -18,7 +18,16 @@ PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
 
 def signed(**changes: object) -> dict[str, object]:
-    fields = {"version": 1, "model": "m", "head_digest": "h", "plan": "p", "request": "r", "answer": "a", "time": 5}
+    fields = {
+        "version": 2,
+        "model": "m",
+        "head_digest": "h",
+        "plan": "p",
+        "key_set": "k",
+        "request": "r",
+        "answer": "a",
+        "time": 5,
+    }
     stated = {**fields, **changes}
     signer = Signer(PRIVATE)
     return {"receipt": stated, "signature": signer.sign(stated), "server_key": signer.public_key}
@@ -32,7 +41,7 @@ def test_receipts_are_appended_and_read_back(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("name", ["model", "head_digest", "plan", "request", "answer", "time"])
+@pytest.mark.parametrize("name", ["model", "head_digest", "plan", "key_set", "request", "answer", "time"])
 def test_a_changed_receipt_does_not_verify(tmp_path: Path, name: str) -> None:
     path = tmp_path / "kept.receipts"
     entry = signed()

@@ -21,7 +21,7 @@ from he_infer.local_server import LocalServer
 from he_infer.server import tokens
 from he_infer.server.metadata import Metadata
 from he_infer.server.service import DATABASE_FILE
-from he_infer.wire import envelope as wire
+from he_infer.wire.key_set import new_key_set
 from he_infer.wire.refusals import Code
 from tests.he_infer.server.support.kit import Client, add_token, code_of, refusal
 
@@ -72,33 +72,32 @@ def test_bytes_that_are_no_envelope_are_refused(client: Client) -> None:
     assert refusal(client.post(b"")) is Code.NOT_AN_ENVELOPE
     assert refusal(client.post(b"\x89PNG" + bytes(100))) is Code.NOT_AN_ENVELOPE
     assert refusal(client.post(b"HEIW\x01\x00")) is Code.TRUNCATED
-    assert refusal(client.post(client.sealed()[:-1])) is Code.TRUNCATED
+    assert refusal(client.post(client.enveloped()[:-1])) is Code.TRUNCATED
 
 
 def test_another_protocol_version_is_refused(client: Client) -> None:
-    body = bytearray(client.sealed())
+    body = bytearray(client.enveloped())
     body[4] = 9
     assert refusal(client.post(bytes(body))) is Code.UNSUPPORTED_VERSION
 
 
-def test_a_changed_or_foreign_envelope_is_refused(client: Client) -> None:
-    body = bytearray(client.sealed())
-    body[-40] ^= 1
-    assert refusal(client.post(bytes(body))) is Code.BAD_MAC
-    key = wire.mac_key("hei_0123456789abcdef_" + "A" * 43, wire.Direction.TO_SERVER)
-    foreign = wire.Envelope(wire.Kind.REQUEST, {"nonce": "0" * 32, "time": 0}, ()).seal(key)
-    assert refusal(client.post(foreign)) is Code.BAD_MAC
+def test_an_envelope_of_version_1_is_refused_by_name(client: Client) -> None:
+    body = bytearray(client.enveloped())
+    body[4] = 1
+    answer = client.post(bytes(body))
+    assert refusal(answer) is Code.UNSUPPORTED_VERSION
+    assert "same release" in answer.text
 
 
 def test_a_replay_is_refused(client: Client, features: np.ndarray) -> None:
-    body = client.sealed(client.encrypt(features))
+    body = client.enveloped(client.encrypt(features))
     assert client.post(body).status_code == 200
     assert refusal(client.post(body)) is Code.REPLAYED
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_an_envelope_of_another_time_is_refused(client: Client, hours: int) -> None:
-    body = client.sealed(time=int((time.time() + hours * 3600) * 1000))
+    body = client.enveloped(time=int((time.time() + hours * 3600) * 1000))
     assert refusal(client.post(body)) is Code.STALE
 
 
@@ -117,14 +116,14 @@ def test_an_envelope_of_another_time_is_refused(client: Client, hours: int) -> N
     ],
 )
 def test_a_header_of_another_form_is_refused(client: Client, changes: dict[str, object]) -> None:
-    assert refusal(client.post(client.sealed(**changes))) is Code.INVALID
+    assert refusal(client.post(client.enveloped(**changes))) is Code.INVALID
 
 
 def test_an_unknown_model_or_plan_is_refused(client: Client) -> None:
     headers = {"Authorization": f"Bearer {client.token}"}
     response = httpx2.post(f"{client.server.url}/v1/models/none/classify", content=b"x", headers=headers)
     assert refusal(response) is Code.UNKNOWN_MODEL
-    assert refusal(client.post(client.sealed(plan="0" * 64))) is Code.UNKNOWN_PLAN
+    assert refusal(client.post(client.enveloped(plan="0" * 64))) is Code.UNKNOWN_PLAN
 
 
 def test_a_body_over_the_limit_is_refused_unread(client: Client) -> None:
@@ -152,32 +151,32 @@ def test_a_body_without_a_length_is_refused(client: Client) -> None:
 @pytest.mark.parametrize("part", [b"", b"x", bytes(1000), b"\x5e\xa1\x10\x04" + bytes(200)])
 def test_ciphertexts_that_do_not_parse_are_refused(client: Client, part: bytes, features: np.ndarray) -> None:
     count = len(client.encrypt(features))
-    assert refusal(client.post(client.sealed([part] * count))) is Code.BAD_CIPHERTEXT
+    assert refusal(client.post(client.enveloped([part] * count))) is Code.BAD_CIPHERTEXT
 
 
 def test_too_few_or_too_many_ciphertexts_are_refused(client: Client, features: np.ndarray) -> None:
     parts = client.encrypt(features)
-    assert refusal(client.post(client.sealed([]))) is Code.BAD_CIPHERTEXT
-    assert refusal(client.post(client.sealed([*parts, parts[0]]))) is Code.BAD_CIPHERTEXT
+    assert refusal(client.post(client.enveloped([]))) is Code.BAD_CIPHERTEXT
+    assert refusal(client.post(client.enveloped([*parts, parts[0]]))) is Code.BAD_CIPHERTEXT
 
 
 def test_missing_keys_are_named(server: LocalServer, client: Client, features: np.ndarray) -> None:
     token = add_token(server, "newcomer", tokens.Scope.CLASSIFY)
-    with Session(server.url, token) as session, pytest.raises(MissingKey, match="no evaluation keys"):
-        session.classify(client.model, client.plan, client.encrypt(features))
+    with Session(server.url, token) as session, pytest.raises(MissingKey, match="no key set"):
+        session.classify(client.model, client.plan, client.key_set, client.encrypt(features))
 
 
 @pytest.mark.parametrize("keys", [{}, {"galois": b"x"}, {"galois": b"", "relin": b""}, {"other": b"x"}])
 def test_keys_that_are_none_are_refused(client: Client, keys: dict[str, bytes]) -> None:
     with pytest.raises(RequestRefused) as error:
-        client.session.register(client.plan, keys)
+        client.session.register(client.plan, client.key_set, keys)
     assert code_of(error) is Code.BAD_KEYS
 
 
 def test_keys_in_each_other_s_place_are_refused(client: Client) -> None:
     swapped = {"galois": client.keys["relin"], "relin": client.keys["galois"]}
     with pytest.raises(RequestRefused) as error:
-        client.session.register(client.plan, swapped)
+        client.session.register(client.plan, client.key_set, swapped)
     assert code_of(error) is Code.BAD_KEYS
 
 
@@ -190,25 +189,36 @@ def seal_secret_key(client: Client) -> bytes:
 def test_a_secret_key_is_refused_wherever_it_stands(client: Client, name: str) -> None:
     secret = seal_secret_key(client)
     with pytest.raises(SecretKeyRefused):
-        client.session.register(client.plan, {**client.keys, name: secret})
+        client.session.register(client.plan, client.key_set, {**client.keys, name: secret})
     stored = b"".join(path.read_bytes() for path in client.server.data_dir.rglob("*") if path.is_file())
     assert secret[64:128] not in stored
 
 
 def test_a_refused_registration_leaves_the_old_keys(client: Client, features: np.ndarray) -> None:
     with pytest.raises(RequestRefused):
-        client.session.register(client.plan, {"galois": b"x", "relin": b"y"})
+        client.session.register(client.plan, new_key_set(), {"galois": b"x", "relin": b"y"})
     assert client.scores(features).shape == (1, 3)
 
 
-def test_new_keys_replace_old_ones(server: LocalServer, features: np.ndarray, bundle: Path) -> None:
+def test_two_key_sets_of_one_client_live_side_by_side(server: LocalServer, features: np.ndarray, bundle: Path) -> None:
+    expected = HeadBundle.load(bundle).head.evaluate(features)
     with Session(server.url, server.token) as session:
         first, second = Client(server, session, server.token), Client(server, session, server.token)
-        assert first.stored.key_id != second.stored.key_id
-        expected = HeadBundle.load(bundle).head.evaluate(features)
+        for one in (first, second, first):
+            assert np.abs(one.scores(features) - expected).max() < 1e-3
+        session.forget_keys(first.plan.digest, first.key_set)
+        with pytest.raises(MissingKey, match=first.key_set):
+            first.scores(features)
         assert np.abs(second.scores(features) - expected).max() < 1e-3
-        blobs = [path.parent.name for path in (server.data_dir / "blobs" / "keys").rglob("galois")]
-        assert blobs == [second.stored.key_id]
+
+
+def test_a_key_set_is_never_replaced(server: LocalServer, features: np.ndarray, client: Client) -> None:
+    again = client.session.register(client.plan, client.key_set, client.keys)
+    assert again == client.stored
+    with pytest.raises(RequestRefused, match=client.key_set) as refused:
+        client.session.register(client.plan, client.key_set, client.secret.evaluation_keys(client.plan))
+    assert code_of(refused) is Code.KEYS_EXIST
+    assert client.scores(features).shape == (1, 3)
 
 
 def test_an_unknown_route_and_method_are_refused_in_the_same_form(server: LocalServer) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata, Objec
 from he_infer.server.tokens import NewToken, Scope, new_token, parse_scopes, token_id
 from he_infer.wire.refusals import Code, Refused
 
+SET, OTHER_SET = "5" * 32, "6" * 32
 BOTH = frozenset({Scope.CLASSIFY, Scope.STORE})
 
 
@@ -106,30 +108,37 @@ def test_scopes_are_read_or_refused() -> None:
         parse_scopes([])
 
 
-def test_keys_are_kept_over_a_restart_and_replaced_as_one(database_url: str) -> None:
+def test_key_sets_are_kept_over_a_restart_and_never_replaced(database_url: str) -> None:
     first = Metadata(database_url)
     caller, _ = client(first)
-    old = KeyRecord("k1", "p" * 64, "tenseal-0", 1.0, (KeyPart("galois", 3, "aa"), KeyPart("relin", 4, "bb")))
-    assert first.keys.put(caller.client_id, old) is None
+    parts = (KeyPart("galois", 3, "aa"), KeyPart("relin", 4, "bb"))
+    old = KeyRecord("k1", "p" * 64, "tenseal-0", 1.0, parts, SET)
+    assert first.keys.add(caller.client_id, old) == old
     first.close()
     second = Metadata(database_url)
-    assert second.keys.list_all(caller.client_id) == [old]
-    new = KeyRecord("k2", old.plan, "tenseal-0", 2.0, ())
-    assert second.keys.put(caller.client_id, new) == "k1"
-    assert second.keys.list_all(caller.client_id, old.plan) == [new]
-    live, gone = f"keys/{caller.client_id}/k2/galois", f"keys/{caller.client_id}/k1/galois"
+    assert second.keys.find(caller.client_id, old.plan, SET) == old
+    assert second.keys.add(caller.client_id, replace(old, key_id="k2", created=2.0)) == old
+    with refused(Code.KEYS_EXIST):
+        second.keys.add(caller.client_id, replace(old, key_id="k2", parts=()))
+    beside = replace(old, key_id="k3", key_set=OTHER_SET, created=3.0)
+    of_another_plan = replace(old, key_id="k4", plan="q" * 64, created=4.0)
+    for record in (beside, of_another_plan):
+        assert second.keys.add(caller.client_id, record) == record
+    assert second.keys.list_all(caller.client_id) == [old, beside, of_another_plan]
+    live, gone = f"keys/{caller.client_id}/k1/galois", f"keys/{caller.client_id}/k2/galois"
     assert second.blobs.unnamed([live, gone]) == [gone]
-    assert second.keys.delete(caller.client_id, old.plan) == "k2"
-    assert second.keys.delete(caller.client_id, old.plan) is None
+    assert second.keys.delete(caller.client_id, old.plan, SET) == "k1"
+    assert second.keys.delete(caller.client_id, old.plan, SET) is None
+    assert second.keys.list_all(caller.client_id) == [beside, of_another_plan]
     second.close()
 
 
 def test_keys_of_another_client_are_not_there(database: Metadata) -> None:
     one, _ = client(database)
     other, _ = client(database, "b")
-    database.keys.put(one.client_id, KeyRecord("k", "p", "s", 1.0, ()))
+    database.keys.add(one.client_id, KeyRecord("k", "p", "s", 1.0, (), SET))
     assert database.keys.list_all(other.client_id) == []
-    assert database.keys.delete(other.client_id, "p") is None
+    assert database.keys.delete(other.client_id, "p", SET) is None
 
 
 def test_a_nonce_counts_once_per_client(database: Metadata) -> None:
@@ -195,15 +204,16 @@ def test_the_storage_quota_bounds_the_sum_of_sizes(database: Metadata) -> None:
 def test_keys_count_against_the_storage_quota_too(database: Metadata) -> None:
     caller, _ = client(database, storage_quota=25)
     database.objects.add(caller, record("a" * 32))
-    keys = KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),))
-    database.keys.put(caller.client_id, keys, quota=25)
-    again = KeyRecord("k2", "p" * 64, "s", 1.0, (KeyPart("galois", 15, "aa"),))
-    assert database.keys.put(caller.client_id, again, quota=25) == "k1"  # what is replaced makes room
+    keys = KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),), SET)
+    database.keys.add(caller.client_id, keys, quota=25)
+    again = replace(keys, key_id="k2")
+    assert database.keys.add(caller.client_id, again, quota=25).key_id == "k1"  # the same bytes take no more room
+    other = KeyRecord("k3", "p" * 64, "s", 1.0, (KeyPart("galois", 15, "aa"),), OTHER_SET)
     with refused(Code.QUOTA):
-        database.keys.put(caller.client_id, KeyRecord("k3", "q" * 64, "s", 1.0, (KeyPart("galois", 1, "a"),)), quota=25)
-    assert [keys.key_id for keys in database.keys.list_all(caller.client_id)] == ["k2"]
+        database.keys.add(caller.client_id, other, quota=25)
+    assert [keys.key_id for keys in database.keys.list_all(caller.client_id)] == ["k1"]
     with refused(Code.QUOTA):
-        database.objects.add(caller, record("b" * 32, size=1))
+        database.objects.add(caller, record("b" * 32, size=4))
 
 
 def test_versions_follow_one_another_and_old_ones_stay(database: Metadata) -> None:
@@ -324,7 +334,7 @@ def test_what_clients_use_is_told(database: Metadata) -> None:
     client(database, "b")
     for version in (1, 2):
         database.objects.add(caller, record("a" * 32, 10, version))
-    database.keys.put(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),)))
+    database.keys.add(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),), SET))
     database.queries.admit(caller, "n", time.time() + 60, "m", 4)
     one, other = database.clients.list_all()
     assert (one.name, one.objects, one.versions, one.object_bytes, one.key_bytes) == ("a", 1, 2, 20, 12)
@@ -338,7 +348,7 @@ def test_a_removed_client_leaves_nothing_and_no_one_else_loses_anything(database
     for who in (caller, other):
         database.requests.admit(who)
         database.queries.admit(who, "n", time.time() + 60, "m", 1)
-        database.keys.put(who.client_id, KeyRecord(f"k{who.client}", "p", "s", 1.0, (KeyPart("galois", 3, "aa"),)))
+        database.keys.add(who.client_id, KeyRecord(f"k{who.client}", "p", "s", 1.0, (KeyPart("galois", 3, "aa"),), SET))
     database.objects.add(caller, record("a" * 32))
     expected = {f"objects/{'a' * 32}/1", f"keys/{caller.client_id}/ka/galois"}
     assert set(database.clients.remove("a")) == expected
@@ -379,7 +389,7 @@ def test_all_rows_are_copied_to_a_database_of_any_kind(database: Metadata, tmp_p
     caller, token = client(database, daily_queries=3)
     for number in range(3):
         database.objects.add(caller, record(f"{number:032x}"))
-    database.keys.put(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),)))
+    database.keys.add(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),), SET))
     database.queries.admit(caller, "n", time.time() + 60, "m", 2)
     copy = Metadata.sqlite(tmp_path / "copy.sqlite3")
     assert copy.rows.copy_to(Metadata.sqlite(tmp_path / "empty.sqlite3").rows)["clients"] == 0

@@ -47,7 +47,7 @@ class Site:
             data = os.urandom(700)
             self.blobs.put_new(f"keys/{self.caller.client_id}/k1/{name}", data)
             parts.append(KeyPart(name, len(data), hashlib.sha256(data).hexdigest()))
-        self.metadata.keys.put(self.caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, tuple(parts)))
+        self.metadata.keys.add(self.caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, tuple(parts), "5" * 32))
         self.data = {
             (object_id, version): self.add(object_id, version) for object_id, version in (("a", 1), ("a", 2), ("b", 1))
         }

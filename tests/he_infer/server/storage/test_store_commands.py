@@ -63,7 +63,7 @@ def test_a_backup_taken_while_writing_has_all_that_was_acknowledged(bundle: Path
             assert hashlib.sha256(session.get_object(entry.id)).hexdigest() == entry.sha256
         assert session.get_object(first, 1) == b"first"
         assert session.get_object(first) == b"second"
-        assert session.registered() == {plan}
+        assert {keys.plan for keys in session.key_sets()} == {plan}
     actions = [json.loads(line)["action"] for line in (tmp_path / "elsewhere" / "audit.jsonl").read_text().splitlines()]
     assert "store.restore" in actions
     audit.verify(tmp_path / "elsewhere" / "audit.jsonl")

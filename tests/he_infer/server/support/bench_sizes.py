@@ -15,6 +15,7 @@ from he_infer.client.connection.session import Session
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.local_server import LocalServer
 from he_infer.server.tokens import Scope
+from he_infer.wire.key_set import new_key_set
 from tests.he_infer.server.support.kit import add_token, full_size_bundle
 from tests.he_infer.server.support.processes import held_bytes
 
@@ -26,15 +27,16 @@ def use(server: LocalServer, token: str) -> int:
     size = 0
     with Session(server.url, token) as session:
         registered: dict[str, SecretKey] = {}
+        key_set = new_key_set()
         for model in session.models():
             plan = model.plans[0]
             if plan.digest not in registered:
                 registered[plan.digest] = secret = SecretKey.generate(plan.parameters)
-                size += session.register(plan, secret.evaluation_keys(plan)).size
+                size += session.register(plan, key_set, secret.evaluation_keys(plan)).bytes
             secret = registered[plan.digest]
             for _ in range(3):
                 features = pack(plan, np.zeros((1, plan.width)))
-                session.classify(model, plan, secret.encrypt(features, plan.input_scale))
+                session.classify(model, plan, key_set, secret.encrypt(features, plan.input_scale))
     return size
 
 

@@ -24,6 +24,7 @@ from he_infer.server import tokens
 from he_infer.server.metadata import Metadata
 from he_infer.server.service import DATABASE_FILE
 from he_infer.wire import envelope as wire
+from he_infer.wire.key_set import new_key_set
 from he_infer.wire.refusals import REFUSALS, Code
 
 WIDTH, HIDDEN, CLASSES = 32, 8, 3
@@ -98,25 +99,26 @@ class Client:
         self.plan: Plan = self.model.plans[0]
         self.secret = SecretKey.generate(self.plan.parameters)
         self.keys = self.secret.evaluation_keys(self.plan)
-        self.stored = session.register(self.plan, self.keys)
+        self.key_set = new_key_set()
+        self.stored = session.register(self.plan, self.key_set, self.keys)
 
     def encrypt(self, features: np.ndarray) -> list[bytes]:
         return self.secret.encrypt(pack(self.plan, features), self.plan.input_scale)
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        answer = self.session.classify(self.model, self.plan, self.encrypt(features))
+        answer = self.session.classify(self.model, self.plan, self.key_set, self.encrypt(features))
         return self.opened(answer.parts, len(features))
 
     def opened(self, parts: Sequence[bytes], images: int = 1) -> np.ndarray:
         return unpack(self.plan, self.secret.decrypt(list(parts)), images)
 
-    def sealed(self, parts: list[bytes] | None = None, **changes: object) -> bytes:
-        """A sealed request, with changes to its header."""
+    def enveloped(self, parts: list[bytes] | None = None, **changes: object) -> bytes:
+        """A request's envelope, with changes to its header."""
         stamp = {"nonce": secrets.token_hex(16), "time": int(time.time() * 1000)}
-        header = {"model": self.model.id, "plan": self.plan.digest, **stamp, **changes}
+        header = {"model": self.model.id, "plan": self.plan.digest, "key_set": self.key_set, **stamp, **changes}
         named = tuple((f"ct{i}", data) for i, data in enumerate(parts if parts is not None else [b"x"]))
         kept = {name: value for name, value in header.items() if value is not None}
-        return wire.Envelope(wire.Kind.REQUEST, kept, named).seal(wire.mac_key(self.token, wire.Direction.TO_SERVER))
+        return wire.Envelope(wire.Kind.REQUEST, kept, named).encode()
 
     def post(self, body: bytes, **headers: str) -> httpx2.Response:
         sent = {"Authorization": f"Bearer {self.token}", **headers}

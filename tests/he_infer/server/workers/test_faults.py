@@ -80,7 +80,7 @@ def test_sigterm_finishes_what_was_accepted(bundle: Path, tmp_path: Path, featur
         outcomes: list[object] = []
 
         def ask() -> None:
-            outcomes.append(client.session.classify(client.model, client.plan, parts))
+            outcomes.append(client.session.classify(client.model, client.plan, client.key_set, parts))
 
         thread = threading.Thread(target=ask)
         thread.start()
@@ -140,7 +140,7 @@ def test_bodies_that_do_not_come_are_bounded_in_time_and_in_memory(
     with LocalServer([bundle], tmp_path / "data", options=options) as server, client_of(server) as client:
         with begin_classify(client, (16 << 20) - 10) as slow:
             deadline = time.monotonic() + 20
-            while (answer := client.post(client.sealed())).status_code != 429 and time.monotonic() < deadline:
+            while (answer := client.post(client.enveloped())).status_code != 429 and time.monotonic() < deadline:
                 time.sleep(0.02)
             assert refusal(answer) is Code.BUSY
             assert b" 408 " in read_all(slow).splitlines()[0]
