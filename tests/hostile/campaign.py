@@ -25,7 +25,7 @@ from tests.hostile.outcome import Outcome
 # What a hostile message may be answered with. Not among them: internal, damaged, storage.
 EXPECTED = frozenset(Code) - {Code.INTERNAL, Code.DAMAGED, Code.STORAGE}
 
-# What is right in form and has a nonce of its own can be accepted, and then it is one's own nonsense that one gets back.
+# What is right in form and has a fresh nonce can be accepted: the sender gets back its own nonsense.
 MAY_BE_ACCEPTED = frozenset(
     {"flipped", "spliced", "resealed flip", "resealed splice", "resealed noise", "wrong tenant's ciphertext"}
 )
