@@ -1,0 +1,197 @@
+"""An archive over DICOMweb (PS3.18): studies and images found by QIDO, fetched by WADO, reports stored by STOW.
+
+Everything an archive answers is checked before it is used: an image must be the one that was asked for.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+from dicomweb_client.web import DICOMwebClient
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from he_infer.client.pacs.archive.bounded_http import explain, open_session
+from he_infer.client.pacs.entries import ImageEntry, StudyEntry
+from he_infer.errors import ArchiveError, ArchiveRefused
+
+_PAGE = 200
+_MOST_ENTRIES = 100_000
+_DUPLICATE = 0x0111
+"""Failure Reason of an archive that refuses what it already holds: for a report that is derived, this is success."""
+_LONGEST_UID = 64
+
+
+class Archive:
+    """One DICOMweb service.
+
+    Args:
+        url: the service's root, such as `https://pacs.example/dicom-web`.
+        session: from `open_session`; made by default.
+        options: passed to `open_session`.
+    """
+
+    def __init__(self, url: str, session: requests.Session | None = None, **options: Any) -> None:
+        self.url = url.rstrip("/")
+        self._session = session or open_session(self.url, **options)
+        self._web = DICOMwebClient(self.url, session=self._session)
+        self._web.set_http_retry_params(retry=False)  # the watcher has its own back-off, which knows of more than HTTP
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def get_json(self, url: str) -> Any:
+        """A resource of the archive that is not DICOMweb's, as JSON.
+
+        Raises:
+            ArchiveUnreachable, ArchiveRefused: it cannot be had.
+        """
+        with _explained(f"Reading {url}"):
+            answer = self._session.get(url, headers={"Accept": "application/json"})
+            answer.raise_for_status()
+            return answer.json()
+
+    def studies(self, filters: Mapping[str, str] | None = None) -> list[StudyEntry]:
+        """All studies that match query attributes by keyword, such as `{"StudyDate": "20260101-"}`.
+
+        Raises:
+            ArchiveUnreachable, ArchiveRefused: they cannot be had.
+        """
+        with _explained("Searching for studies"):
+            found: dict[str, StudyEntry] = {}
+            for entry in self._pages(self._web.search_for_studies, ["NumberOfStudyRelatedInstances"], filters or {}):
+                study = _uid(entry, "StudyInstanceUID")
+                found[study] = StudyEntry(study, _number(entry, "NumberOfStudyRelatedInstances"))
+            return list(found.values())
+
+    def count_images(self, study: str) -> int:
+        """How many objects the archive holds of a study; 0 where it does not hold the study.
+
+        Raises:
+            ArchiveUnreachable, ArchiveRefused: it does not say.
+        """
+        return sum(entry.instances for entry in self.studies({"StudyInstanceUID": study}) if entry.study == study)
+
+    def images(self, study: str) -> list[ImageEntry]:
+        """All images and other objects of a study.
+
+        Raises:
+            ArchiveUnreachable, ArchiveRefused: they cannot be had, or are of another study.
+        """
+        with _explained(f"Searching for the images of study {study}"):
+            found: dict[str, ImageEntry] = {}
+            fields = ["Modality", "BodyPartExamined", "SeriesDescription", "StudyDescription"]
+            for series in self._pages(self._web.search_for_series, fields, {}, study):
+                number = _uid(series, "SeriesInstanceUID")
+                modality, body_part = _text(series, "Modality"), _text(series, "BodyPartExamined")
+                words = f"{_text(series, 'StudyDescription')} {_text(series, 'SeriesDescription')}".strip()
+                for entry in self._pages(self._web.search_for_instances, [], {}, study, number):
+                    sop = _uid(entry, "SOPInstanceUID")
+                    found[sop] = ImageEntry(study, number, sop, modality, body_part, words)
+            return list(found.values())
+
+    def fetch(self, image: ImageEntry, path: Path) -> Path:
+        """Fetch one image into a file.
+
+        Raises:
+            ArchiveUnreachable, ArchiveRefused: it cannot be had, or another image came.
+            OSError: the file cannot be written.
+        """
+        with _explained(f"Fetching image {image.sop}"):
+            dataset = self._web.retrieve_instance(
+                image.study, image.series, image.sop, media_types=(("application/dicom", "*"),)
+            )
+            names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+            got = tuple(str(dataset.get(name, "")) for name in names)
+        if got != (image.study, image.series, image.sop):
+            raise ArchiveRefused(
+                f"Fetching image {image.sop}: the archive sent another image than was asked for. It was not used."
+            )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dataset.save_as(path, enforce_file_format=True)
+        except OSError:
+            raise
+        except Exception as error:  # foreign bytes are parsed here, lazily, and many kinds of error come through
+            raise ArchiveRefused(f"Fetching image {image.sop}: it is damaged ({type(error).__name__}).") from error
+        return path
+
+    def store(self, datasets: Sequence[Dataset]) -> None:
+        """Store objects; one that the archive holds already counts as stored.
+
+        Raises:
+            ArchiveUnreachable, ArchiveRefused: not all were stored.
+        """
+        with _explained("Storing in the archive"):
+            answer = self._web.store_instances(datasets)
+            failed = [
+                int(item.get("FailureReason", 0))
+                for item in answer.get("FailedSOPSequence", [])
+                if int(item.get("FailureReason", 0)) != _DUPLICATE
+            ]
+            stored = len(answer.get("ReferencedSOPSequence", []))
+        if failed or (not stored and "FailedSOPSequence" not in answer):
+            reasons = ", ".join(f"{reason:04X}h" for reason in sorted(set(failed))) or "it confirms nothing"
+            raise ArchiveRefused(f"The archive did not store all of {len(datasets)} objects (reason: {reasons}).")
+
+    def _pages(
+        self, search: Any, fields: Sequence[str], filters: Mapping[str, str], *within: str
+    ) -> Iterator[Mapping[str, Any]]:
+        """All results of a search, page by page, until a page brings nothing new."""
+        seen: set[str] = set()
+        while len(seen) < _MOST_ENTRIES:
+            page = search(
+                *within, search_filters=dict(filters), fields=list(fields) or None, limit=_PAGE, offset=len(seen)
+            )
+            fresh = [entry for entry in page if str(entry) not in seen]
+            yield from fresh
+            seen.update(map(str, fresh))
+            if len(page) < _PAGE or not fresh:
+                return
+        raise ArchiveRefused(f"The search finds more than {_MOST_ENTRIES} entries. Narrow it, for instance by --since.")
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            # The archive's breaches of the standard that are harmless are no matter of the user's.
+            warnings.simplefilter("ignore")
+            yield
+    except ArchiveError:
+        raise
+    except Exception as error:
+        raise explain(error, what) from error
+
+
+def _element(entry: Mapping[str, Any], keyword: str) -> str:
+    values = entry.get(f"{tag_for_keyword(keyword):08X}", {}).get("Value", [])
+    return str(values[0]) if values and isinstance(values[0], str | int | float) else ""
+
+
+def _text(entry: Mapping[str, Any], keyword: str) -> str:
+    return _element(entry, keyword)[:_LONGEST_UID]
+
+
+def _number(entry: Mapping[str, Any], keyword: str) -> int:
+    text = _element(entry, keyword)
+    return int(text) if text.isdecimal() else 0
+
+
+def _uid(entry: Mapping[str, Any], keyword: str) -> str:
+    text = _element(entry, keyword)
+    if not (UID(text).is_valid and len(text) <= _LONGEST_UID):
+        raise ArchiveRefused(f"The archive's answer lacks a valid {keyword}.")
+    return text

@@ -1,0 +1,221 @@
+"""Scenes with a real Orthanc; run by `test_archive_scenes.py` in a network namespace of their own."""
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+from he_infer.client.pacs.archive.dicomweb import Archive
+from he_infer.client.pacs.archive.orthanc import OrthancChanges
+from he_infer.client.pacs.reports.findings import read_findings
+from he_infer.client.pacs.reports.source import read_source
+from he_infer.client.pacs.reports.statement import Statement
+from he_infer.client.pacs.reports.structured import build_report
+from he_infer.client.pacs.reports.uids import ReportUids
+from he_infer.client.pacs.watch.choice import Choice
+from he_infer.client.pacs.watch.destinations import ArchiveDestination
+from he_infer.client.pacs.watch.journal import Journal, State
+from he_infer.client.pacs.watch.sources import ArchiveSource
+from he_infer.client.pacs.watch.watcher import Outcome, Settings, Watcher
+from he_infer.errors import ArchiveRefused, ArchiveUnreachable
+from models.errors import ModelsError
+from models.images.load import load_image
+from tests.cipher.dicom.orthanc_scene import bring_loopback_up
+from tests.he_infer.client.pacs.orthanc import Orthanc, make_image
+
+FINDINGS = read_findings({}, ["dark", "bright"])
+UIDS = ReportUids(bytes(32))
+MODEL = "brightness-1"
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    bring_loopback_up()
+    with Orthanc(tmp_path_factory.mktemp("orthanc")) as running:
+        yield running
+
+
+def classify(paths: Sequence[Path]) -> Iterator[Outcome]:
+    """By the first pixel: enough to tell whether each image got its own report."""
+    import pydicom
+
+    for path in paths:
+        try:
+            load_image(path)
+        except ModelsError as error:
+            yield Outcome(path, None, str(error))
+            continue
+        value = int(pydicom.dcmread(path).pixel_array.flat[0])
+        label = "bright" if value > 99 else "dark"
+        about = {"model": MODEL, "publisher": "", "head_digest": "a" * 64, "plan": "b" * 64}
+        if value == 13:
+            yield Outcome(path, Statement(**about, refusal="It is unlike all."))
+        else:
+            yield Outcome(path, Statement(**about, label=label, probability=value / 1000))
+
+
+def watcher(orthanc: Orthanc, folder: Path, journal: Journal, **changes: object) -> Watcher:
+    archive = Archive(orthanc.url)
+    settings = Settings(**{"quiet_seconds": 0.0, "choice": Choice(frozenset({"CT"})), **changes})  # type: ignore[arg-type] - a table of settings
+    source = ArchiveSource(archive, sweep_seconds=0)
+    return Watcher(source, ArchiveDestination(archive), classify, FINDINGS, UIDS, journal, folder, settings)
+
+
+def sources_of(orthanc: Orthanc, study: str) -> list[str]:
+    """The images that a study's reports refer to."""
+    found = []
+    for report in orthanc.instances("SR"):
+        if report.StudyInstanceUID == study:
+            evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+            found.append(str(evidence.ReferencedSOPSequence[0].ReferencedSOPInstanceUID))
+    return sorted(found)
+
+
+def test_report_stored_twice_is_one_object_in_archive(orthanc: Orthanc) -> None:
+    path = get_testdata_file("CT_small.dcm")
+    assert isinstance(path, str)
+    statement = Statement(model=MODEL, publisher="", head_digest="a", plan="b", label="dark", probability=0.2)
+    with Archive(orthanc.url) as archive:
+        for _ in range(2):
+            archive.store([build_report(statement, read_source(Path(path)), FINDINGS, UIDS)])
+    study = str(read_source(Path(path)).StudyInstanceUID)
+    assert len(sources_of(orthanc, study)) == 1
+
+
+def test_found_images_have_what_choice_is_made_by_and_are_fetched_as_sent(orthanc: Orthanc, tmp_path: Path) -> None:
+    study, series = generate_uid(), generate_uid()
+    sent = [make_image(study, series, brightness=value) for value in (1, 2)]
+    orthanc.send(*sent)
+    with Archive(orthanc.url) as archive:
+        assert archive.count_images(study) == 2
+        found = archive.images(study)
+        assert {image.sop for image in found} == {str(image.SOPInstanceUID) for image in sent}
+        assert {(image.modality, image.body_part) for image in found} == {("CT", "CHEST")}
+        assert read_source(archive.fetch(found[0], tmp_path / "a.dcm")).SOPInstanceUID == found[0].sop
+        assert archive.count_images(generate_uid()) == 0
+
+
+def test_changes_name_stable_study_once_and_position_moves(orthanc: Orthanc) -> None:
+    study = generate_uid()
+    with Archive(orthanc.url) as archive:
+        changes = OrthancChanges.find(archive)
+        assert changes is not None
+        begin = changes.since(0).position
+        orthanc.send(make_image(study, generate_uid()))
+        until = time.monotonic() + 20
+        while study not in (found := changes.since(begin)).stable:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert found.position > begin
+        assert study not in changes.since(found.position).stable
+        assert study in changes.since(10**9).stable  # an Orthanc whose list began anew is read from its start
+
+
+def test_growing_study_gets_a_report_for_each_image_and_none_is_replaced(orthanc: Orthanc, tmp_path: Path) -> None:
+    study, series = generate_uid(), generate_uid()
+    first = [make_image(study, series, brightness=value) for value in (10, 200)]
+    orthanc.send(*first)
+    with Journal(tmp_path, MODEL) as journal:
+        watching = watcher(orthanc, tmp_path, journal)
+        watching.run_once()
+        assert sources_of(orthanc, study) == sorted(str(image.SOPInstanceUID) for image in first)
+        before = {str(report.SOPInstanceUID): report for report in orthanc.instances("SR")}
+        late = make_image(study, series, brightness=300)
+        orthanc.send(late, *first)  # the first ones are sent a second time
+        watching.run_once()
+        watching.run_once()
+        assert sources_of(orthanc, study) == sorted(str(image.SOPInstanceUID) for image in [*first, late])
+        after = {str(report.SOPInstanceUID): report for report in orthanc.instances("SR")}
+        assert all(after[uid].ContentTime == report.ContentTime for uid, report in before.items())
+        assert journal.counts()["waiting"] == journal.counts()["failed"] == 0
+
+
+def test_watcher_with_lost_journal_leaves_reports_as_they_are(orthanc: Orthanc, tmp_path: Path) -> None:
+    study = generate_uid()
+    orthanc.send(make_image(study, generate_uid(), brightness=10))
+    for name in ("one", "two"):
+        with Journal(tmp_path / name, MODEL) as journal:
+            watcher(orthanc, tmp_path / name, journal).run_once()
+    assert len(sources_of(orthanc, study)) == 1
+
+
+def test_other_modality_is_left_alone_and_refusal_is_report_or_none_by_setting(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
+    study = generate_uid()
+    refused = make_image(study, generate_uid(), brightness=13)
+    orthanc.send(refused, make_image(study, generate_uid(), modality="MR"))
+    with Journal(tmp_path / "none", MODEL) as journal:
+        watcher(orthanc, tmp_path / "none", journal, report_refusals=False).run_once()
+        assert sources_of(orthanc, study) == []
+        assert journal.is_done(str(refused.SOPInstanceUID))
+    with Journal(tmp_path / "report", MODEL) as journal:
+        watcher(orthanc, tmp_path / "report", journal).run_once()
+    assert sources_of(orthanc, study) == [str(refused.SOPInstanceUID)]
+
+
+def test_image_without_pixels_is_tried_again_and_given_up_while_others_are_reported(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
+    study, series = generate_uid(), generate_uid()
+    empty, good = make_image(study, series), make_image(study, series, brightness=50)
+    del empty.PixelData
+    orthanc.send(empty, good)
+    clock = [1000.0]
+    with Journal(tmp_path, MODEL) as journal:
+        watching = watcher(orthanc, tmp_path, journal, most_attempts=3)
+        watching._now = lambda: clock[0]
+        for _ in range(4):
+            watching.run_once()
+            clock[0] += 4000
+        (trouble,) = journal.troubles()
+        assert (trouble.image.sop, trouble.state, trouble.attempts) == (str(empty.SOPInstanceUID), State.FAILED, 3)
+        assert "without pixels" in trouble.error
+        assert str(tmp_path) not in trouble.error
+        assert journal.is_done(str(good.SOPInstanceUID))
+        assert journal.retry_failed(clock[0]) == 1
+
+
+def test_archive_that_is_restarted_costs_no_attempt_and_no_report(tmp_path: Path) -> None:
+    bring_loopback_up()
+    study = generate_uid()
+    archive = Orthanc(tmp_path / "archive")
+    with Journal(tmp_path / "journal", MODEL) as journal:
+        archive.start()
+        archive.send(*(make_image(study, generate_uid(), brightness=value) for value in (1, 2, 3)))
+        watching = watcher(archive, tmp_path / "journal", journal)
+        stored = watching._destination.store
+
+        def store_and_fall(reports: Sequence[object]) -> None:
+            stored(reports)  # type: ignore[arg-type] - the same reports
+            archive.stop(signal.SIGKILL)
+
+        watching._destination.store = store_and_fall  # type: ignore[method-assign] - the archive falls after one report
+        with pytest.raises(ArchiveUnreachable):
+            watching.run_once()
+        assert journal.counts()["waiting"] == 2
+        assert not journal.troubles()
+        with pytest.raises(ArchiveUnreachable):
+            watching.run_once()
+        archive.start()
+        watching._destination.store = stored  # type: ignore[method-assign] - as it was
+        watching.run_once()
+        assert len(sources_of(archive, study)) == 3
+    archive.stop()
+
+
+def test_archive_that_sends_another_image_is_refused(orthanc: Orthanc, tmp_path: Path) -> None:
+    one, other = (make_image(generate_uid(), generate_uid()) for _ in range(2))
+    orthanc.send(one, other)
+    with Archive(orthanc.url) as archive:
+        (asked,) = archive.images(str(one.StudyInstanceUID))
+        send = archive._web.retrieve_instance
+        wrong = (str(other.StudyInstanceUID), str(other.SeriesInstanceUID), str(other.SOPInstanceUID))
+        archive._web.retrieve_instance = lambda *_, **options: send(*wrong, **options)  # type: ignore[method-assign] - it lies
+        with pytest.raises(ArchiveRefused, match="another image"):
+            archive.fetch(asked, tmp_path / "x.dcm")
+        assert not (tmp_path / "x.dcm").exists()

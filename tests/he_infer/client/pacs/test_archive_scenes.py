@@ -1,0 +1,31 @@
+"""Runs the scenes with a real Orthanc in a network namespace of their own, where there is nothing to listen to."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cipher.dicom.orthanc_scene import find_orthanc
+
+ROOT = Path(__file__).parents[4]
+
+
+def isolated() -> list[str]:
+    """How to run a program in a network namespace of its own; nothing where the system does not allow it."""
+    command = ["unshare", "--net", "--map-root-user"]
+    if shutil.which(command[0]) is None:
+        return []
+    return command if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0 else []
+
+
+@pytest.mark.skipif(find_orthanc() is None, reason="Debian's packages orthanc and orthanc-dicomweb are not installed")
+def test_scenes_with_real_orthanc_pass(tmp_path: Path) -> None:
+    scenes = Path(__file__).with_name("archive_scenes.py")
+    command = [*isolated(), sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(scenes)]
+    done = subprocess.run(
+        [*command, "--basetemp", str(tmp_path / "scenes")],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
