@@ -1,0 +1,189 @@
+"""Machine code of the kernels in a private folder, compiled once.
+
+numba's cache is a pickle with machine code in it: whoever can write it runs code in this process, and a file that was
+cut short can end the process inside LLVM. So the folder must belong to this user alone, and nothing in it is loaded
+unless its SHA-256 is the one that stood in the manifest when it was written. What does not match is compiled again.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from he_infer.errors import UsageError
+
+if TYPE_CHECKING:
+    from he_infer.ckks.engines.native.kernels import Kernels
+
+_MANIFEST = "manifest.json"
+_LOCK = "lock"
+_BUILDING = "building"
+_KEPT = 8
+"""Versions kept in a folder: several installations of one user share it."""
+_numba_settings = threading.Lock()
+
+Progress = Callable[[str], None]
+
+
+def default_folder() -> Path:
+    """Where machine code is kept for a user's own processes; a server keeps it in its data folder."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "he-infer" / "native"
+
+
+def load_kernels(folder: Path | None = None, on_progress: Progress | None = None) -> "Kernels":
+    """The compiled kernels: from the folder, or compiled into it, which takes some 20 s of processor time once.
+
+    Args:
+        folder: made with mode 0700 where it is missing; `default_folder()` where not given.
+        on_progress: told before a compilation starts.
+
+    Raises:
+        UsageError: others could write to the folder, or it is no folder.
+        OSError: it cannot be read or written.
+    """
+    return _load((folder or default_folder()).absolute(), on_progress)
+
+
+_loaded: dict[Path, "Kernels"] = {}
+_loading = threading.Lock()
+
+
+def _load(folder: Path, on_progress: Progress | None) -> "Kernels":
+    with _loading:
+        if folder not in _loaded:
+            check_private(folder)
+            with _locked(folder / _LOCK):
+                _loaded[folder] = _open(folder, on_progress)
+        return _loaded[folder]
+
+
+def _open(folder: Path, on_progress: Progress | None) -> "Kernels":
+    place = folder / fingerprint()
+    if place.exists() and not is_whole(place):
+        _remove(place)
+    _forget_others(folder, place)
+    if place.exists():
+        os.utime(place)
+        return _compile(place)
+    if on_progress is not None:
+        on_progress("compiling the native engine, once for this version and processor: some 20 to 60 seconds")
+    building = folder / _BUILDING
+    building.mkdir(mode=0o700)
+    kernels = _compile(building)
+    _write_manifest(building)
+    building.rename(place)
+    return kernels
+
+
+def check_private(folder: Path) -> None:
+    """Make the folder with mode 0700, or check that it is the user's own and closed to others.
+
+    Raises:
+        UsageError: a symbolic link, another owner, or writable by others.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{folder} is a symbolic link or no folder; machine code is kept in a real folder alone.")
+    if found.st_uid != os.geteuid():
+        raise UsageError(f"{folder} belongs to another user; machine code is loaded from a folder of one's own alone.")
+    if found.st_mode & 0o077:
+        raise UsageError(f"{folder} is open to other users; expected mode 0700. Run: chmod 700 {folder}")
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """Names what machine code depends on: these sources, Python, numba, LLVM and the processor."""
+    import llvmlite.binding
+
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    made_by = (
+        platform.python_version(),
+        *(version(name) for name in ("numba", "llvmlite", "numpy")),
+        llvmlite.binding.get_host_cpu_name(),
+        llvmlite.binding.get_host_cpu_features().flatten(),
+        str(Path(__file__).parent),  # numba names its files after the sources' path
+    )
+    digest.update(json.dumps(made_by).encode())
+    return digest.hexdigest()[:32]
+
+
+def is_whole(place: Path) -> bool:
+    """Whether every file is the one that was written, and no other lies beside them."""
+    try:
+        wanted = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
+        return bool(wanted == _digests(place)) and bool(wanted)
+    except (OSError, ValueError):
+        return False
+
+
+def _digests(place: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(place.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        name = str(path.relative_to(place))
+        if path.is_symlink() or not path.is_file() or path.stat().st_uid != os.geteuid():
+            found[name] = ""
+        elif name != _MANIFEST:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def _write_manifest(place: Path) -> None:
+    (place / _MANIFEST).write_text(json.dumps(_digests(place), sort_keys=True), encoding="utf-8")
+
+
+def _compile(place: Path) -> "Kernels":
+    import numba
+
+    from he_infer.ckks.engines.native.kernels import compile_kernels
+
+    with _numba_settings:
+        settings: Any = numba.config
+        before = settings.CACHE_DIR
+        settings.CACHE_DIR = str(place)
+        try:
+            return compile_kernels(cache=True)
+        finally:
+            settings.CACHE_DIR = before
+
+
+def _forget_others(folder: Path, place: Path) -> None:
+    """Remove what an interrupted compilation left, and all but the latest few versions."""
+    others = [path for path in folder.iterdir() if path not in (folder / _LOCK, place)]
+    versions = sorted((path for path in others if path.name != _BUILDING), key=lambda path: -path.lstat().st_mtime)
+    for path in {*others} - {*versions[: _KEPT - 1]}:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time compile: the others wait, and load what it made."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,29 @@
+"""How native functions are marked for numba: helpers are compiled into the kernels that call them, and only there."""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import numba
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+# "numpy": a division by zero gives infinity, without a branch. Nothing here reassociates sums or products ("fastmath"):
+# the reductions depend on every rounding.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+
+def helper(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A function that kernels call."""
+    compiled: Callable[_P, _R] = numba.njit(**OPTIONS)(function)
+    return compiled
+
+
+def inlined(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A short function whose body stands in its callers."""
+    compiled: Callable[_P, _R] = numba.njit(forceinline=True, **OPTIONS)(function)
+    return compiled
+
+
+Lanes = Any
+"""Eight numbers, see `lanes`; numba has no type information for Python's checkers."""

@@ -1,0 +1,79 @@
+"""Small random polynomials from uniform bytes, without bias.
+
+The secret of a fresh encryption is ternary, its errors are centred binomial of 2 x 21 bits as SEAL draws them (standard
+deviation 3.24).
+"""
+
+import secrets
+from collections.abc import Callable
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+from he_infer.ckks.engines.native.compiling import inlined
+from he_infer.ckks.engines.native.ring import Doubles
+
+_TRITS = 5
+_TERNARY_BOUND = 3**_TRITS
+"""A byte below 243 is five uniform trits; others are drawn again."""
+_ERROR_BYTES = 6
+_HALF_BITS = 0x1FFFFF
+
+Bytes = NDArray[np.uint8]
+
+
+def random_bytes(count: int) -> Bytes:
+    """(count,) bytes of AES-256-CTR under a fresh key of the system's generator."""
+    seed = secrets.token_bytes(48)
+    stream = Cipher(algorithms.AES(seed[:32]), modes.CTR(seed[32:])).encryptor()
+    return np.frombuffer(stream.update(bytes(count)), dtype=np.uint8)
+
+
+def fill_ternary(raw: Bytes, out: Doubles, to: int, count: int) -> int:
+    """Uniform -1, 0, 1 at out[to : to + count] by rejection; returns how many of them there are after all bytes."""
+    made = 0
+    for value in raw:
+        if value < _TERNARY_BOUND:
+            left = int(value)
+            for _ in range(_TRITS):
+                if made == count:
+                    return made
+                out[to + made] = float(left % 3 - 1)
+                left //= 3
+                made += 1
+    return made
+
+
+@inlined
+def count_ones(number: int) -> int:
+    """Ones among the lowest 21 bits."""
+    number &= _HALF_BITS
+    number -= (number >> 1) & 0x155555
+    number = (number & 0x333333) + ((number >> 2) & 0x333333)
+    number = (number + (number >> 4)) & 0x0F0F0F
+    return (number + (number >> 8) + (number >> 16)) & 0xFF
+
+
+def fill_errors(raw: Bytes, out: Doubles, to: int, count: int) -> None:
+    """Centred binomial errors at out[to : to + count], six bytes each."""
+    for index in range(count):
+        b = _ERROR_BYTES * index
+        ones = count_ones(int(raw[b]) | int(raw[b + 1]) << 8 | int(raw[b + 2]) << 16)
+        others = count_ones(int(raw[b + 3]) | int(raw[b + 4]) << 8 | int(raw[b + 5]) << 16)
+        out[to + index] = float(ones - others)
+
+
+def draw_zero(
+    size: int,
+    ternary: Callable[[Bytes, Doubles, int, int], int] = fill_ternary,
+    errors: Callable[[Bytes, Doubles, int, int], None] = fill_errors,
+    draw: Callable[[int], Bytes] = random_bytes,
+) -> Doubles:
+    """(3 size,) what a public-key encryption of zero draws: u, e0, e1. The two functions may be the compiled ones."""
+    samples = np.empty(3 * size)
+    made = 0
+    while made < size:
+        made += ternary(draw(max(64, (size - made) * 2 // 9)), samples, made, size - made)
+    errors(draw(2 * _ERROR_BYTES * size), samples, size, 2 * size)
+    return samples

@@ -1,0 +1,257 @@
+"""The engine's protocol on compiled kernels. It holds no secret key."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.engines.native import packing, seal_bytes
+from he_infer.ckks.engines.native.code_cache import load_kernels
+from he_infer.ckks.engines.native.drawing import draw_zero
+from he_infer.ckks.engines.native.kernels import Kernels
+from he_infer.ckks.engines.native.program_kernel import (
+    ADD,
+    ADD_ENCODED,
+    ADD_ZERO,
+    MULTIPLY,
+    RESCALE,
+    ROTATE,
+    SUM_PRODUCTS,
+    TRANSFORM,
+)
+from he_infer.ckks.engines.native.ring import Doubles, build_ring, galois_places, internal_places
+from he_infer.ckks.engines.native.scratch import make_scratch
+from he_infer.ckks.engines.native.seal_bytes import Seeded
+from he_infer.ckks.engines.native.seeds import block_roots, blocks_for
+from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, Value
+from he_infer.ckks.engines.seal import primes
+from he_infer.ckks.layouts.ring import conjugation, galois_element, to_coefficients
+from he_infer.ckks.parameters import Parameters
+from he_infer.errors import MissingKey, NotThisFormat
+
+_EXACT = 2.0**53
+_SEAL_BITS = 64
+_NOTHING = np.zeros(1)
+_NO_TERMS = np.zeros((1, 3), dtype=np.int64)
+_NO_PLACES = np.zeros((1, 1), dtype=np.int32)
+RELINEARISE, PUBLIC = "relin", "public"
+
+
+class NativeEngine(Engine):
+    """The protocol on float64 residues. One thread at a time: it has one set of working memory.
+
+    A value's data are (2, level + 1, N) float64 in one flat array, transformed (order: see `ring`); an encoded vector's
+    are (level + 1, N), or (level + 1,) where all slots hold one number.
+
+    Args:
+        parameters: with primes of at most 50 bits.
+        kernels: compiled code; by default from the user's own folder, see `code_cache`.
+        centred: digits of key switches between -p/2 and p/2; False: between 0 and p, as SEAL has them, so that every
+            residue is SEAL's.
+
+    Raises:
+        ParameterError: primes of more than 50 bits.
+    """
+
+    def __init__(self, parameters: Parameters, kernels: Kernels | None = None, *, centred: bool = True) -> None:
+        super().__init__(parameters, primes(parameters))
+        self.centred = centred
+        self.kernels = kernels or load_kernels()
+        self.size = parameters.ring_size
+        self.ring = build_ring(self.size, self.primes)
+        self.scratch = make_scratch(self.size, parameters.levels + 1)
+        self.words = np.empty(len(self.primes) * self.size + 576, dtype=np.uint64)
+        self._seal_bits = np.full(len(self.primes), _SEAL_BITS, dtype=np.int64)
+
+    def load_keys(
+        self, parts: Mapping[str, bytes], elements: tuple[int, ...], relinearise: bool, public: bool = False
+    ) -> EvaluationKeys:
+        """Parse a client's keys: `galois` for exactly the elements, `relin` and `public` as far as they are needed.
+
+        All keys come to stand in one array; `data` has it as `block`, and `offsets` by element or name.
+
+        Raises:
+            SecretKeyRefused: a part is a secret key.
+            MissingKey: a part or a rotation is missing, or there is one too many.
+            FormatError: not seeded keys of these parameters.
+        """
+        chain = len(self.primes)
+        wanted: dict[str, dict[int | str, list[Seeded]]] = {}
+        if elements:
+            places = {(element - 1) // 2: element for element in elements}
+            read = seal_bytes.read_keys(_part(parts, "galois"), self.size, self.primes, places, self.size)
+            wanted["galois"] = {places[index]: digits for index, digits in read.items()}
+        if relinearise:
+            read = seal_bytes.read_keys(_part(parts, RELINEARISE), self.size, self.primes, (0,), 1)
+            wanted[RELINEARISE] = {RELINEARISE: read[0]}
+        if public:
+            zero = seal_bytes.read_public(_part(parts, PUBLIC), self.size, self.primes)
+            wanted[PUBLIC] = {PUBLIC: [zero]}
+        keys = {name: digits for part in wanted.values() for name, digits in part.items()}
+        step = 2 * chain * self.size
+        block = np.empty(max(1, step * sum(len(digits) for digits in keys.values())))
+        offsets: dict[int | str, int] = {}
+        at = 0
+        for name, digits in keys.items():
+            offsets[name] = at
+            for digit in digits:
+                self._open(digit, chain, block, at)
+                at += step
+        size = sum(len(data) for data in parts.values())
+        data = {"block": block, "offsets": offsets}
+        return EvaluationKeys(self.parameters.id, frozenset(elements), relinearise, public, data, size)
+
+    def load(self, data: bytes, scale: float) -> Value:
+        """Parse a fresh seeded ciphertext.
+
+        Raises:
+            FormatError: not a seeded ciphertext of these parameters at the top of the chain, or of another scale.
+        """
+        rows = self.parameters.levels + 1
+        seeded = seal_bytes.read_ciphertext(data, self.size, self.primes[:rows])
+        if not abs(seeded.scale / scale - 1.0) <= 1e-9:
+            raise NotThisFormat("The ciphertext's scale is not the plan's.")
+        out = np.empty(2 * rows * self.size)
+        self._open(seeded, rows, out, 0)
+        return Value(self.parameters.levels, seeded.scale, self.parameters.id, out)
+
+    def dump(self, value: Value) -> bytes:
+        """Serialize a ciphertext as SEAL's uncompressed object."""
+        return seal_bytes.write_ciphertext(self.residues(value), value.scale, self.primes[: value.level + 1])
+
+    def size_of(self, plain: PlainValue) -> int:
+        """Bytes of memory that an encoded vector takes."""
+        return int(plain.data.nbytes)
+
+    def residues(self, value: Value) -> NDArray[np.uint64]:
+        """(2, level + 1, N) residues of a ciphertext in SEAL's order, between 0 and p."""
+        rows = value.level + 1
+        ordered = value.data.reshape(2, rows, self.size)[..., internal_places(self.size)].astype(np.int64)
+        moduli = np.array(self.primes[:rows], dtype=np.int64)[:, None]
+        residues: NDArray[np.uint64] = np.where(ordered < 0, ordered + moduli, ordered).astype(np.uint64)
+        return residues
+
+    def _open(self, seeded: Seeded, rows: int, out: Doubles, at: int) -> None:
+        packed = np.frombuffer(seeded.data, dtype=np.uint8)
+        self.open_packed(packed, seeded.at, self._seal_bits, seeded.seed, rows, out, at)
+
+    def open_packed(
+        self,
+        packed: NDArray[np.uint8],
+        at: int,
+        bits: NDArray[np.int64],
+        seed: bytes,
+        rows: int,
+        out: Doubles,
+        to: int,
+    ) -> None:
+        """A ciphertext (2, rows, N) into out[to:] from its packed first polynomial and the second one's seed.
+
+        Raises:
+            NotThisFormat: a residue is not below its prime.
+        """
+        roots = block_roots(seed, blocks_for(rows, self.size))
+        state = self.kernels.open_seeded(packed, at, bits, roots, rows, self.size, out, to, self.words, self.ring)
+        if state != packing.SETTLED:
+            raise NotThisFormat("The ciphertext has a residue that is not below its prime, or a seed that gives none.")
+
+    def run(
+        self,
+        operation: int,
+        left: Doubles,
+        rows: int,
+        out: Doubles,
+        *,
+        right: Doubles = _NOTHING,
+        plains: Doubles = _NOTHING,
+        keys: Doubles = _NOTHING,
+        key: int = 0,
+        second: int = 0,
+        first: int = 0,
+        last: int = 0,
+        terms: NDArray[np.int64] = _NO_TERMS,
+        places: NDArray[np.int32] = _NO_PLACES,
+    ) -> Doubles:
+        """One instruction of `program_kernel` on arrays of its own; returns `out`."""
+        code = np.array([[operation, 0, 0, second, rows, key, first, last]], dtype=np.int64)
+        self.kernels.execute(
+            code,
+            terms,
+            left,
+            right,
+            out,
+            plains,
+            keys,
+            places,
+            self.size,
+            self.ring,
+            self.scratch,
+            self.centred,
+        )
+        return out
+
+    def _rows(self, data: Doubles) -> int:
+        return int(data.size) // (2 * self.size)
+
+    def _encode(self, slots: NDArray[np.generic], level: int, scale: float) -> Doubles:
+        rows = level + 1
+        whole: Doubles = np.rint(to_coefficients(slots) * scale)
+        out = np.empty(rows * self.size)
+        if np.abs(whole).max() < _EXACT:
+            return self.run(TRANSFORM, whole, rows, out)
+        remainders = np.concatenate([np.fmod(whole, prime) for prime in self.ring.primes[:rows]])  # fmod is exact
+        return self.run(TRANSFORM, remainders, rows, out, first=self.size)
+
+    def _encode_constant(self, number: float, level: int, scale: float) -> Doubles:
+        whole = round(number * scale)
+        remainders = [whole % prime for prime in self.primes[: level + 1]]
+        return np.array([float(r - p if r > p // 2 else r) for r, p in zip(remainders, self.primes, strict=False)])
+
+    def _dot(self, values: list[Any], plains: list[Any]) -> Doubles:
+        out: Doubles = np.empty_like(values[0])
+        rows = self._rows(out)
+        for index, (value, plain) in enumerate(zip(values, plains, strict=True)):
+            terms = np.array([[0, 0, plain.size == rows]], dtype=np.int64)
+            self.run(SUM_PRODUCTS, value, rows, out, plains=plain, second=int(index > 0), last=1, terms=terms)
+        return out
+
+    def _add(self, left: Any, right: Any) -> Doubles:
+        return self.run(ADD, left, self._rows(left), np.empty_like(left), right=right)
+
+    def _add_plain(self, value: Any, plain: Any) -> Doubles:
+        rows = self._rows(value)
+        return self.run(ADD_ENCODED, value, rows, np.empty_like(value), plains=plain, first=int(plain.size == rows))
+
+    def _rotate(self, value: Any, steps: int, keys: EvaluationKeys) -> Doubles:
+        return self._apply(value, galois_element(steps, self.size), keys)
+
+    def _conjugate(self, value: Any, keys: EvaluationKeys) -> Doubles:
+        return self._apply(value, conjugation(self.size), keys)
+
+    def _apply(self, value: Any, element: int, keys: EvaluationKeys) -> Doubles:
+        places = galois_places(element, self.size)[None]
+        block, key = keys.data["block"], keys.data["offsets"][element]
+        return self.run(ROTATE, value, self._rows(value), np.empty_like(value), keys=block, key=key, places=places)
+
+    def _multiply(self, left: Any, right: Any, keys: EvaluationKeys) -> Doubles:
+        block, key = keys.data["block"], keys.data["offsets"][RELINEARISE]
+        return self.run(MULTIPLY, left, self._rows(left), np.empty_like(left), right=right, keys=block, key=key)
+
+    def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Doubles:
+        samples = draw_zero(self.size, self.kernels.fill_ternary, self.kernels.fill_errors)
+        block, key = keys.data["block"], keys.data["offsets"][PUBLIC]
+        return self.run(ADD_ZERO, value, level + 1, np.empty_like(value), right=samples, keys=block, key=key)
+
+    def _rescale(self, value: Any) -> Doubles:
+        rows = self._rows(value)
+        return self.run(RESCALE, value, rows, np.empty(2 * (rows - 1) * self.size))
+
+    def _drop(self, value: Any, level: int) -> Doubles:
+        return np.ascontiguousarray(value.reshape(2, -1, self.size)[:, : level + 1]).reshape(-1)
+
+
+def _part(parts: Mapping[str, bytes], name: str) -> bytes:
+    if name not in parts:
+        raise MissingKey(f"The evaluation keys lack the part '{name}'.")
+    return parts[name]

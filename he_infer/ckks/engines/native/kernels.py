@@ -1,0 +1,91 @@
+"""The compiled entry points: loaded from a folder of machine code, or compiled into it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+from numba import types as _types
+
+from he_infer.ckks.engines.native import drawing, packing, program_kernel
+from he_infer.ckks.engines.native.compiling import OPTIONS
+from he_infer.ckks.engines.native.ring import Ring
+from he_infer.ckks.engines.native.scratch import Scratch
+
+types: Any = _types
+_doubles, _matrix, _cube = types.float64[::1], types.float64[:, ::1], types.float64[:, :, ::1]
+_words, _bytes, _integers = types.uint64[::1], types.uint8[::1], types.int64[::1]
+_given = types.Array(types.uint8, 1, "C", readonly=True)
+_ring = types.NamedTuple(
+    [*(_doubles,) * 2, *(_words,) * 2, *(_matrix,) * 9, _cube],
+    Ring,
+)
+_scratch = types.NamedUniTuple(_doubles, len(Scratch._fields), Scratch)
+_offset = types.int64
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Compiled functions; see those of the same name for what they do. All release the GIL."""
+
+    execute: Callable[..., None]
+    open_seeded: Callable[..., int]
+    pack: Callable[..., None]
+    fill_ternary: Callable[..., int]
+    fill_errors: Callable[..., None]
+
+
+def compile_kernels(*, cache: bool) -> Kernels:
+    """Compile every entry point; with `cache`, by way of numba's cache as it is set up at the moment."""
+    return Kernels(
+        execute=_compiled(
+            program_kernel.execute,
+            types.void(
+                types.int64[:, ::1],
+                types.int64[:, ::1],
+                _doubles,
+                _doubles,
+                _doubles,
+                _doubles,
+                _doubles,
+                types.int32[:, ::1],
+                _offset,
+                _ring,
+                _scratch,
+                types.boolean,
+            ),
+            cache,
+        ),
+        open_seeded=_compiled(
+            packing.open_seeded,
+            types.int64(
+                _given,
+                _offset,
+                _integers,
+                _words,
+                _offset,
+                _offset,
+                _doubles,
+                _offset,
+                _words,
+                _ring,
+            ),
+            cache,
+        ),
+        pack=_compiled(packing.pack, types.void(_doubles, _offset, _integers, _offset, _offset, _bytes, _ring), cache),
+        fill_ternary=_compiled(
+            drawing.fill_ternary,
+            types.int64(_given, _doubles, _offset, _offset),
+            cache,
+        ),
+        fill_errors=_compiled(
+            drawing.fill_errors,
+            types.void(_given, _doubles, _offset, _offset),
+            cache,
+        ),
+    )
+
+
+def _compiled(function: Any, signature: Any, cache: bool) -> Any:
+    compiled: Any = numba.njit
+    return compiled(signature, cache=cache, **OPTIONS)(function)

@@ -1,0 +1,84 @@
+"""The evaluator's one loop: instructions over registers, each an operation of `polynomials` or a key switch."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.engines.native.keyswitch import switch_key
+from he_infer.ckks.engines.native.lanes import load, store
+from he_infer.ckks.engines.native.polynomials import (
+    add_encoded,
+    add_values,
+    add_zero,
+    multiply_values,
+    permute,
+    rescale,
+    sum_products,
+    to_coefficients,
+    to_transform,
+)
+from he_infer.ckks.engines.native.ring import Doubles, Ring
+from he_infer.ckks.engines.native.scratch import Scratch
+
+COLUMNS = 8
+"""operation, out, left, right, rows (primes), key (offset), first, second (their meaning is the operation's)."""
+
+SUM_PRODUCTS, ADD, ADD_ENCODED, ROTATE, FOLD, MULTIPLY, RESCALE, TRANSFORM, INVERT, ADD_ZERO = range(10)
+
+
+def execute(
+    code: NDArray[np.int64],
+    terms: NDArray[np.int64],
+    left: Doubles,
+    right: Doubles,
+    out: Doubles,
+    plains: Doubles,
+    keys: Doubles,
+    places: NDArray[np.int32],
+    n: int,
+    ring: Ring,
+    scratch: Scratch,
+    centred: bool,
+) -> None:
+    """Run instructions (I, COLUMNS) one after another. Offsets are in elements; a program has one array for all three.
+
+    SUM_PRODUCTS: terms first to second; right is 1 to add to what stands in out.
+    ADD: left + right. ADD_ENCODED: left + plains[right]; first is 1 for a constant.
+    ROTATE: the automorphism places[first] of left, under `key`. FOLD: left plus that.
+    MULTIPLY: left times right, relinearised under `key`. RESCALE: left without its last prime.
+    TRANSFORM: coefficients, one row for all primes (first = 0) or one a prime (first = n). INVERT: the way back.
+    ADD_ZERO: left plus an encryption of zero under the public key at `key`, samples (3, n) at right.
+    """
+    for line in range(code.shape[0]):
+        operation, to, a, b = code[line, 0], code[line, 1], code[line, 2], code[line, 3]
+        rows, key, first, second = code[line, 4], code[line, 5], code[line, 6], code[line, 7]
+        half = rows * n
+        if operation == SUM_PRODUCTS:
+            sum_products(terms[first:second], left, plains, out, to, rows, n, ring, b == 1)
+        elif operation == ADD:
+            add_values(left, a, right, b, out, to, rows, n, ring)
+        elif operation == ADD_ENCODED:
+            add_encoded(left, a, plains, b, first == 1, out, to, rows, n, ring)
+        elif operation in (ROTATE, FOLD, MULTIPLY):
+            bases = 2
+            if operation == MULTIPLY:
+                multiply_values(left, a, right, b, scratch.low, scratch.moved, rows, n, ring)
+            else:
+                permute(left, a, places[first], scratch.low, 0, rows, n)
+                permute(left, a + half, places[first], scratch.moved, 0, rows, n)
+                bases = 1
+                if operation == FOLD:
+                    bases = 2
+                    for k in range(0, half, 8):
+                        store(scratch.low, k, load(scratch.low, k) + load(left, a + k))
+                        store(scratch.low, half + k, load(left, a + half + k))
+            switch_key(scratch.moved, 0, keys, key, scratch.low, bases, out, to, rows, n, ring, scratch, centred)
+        elif operation == RESCALE:
+            rescale(left, a, out, to, rows, n, ring, scratch)
+        elif operation == TRANSFORM:
+            for j in range(rows):
+                to_transform(left, a + j * first, out, to + j * n, j, n, ring, scratch.work)
+        elif operation == INVERT:
+            for j in range(rows):
+                to_coefficients(left, a + j * n, out, to + j * n, j, n, ring)
+        elif operation == ADD_ZERO:
+            add_zero(left, a, right, b, keys, key, out, to, rows, n, ring, scratch)

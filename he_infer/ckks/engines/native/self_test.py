@@ -1,0 +1,86 @@
+"""Compares the compiled kernels with Python's integers and with SEAL, before a server trusts them. Takes no secret.
+
+A key switch is a function of residues alone, so keys and ciphertexts of random residues test it as well as a client's.
+"""
+
+import secrets
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.engines.native import seal_bytes
+from he_infer.ckks.engines.native.engine import NativeEngine
+from he_infer.ckks.engines.native.kernels import Kernels
+from he_infer.ckks.engines.native.program_kernel import INVERT, TRANSFORM
+from he_infer.ckks.engines.native.ring import internal_places, reversed_bits, smallest_root
+from he_infer.ckks.engines.native.seeds import SEED_BYTES
+from he_infer.ckks.layouts.ring import galois_element
+from he_infer.ckks.engines.seal import SealEngine
+from he_infer.ckks.parameters import Parameters
+from he_infer.errors import EngineError
+
+_PARAMETERS = Parameters(4096, (36, 34, 36))
+_STEPS = 3
+_SCALE = 2.0**30
+
+
+def check_kernels(kernels: Kernels) -> None:
+    """Run the self-test: some 50 ms.
+
+    Raises:
+        EngineError: a result differs; nothing that these kernels compute is to be believed.
+    """
+    check_transforms(NativeEngine(_PARAMETERS, kernels))
+    check_key_switch(kernels)
+
+
+def check_transforms(engine: NativeEngine) -> None:
+    """Compare a transform at some places with Python's integers, and go there and back with extreme residues.
+
+    Raises:
+        EngineError: a residue differs.
+    """
+    size, prime = engine.size, engine.primes[0]
+    half = prime // 2
+    numbers = np.random.default_rng().integers(-half, half + 1, size)
+    numbers[: size // 2] = np.where(numbers[: size // 2] < 0, -half, half)
+    out = engine.run(TRANSFORM, numbers.astype(np.float64), 1, np.empty(size))
+    root = smallest_root(size, prime)
+    found = out[internal_places(size)].astype(np.int64)
+    for place in (0, 1, size // 2, size - 1):
+        point = pow(root, 2 * int(reversed_bits(size)[place]) + 1, prime)
+        value = 0
+        for number in reversed(numbers.tolist()):
+            value = (value * point + number) % prime
+        if int(found[place]) % prime != value:
+            raise EngineError("The native engine's transform differs from integer arithmetic.")
+    back = engine.run(INVERT, out, 1, np.empty(size))
+    if (back.astype(np.int64) != numbers).any():
+        raise EngineError("The native engine's inverse transform does not give back what was transformed.")
+
+
+def check_key_switch(kernels: Kernels, parameters: Parameters = _PARAMETERS) -> None:
+    """Rotate and rescale random residues with SEAL and with SEAL's digits here, and compare every residue.
+
+    Raises:
+        EngineError: a residue differs.
+    """
+    seal, native = SealEngine(parameters), NativeEngine(parameters, kernels, centred=False)
+    size, primes = parameters.ring_size, native.primes
+    element = galois_element(_STEPS, size)
+    digits = [_random_seeded(size, primes, 1.0) for _ in primes[:-1]]
+    parts = {"galois": seal_bytes.write_keys({(element - 1) // 2: digits}, size, primes, size)}
+    ciphertext = _random_seeded(size, primes[:-1], _SCALE)
+    found: list[NDArray[np.uint64]] = []
+    for engine in (seal, native):
+        keys = engine.load_keys(parts, (element,), relinearise=False)
+        value = engine.rescale(engine.rotate(engine.load(ciphertext, _SCALE), _STEPS, keys))
+        found.append(seal_bytes.read_residues(engine.dump(value), size, primes[: value.level + 1]))
+    if (found[0] != found[1]).any():
+        raise EngineError("The native engine's key switch differs from SEAL's.")
+
+
+def _random_seeded(size: int, primes: tuple[int, ...], scale: float) -> bytes:
+    generator = np.random.default_rng()
+    residues = np.stack([generator.integers(0, prime, size, dtype=np.uint64) for prime in primes])
+    return seal_bytes.write_seeded(residues, secrets.token_bytes(SEED_BYTES), scale, primes)
