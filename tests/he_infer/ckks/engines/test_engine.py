@@ -1,9 +1,11 @@
-"""One contract for both engines: what is computed, and what is refused before anything is."""
+"""One contract for all engines: what is computed, and what is refused before anything is."""
 
 import numpy as np
 import pytest
 
 from he_infer.ckks.engines.clear import ClearEngine
+from he_infer.ckks.engines.native.engine import NativeEngine
+from he_infer.ckks.engines.native.support import find_obstacle
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
 from he_infer.ckks.engines.seal import SealEngine
 from he_infer.ckks.layouts.ring import conjugation, galois_element, monomial, to_coefficients, to_slots
@@ -11,7 +13,7 @@ from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.errors import EngineError, MissingKey, ParameterError
 
-PARAMETERS = Parameters(8192, (50, 40, 60))
+PARAMETERS = Parameters(8192, (50, 40, 50))
 SCALE = 2.0**36
 SLOTS = PARAMETERS.slots
 
@@ -23,31 +25,37 @@ class Both:
         self.secret = SecretKey.generate(parameters)
         elements = (galois_element(3, parameters.ring_size), conjugation(parameters.ring_size))
         self.engine: Engine
-        if name == "seal":
-            seal = SealEngine(parameters)
-            self.engine = seal
+        if name in ("seal", "native"):
+            encrypted = SealEngine(parameters) if name == "seal" else native_engine(parameters)
+            self.engine = encrypted
             parts = self.secret.keys_for(elements, relinearise=True, public=True)
-            self.keys = seal.load_keys(parts, elements, relinearise=True, public=True)
-            self.none = seal.load_keys({}, (), relinearise=False, public=False)
+            self.keys = encrypted.load_keys(parts, elements, relinearise=True, public=True)
+            self.none = encrypted.load_keys({}, (), relinearise=False, public=False)
         else:
             self.engine = ClearEngine(parameters, seed=seed)
             self.keys = EvaluationKeys(parameters.id, frozenset(elements), True, True, {}, 0)
             self.none = EvaluationKeys(parameters.id, frozenset(), False, False, {}, 0)
 
     def encrypt(self, slots: np.ndarray, scale: float = SCALE) -> Value:
-        if isinstance(self.engine, SealEngine):
-            return self.engine.load(self.secret.encrypt([slots], scale)[0], scale)
-        assert isinstance(self.engine, ClearEngine)
-        return self.engine.encrypt(slots, scale)
+        if isinstance(self.engine, ClearEngine):
+            return self.engine.encrypt(slots, scale)
+        assert isinstance(self.engine, SealEngine | NativeEngine)
+        return self.engine.load(self.secret.encrypt([slots], scale)[0], scale)
 
     def decrypt(self, value: Value) -> np.ndarray:
-        if isinstance(self.engine, SealEngine):
-            return self.secret.decrypt([self.engine.dump(value)])[0]
-        assert isinstance(self.engine, ClearEngine)
-        return self.engine.decrypt(value)
+        if isinstance(self.engine, ClearEngine):
+            return self.engine.decrypt(value)
+        assert isinstance(self.engine, SealEngine | NativeEngine)
+        return self.secret.decrypt([self.engine.dump(value)])[0]
 
 
-@pytest.fixture(scope="module", params=["seal", "clear"])
+def native_engine(parameters: Parameters) -> NativeEngine:
+    if obstacle := find_obstacle():
+        pytest.skip(f"no native engine here: {obstacle}")
+    return NativeEngine(parameters)
+
+
+@pytest.fixture(scope="module", params=["seal", "clear", "native"])
 def both(request: pytest.FixtureRequest) -> Both:
     return Both(request.param)
 

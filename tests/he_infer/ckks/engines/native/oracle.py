@@ -9,8 +9,8 @@ from he_infer.ckks.engines.native import seal_bytes
 from he_infer.ckks.engines.native.engine import NativeEngine
 from he_infer.ckks.engines.native.kernels import Kernels
 from he_infer.ckks.engines.protocol import EvaluationKeys, PlainValue, Value
-from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.engines.seal import SealEngine, dump
+from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
 
