@@ -1,6 +1,7 @@
 """The model that an experiment looks at: a bundle from a file, or one trained for the purpose, with progress."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from experiments.errors import ExperimentError
 from he_infer.terminal import show_progress
 from models.bundle import Bundle
 from models.datasets import Dataset, Split
-from models.training.train import Recipe, train
+from models.metrics import compute_majority_share
+from models.training.train import Epoch, Recipe, train
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +28,26 @@ def load_or_train(
     policy: str = "hidden",
     epochs: int | None = None,
     seed: int = 0,
+    keep: Path | None = None,
 ) -> Bundle:
-    """The bundle of a file, or a freshly trained one where there is no file.
+    """Load the bundle of a file, or train one where there is no file.
+
+    Training says beforehand how many networks and passes it takes, and after the first pass how long.
+
+    Args:
+        console: where progress is shown.
+        dataset: what the bundle must tell apart, or is trained on.
+        path: a trained bundle; None: train one.
+        head: kind of head to train.
+        policy: `hidden` or `open`.
+        epochs: passes over the training images; None: as the data set suits.
+        seed: decides the training.
+        keep: write the trained bundle here; None: it is not kept.
 
     Raises:
         ExperimentError: the file's bundle tells apart other classes than the data set has.
         ModelsError: the file is no bundle, or training failed.
+        OSError: the bundle cannot be written.
     """
     if path is not None:
         bundle = Bundle.load(path)
@@ -42,11 +58,37 @@ def load_or_train(
             )
         return bundle
     recipe = Recipe(epochs=epochs).suited_to(dataset)
-    passes = (recipe.epochs or 1) * recipe.towers_for(dataset, head)
-    with show_progress(f"Training on {len(dataset.train)} images", passes, console=console) as step:
-        return train(
-            dataset, head=head, policy=policy, seed=seed, recipe=recipe, progress=lambda epoch: step(epoch.number)
-        )
+    networks, passes = recipe.towers_for(dataset, head), recipe.epochs or 1
+    several = "1 network" if networks == 1 else f"{networks} networks, one after another"
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    say(f"Training {several}, {passes} pass{'es' if passes > 1 else ''} each over {len(dataset.train)} images.")
+    with show_progress("Training", networks * passes, console=console) as move:
+
+        def show(epoch: Epoch) -> None:
+            move(epoch.number, epoch.of)
+            if epoch.number == 1:
+                say(f"By the first pass, training takes about {format_duration(epoch.seconds * epoch.of)}.")
+            elif not console.is_terminal and epoch.number % passes == 0:
+                say(f"Network {epoch.number // passes} of {networks} is trained.")
+
+        bundle = train(dataset, head=head, policy=policy, seed=seed, recipe=recipe, progress=show)
+    reached = bundle.training["validation"]
+    say(
+        f"Trained with seed {seed}: validation accuracy {reached['accuracy']:.3f} at epoch {bundle.chosen_epochs} of "
+        f"{passes}, chosen on validation only. Always naming the largest class gives "
+        f"{compute_majority_share(dataset.val.labels):.3f}."
+    )
+    if keep is not None:
+        bundle.save(keep)
+        say(f"bundle: {keep}")
+    return bundle
+
+
+def format_duration(seconds: float) -> str:
+    """A duration in seconds, minutes or hours, as a person would say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def split_in_halves(split: Split, random: np.random.Generator) -> tuple[Split, Split]:

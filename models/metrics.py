@@ -36,6 +36,11 @@ def predictions(scores: NDArray[Any]) -> NDArray[np.int64]:
     return np.asarray(np.argmax(scores, axis=1), dtype=np.int64)
 
 
+def compute_majority_share(labels: NDArray[np.int64]) -> float:
+    """Share of the most frequent class among labels (N,): the accuracy of always naming that class."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
 def figures(labels: NDArray[np.int64], scores: NDArray[Any]) -> Figures:
     """All figures of one set of scores (N, classes) against labels (N,)."""
     probabilities = softmax(scores)

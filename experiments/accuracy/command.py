@@ -24,10 +24,12 @@ FIELDS = (
     "n",
     "clear_accuracy",
     "encrypted_accuracy",
+    "majority_share",
     "clear_auc",
     "encrypted_auc",
     "label_agreement",
     "max_abs_error",
+    "bundle",
 )
 """What `--json` writes."""
 
@@ -47,6 +49,13 @@ def accuracy(
     ] = "mlp",
     bundle_file: Annotated[
         Path | None, typer.Option("--bundle", help="Use this trained bundle; nothing is trained then.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Write the trained bundle here; SET-HEAD-seedN.hebundle in the current folder by default.",
+        ),
     ] = None,
     policy: Annotated[Literal["hidden", "open"], typer.Option(help="Whether the server hides its weights.")] = "hidden",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
@@ -82,22 +91,23 @@ def accuracy(
 
     from experiments import encrypted
     from experiments.accuracy.agreement import compare_scores
+    from experiments.bundles import load_or_train
+    from experiments.records.finish import refuse_missing_folders
     from he_infer.files import write_json
     from he_infer.terminal import show_progress
     from models import datasets
-    from models.bundle import Bundle
     from models.heads.ranges import share_outside
     from models.heads.trainable import RANGE
+    from models.metrics import compute_majority_share
 
+    refuse_missing_folders(keep=keep, json=json_file)
     console = Console()
     dataset = datasets.load(data)
     for note in dataset.notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     if bundle_file is None:
-        bundle = _train(console, dataset, head, policy, epochs, seed)
-    else:
-        bundle = Bundle.load(bundle_file)
-        _check_classes(bundle, dataset, bundle_file)
+        keep = keep or _name_bundle(dataset, head, seed)
+    bundle = load_or_train(console, dataset, bundle_file, head=head, policy=policy, epochs=epochs, seed=seed, keep=keep)
     test = dataset.test if limit is None else dataset.test.first(limit)
     features = bundle.features(test.images)
     with show_progress("Encrypted test images", len(features), console=console) as step:
@@ -105,10 +115,16 @@ def accuracy(
     clear = bundle.scores(features)
     result = compare_scores(test.labels, clear, found.scores)
     kind = "linear" if len(bundle.head.layers) == 1 else str(bundle.training.get("head", head))
-    _show(console, dataset, bundle, result, found, limit)
+    _show(console, dataset, bundle, result, found, limit, compute_majority_share(test.labels))
     _show_more(console, dataset, test.labels, clear, found, share_outside(bundle.head, features, RANGE))
     if json_file is not None:
-        values = {"dataset": dataset.name, "head": kind, **{name: getattr(result, name) for name in FIELDS[2:]}}
+        values = {
+            "dataset": dataset.name,
+            "head": kind,
+            **{name: getattr(result, name) for name in FIELDS if hasattr(result, name)},
+            "majority_share": compute_majority_share(test.labels),
+            "bundle": str(bundle_file or keep),
+        }
         write_json(json_file, {name: _plain(values[name]) for name in FIELDS})
 
 
@@ -137,33 +153,11 @@ def _grid(grid: Path, records: Path | None, jobs: int, data: str | None) -> None
         raise typer.Exit(1)
 
 
-def _train(console: "Console", dataset: "Dataset", head: str, policy: str, epochs: int | None, seed: int) -> "Bundle":
-    from he_infer.terminal import show_progress
-    from models.training.train import Recipe, train
-
-    recipe = Recipe(epochs=epochs).suited_to(dataset)
-    passes = (recipe.epochs or 1) * recipe.towers_for(dataset, head)
-    with show_progress(f"Training on {len(dataset.train)} images", passes, console=console) as step:
-        bundle = train(
-            dataset, head=head, policy=policy, seed=seed, recipe=recipe, progress=lambda epoch: step(epoch.number)
-        )
-    reached = bundle.training["validation"]
-    console.print(
-        f"Trained with seed {seed}: validation accuracy {reached['accuracy']:.3f} at epoch "
-        f"{bundle.chosen_epochs} of {recipe.epochs}, chosen on validation only.",
-        highlight=False,
-    )
-    return bundle
-
-
-def _check_classes(bundle: "Bundle", dataset: "Dataset", path: Path) -> None:
-    from models.errors import InputError
-
-    if bundle.classes != dataset.classes:
-        raise InputError(
-            f"{path} tells apart {', '.join(bundle.classes)}; '{dataset.name}' has the classes "
-            f"{', '.join(dataset.classes)}. Use a bundle that was trained for this set."
-        )
+def _name_bundle(dataset: "Dataset", head: str, seed: int) -> Path:
+    """A name in the current folder that no file has yet."""
+    stem = f"{dataset.name}-{head}-seed{seed}"
+    names = (f"{stem}.hebundle", *(f"{stem}-{number}.hebundle" for number in range(2, 10_000)))
+    return next(path for name in names if not (path := Path(name)).exists())
 
 
 def _show(
@@ -173,6 +167,7 @@ def _show(
     result: "Agreement",
     found: "EncryptedRun",
     limit: int | None,
+    majority: float,
 ) -> None:
     import numpy as np
     from rich.table import Table
@@ -185,6 +180,7 @@ def _show(
     for heading in ("clear", "encrypted"):
         table.add_column(heading, justify="right")
     table.add_row("accuracy", f"{result.clear_accuracy:.4f}", f"{result.encrypted_accuracy:.4f}")
+    table.add_row("always the largest class", f"{majority:.4f}", f"{majority:.4f}")
     table.add_row("AUC", f"{result.clear_auc:.4f}", f"{result.encrypted_auc:.4f}")
     table.add_section()
     table.add_row("label agreement", "", f"{result.label_agreement:.4%}")

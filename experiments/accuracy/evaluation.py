@@ -71,7 +71,11 @@ def evaluate_head(
         HeadError, ParameterError: the head cannot be computed under encryption.
     """
     clear = fitted.scores(features)
-    figures: dict[str, Any] = {"n": len(labels), "clear": compute_clear_figures(labels, clear)}
+    figures: dict[str, Any] = {
+        "n": len(labels),
+        "majority_share": metrics.compute_majority_share(labels),
+        "clear": compute_clear_figures(labels, clear),
+    }
     if fitted.head is None:
         return figures
     figures["share_outside"] = share_outside(fitted.head, features, fitted.allowed)

@@ -88,6 +88,7 @@ def _quality(found: Sequence[Record]) -> str:
                 *_named(key),
                 _seeds(group),
                 format_spread([one["accuracy"] for one in clear]),
+                _mean([record.figures.get("majority_share") for record in group], 3),
                 format_spread([one["auc"] for one in clear]),
                 format_spread([one["balanced_accuracy"] for one in clear]),
                 " / ".join(recalls),
@@ -95,7 +96,17 @@ def _quality(found: Sequence[Record]) -> str:
                 _percent([record.figures.get("share_outside") for record in group]),
             )
         )
-    heading = ("features", "head", "seeds", "accuracy", "AUC", "balanced accuracy", "recall by class", "ECE")
+    heading = (
+        "features",
+        "head",
+        "seeds",
+        "accuracy",
+        "largest class",
+        "AUC",
+        "balanced accuracy",
+        "recall by class",
+        "ECE",
+    )
     return "In clear:\n\n" + Table((*heading, "inputs out of range"), tuple(rows)).to_markdown()
 
 

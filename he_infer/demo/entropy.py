@@ -3,15 +3,21 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
+
+
+def compute_histogram_entropy(counts: NDArray[np.int64]) -> float:
+    """Shannon entropy of a histogram (256,) of byte values, in bits a byte; 0 for no bytes."""
+    total = int(counts.sum())
+    if not total:
+        return 0.0
+    share = counts[counts > 0] / total
+    return float(-(share * np.log2(share)).sum())
 
 
 def compute_entropy(data: bytes) -> float:
     """Shannon entropy of the byte histogram of `data`, in bits a byte; 0 for no bytes."""
-    if not data:
-        return 0.0
-    counts = np.bincount(np.frombuffer(data, dtype=np.uint8), minlength=256)
-    share = counts[counts > 0] / len(data)
-    return float(-(share * np.log2(share)).sum())
+    return compute_histogram_entropy(np.bincount(np.frombuffer(data, dtype=np.uint8), minlength=256))
 
 
 def compute_expected_entropy(length: int) -> float:

@@ -13,6 +13,8 @@ class Figures:
     """Test images, each classified once in clear and once encrypted."""
     clear_accuracy: float
     encrypted_accuracy: float
+    majority_share: float
+    """Share of the largest class among the test images: the accuracy of always naming it."""
     label_agreement: float
     """Share of test images whose encrypted label equals the clear one."""
     max_abs_error: float

@@ -26,7 +26,7 @@ from he_infer.client.keys.secret_key import SecretKey
 from he_infer.client.served_model import ServedModel
 from he_infer.demo import pictures
 from he_infer.demo import storing as vault
-from he_infer.demo.evidence import collect_fragments, search_originals, search_server_side
+from he_infer.demo.audit import audit_server
 from he_infer.demo.figures import Figures
 from he_infer.demo.progress import Step, Steps
 from he_infer.demo.report import Report, ReportLine, write_report
@@ -35,6 +35,7 @@ from he_infer.local_server import LocalServer
 from models import datasets
 from models.bundle import Bundle
 from models.datasets import Dataset
+from models.metrics import compute_majority_share
 from models.training.train import Epoch, Recipe, train
 
 MARK = "he-infer-demo"
@@ -109,10 +110,19 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     with steps.step("Classify encrypted") as step:
         encrypted = _classify(bundle, path, dataset, options, step)
     with steps.step("Look at what the server saw") as step:
-        fragments = collect_fragments(dataset, encrypted.features, encrypted.clear)
-        sightings, found = search_server_side(options.out / "server", fragments)
-        positive = search_originals(dataset, fragments)
-        step.result = f"{found.fragments} plaintext pieces searched in {found.files} objects: {len(found.found)} found"
+        audit = audit_server(
+            options.out / "server",
+            dataset,
+            encrypted.features,
+            encrypted.clear,
+            seed=options.seed,
+            progress=step.update,
+        )
+        (there, real), (dug_up, planted) = audit.control, audit.plants
+        step.result = (
+            f"{audit.found} of {audit.pieces} plaintext pieces found in {audit.objects} objects (control: {there} of "
+            f"{real} in the originals, {dug_up} of {planted} planted)"
+        )
     with steps.step("Write the report") as step:
         labels = dataset.test.labels[: len(encrypted.clear)]
         figures = _figures(dataset, labels, encrypted, stored)
@@ -127,9 +137,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
                 picture_cipher=_cipher_picture(dataset),
                 picture_confusion=pictures.draw_confusion_matrices(confusions[0], confusions[1], dataset.classes),
                 picture_errors=pictures.draw_score_errors(encrypted.scores.errors(encrypted.clear)),
-                sightings=sightings,
-                search=found,
-                control=positive,
+                audit=audit,
             ),
             report,
         )
@@ -209,6 +217,7 @@ def _figures(dataset: Dataset, labels: NDArray[np.int64], encrypted: _Encrypted,
         n_test=len(labels),
         clear_accuracy=float((clear == labels).mean()),
         encrypted_accuracy=float((opened == labels).mean()),
+        majority_share=compute_majority_share(labels),
         label_agreement=float((clear == opened).mean()),
         max_abs_error=float(np.abs(encrypted.scores.errors(encrypted.clear)).max()),
         server_ms_median=1e3 * float(np.median([request.server_seconds for request in requests])),

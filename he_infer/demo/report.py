@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from he_infer.demo.audit import Audit
 from he_infer.demo.figures import Figures
-from he_infer.demo.seen import Search, Sighting
 from he_infer.html_page import data_uri, render_page
 
 
@@ -29,10 +29,7 @@ class Report:
     picture_cipher: bytes
     picture_confusion: bytes
     picture_errors: bytes
-    sightings: Sequence[Sighting]
-    search: Search
-    control: Search
-    """The same search over the original files: the positive control."""
+    audit: Audit
 
 
 def format_figures(figures: Figures) -> list[ReportLine]:
@@ -42,6 +39,7 @@ def format_figures(figures: Figures) -> list[ReportLine]:
         ReportLine(
             "Accuracy encrypted", f"{figures.encrypted_accuracy:.4f}", "the head on ciphertexts, whole test set"
         ),
+        ReportLine("Majority's share", f"{figures.majority_share:.4f}", "accuracy of always naming the largest class"),
         ReportLine(
             "Label agreement", f"{figures.label_agreement:.4f}", "share of images with the same label both ways"
         ),
@@ -73,10 +71,7 @@ def render_report(report: Report) -> str:
         picture_cipher=data_uri("image/png", report.picture_cipher),
         picture_confusion=data_uri("image/png", report.picture_confusion),
         picture_errors=data_uri("image/png", report.picture_errors),
-        sightings=report.sightings,
-        search=report.search,
-        control_found=len({hit.rpartition(" in ")[0] for hit in report.control.found}),
-        control_fragments=report.control.fragments,
+        audit=report.audit,
     )
 
 

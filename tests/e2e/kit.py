@@ -102,7 +102,7 @@ def write_dicom_table(folder: Path, *, patients: int = 30) -> Path:
         table.writerow(["file", "label", "patient"])
         for label, name in enumerate(("disc", "bar")):
             for index, pixels in enumerate(images(label, 2 * patients, 9)):
-                patient = f"P{label}{index // 2:03d}"
+                patient = f"Case-{label}{index // 2:03d}"
                 path = write_dicom(folder / f"{name}{index:03d}.dcm", pixels, patient)
                 table.writerow([path.name, name, patient])
     return folder

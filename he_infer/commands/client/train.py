@@ -53,7 +53,7 @@ def train(
     from he_infer.files import write_json
     from he_infer.terminal import show_progress
     from models import datasets
-    from models.metrics import figures
+    from models.metrics import compute_majority_share, figures
     from models.training.train import Epoch, Recipe
     from models.training.train import train as fit
 
@@ -92,10 +92,12 @@ def train(
     seconds = time.perf_counter() - began
     bundle.save(out)
     validation = bundle.training["validation"]
+    majority = compute_majority_share(dataset.test.labels)
     tested = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
     console.print(
         f"Epoch {bundle.chosen_epochs} of {recipe.epochs} chosen on validation (accuracy "
-        f"{validation['accuracy']:.4f}). Test, in clear: accuracy {tested.accuracy:.4f}, AUC {tested.auc:.4f}.",
+        f"{validation['accuracy']:.4f}). Test, in clear: accuracy {tested.accuracy:.4f} (always the largest class: "
+        f"{majority:.4f}), AUC {tested.auc:.4f}.",
         highlight=False,
     )
     console.print(
@@ -114,6 +116,7 @@ def train(
                 "val_accuracy": validation["accuracy"],
                 "n_test": tested.n,
                 "clear_accuracy": round(tested.accuracy, 6),
+                "majority_share": round(majority, 6),
                 "clear_auc": None if tested.auc != tested.auc else round(tested.auc, 6),
                 "train_seconds": round(seconds, 2),
                 "bundle": str(out),

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def test_the_tables_show_what_was_found_and_what_missed(done: list[Record]) -> N
     assert "seed 4: An activation of degree 9." in text
     assert "linear discriminant analysis, 2 epochs, first 5 images" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| 64")}
-    assert widths <= {9, 10, 14, 15}
+    assert widths <= {9, 11, 14, 15}
     with pytest.raises(RecordError, match="no record of the kind 'accuracy'"):
         render_tables([Record.of("price", command="", seed=0, parameters={}, figures={})])
 
@@ -182,16 +183,32 @@ def test_the_command_s_options_are_checked(tmp_path: Path) -> None:
     assert _invoke("--grid", "g.toml", "--records", str(tmp_path / "r.jsonl"), "--data", "x").exit_code == 2
 
 
-def test_one_set_gives_the_table_and_the_fields_and_a_limit_shows(folder: Path, tmp_path: Path) -> None:
+def test_one_set_gives_table_fields_and_a_bundle_that_can_be_used_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     out = tmp_path / "a.json"
     result = _invoke(
         "--data", str(folder / "own.npz"), "--head", "linear", "--epochs", "1", "--limit", "4", "--json", str(out)
     )
     assert result.exit_code == 0, result.output
-    assert "only the first 4 of 14 test images" in " ".join(result.output.split())
+    said = " ".join(result.output.split())
+    assert "only the first 4 of 14 test images" in said
+    assert re.search(r"Training (\d) networks, one after another, 1 pass each over \d+ images\.", said)
+    assert "By the first pass, training takes about" in said
+    assert said.count("is trained.") >= 1  # a line for each network, since this output is no terminal
+    assert "always the largest class" in said
     figures = json.loads(out.read_text())
     assert tuple(figures) == FIELDS
     assert (figures["n"], figures["dataset"], figures["head"]) == (4, "own", "linear")
+    assert figures["majority_share"] >= 0.5
+    assert figures["bundle"] == "own-linear-seed0.hebundle"
+    again = _invoke(
+        "--data", str(folder / "own.npz"), "--bundle", figures["bundle"], "--limit", "4", "--json", str(out)
+    )
+    assert again.exit_code == 0, again.output
+    assert "Training" not in again.output
+    assert json.loads(out.read_text())["clear_accuracy"] == figures["clear_accuracy"]
 
 
 def _members(session: int) -> list[str]:
