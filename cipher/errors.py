@@ -15,6 +15,7 @@
     ├── Replayed              an intact object, but an older version (or another object) than expected
     ├── SourceChanged         the file changed while it was being sealed
     └── StorageProblem        the disk or file system refused
+        └── AlreadyExists         something has the name of a file that must not be replaced
 
 A message says what was wrong, what was expected and what to do. It never holds a key, a passphrase or a pixel.
 """
@@ -78,3 +79,7 @@ class SourceChanged(CipherError):
 
 class StorageProblem(CipherError):
     """The file system refused: no space, no permission, no such folder. What was there before is unchanged."""
+
+
+class AlreadyExists(StorageProblem):
+    """Something has the name of a file that must be new; it was left as it is."""

@@ -10,6 +10,7 @@ from he_infer.commands.client.train import train
 from he_infer.commands.demo import demo
 from he_infer.commands.server import clients, store, tokens
 from he_infer.commands.server.serve import serve
+from he_infer.commands.vault.export_recipient import export_recipient
 from he_infer.commands.vault.inspect import inspect
 from he_infer.commands.vault.protect import protect
 from he_infer.commands.vault.rekey import rekey
@@ -34,6 +35,7 @@ for command, panel in (
     (inspect, "Image vault"),
     (verify, "Image vault"),
     (rekey, "Image vault"),
+    (export_recipient, "Image vault"),
     (serve, "Server"),
 ):
     app.command(rich_help_panel=panel)(command)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from cipher.analysis.pixels import Image, highest, words
-from cipher.analysis.probability import binomial, normal
+from cipher.analysis.probability import binomial
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,3 @@ def npcr_p_value(changed_pixels: int, pixels: int, maximum: int) -> float:
 def uaci_deviate(value: float, pixels: int, maximum: int) -> float:
     """UACI as a standard normal deviate."""
     return (value - uaci_expected(maximum)) / uaci_deviation(pixels, maximum)
-
-
-def uaci_p_value(value: float, pixels: int, maximum: int) -> float:
-    """Two-sided P-value of a UACI."""
-    return normal(uaci_deviate(value, pixels, maximum))

@@ -117,7 +117,7 @@ def seal_segments(
     """Seal a source whose bytes are exactly these segments; see `seal_stream`."""
     private = dict(options.private)
     if options.name is not None:
-        private["name"] = options.name
+        private["name"] = options.name.encode(errors="replace").decode()  # a file's name may be no text
     private_bytes = pad_names(pack_names(private))
     if len(private_bytes) > MOST_PRIVATE:
         raise BadSpan(f"Private names may take {MOST_PRIVATE} bytes in all; these take {len(private_bytes)}.")

@@ -64,8 +64,7 @@ def encrypt_attributes(original: Dataset, recipients: Sequence[x509.Certificate]
 def decrypt_attributes(item: Dataset, recipient: Recipient) -> Dataset:
     """The original's attributes from one item of the Encrypted Attributes Sequence.
 
-    Nothing in CMS says whether they were changed: check the whole object with `cipher.dicom.sealed.verify_sealed`
-    first.
+    Nothing in CMS says whether they were changed: open or verify the whole object first.
 
     Raises:
         BadKey: they were not encrypted for this recipient, or are no such item.

@@ -1,10 +1,11 @@
 """Who may read the Encrypted Attributes Sequence of sealed DICOM objects: holders of X.509 certificates with RSA keys.
 
-Every vault has one recipient of its own: an RSA key of 3072 bits with a self-signed certificate, in a PKCS #12 file
-beside the vault key and under the same passphrase. It is a key pair of its own, and not derived from the vault key,
-because DICOM's Annex E asks for RSA key transport, which a standard library makes keys for but cannot derive; and a
-standard file, because the point of the sequence is that other DICOM software, or `openssl`, can open it. Sealing needs
-the certificates alone. Restoring needs none of it: the sealed pixel data holds the whole original file.
+Every vault has one recipient of its own: an RSA key of 3072 bits with a self-signed certificate, in a file beside the
+vault key that is sealed under it. Guessing the passphrase therefore always costs the vault key's Argon2id. It is a key
+pair of its own, and not derived from the vault key, because DICOM's Annex E asks for RSA key transport, which a
+standard library makes keys for but cannot derive. Other DICOM software, or `openssl`, takes it as PKCS #12, which is
+written on request, under a passphrase of its own. Sealing needs the certificates alone. Restoring needs none of it: the
+sealed pixel data holds the whole original file.
 """
 
 import datetime
@@ -14,14 +15,18 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 from cryptography.hazmat.primitives.serialization.pkcs12 import PBES
 from cryptography.x509.oid import NameOID
 
-from cipher.errors import BadKey, StorageProblem, WrongPassphrase
+from cipher.container.api import open_bytes, seal_bytes
+from cipher.container.describe import describe
+from cipher.container.sealing import Options
+from cipher.errors import AlreadyExists, BadKey, Damaged, StorageProblem
 from cipher.files.atomic import PRIVATE, write_bytes
+from cipher.keys.vault_key import VaultKey
 
 RSA_BITS = 3072
 """128 bits of security (NIST SP 800-57, table 2)."""
@@ -30,6 +35,7 @@ _ROUNDS = 600_000
 """Of PBKDF2-HMAC-SHA256, the key derivation that PKCS #12 files know."""
 _YEARS = 30
 _NAME = b"he-infer recipient"
+_LABELS = {"holds": "recipient 2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +77,48 @@ class Recipient:
         )
         return cls(key, certificate)
 
-    def save(self, path: str | os.PathLike[str], passphrase: str) -> None:
-        """Write key and certificate as a PKCS #12 file under the passphrase; mode 0600, atomically.
+    def save(self, path: str | os.PathLike[str], vault_key: VaultKey) -> None:
+        """Write key and certificate to a new file that only the vault key opens; mode 0600, atomically.
 
         Raises:
-            BadKey: a file is there already, or the passphrase is empty.
+            AlreadyExists: a file is there already.
+            StorageProblem: it cannot be written.
+        """
+        bare = pkcs12.serialize_key_and_certificates(
+            _NAME, self.private_key, self.certificate, None, serialization.NoEncryption()
+        )
+        _create(path, seal_bytes(bare, vault_key, options=Options(labels=_LABELS)))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], vault_key: VaultKey) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            StorageProblem: it cannot be read.
+            WrongKey, Damaged, UnsupportedFormat, UnsupportedVersion: as opening any object.
+        """
+        try:
+            sealed = Path(path).read_bytes()
+        except OSError as error:
+            raise StorageProblem(f"Cannot read the recipient key {path}: {error.strerror or error}.") from error
+        bare = open_bytes(sealed, vault_key)
+        key, certificate, _ = pkcs12.load_key_and_certificates(bare, None) if _is_recipient(sealed) else (None,) * 3
+        if not isinstance(key, rsa.RSAPrivateKey) or certificate is None:
+            raise Damaged(f"{path} is a sealed object, but not a recipient's key.")
+        return cls(key, certificate)
+
+    def export(self, path: str | os.PathLike[str], passphrase: str) -> None:
+        """Write key and certificate as a new PKCS #12 file under a passphrase; mode 0600, atomically.
+
+        PKCS #12 knows no memory-hard derivation (PBKDF2 here), so its passphrase should be another than the vault's.
+
+        Raises:
+            AlreadyExists: a file is there already.
+            BadKey: the passphrase is empty.
             StorageProblem: it cannot be written.
         """
         if not passphrase:
             raise BadKey("The passphrase is empty.")
-        if Path(path).exists():
-            raise BadKey(f"{path} exists already and a key is never overwritten; choose another name.")
         encryption = (
             PrivateFormat.PKCS12.encryption_builder()
             .kdf_rounds(_ROUNDS)
@@ -89,29 +126,20 @@ class Recipient:
             .hmac_hash(hashes.SHA256())
             .build(passphrase.encode())
         )
-        data = pkcs12.serialize_key_and_certificates(_NAME, self.private_key, self.certificate, None, encryption)
-        write_bytes(path, data, mode=PRIVATE)
+        _create(
+            path, pkcs12.serialize_key_and_certificates(_NAME, self.private_key, self.certificate, None, encryption)
+        )
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], passphrase: str) -> Self:
-        """Read a PKCS #12 file.
 
-        Raises:
-            StorageProblem: it cannot be read.
-            WrongPassphrase: the passphrase does not open it, or it is damaged (PKCS #12 cannot tell them apart).
-            BadKey: it holds no RSA key with its certificate.
-        """
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise StorageProblem(f"Cannot read the recipient key {path}: {error.strerror or error}.") from error
-        try:
-            key, certificate, _ = pkcs12.load_key_and_certificates(data, passphrase.encode())
-        except ValueError:
-            raise WrongPassphrase(f"The passphrase does not open {path}, or that file is damaged.") from None
-        if not isinstance(key, rsa.RSAPrivateKey) or certificate is None:
-            raise BadKey(f"{path} holds no RSA key with its certificate.")
-        return cls(key, certificate)
+def _create(path: str | os.PathLike[str], data: bytes) -> None:
+    try:
+        write_bytes(path, data, mode=PRIVATE, replace=False)
+    except AlreadyExists:
+        raise AlreadyExists(f"{path} exists already and a key is never overwritten; choose another name.") from None
+
+
+def _is_recipient(sealed: bytes) -> bool:
+    return describe(sealed).labels == _LABELS
 
 
 def load_certificate(path: str | os.PathLike[str]) -> x509.Certificate:

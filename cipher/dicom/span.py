@@ -7,6 +7,7 @@ the file comes back byte for byte: it only decides which bytes are treated as pi
 
 import warnings
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,20 +46,39 @@ class PixelElement:
     """'u' for integers, 'f' for floating point."""
 
 
+class Obstacle(Enum):
+    """Why a file has no pixel span; the value is the words for a user."""
+
+    NOT_DICOM = "not a DICOM file"
+    DEFLATED = "the data set is deflated (compressed) as a whole"
+    UNREADABLE = "its structure cannot be followed"
+    NO_PIXELS = "it holds no pixel data"
+    COMPRESSED = "its pixels are compressed and are kept as they are"
+    MISFIT = "its pixel data does not fit the rows, columns and bits that it announces"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DicomLayout:
     """What was found out about a file."""
 
     is_dicom: bool
     span: PixelSpan | None
-    """The pixels, or none: see `remark`."""
-    remark: str
-    """Why there is no span, in words for a user; empty where there is one."""
+    """The pixels, or none: see `obstacle`."""
+    obstacle: Obstacle | None
+    detail: str
+    """What is known besides of the obstacle: the transfer syntax, the parser's error."""
     element: PixelElement | None
     transfer_syntax: str
     """UID, or empty where the file does not name one."""
     attributes: Dataset | None
     """What stands before the pixel data, elements over `LARGE` bytes unread; none for a deflated file."""
+
+    @property
+    def remark(self) -> str:
+        """Why there is no span, in words for a user; empty where there is one."""
+        if self.obstacle is None:
+            return ""
+        return f"{self.obstacle.value} ({self.detail})" if self.detail else self.obstacle.value
 
 
 def lay_out(path: str | Path) -> DicomLayout:
@@ -124,27 +144,25 @@ def _lay_out(path: Path, handle: BinaryIO) -> DicomLayout:
     beginning = handle.read(LARGE)
     has_preamble = beginning[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
     if not has_preamble and beginning[:2] not in _BARE_BEGINNINGS:
-        return DicomLayout(False, None, "not a DICOM file", None, "", None)
+        return DicomLayout(False, None, Obstacle.NOT_DICOM, "", None, "", None)
     syntax = _transfer_syntax(path, beginning, has_preamble)
     if syntax == DeflatedExplicitVRLittleEndian:
-        return DicomLayout(True, None, "the data set is deflated (compressed) as a whole", None, syntax, None)
+        return DicomLayout(True, None, Obstacle.DEFLATED, "", None, syntax, None)
     try:
         attributes, element = read_attributes(handle)
     except InvalidDicomError as error:
-        return DicomLayout(has_preamble, None, f"its structure cannot be followed ({error})", None, syntax, None)
+        return DicomLayout(has_preamble, None, Obstacle.UNREADABLE, str(error), None, syntax, None)
     if not has_preamble and not any(
         text(attributes, name) for name in ("SOPClassUID", "Rows", "PatientID", "Modality")
     ):
-        return DicomLayout(False, None, "not a DICOM file", None, "", None)
+        return DicomLayout(False, None, Obstacle.NOT_DICOM, "", None, "", None)
     if element is None:
-        return DicomLayout(True, None, "it holds no pixel data", None, syntax, attributes)
+        return DicomLayout(True, None, Obstacle.NO_PIXELS, "", None, syntax, attributes)
     if element.encapsulated:
         name = UID(syntax).name if syntax else "an unnamed transfer syntax"
-        remark = f"its pixels are compressed ({name}) and are kept as they are"
-        return DicomLayout(True, None, remark, element, syntax, attributes)
+        return DicomLayout(True, None, Obstacle.COMPRESSED, name, element, syntax, attributes)
     span = _span(attributes, element)
-    remark = "" if span else "its pixel data does not fit the rows, columns and bits that it announces"
-    return DicomLayout(True, span, remark, element, syntax, attributes)
+    return DicomLayout(True, span, None if span else Obstacle.MISFIT, "", element, syntax, attributes)
 
 
 def _transfer_syntax(path: Path, beginning: bytes, has_preamble: bool) -> str:

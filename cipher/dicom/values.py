@@ -35,3 +35,12 @@ def items(attributes: Dataset, name: str) -> list[Dataset]:
             return list(attributes.get(name) or [])
         except Exception:  # as in `text`
             return []
+
+
+_ORIGINALS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+
+def originals(attributes: Dataset | None) -> dict[str, str]:
+    """The original's UIDs, which are kept secret inside the container."""
+    found = {} if attributes is None else {name: text(attributes, name) for name in _ORIGINALS}
+    return {name: value[:64] for name, value in found.items() if value}

@@ -1,18 +1,19 @@
 """Files that are either the old ones or the new ones, whatever happens in between.
 
-A new file is written under a temporary name in the same folder, flushed to the disk, renamed over the old one, and the
-folder itself is flushed, so that a power cut leaves one of the two and never a mixture. This module knows nothing of
-what the bytes mean.
+A new file is written under a temporary name in the same folder, flushed to the disk, put in its place by a rename (or
+by a link, where nothing may be replaced), and the folder itself is flushed, so that a power cut leaves one of the two
+and never a mixture. This module knows nothing of what the bytes mean.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from cipher.errors import StorageProblem
+from cipher.errors import AlreadyExists, StorageProblem
 
 TEMPORARY_SUFFIX = ".he-infer-tmp"
 """How the names of unfinished files end. Such a file is never read, and may be removed when nothing is writing."""
@@ -20,20 +21,20 @@ TEMPORARY_SUFFIX = ".he-infer-tmp"
 PRIVATE = 0o600
 """Mode of files that only their owner may read: sealed objects' keys and restored images."""
 
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}" + re.escape(TEMPORARY_SUFFIX), re.DOTALL)
+_BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd and os.link in os.supports_dir_fd
+"""Whether this system opens files relative to an open folder (not Windows)."""
 
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
-    if os.name == "nt":  # Windows can neither open nor flush a folder; its rename is journalled.
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file's name is one that an interrupted `atomic_write` leaves behind."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 @contextmanager
-def atomic_write(destination: str | os.PathLike[str], *, mode: int = PRIVATE) -> Iterator[BinaryIO]:
+def atomic_write(
+    destination: str | os.PathLike[str], *, mode: int = PRIVATE, replace: bool = True, folder: int | None = None
+) -> Iterator[BinaryIO]:
     """Yield a file object; when the block ends without an error, its bytes *become* `destination`, at once and whole.
 
     If the block raises, or the disk is full, the temporary file is removed and `destination` is as it was.
@@ -41,38 +42,115 @@ def atomic_write(destination: str | os.PathLike[str], *, mode: int = PRIVATE) ->
     Args:
         destination: the path to create or to replace. Its folder must exist.
         mode: permissions of the new file.
+        replace: whether an existing file is replaced. With False the write fails where anything has the name, even if
+            another process makes it in the meantime.
+        folder: descriptor of the open folder that `destination` lies in, where the caller has walked to it; the path
+            then only serves messages.
 
     Raises:
+        AlreadyExists: something has the name and `replace` is False.
         StorageProblem: the file system refused to create, write, flush or rename.
     """
     path = Path(destination)
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
-    try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
-    except OSError as error:
-        raise _refused(path, error) from error
-    handle = os.fdopen(descriptor, "w+b")
-    try:
+    with _entered(path, folder) as place:
+        temporary = f".{path.name[:40]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         try:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-            handle.close()
-            temporary.replace(path)
-            sync_folder(path.parent)
+            descriptor = os.open(place.name(temporary), flags, mode, dir_fd=place.descriptor)
         except OSError as error:
             raise _refused(path, error) from error
-    finally:
-        with suppress(OSError):
-            handle.close()
-        with suppress(OSError):
-            temporary.unlink()
+        handle = os.fdopen(descriptor, "w+b")
+        try:
+            try:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+                handle.close()
+                place.publish(temporary, path.name, replace)
+                place.sync()
+            except FileExistsError:
+                raise AlreadyExists(f"{path} is there already and is not replaced; choose another name.") from None
+            except OSError as error:
+                raise _refused(path, error) from error
+        finally:
+            with suppress(OSError):
+                handle.close()
+            with suppress(OSError):
+                os.unlink(place.name(temporary), dir_fd=place.descriptor)
 
 
-def write_bytes(destination: str | os.PathLike[str], data: bytes, *, mode: int = PRIVATE) -> None:
+def write_bytes(destination: str | os.PathLike[str], data: bytes, *, mode: int = PRIVATE, replace: bool = True) -> None:
     """Write `data` as `destination`, atomically; see `atomic_write`."""
-    with atomic_write(destination, mode=mode) as handle:
+    with atomic_write(destination, mode=mode, replace=replace) as handle:
         handle.write(data)
+
+
+def write_link(destination: Path, target: str, *, replace: bool, folder: int | None) -> None:
+    """Make a symbolic link to `target`, atomically; arguments as `atomic_write`.
+
+    Raises:
+        AlreadyExists: something has the name and `replace` is False.
+        StorageProblem: the file system refused.
+    """
+    try:
+        with _entered(destination, folder) as place:
+            temporary = f".{destination.name[:40]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+            if not replace:
+                os.symlink(target, place.name(destination.name), dir_fd=place.descriptor)
+            else:
+                os.symlink(target, place.name(temporary), dir_fd=place.descriptor)
+                place.publish(temporary, destination.name, replace)
+            place.sync()
+    except FileExistsError:
+        raise AlreadyExists(f"{destination} is there already and is not replaced.") from None
+    except OSError as error:
+        raise _refused(destination, error) from error
+
+
+class _Place:
+    """A folder in which files are made: by its descriptor, so that nobody can put another one in its place."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self._path = path
+        self.descriptor = descriptor
+
+    def name(self, name: str) -> str:
+        return name if self.descriptor is not None else str(self._path / name)
+
+    def publish(self, temporary: str, name: str, replace: bool) -> None:
+        at = self.descriptor
+        if replace:
+            os.replace(self.name(temporary), self.name(name), src_dir_fd=at, dst_dir_fd=at)
+            return
+        try:
+            # A link, unlike a rename, fails where the name is taken.
+            os.link(self.name(temporary), self.name(name), src_dir_fd=at, dst_dir_fd=at)
+        except FileExistsError:
+            raise
+        except OSError:
+            # No links here (FAT, some network file systems): reserve the name, then rename over the reservation.
+            os.close(os.open(self.name(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE, dir_fd=at))
+            os.replace(self.name(temporary), self.name(name), src_dir_fd=at, dst_dir_fd=at)
+
+    def sync(self) -> None:
+        """Flush the folder's entries to the disk, so that a rename in it survives a power cut."""
+        if self.descriptor is not None:  # Windows can neither open nor flush a folder; its rename is journalled.
+            os.fsync(self.descriptor)
+
+
+@contextmanager
+def _entered(path: Path, folder: int | None) -> Iterator[_Place]:
+    if folder is not None or not _BY_DESCRIPTOR:
+        yield _Place(path.parent, folder)
+        return
+    try:
+        descriptor = os.open(path.parent, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        yield _Place(path.parent, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _refused(path: Path, error: OSError) -> StorageProblem:

@@ -9,7 +9,7 @@ from typing import Self
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from cipher.errors import BadKey, Damaged, StorageProblem
+from cipher.errors import AlreadyExists, BadKey, Damaged, StorageProblem
 from cipher.files.atomic import PRIVATE, write_bytes
 from cipher.keys import passphrase as passphrases
 
@@ -52,18 +52,22 @@ class VaultKey:
         passphrase: str,
         *,
         cost: passphrases.Cost | None = None,
-        replace: bool = False,
     ) -> None:
-        """Write the key to a file (mode 0600, atomically) that only the passphrase opens.
+        """Write the key to a new file (mode 0600, atomically) that only the passphrase opens.
 
         Raises:
-            BadKey: an empty passphrase, or a file is there already and `replace` is false: losing a vault key loses
-                every object sealed under it.
+            AlreadyExists: a file is there already, or another process made it meanwhile: losing a vault key loses
+                every object sealed under it, so none is ever replaced.
+            BadKey: an empty passphrase.
             StorageProblem: the file cannot be written.
         """
-        if not replace and Path(path).exists():
-            raise BadKey(f"{path} exists already and a vault key is never overwritten; choose another name.")
-        write_bytes(path, passphrases.seal(self.secret, passphrase, PURPOSE, cost=cost), mode=PRIVATE)
+        sealed = passphrases.seal(self.secret, passphrase, PURPOSE, cost=cost)
+        try:
+            write_bytes(path, sealed, mode=PRIVATE, replace=False)
+        except AlreadyExists:
+            raise AlreadyExists(
+                f"{path} exists already and a vault key is never overwritten; choose another name."
+            ) from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], passphrase: str) -> Self:

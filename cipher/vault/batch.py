@@ -24,7 +24,7 @@ _AHEAD = 4
 """Items handed out for each process: enough to keep it busy, few enough to watch."""
 
 # Loaded once by the fork server. A wrong name here is ignored without a word, so a test imports each.
-PRELOAD = ["cipher.vault.work"]
+PRELOAD = ["cipher.vault.protecting", "cipher.vault.restoring", "cipher.vault.checking"]
 COMPILED = "cipher.algorithm.engine.compiled"
 
 

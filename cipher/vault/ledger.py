@@ -1,15 +1,20 @@
-"""The ledger of a vault: the latest version of every object in it, kept where the vault's keeper cannot reach.
+"""The ledger of a vault key: the latest version of every object sealed under it, and where the object lies.
 
-An intact old object put back in place of a newer one opens without complaint; only somebody who remembers can tell.
-The ledger remembers. It is itself a sealed object, whose version counts its changes. Keep it on the trusted side,
-beside the vault key, not in the vault: whoever can put back both an old object and the old ledger is noticed by nothing
-but a counter kept elsewhere (`Ledger.version`, given to `Ledger.load` as `expect`).
+An intact old object put back in place of a newer one opens without complaint, and an object that was removed says
+nothing at all; only somebody who remembers can tell. The ledger remembers. It is itself a sealed object, whose version
+counts its changes. Keep it on the trusted side, beside the vault key, not in the vault: whoever can put back both an
+old object and the old ledger is noticed by nothing but a counter kept elsewhere (`Ledger.version`, given to
+`Ledger.load` as `expect`).
+
+Its content is JSON: {"vaults": {id: folder}, "objects": {object id: [version, vault id, path, stored path, origin]}}.
 """
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cipher.container.api import open_bytes, seal_bytes
@@ -21,60 +26,83 @@ from cipher.files.atomic import PRIVATE, write_bytes
 from cipher.files.lock import exclusive
 from cipher.keys.vault_key import VaultKey
 
-_LABELS = {"holds": "ledger 1"}
+_LABELS = {"holds": "ledger 2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is remembered of one object."""
+
+    number: int
+    """The latest version."""
+    vault: str = ""
+    """Identifier of the vault folder that it was sealed into; empty where only the version is remembered."""
+    path: str = ""
+    """Of the object below that folder, with slashes (`cipher.vault.names.to_stored`)."""
+    stored: str = ""
+    """Where it is restored to, below the target folder."""
+    origin: str = ""
+    """Absolute path of the file that it was sealed from."""
 
 
 class Ledger:
-    """Names of objects and the version of each that is the latest."""
+    """Objects by their identifier, and the vault folders that they lie in."""
 
-    def __init__(self, entries: dict[str, ObjectVersion] | None = None, version: ObjectVersion | None = None) -> None:
-        self._entries = dict(entries or {})
-        self.version = version
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.vaults: dict[str, str] = {}
+        """Vault identifier -> absolute path of its folder when it was last sealed into."""
+        self.version: ObjectVersion | None = None
         """Of the ledger itself as it was loaded or last saved; none if it never was."""
 
     @classmethod
     def load(
         cls, path: str | os.PathLike[str], vault_key: VaultKey, *, expect: ObjectVersion | None = None
     ) -> "Ledger":
-        """Read a ledger; an empty one if there is no such file and none is expected.
+        """Read a ledger.
 
         Raises:
-            StorageProblem: it cannot be read, or is expected and not there.
+            StorageProblem: it is not there or cannot be read.
             Replayed: it is older than `expect`.
             WrongKey, Damaged, UnsupportedFormat, UnsupportedVersion: as opening any object.
         """
-        if not Path(path).exists():
-            if expect is not None:
-                raise StorageProblem(
-                    f"The ledger {os.fspath(path)} is gone; restore it, and do not trust the vault before."
-                )
-            return cls()
         try:
             sealed = Path(path).read_bytes()
+        except FileNotFoundError:
+            raise StorageProblem(
+                f"The ledger {os.fspath(path)} is gone: without it nobody can tell whether objects are missing or were "
+                "replaced by older ones. Restore it from a backup, or make a new one from what is there with: "
+                "he-infer verify VAULT --record"
+            ) from None
         except OSError as error:
             raise StorageProblem(f"Cannot read the ledger {os.fspath(path)}: {error.strerror or error}.") from error
         content = open_bytes(sealed, vault_key, expect=expect)
         description = describe(sealed)
-        if description.labels != _LABELS:
-            raise Damaged(f"{os.fspath(path)} is a sealed object, but not a ledger.")
-        entries = {name: ObjectVersion(*entry) for name, entry in json.loads(content).items()}
-        return cls(entries, description.version)
+        ledger = cls()
+        try:
+            found = json.loads(content) if description.labels == _LABELS else {}
+            ledger.entries = {name: Entry(*entry) for name, entry in found["objects"].items()}
+            ledger.vaults = dict(found["vaults"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise Damaged(f"{os.fspath(path)} is a sealed object, but not a ledger of this release.") from None
+        ledger.version = description.version
+        return ledger
 
     @classmethod
     @contextmanager
-    def update(cls, path: str | os.PathLike[str], vault_key: VaultKey) -> "Iterator[Ledger]":
+    def update(cls, path: str | os.PathLike[str], vault_key: VaultKey, *, make: bool = False) -> "Iterator[Ledger]":
         """Load the ledger, let the block change it, save it; one such block at a time over all processes.
+
+        Args:
+            path: of the ledger.
+            vault_key: that it is sealed under.
+            make: whether to begin a new one where there is none.
 
         Raises:
             As `load` and `save`.
         """
-        lock = Path(path).with_name(Path(path).name + ".lock")
-        try:
-            handle = lock.open("ab")
-        except OSError as error:
-            raise StorageProblem(f"Cannot lock the ledger {os.fspath(path)}: {error.strerror or error}.") from error
-        with handle, exclusive(handle):
-            ledger = cls.load(path, vault_key)
+        with locked(path):
+            ledger = cls() if make and not Path(path).exists() else cls.load(path, vault_key)
             yield ledger
             ledger.save(path, vault_key)
 
@@ -84,24 +112,74 @@ class Ledger:
         Raises:
             StorageProblem: it cannot be written.
         """
-        entries = {name: [entry.object_id, entry.number] for name, entry in self._entries.items()}
-        content = json.dumps(entries, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        sealed = seal_bytes(content, vault_key, options=Options(labels=_LABELS, replaces=self.version))
+        objects = {
+            name: [entry.number, entry.vault, entry.path, entry.stored, entry.origin]
+            for name, entry in self.entries.items()
+        }
+        content = {"objects": objects, "vaults": self.vaults}
+        data = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        sealed = seal_bytes(data, vault_key, options=Options(labels=_LABELS, replaces=self.version))
         write_bytes(path, sealed, mode=PRIVATE)
         self.version = describe(sealed).version
 
-    def expected(self, name: str) -> ObjectVersion | None:
-        """The latest version of the object of this name, for `expect`; none if it was never recorded."""
-        return self._entries.get(name)
+    def expected(self, object_id: str) -> ObjectVersion | None:
+        """The latest version of an object, for `expect`; none if it was never recorded."""
+        entry = self.entries.get(object_id)
+        return None if entry is None else ObjectVersion(object_id, entry.number)
 
-    def record(self, name: str, version: ObjectVersion) -> None:
-        """Remember that this is now the latest version of the object of this name."""
-        self._entries[name] = version
+    def versions(self) -> dict[str, ObjectVersion]:
+        """Object identifier -> latest version."""
+        return {name: ObjectVersion(name, entry.number) for name, entry in self.entries.items()}
 
-    def forget(self, name: str) -> None:
+    def vault_at(self, folder: str, *, make: bool = False) -> str | None:
+        """The identifier of the vault in a folder (absolute path); a new one if told to make it, else none."""
+        for vault, place in self.vaults.items():
+            if place == folder:
+                return vault
+        if not make:
+            return None
+        vault = secrets.token_hex(8)
+        self.vaults[vault] = folder
+        return vault
+
+    def record(self, object_id: str, entry: Entry) -> None:
+        """Remember an object's latest version and place. What lay in that place before is forgotten.
+
+        A version that is older than the recorded one changes nothing but the place.
+        """
+        known = self.entries.get(object_id)
+        if known is not None and known.number > entry.number:
+            entry = replace(entry, number=known.number)
+        if entry.vault:
+            for other, there in list(self.entries.items()):
+                if other != object_id and (there.vault, there.path) == (entry.vault, entry.path):
+                    del self.entries[other]
+        self.entries[object_id] = entry
+
+    def take_over(self, other: "Ledger", object_ids: set[str]) -> None:
+        """Remember what another ledger does of some objects: they are about to be under this ledger's key."""
+        for object_id in object_ids & set(other.entries):
+            entry = other.entries[object_id]
+            if entry.vault:
+                self.vaults.setdefault(entry.vault, other.vaults.get(entry.vault, ""))
+            self.record(object_id, entry)
+
+    def forget(self, object_id: str) -> None:
         """Remember nothing of an object that was removed on purpose."""
-        self._entries.pop(name, None)
+        self.entries.pop(object_id, None)
 
-    def names(self) -> tuple[str, ...]:
-        """All recorded names, sorted."""
-        return tuple(sorted(self._entries))
+
+@contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold the lock of the ledger at `path`, over all processes; wait for whoever has it.
+
+    Raises:
+        StorageProblem: the lock's file cannot be made.
+    """
+    lock = Path(path).with_name(Path(path).name + ".lock")
+    try:
+        handle = lock.open("ab")
+    except OSError as error:
+        raise StorageProblem(f"Cannot lock the ledger {os.fspath(path)}: {error.strerror or error}.") from error
+    with handle, exclusive(handle):
+        yield

@@ -194,13 +194,15 @@ def time_folder(folder: Path, files: int, side: int, processes: int, progress: C
         RuntimeError: a file was not sealed.
     """
     from cipher.vault.batch import run_batch
-    from cipher.vault.work import Outcome, Protecting, find_files
+    from cipher.vault.find import survey
+    from cipher.vault.outcome import Did, Outcome
+    from cipher.vault.protecting import Protecting
 
     source = folder / "source"
     source.mkdir()
     for number in range(files):
         (source / f"{number}.dcm").write_bytes(_dicom(side, number))
-    found = find_files([source])
+    found = survey([source]).found
     results: list[object] = []
 
     def done(_: int, result: object) -> None:
@@ -211,7 +213,7 @@ def time_folder(folder: Path, files: int, side: int, processes: int, progress: C
     began = time.perf_counter()
     run_batch(work, found, processes=processes, moved=lambda _: None, done=done)
     seconds = time.perf_counter() - began
-    if not all(isinstance(result, Outcome) and result.did == "sealed" for result in results):
+    if not all(isinstance(result, Outcome) and result.did is Did.SEALED for result in results):
         raise RuntimeError("A file of the folder was not sealed.")
     return FolderSpeed(files, processes, sum(file.size for file in found) / 1e6, seconds)
 

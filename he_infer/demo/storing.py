@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipher.container import api as container
-from cipher.dicom import sealed as dicom
 from cipher.dicom.span import lay_out
 from cipher.files.atomic import atomic_write
 from cipher.keys.vault_key import VaultKey
+from cipher.vault import forms
 from models.datasets import Dataset
 
 Progress = Callable[[int, int], None]
@@ -55,9 +55,9 @@ def seal_files(files: Sequence[Path], vault: Path, key: VaultKey, progress: Prog
     for index, source in enumerate(files):
         target = vault / f"{index:05d}.sealed"
         started = time.perf_counter()
-        dicom.seal_dicom(source, target, key)
+        forms.seal_path(source, target, key)
         seconds += time.perf_counter() - started
-        dicom.open_dicom(target, check, key)
+        forms.open_path(target, check, key)
         if check.read_bytes() != source.read_bytes():
             raise RestoreMismatch(f"{source.name} came back from the vault changed.")
         check.unlink()

@@ -4,36 +4,18 @@ numba computes in 64 bits where C would promote to int, and mixes of signed and 
 every constant below has the type of the words that it meets, and results are cut to the word when they are stored.
 """
 
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from cipher.algorithm.engine.kernel import inner, kernel
 from cipher.algorithm.engine.protocol import Sweep
 from cipher.algorithm.geometry import TILE_WORDS
 from cipher.algorithm.network import NEURONS, ROTATION, SHEET_INPUTS, SHEET_WORDS, Network
 from cipher.algorithm.words import Words
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
 _SQUARE = 128
-
-
-def _compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Compile for whatever types a call brings; without the interpreter's lock, so that threads run side by side.
-
-    The machine code is kept on disk beside this file, or in the user's cache folder; where neither can be written, it
-    is compiled in each process.
-    """
-    try:
-        compiled: Any = numba.njit(cache=True, nogil=True, boundscheck=False)(function)
-    except RuntimeError:  # numba found no folder that it could write
-        compiled = numba.njit(nogil=True, boundscheck=False)(function)
-    result: Callable[_P, _R] = compiled
-    return result
 
 
 class CompiledEngine:
@@ -91,7 +73,7 @@ def _doubled(pool: NDArray[np.int64]) -> NDArray[np.uint16]:
     return np.concatenate([pool, pool], axis=1).astype(np.uint16)
 
 
-@_compiled
+@kernel
 def _stream(
     weights: NDArray[np.uint64],
     biases: NDArray[np.uint64],
@@ -130,7 +112,7 @@ def _stream(
             out[sheet, 3, i] = a[3, i] + seeds[3]
 
 
-@_compiled
+@kernel
 def _histogram(words: Words) -> NDArray[np.int64]:
     fold = np.uint64(8)
     # Four tables, so that equal neighbours do not wait for each other's count.
@@ -147,7 +129,7 @@ def _histogram(words: Words) -> NDArray[np.int64]:
     return total
 
 
-@_compiled
+@kernel
 def _gather(grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.uint16], vector: Words) -> None:
     # A tile is copied together first: its rows lie a power of two apart in most images, and would drive each other out
     # of the first-level cache.
@@ -167,7 +149,7 @@ def _gather(grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.uint16], vec
                     position += 1
 
 
-@_compiled
+@kernel
 def _scatter(grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.uint16], vector: Words) -> None:
     near = np.empty(TILE_WORDS, grid.dtype)
     for tile in range(tiles.shape[0]):
@@ -185,7 +167,7 @@ def _scatter(grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.uint16], ve
             _copy(grid[top + i, left : left + width], near[i * width : (i + 1) * width])
 
 
-@_compiled
+@kernel
 def _alter(
     grid: Words, first: int, step: int, keys: Words, before: Words, a: Any, b: Any, shift: int, offset: Words
 ) -> None:
@@ -206,7 +188,7 @@ def _alter(
         row += step
 
 
-@_compiled
+@kernel
 def _restore(
     grid: Words, first: int, step: int, keys: Words, before: Words, a: Any, b: Any, shift: int, offset: Words
 ) -> None:
@@ -229,7 +211,7 @@ def _restore(
         row += step
 
 
-@_compiled
+@kernel
 def _transpose(grid: Words, out: Words) -> None:
     # Through a small square, so that every cache line of either array is touched once.
     rows, columns = grid.shape
@@ -250,25 +232,25 @@ def _transpose(grid: Words, out: Words) -> None:
 # the compiler does not see that they do not overlap, and is eight times slower.
 
 
-@_compiled
+@inner
 def _copy(target: Words, source: Words) -> None:
     for j in range(target.size):
         target[j] = source[j]
 
 
-@_compiled
+@inner
 def _permute(target: Words, source: Words, order: NDArray[np.uint16]) -> None:
     for i in range(target.size):
         target[i] = source[order[i]]
 
 
-@_compiled
+@inner
 def _unpermute(target: Words, source: Words, order: NDArray[np.uint16]) -> None:
     for i in range(source.size):
         target[order[i]] = source[i]
 
 
-@_compiled
+@inner
 def _alter_run(current: Words, key: Words, before: Words, rolled: Words, a: Any, b: Any, offset: Words) -> None:
     word = current.dtype.type
     one, half = word(1), word(4 * current.itemsize)
@@ -278,7 +260,7 @@ def _alter_run(current: Words, key: Words, before: Words, rolled: Words, a: Any,
         current[j] = word(word(current[j] ^ key[j]) + word(v ^ v >> half))
 
 
-@_compiled
+@inner
 def _restore_run(current: Words, key: Words, before: Words, rolled: Words, a: Any, b: Any, offset: Words) -> None:
     word = current.dtype.type
     one, half = word(1), word(4 * current.itemsize)

@@ -1,19 +1,18 @@
 """What protect, restore, verify and rekey share: work on many files with progress, and say what came of it."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from he_infer.terminal import show_progress
 
 if TYPE_CHECKING:
-    from cipher.errors import CipherError
     from cipher.vault.batch import Work
-    from cipher.vault.work import Found, Outcome
+    from cipher.vault.find import Found
+    from cipher.vault.outcome import Outcome
+    from cipher.vault.tally import Tally
 
 Sources = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.")]
 Jobs = Annotated[
@@ -21,147 +20,58 @@ Jobs = Annotated[
 ]
 
 INTERRUPTED = 130
-_WORTH_PROCESSES = 8 << 20
-"""Bytes below which starting worker processes takes longer than the work."""
 _SHOWN = 20
-"""Failed files that are named on the screen."""
+"""Lines of one kind that are shown on the screen."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """What came of the items of one command."""
-
-    verb: str
-    outcomes: "list[tuple[Found, Outcome]]" = field(default_factory=list)
-    failures: "list[tuple[Found, CipherError]]" = field(default_factory=list)
-    seconds: float = 0.0
-    processes: int = 1
-    interrupted: bool = False
-    passed_over: int = 0
-    """Files in the folders that are no sealed objects."""
-
-    def count(self, did: str) -> int:
-        """How many items this was done with."""
-        return sum(outcome.did == did for _, outcome in self.outcomes)
-
-    def worked_bytes(self) -> int:
-        """Bytes of the files that something was done with."""
-        return sum(found.size for found, outcome in self.outcomes if outcome.did != "already there")
-
-    def figures(self) -> dict[str, object]:
-        """All of it, for JSON."""
-        return {
-            "command": self.verb,
-            "files": len(self.outcomes) + len(self.failures),
-            "done": len(self.outcomes) - self.count("already there"),
-            "already_there": self.count("already there"),
-            "failed": len(self.failures),
-            "not_sealed": self.passed_over,
-            "interrupted": self.interrupted,
-            "bytes": self.worked_bytes(),
-            "seconds": round(self.seconds, 3),
-            "mb_per_s": round(self.worked_bytes() / 1e6 / self.seconds, 2) if self.seconds else None,
-            "processes": self.processes,
-            "objects": [
-                {
-                    "source": str(found.path),
-                    "did": outcome.did,
-                    "path": outcome.path,
-                    "object_id": outcome.version.object_id if outcome.version else None,
-                    "version": outcome.version.number if outcome.version else None,
-                    "plain_bytes": outcome.plain_bytes,
-                    "sealed_bytes": outcome.sealed_bytes,
-                    "remark": outcome.remark,
-                }
-                for found, outcome in self.outcomes
-            ],
-            "failures": [
-                {"source": str(found.path), "error": type(error).__name__, "message": str(error)}
-                for found, error in self.failures
-            ],
-        }
-
-
-def sealed_among(paths: list[Path], leave_out: Sequence[Path]) -> "tuple[list[Found], int]":
-    """The sealed objects at and under some paths, and how many other files lie in the folders.
-
-    A file that is named is taken as it is, so that its own error is shown.
-
-    Raises:
-        StorageProblem: a path does not exist, or there is no sealed object.
-    """
-    from cipher.errors import StorageProblem
-    from cipher.vault.work import find_files, holds_sealed
-
-    named = {path.resolve() for path in paths if not path.is_dir()}
-    found = find_files(paths, leave_out=leave_out)
-    sealed = [file for file in found if file.path.resolve() in named or holds_sealed(file.path)]
-    if not sealed:
-        raise StorageProblem(
-            f"There is no sealed object in {', '.join(str(path) for path in paths)} ({len(found)} other files)."
-        )
-    return sealed, len(found) - len(sealed)
-
-
-def work_on(verb: str, work: "Work[Found, Outcome]", items: "list[Found]", jobs: int | None) -> Tally:
+def work_on(verb: str, work: "Work[Found, Outcome]", items: "Sequence[Found]", jobs: int | None) -> "Tally":
     """Do `work` on all items, with a progress bar on a terminal.
 
     Raises:
         StorageProblem: a worker process died.
     """
-    from cipher.vault.batch import run_batch
+    from cipher.vault import tally
     from he_infer.machine import usable_cores
 
-    total = sum(found.size for found in items)
-    processes = jobs or (usable_cores() if total > _WORTH_PROCESSES else 1)
-    tally = Tally(verb, processes=min(processes, len(items)))
-    began = time.perf_counter()
-    moved_bytes = 0
-    with show_progress(f"{verb} 0/{len(items)}", total, unit="bytes") as progress:
-
-        def moved(count: int) -> None:
-            nonlocal moved_bytes
-            moved_bytes += count
-            progress(moved_bytes)
-
-        def done(index: int, result: Any) -> None:
-            kept = tally.failures if isinstance(result, Exception) else tally.outcomes
-            kept.append((items[index], result))
-            number = len(tally.outcomes) + len(tally.failures)
-            progress(moved_bytes, label=f"{verb} {number}/{len(items)}")
-
-        tally.interrupted = not run_batch(work, items, processes=processes, moved=moved, done=done)
-    tally.seconds = time.perf_counter() - began
-    place = {found.path: index for index, found in enumerate(items)}
-    tally.outcomes.sort(key=lambda pair: place[pair[0].path])
-    tally.failures.sort(key=lambda pair: place[pair[0].path])
-    return tally
+    with show_progress(f"{verb} 0/{len(items)}", sum(found.size for found in items), unit="bytes") as show:
+        return tally.work_on(
+            verb,
+            work,
+            items,
+            jobs=jobs,
+            cores=usable_cores(),
+            progress=lambda done, moved: show(moved, label=f"{verb} {done}/{len(items)}"),
+        )
 
 
-def conclude(tally: Tally, json_file: Path | None) -> None:
-    """Say what was done and end the command: 0 if all went well, 1 if an item failed, 130 after an interrupt.
+def conclude(tally: "Tally", json_file: Path | None) -> None:
+    """Say what was done and end the command: 0 if all went well, 1 if anything failed or is missing, 130 if stopped.
 
     Raises:
         CipherError: of the one item there was.
         typer.Exit: as above.
     """
+    from cipher.vault.outcome import Did
     from he_infer.files import write_json
 
     if json_file is not None:
         write_json(json_file, tally.figures())
     items = len(tally.outcomes) + len(tally.failures)
-    if items == 1 and tally.failures and not tally.interrupted:
+    if items == 1 and tally.failures and not tally.interrupted and not tally.discrepancies:
         raise tally.failures[0][1]
     _print_remarks(tally)
-    for found, error in tally.failures[:_SHOWN]:
-        typer.echo(f"failed: {found.path}: {' '.join(str(error).split())}", err=True)
-    if len(tally.failures) > _SHOWN:
-        typer.echo(f"failed: and {len(tally.failures) - _SHOWN} more (--json FILE lists them)", err=True)
-    parts = [f"{did} {count}" for did in dict.fromkeys(o.did for _, o in tally.outcomes) if (count := tally.count(did))]
-    if tally.failures:
-        parts.append(f"failed {len(tally.failures)}")
-    if tally.passed_over:
-        parts.append(f"not sealed objects {tally.passed_over}")
+    _print_some([f"passed over: {path}: {why}" for path, why in tally.passed_over])
+    _print_some([f"failed: {found.path}: {' '.join(str(error).split())}" for found, error in tally.failures])
+    _print_some(tally.discrepancies)
+    parts = [f"{did.value} {count}" for did in Did if (count := tally.count(did))]
+    for label, count in (
+        ("failed", len(tally.failures)),
+        ("not as recorded", len(tally.discrepancies)),
+        ("passed over", len(tally.passed_over)),
+        ("not sealed objects", tally.not_sealed),
+    ):
+        if count:
+            parts.append(f"{label} {count}")
     size = tally.worked_bytes() / 1e6
     speed = f", {size / tally.seconds:.1f} MB/s" if size and tally.seconds else ""
     where = f" on {tally.processes} processes" if tally.processes > 1 else ""
@@ -171,16 +81,30 @@ def conclude(tally: Tally, json_file: Path | None) -> None:
     if tally.interrupted:
         typer.echo("Interrupted; every object is whole. Run the same command again to continue.", err=True)
         raise typer.Exit(INTERRUPTED)
-    if tally.failures:
+    if not tally.complete:
         raise typer.Exit(1)
 
 
-def _print_remarks(tally: Tally) -> None:
+def _print_some(lines: list[str]) -> None:
+    for line in lines[:_SHOWN]:
+        typer.echo(_printable(line), err=True)
+    if len(lines) > _SHOWN:
+        typer.echo(f"and {len(lines) - _SHOWN} more like this (--json FILE lists them)", err=True)
+
+
+def _print_remarks(tally: "Tally") -> None:
     """One line for each remark, with how many files it is about."""
     files: dict[str, list[str]] = {}
     for found, outcome in tally.outcomes:
         if outcome.remark:
-            files.setdefault(outcome.remark, []).append(found.path.name)
+            files.setdefault(f"{outcome.remark}; sealed byte for byte all the same", []).append(found.path.name)
+        if outcome.note:
+            files.setdefault(outcome.note, []).append(found.path.name)
     for remark, names in files.items():
         which = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-        typer.echo(f"note: {which}: {remark}; sealed byte for byte all the same")
+        typer.echo(_printable(f"note: {which}: {remark}"))
+
+
+def _printable(text: str) -> str:
+    """Without control characters and bytes that are no text: a file's name is chosen by others."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -13,7 +13,7 @@ from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Sources
 
 if TYPE_CHECKING:
-    from cipher.dicom.sealed import SealedDescription
+    from cipher.vault.forms import SealedDescription
 
 
 def inspect(paths: Sources, *, json_file: JsonFile = None) -> None:
@@ -23,17 +23,18 @@ def inspect(paths: Sources, *, json_file: JsonFile = None) -> None:
 
     Example: `he-infer inspect vault/`
     """
-    from cipher.dicom.sealed import describe_sealed
     from cipher.errors import CipherError
-    from he_infer.commands.vault.batch import sealed_among
+    from cipher.vault.forms import describe_path
+    from cipher.vault.selection import select_sealed
     from he_infer.files import write_json
 
-    objects, others = sealed_among(paths, [])
+    selection = select_sealed(paths)
+    objects, others = selection.objects, selection.others
     described: dict[Path, SealedDescription] = {}
-    failures: dict[Path, CipherError] = {}
+    failures: dict[Path, CipherError] = {found.path: error for found, error in selection.problems}
     for file in objects:
         try:
-            described[file.path] = describe_sealed(file.path)
+            described[file.path] = describe_path(file.path)
         except CipherError as error:
             if len(objects) == 1:
                 raise

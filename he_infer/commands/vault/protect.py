@@ -1,13 +1,16 @@
 """`he-infer protect`: files, folders and DICOM trees into a vault of sealed objects."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Jobs, Sources
-from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, Keyring, PassphraseFile
+from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, PassphraseFile, say_made
+
+if TYPE_CHECKING:
+    from cipher.vault.keyring import Keyring
 
 
 def protect(
@@ -39,47 +42,71 @@ def protect(
 ) -> None:
     """Seal files, folders and DICOM trees; what is in the vault already and has not changed is left alone.
 
-    The vault's key is made on first use, under a passphrase. Interrupt at any time and run the command again.
+    Links are sealed as links, empty folders as such; pipes and devices are passed over, and named. The vault's key is
+    made on first use, under a passphrase. Interrupt at any time and run the command again.
 
     Example: `he-infer protect scans/ --to vault/ --key hospital.key`
     """
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from cipher.dicom.recipient import load_certificate
-    from cipher.vault.work import Protecting, find_files, make_folder
+    from cipher.files.tree import make_folder
+    from cipher.vault.find import survey
+    from cipher.vault.keyring import Keyring
+    from cipher.vault.ledger import Ledger
+    from cipher.vault.protecting import Protecting, assign_stored_paths
+    from cipher.vault.selection import make_entry
+    from cipher.vault.tally import Tally
+    from he_infer.commands.passphrase_option import get_passphrase
     from he_infer.commands.vault.batch import conclude, work_on
 
-    further = [load_certificate(path) for path in recipient or ()]
-    keyring_files = Keyring.files_at(key)
-    files = find_files(paths, leave_out=[to, *keyring_files])
-    keyring = _open_or_make(key, passphrase_file, to)
-    certificates = [keyring.recipient().certificate, *further] if form == "dicom" else []
+    further = _certificates(recipient or [])
+    seen = survey(paths, leave_out=[to, *Keyring.files_at(key)])
+    keyring = Keyring.open_or_make(key, lambda confirm: get_passphrase(passphrase_file, confirm=confirm), vault=to)
+    say_made(keyring)
+    ledger = keyring.ledger()
+    certificates = further if form == "container" else [*_own_certificate(keyring), *further]
     make_folder(to)
+    home = to.resolve()
+    files = assign_stored_paths(seen.found, ledger, ledger.vault_at(str(home)))
     work = Protecting(
         to,
         keyring.vault_key,
         form,
         names,
-        tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates),
+        tuple(certificates),
         linkable=not unlinkable,
         any_file=any_file,
-        versions=keyring.versions(),
+        versions=ledger.versions(),
     )
-    tally = work_on("protect", work, files, jobs)
-    keyring.remember({o.version.object_id: o.version for _, o in tally.outcomes if o.version})
+    tally = work_on("protect", work, files, jobs) if files else Tally("protect")
+    tally.passed_over += seen.passed_over
+    tally.failures += seen.problems
+    sealed = [outcome for _, outcome in tally.outcomes if outcome.version]
+    if sealed:
+        with Ledger.update(keyring.ledger_path, keyring.vault_key) as ledger:
+            vault = ledger.vault_at(str(home), make=True) or ""
+            for outcome in sealed:
+                if outcome.version:
+                    ledger.record(outcome.version.object_id, make_entry(outcome, vault, home))
     conclude(tally, json_file)
 
 
-def _open_or_make(key: Path, passphrase_file: Path | None, vault: Path) -> Keyring:
-    from cipher.vault.work import holds_sealed
-    from he_infer.commands.passphrase_option import get_passphrase
-    from he_infer.errors import UsageError
+def _certificates(paths: list[Path]) -> list[bytes]:
+    """Certificates from files, DER."""
+    if not paths:
+        return []
+    from cryptography.hazmat.primitives.serialization import Encoding
 
-    if key.exists():
-        return Keyring.open(key, passphrase_file)
-    if vault.is_dir() and any(holds_sealed(path) for path in vault.rglob("*") if path.is_file()):
-        raise UsageError(
-            f"{vault} holds sealed objects already, and there is no vault key {key}. Give their key by --key; a new "
-            "key would not open them."
+    from cipher.dicom.recipient import load_certificate
+
+    return [load_certificate(path).public_bytes(Encoding.DER) for path in paths]
+
+
+def _own_certificate(keyring: "Keyring") -> list[bytes]:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    own, made = keyring.recipient()
+    if made:
+        typer.echo(
+            f"Made the key pair that reads encrypted attributes: {keyring.recipient_path} (sealed under the vault key; "
+            "'he-infer export-recipient' writes it as PKCS #12)."
         )
-    return Keyring.make(key, get_passphrase(passphrase_file, confirm=True))
+    return [own.certificate.public_bytes(Encoding.DER)]

@@ -7,7 +7,12 @@ import typer
 
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Jobs, Sources
-from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, Keyring, PassphraseFile
+from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, PassphraseFile, open_keyring
+
+AnyName = Annotated[
+    bool,
+    typer.Option("--any-name", help="Objects may have other names than in the vault: they come from an archive."),
+]
 
 
 def restore(
@@ -17,24 +22,43 @@ def restore(
     key: KeyFile = DEFAULT_KEY,
     passphrase_file: PassphraseFile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are in the way.")] = False,
+    any_name: AnyName = False,
     jobs: Jobs = None,
     json_file: JsonFile = None,
 ) -> None:
     """Restore sealed objects of either form: the original files, byte for byte, with their names and times.
 
-    A file appears only once all of it has been verified. Interrupt at any time and run the command again.
+    A file appears only once all of it has been verified. What is restored is compared with the ledger: exits with 1 if
+    an object of the vault is missing, doubled or renamed. Interrupt at any time and run the command again.
 
     Example: `he-infer restore vault/ --to restored/ --key hospital.key`
     """
-    from cipher.vault.work import Restoring, make_folder
-    from he_infer.commands.vault.batch import conclude, sealed_among, work_on
+    from cipher.files.tree import make_folder
+    from cipher.vault.keyring import Keyring
+    from cipher.vault.restoring import Restoring, plan
+    from cipher.vault.selection import compare_with_ledger, select_sealed
+    from cipher.vault.tally import Tally
+    from he_infer.commands.vault.batch import conclude, work_on
 
-    objects, others = sealed_among(paths, [to, *Keyring.files_at(key)])
-    keyring = Keyring.open(key, passphrase_file)
+    leave_out = [to, *Keyring.files_at(key)]
+    if not key.exists():
+        select_sealed(paths, leave_out=leave_out)  # a wrong path is the likelier mistake
+    keyring = open_keyring(key, passphrase_file)
+    ledger = keyring.ledger()
+    selection = select_sealed(paths, leave_out=leave_out, ledger=ledger)
     make_folder(to)
-    work = Restoring(to, keyring.vault_key, overwrite=overwrite, versions=keyring.versions())
-    tally = work_on("restore", work, objects, jobs)
-    tally.passed_over = others
+    places, unopened = plan(selection.objects, keyring.vault_key, to)
+    work = Restoring(to, keyring.vault_key, overwrite=overwrite, versions=ledger.versions(), places=places)
+    objects = [found for found in selection.objects if found.path in places]
+    tally = work_on("restore", work, objects, jobs) if objects else Tally("restore")
+    tally.failures += unopened + selection.problems
+    tally.not_sealed = selection.others
+    tally.discrepancies += compare_with_ledger(ledger, selection, names=not any_name)
+    tally.discrepancies += [
+        f"missing: {outcome.path} was restored and is gone again"
+        for _, outcome in tally.outcomes
+        if not Path(outcome.path).is_symlink() and not Path(outcome.path).exists()
+    ]
     conclude(tally, json_file)
 
 
@@ -43,20 +67,44 @@ def verify(
     *,
     key: KeyFile = DEFAULT_KEY,
     passphrase_file: PassphraseFile = None,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record", help="Make the ledger say what is there now: forget what is missing, take over what is new."
+        ),
+    ] = False,
+    any_name: AnyName = False,
     jobs: Jobs = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Check sealed objects: every byte's tag, what is bound around them, and that none is an older version.
+    """Check sealed objects: every byte's tag, what is bound around them, their versions, and that none is missing.
 
-    Nothing is written. Exits with 1 if any object is damaged, replaced, or sealed under another key.
+    Exits with 1 if any object is damaged, missing, doubled, renamed, replaced by an older one, or sealed under another
+    key. Nothing is written, unless `--record` is given.
 
     Example: `he-infer verify vault/ --key hospital.key`
     """
-    from cipher.vault.work import Verifying
-    from he_infer.commands.vault.batch import conclude, sealed_among, work_on
+    from cipher.vault.checking import Verifying
+    from cipher.vault.keyring import Keyring
+    from cipher.vault.ledger import Ledger
+    from cipher.vault.selection import compare_with_ledger, record_as_found, select_sealed
+    from cipher.vault.tally import Tally
+    from he_infer.commands.vault.batch import conclude, work_on
 
-    objects, others = sealed_among(paths, Keyring.files_at(key))
-    keyring = Keyring.open(key, passphrase_file)
-    tally = work_on("verify", Verifying(keyring.vault_key, keyring.versions()), objects, jobs)
-    tally.passed_over = others
+    leave_out = Keyring.files_at(key)
+    if not key.exists():
+        select_sealed(paths, leave_out=leave_out)
+    keyring = open_keyring(key, passphrase_file)
+    lost = record and not keyring.ledger_path.exists()
+    ledger = Ledger() if lost else keyring.ledger()
+    selection = select_sealed(paths, leave_out=leave_out, ledger=ledger)
+    work = Verifying(keyring.vault_key, ledger.versions())
+    tally = work_on("verify", work, selection.objects, jobs) if selection.objects else Tally("verify")
+    tally.failures += selection.problems
+    tally.not_sealed = selection.others
+    if record:
+        with Ledger.update(keyring.ledger_path, keyring.vault_key, make=True) as ledger:
+            for line in record_as_found(ledger, selection, [outcome for _, outcome in tally.outcomes]):
+                typer.echo(line)
+    tally.discrepancies += compare_with_ledger(ledger, selection, names=not any_name)
     conclude(tally, json_file)

@@ -11,19 +11,22 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from cipher.container.api import seal_bytes
 from cipher.dicom.attributes import decrypt_attributes
 from cipher.dicom.object import sides
 from cipher.dicom.recipient import Recipient
-from cipher.dicom.sealed import describe_sealed, open_dicom, read_dicom, rekey_sealed, seal_dicom, verify_sealed
 from cipher.dicom.span import lay_out
 from cipher.dicom.uids import patient_pseudonym, study_pseudonym
 from cipher.errors import (
+    AlreadyExists,
     BadKey,
     ContextMismatch,
     Damaged,
@@ -33,9 +36,10 @@ from cipher.errors import (
     UnsupportedImage,
     UnsupportedVersion,
     WrongKey,
-    WrongPassphrase,
 )
 from cipher.keys.vault_key import VaultKey
+from cipher.vault.forms import describe_path, open_path, rekey_path, seal_path
+from tests.cipher.opening import read_sealed, verify_sealed
 from tests.cipher.packaged import packaged, packaged_files
 
 KEY, OTHER = VaultKey(bytes(range(32))), VaultKey(bytes(32))
@@ -51,7 +55,7 @@ def recipient() -> Recipient:
 @pytest.fixture(scope="module")
 def sealed_ct(tmp_path_factory: pytest.TempPathFactory, recipient: Recipient) -> Path:
     path = tmp_path_factory.mktemp("sealed") / "ct.dcm"
-    seal_dicom(CT, path, KEY, "dicom", recipients=[recipient.certificate])
+    seal_path(CT, path, KEY, "dicom", recipients=[recipient.certificate])
     return path
 
 
@@ -62,8 +66,8 @@ class TestEveryPackagedFile:
         files = packaged_files()
         remarks: Counter[str] = Counter()
         for source in files:
-            sealing = seal_dicom(source, tmp_path / "sealed", KEY)
-            open_dicom(tmp_path / "sealed", tmp_path / "back", KEY)
+            sealing = seal_path(source, tmp_path / "sealed", KEY)
+            open_path(tmp_path / "sealed", tmp_path / "back", KEY)
             assert (tmp_path / "back").read_bytes() == source.read_bytes(), source.name
             remarks[sealing.remark.partition(" (")[0]] += 1
         assert len(files) > 250
@@ -72,7 +76,7 @@ class TestEveryPackagedFile:
             "",
             "not a DICOM file",
             "it holds no pixel data",
-            "its pixels are compressed",
+            "its pixels are compressed and are kept as they are",
             "its pixel data does not fit the rows, columns and bits that it announces",
             "the data set is deflated",
         }
@@ -86,7 +90,7 @@ class TestEveryPackagedFile:
                 assert "Use the container form" in refusal
                 assert not _has_pixels(source), source.name
             else:
-                assert read_dicom(tmp_path / "sealed.dcm", KEY) == source.read_bytes(), source.name
+                assert read_sealed(tmp_path / "sealed.dcm", KEY) == source.read_bytes(), source.name
             counts["refused" if refusal else "sealed"] += 1
         assert counts["sealed"] > 170
 
@@ -117,7 +121,7 @@ class TestEveryPackagedFile:
 def _refusal(source: Path, target: Path, recipient: Recipient) -> str:
     """Seal in the DICOM form; why not, or nothing."""
     try:
-        seal_dicom(source, target, KEY, "dicom", recipients=[recipient.certificate])
+        seal_path(source, target, KEY, "dicom", recipients=[recipient.certificate])
     except UnsupportedFormat as error:
         return str(error)
     return ""
@@ -163,7 +167,7 @@ class TestTheObjectInTheArchive:
         made = []
         for number, (key, linkable) in enumerate([(KEY, True), (KEY, True), (OTHER, True), (KEY, False)]):
             path = tmp_path / f"{number}.dcm"
-            seal_dicom(CT, path, key, "dicom", recipients=[recipient.certificate], linkable=linkable)
+            seal_path(CT, path, key, "dicom", recipients=[recipient.certificate], linkable=linkable)
             made.append(pydicom.dcmread(path))
         first, second, other_key, unlinkable = made
         original = pydicom.dcmread(CT)
@@ -176,8 +180,8 @@ class TestTheObjectInTheArchive:
             assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in _uids(dataset))
 
     def test_a_new_version_of_a_file_keeps_its_object(self, tmp_path: Path, recipient: Recipient) -> None:
-        first = seal_dicom(CT, tmp_path / "a.dcm", KEY, "dicom", recipients=[recipient.certificate]).version
-        again = seal_dicom(
+        first = seal_path(CT, tmp_path / "a.dcm", KEY, "dicom", recipients=[recipient.certificate]).version
+        again = seal_path(
             CT, tmp_path / "a.dcm", KEY, "dicom", recipients=[recipient.certificate], replaces=first
         ).version
         assert (again.object_id, again.number) == (first.object_id, 2)
@@ -200,7 +204,7 @@ class TestEncryptedAttributes:
     def test_openssl_reads_them(self, sealed_ct: Path, recipient: Recipient, tmp_path: Path) -> None:
         if shutil.which("openssl") is None:
             pytest.skip("openssl is not installed")
-        recipient.save(tmp_path / "key.p12", PASSPHRASE)
+        recipient.export(tmp_path / "key.p12", PASSPHRASE)
         to_pem = ["openssl", "pkcs12", "-in", "key.p12", "-passin", f"pass:{PASSPHRASE}", "-noenc", "-out", "key.pem"]
         subprocess.run(to_pem, cwd=tmp_path, check=True, capture_output=True)
         (item,) = pydicom.dcmread(sealed_ct).EncryptedAttributesSequence
@@ -229,21 +233,36 @@ class TestEncryptedAttributes:
         with pytest.raises(BadKey, match="do not open"):
             decrypt_attributes(item, Recipient.generate("somebody else"))
 
-    def test_a_recipient_key_is_kept_under_its_passphrase(self, recipient: Recipient, tmp_path: Path) -> None:
-        recipient.save(tmp_path / "key.p12", PASSPHRASE)
-        assert (tmp_path / "key.p12").stat().st_mode & 0o777 == 0o600
-        loaded = Recipient.load(tmp_path / "key.p12", PASSPHRASE)
+    def test_recipient_key_is_kept_under_the_vault_key(self, recipient: Recipient, tmp_path: Path) -> None:
+        recipient.save(tmp_path / "key.recipient", KEY)
+        assert (tmp_path / "key.recipient").stat().st_mode & 0o777 == 0o600
+        loaded = Recipient.load(tmp_path / "key.recipient", KEY)
         assert loaded.private_key.private_numbers() == recipient.private_key.private_numbers()
-        with pytest.raises(WrongPassphrase):
-            Recipient.load(tmp_path / "key.p12", "wrong")
-        with pytest.raises(BadKey, match="never overwritten"):
-            recipient.save(tmp_path / "key.p12", PASSPHRASE)
+        with pytest.raises(WrongKey):
+            Recipient.load(tmp_path / "key.recipient", OTHER)
+        with pytest.raises(AlreadyExists, match="never overwritten"):
+            recipient.save(tmp_path / "key.recipient", KEY)
         with pytest.raises(StorageProblem):
-            Recipient.load(tmp_path / "none.p12", PASSPHRASE)
+            Recipient.load(tmp_path / "none", KEY)
+        (tmp_path / "other").write_bytes(seal_bytes(b"no key", KEY))
+        with pytest.raises(Damaged, match="not a recipient"):
+            Recipient.load(tmp_path / "other", KEY)
+
+    def test_exported_recipient_opens_as_pkcs12_under_its_own_passphrase(
+        self, recipient: Recipient, tmp_path: Path
+    ) -> None:
+        recipient.export(tmp_path / "key.p12", PASSPHRASE)
+        assert (tmp_path / "key.p12").stat().st_mode & 0o777 == 0o600
+        key, certificate, _ = pkcs12.load_key_and_certificates((tmp_path / "key.p12").read_bytes(), PASSPHRASE.encode())
+        assert isinstance(key, rsa.RSAPrivateKey)
+        assert key.private_numbers() == recipient.private_key.private_numbers()
+        assert certificate == recipient.certificate
+        with pytest.raises(AlreadyExists):
+            recipient.export(tmp_path / "key.p12", PASSPHRASE)
 
     def test_no_recipient_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BadKey, match="at least one recipient"):
-            seal_dicom(CT, tmp_path / "out.dcm", KEY, "dicom")
+            seal_path(CT, tmp_path / "out.dcm", KEY, "dicom")
 
 
 def _set(name: str, value: object) -> Callable[[Dataset], None]:
@@ -293,7 +312,7 @@ class TestWhatIsBound:
         with pytest.raises(ContextMismatch):
             verify_sealed(tmp_path / "changed.dcm", KEY)
         with pytest.raises(ContextMismatch):
-            open_dicom(tmp_path / "changed.dcm", tmp_path / "out", KEY)
+            open_path(tmp_path / "changed.dcm", tmp_path / "out", KEY)
         assert not (tmp_path / "out").exists()
 
     def test_other_rows_and_columns_are_refused(self, sealed_ct: Path, tmp_path: Path) -> None:
@@ -308,10 +327,10 @@ class TestWhatIsBound:
         dataset.PatientID = "MERGED-17"
         dataset.InstitutionName = "an archive"
         dataset.save_as(tmp_path / "changed.dcm")
-        assert read_dicom(tmp_path / "changed.dcm", KEY) == CT.read_bytes()
+        assert read_sealed(tmp_path / "changed.dcm", KEY) == CT.read_bytes()
 
     def test_pixels_of_another_object_are_refused(self, sealed_ct: Path, tmp_path: Path, recipient: Recipient) -> None:
-        seal_dicom(CT, tmp_path / "other.dcm", KEY, "dicom", recipients=[recipient.certificate])
+        seal_path(CT, tmp_path / "other.dcm", KEY, "dicom", recipients=[recipient.certificate])
         dataset, other = pydicom.dcmread(sealed_ct), pydicom.dcmread(tmp_path / "other.dcm")
         dataset.PixelData = other.PixelData
         dataset.Rows, dataset.Columns = other.Rows, other.Columns
@@ -325,7 +344,7 @@ class TestWhatIsBound:
         (length,) = struct.unpack_from("<Q", data, at + 8)
         (tmp_path / "bare.sealed").write_bytes(data[at + 16 : at + 16 + length])
         with pytest.raises(ContextMismatch):
-            open_dicom(tmp_path / "bare.sealed", tmp_path / "out", KEY)
+            open_path(tmp_path / "bare.sealed", tmp_path / "out", KEY)
 
     def test_changed_pixels_padding_and_frame_are_damage(self, sealed_ct: Path, tmp_path: Path) -> None:
         data = sealed_ct.read_bytes()
@@ -381,8 +400,8 @@ def test_rekeying_changes_nothing_but_the_key_slots(sealed_ct: Path, tmp_path: P
     path = tmp_path / "rekeyed.dcm"
     shutil.copy(sealed_ct, path)
     before = path.read_bytes()
-    assert rekey_sealed(path, KEY, OTHER) is True
-    assert rekey_sealed(path, KEY, OTHER) is False
+    assert rekey_path(path, KEY, OTHER) is True
+    assert rekey_path(path, KEY, OTHER) is False
     after = path.read_bytes()
     at = before.index(b"HEID") + 16
     assert [
@@ -390,20 +409,20 @@ def test_rekeying_changes_nothing_but_the_key_slots(sealed_ct: Path, tmp_path: P
         for i, pair in enumerate(zip(before, after, strict=True))
         if pair[0] != pair[1] and not at + 16 <= i < at + 144
     ] == []
-    assert read_dicom(path, OTHER) == CT.read_bytes()
+    assert read_sealed(path, OTHER) == CT.read_bytes()
     with pytest.raises(WrongKey):
         verify_sealed(path, KEY)
 
 
 def test_what_is_described_without_a_key(sealed_ct: Path, tmp_path: Path) -> None:
-    said, made = describe_sealed(sealed_ct), pydicom.dcmread(sealed_ct)
+    said, made = describe_path(sealed_ct), pydicom.dcmread(sealed_ct)
     assert said.form == "dicom"
     assert said.container.shape == (128, 128)
     assert said.container.key_ids == (KEY.key_id,)
     assert said.identifiers is not None
     assert said.identifiers.instance == made.SOPInstanceUID
-    seal_dicom(CT, tmp_path / "plain.sealed", KEY)
-    plain = describe_sealed(tmp_path / "plain.sealed")
+    seal_path(CT, tmp_path / "plain.sealed", KEY)
+    plain = describe_path(tmp_path / "plain.sealed")
     assert (plain.form, plain.identifiers, plain.container.dtype) == ("container", None, "<i2")
 
 
@@ -421,10 +440,10 @@ def test_hostile_files_come_back_or_are_refused(
         data[place % len(data)] = value
     source, sealed = tmp_path / "hostile.dcm", tmp_path / "sealed"
     source.write_bytes(data)
-    seal_dicom(source, sealed, KEY)
-    assert read_dicom(sealed, KEY) == data
+    seal_path(source, sealed, KEY)
+    assert read_sealed(sealed, KEY) == data
     refusal = _refusal(source, sealed, recipient)
     if refusal:
         assert "Use the container form" in refusal
     else:
-        assert read_dicom(sealed, KEY) == data
+        assert read_sealed(sealed, KEY) == data

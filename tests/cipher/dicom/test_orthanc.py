@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from cipher.dicom.recipient import Recipient
-from cipher.dicom.sealed import read_dicom, seal_dicom
 from cipher.keys.vault_key import VaultKey
+from cipher.vault.forms import seal_path
 from tests.cipher.dicom.orthanc_scene import find_orthanc
+from tests.cipher.opening import read_sealed
 from tests.cipher.packaged import packaged
 
 ROOT = Path(__file__).parents[3]
@@ -31,7 +32,7 @@ def test_orthanc_stores_finds_and_gives_back(name: str, tmp_path: Path) -> None:
     if find_orthanc() is None:
         pytest.skip("Orthanc with its DICOMweb plugin (Debian: orthanc, orthanc-dicomweb) is not installed")
     sealed = tmp_path / "sealed.dcm"
-    seal_dicom(packaged(name), sealed, KEY, "dicom", recipients=[Recipient.generate().certificate])
+    seal_path(packaged(name), sealed, KEY, "dicom", recipients=[Recipient.generate().certificate])
     command = [*_isolated(), sys.executable, "-m", "tests.cipher.dicom.orthanc_scene", str(sealed), str(tmp_path)]
     scene = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     log = tmp_path / "orthanc.log"
@@ -42,4 +43,4 @@ def test_orthanc_stores_finds_and_gives_back(name: str, tmp_path: Path) -> None:
     assert said["preview_is_png"]
     for fetched in ("wado.dcm", "rest.dcm"):
         assert (tmp_path / fetched).read_bytes() == sealed.read_bytes()
-        assert read_dicom(tmp_path / fetched, KEY) == packaged(name).read_bytes()
+        assert read_sealed(tmp_path / fetched, KEY) == packaged(name).read_bytes()

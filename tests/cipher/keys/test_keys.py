@@ -1,9 +1,11 @@
 """Passphrases, the vault key's file, the ledger, and atomic writes."""
 
+import errno
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from cipher.container.api import ObjectVersion, seal_bytes
 from cipher.errors import (
+    AlreadyExists,
     BadKey,
     CipherError,
     Damaged,
@@ -24,7 +27,7 @@ from cipher.errors import (
 from cipher.files.atomic import atomic_write, write_bytes
 from cipher.keys import passphrase
 from cipher.keys.vault_key import VaultKey
-from cipher.vault.ledger import Ledger
+from cipher.vault.ledger import Entry, Ledger
 
 CHEAP = passphrase.Cost(passphrase.ARGON2ID, 64, 1, 1)
 CHEAP_SCRYPT = passphrase.Cost(passphrase.SCRYPT, 10, 1, 1)
@@ -102,11 +105,24 @@ class TestVaultKey:
     def test_it_is_never_overwritten_by_accident(self, tmp_path: Path) -> None:
         path = tmp_path / "vault.key"
         KEY.save(path, "pass", cost=CHEAP)
-        with pytest.raises(BadKey, match="exists already"):
+        with pytest.raises(AlreadyExists, match="exists already"):
             VaultKey.generate().save(path, "pass", cost=CHEAP)
         assert VaultKey.load(path, "pass") == KEY
-        KEY.save(path, "new pass", cost=CHEAP, replace=True)
-        assert VaultKey.load(path, "new pass") == KEY
+
+    def test_key_made_by_another_process_meanwhile_is_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, seal = tmp_path / "vault.key", passphrase.seal
+
+        def slow(*arguments: Any, **options: Any) -> bytes:
+            monkeypatch.setattr(passphrase, "seal", seal)
+            KEY.save(path, "pass", cost=CHEAP)
+            return seal(*arguments, **options)
+
+        monkeypatch.setattr(passphrase, "seal", slow)
+        with pytest.raises(AlreadyExists):
+            VaultKey.generate().save(path, "pass", cost=CHEAP)
+        assert VaultKey.load(path, "pass") == KEY
 
     def test_a_missing_file_and_a_wrong_length_are_said(self, tmp_path: Path) -> None:
         with pytest.raises(StorageProblem, match="Cannot read"):
@@ -130,25 +146,29 @@ class TestVaultKey:
 class TestLedger:
     def test_it_remembers_and_counts_its_own_versions(self, tmp_path: Path) -> None:
         path = tmp_path / "ledger"
-        one = ObjectVersion("ab" * 16, 1)
+        scan = "ab" * 16
+        with Ledger.update(path, KEY, make=True) as ledger:
+            assert ledger.expected(scan) is None
+            ledger.record(scan, Entry(1))
         with Ledger.update(path, KEY) as ledger:
-            assert ledger.expected("scan") is None
-            ledger.record("scan", one)
-        with Ledger.update(path, KEY) as ledger:
-            assert ledger.expected("scan") == one
-            ledger.record("scan", one.following())
-            ledger.record("other", one)
+            assert ledger.expected(scan) == ObjectVersion(scan, 1)
+            ledger.record(scan, Entry(2, "vault", "a.sealed", "a", "/a"))
+            ledger.record("other", Entry(1))
             ledger.forget("other")
         ledger = Ledger.load(path, KEY)
-        assert ledger.names() == ("scan",)
-        assert ledger.expected("scan") == one.following()
+        assert ledger.entries == {scan: Entry(2, "vault", "a.sealed", "a", "/a")}
+        ledger.record(scan, Entry(1, "vault", "b.sealed", "a", "/a"))
+        assert ledger.expected(scan) == ObjectVersion(scan, 2), "an older version does not take the later one's place"
+        ledger.record("new", Entry(1, "vault", "b.sealed", "a", "/a"))
+        assert set(ledger.entries) == {"new"}, "one object in one place"
+        ledger = Ledger.load(path, KEY)
         assert ledger.version is not None
         assert ledger.version.number == 2
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     def test_an_older_ledger_is_noticed_by_whoever_kept_the_count(self, tmp_path: Path) -> None:
         path = tmp_path / "ledger"
-        with Ledger.update(path, KEY):
+        with Ledger.update(path, KEY, make=True):
             pass
         old = path.read_bytes()
         with Ledger.update(path, KEY) as ledger:
@@ -172,19 +192,19 @@ class TestLedger:
         path = tmp_path / "ledger"
 
         def write(number: int) -> None:
-            with Ledger.update(path, KEY) as ledger:
-                ledger.record(f"object {number}", ObjectVersion("cd" * 16, number))
+            with Ledger.update(path, KEY, make=True) as ledger:
+                ledger.record(f"object {number}", Entry(number))
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, range(40)))
-        assert len(Ledger.load(path, KEY).names()) == 40
+        assert len(Ledger.load(path, KEY).entries) == 40
 
     def test_a_block_that_fails_changes_nothing(self, tmp_path: Path) -> None:
         path = tmp_path / "ledger"
 
         def fail() -> None:
-            with Ledger.update(path, KEY) as ledger:
-                ledger.record("x", ObjectVersion("ab" * 16, 1))
+            with Ledger.update(path, KEY, make=True) as ledger:
+                ledger.record("x", Entry(1))
                 raise CipherError("stop")
 
         with pytest.raises(CipherError, match="stop"):
@@ -220,20 +240,34 @@ class TestAtomicWrites:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         calls: list[str] = []
-        fsync, replace = os.fsync, Path.replace
+        fsync, replace = os.fsync, os.replace
 
         def watched_fsync(descriptor: int) -> None:
             calls.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
             fsync(descriptor)
 
-        def watched_replace(path: Path, target: Path) -> Path:
+        def watched_replace(*names: Any, **folders: Any) -> None:
             calls.append("rename")
-            return replace(path, target)
+            replace(*names, **folders)
 
         monkeypatch.setattr(os, "fsync", watched_fsync)
-        monkeypatch.setattr(Path, "replace", watched_replace)
+        monkeypatch.setattr(os, "replace", watched_replace)
         write_bytes(tmp_path / "file", b"data")
         assert calls == ["file", "rename", "folder"]
+
+    @pytest.mark.parametrize("links", [True, False])
+    def test_new_file_never_replaces_another(
+        self, links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EPERM, "no hard links here")
+
+        if not links:
+            monkeypatch.setattr(os, "link", refuse)
+        write_bytes(tmp_path / "file", b"first", replace=False)
+        with pytest.raises(AlreadyExists):
+            write_bytes(tmp_path / "file", b"second", replace=False)
+        assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"first")]
 
     def test_a_long_name_still_fits(self, tmp_path: Path) -> None:
         path = tmp_path / ("\N{HIRAGANA LETTER A}" * 80)

@@ -179,6 +179,169 @@ def test_ctrl_c_leaves_whole_objects_and_a_second_run_continues(tmp_path: Path, 
     assert len(list((tmp_path / "vault").iterdir())) == 30
 
 
+@pytest.fixture
+def vault(run: Run, tree: Path, tmp_path: Path) -> Path:
+    """A vault of the tree's six files, sealed and remembered."""
+    assert run("protect", tree, "--to", "vault")[0] == 0
+    return tmp_path / "vault"
+
+
+class TestLedgerNotices:
+    """What happened to a vault behind its owner's back; each of these ended with exit code 0 before."""
+
+    COMMANDS = (("verify", "vault"), ("restore", "vault", "--to", "back"))
+
+    def refused(self, run: Run, *words: str) -> None:
+        for command in self.COMMANDS:
+            code, out, err = run(*command)
+            assert (code, "Traceback" in err) == (1, False), (command, out, err)
+            assert all(word in err for word in words), (command, out, err)
+
+    def test_missing_object_is_named(self, run: Run, vault: Path) -> None:
+        next(vault.iterdir()).unlink()
+        self.refused(run, "missing: ", "scans/")
+
+    def test_emptied_vault_is_named(self, run: Run, vault: Path) -> None:
+        for path in vault.iterdir():
+            path.unlink()
+        self.refused(run, "missing: ", "CT_small.dcm")
+
+    def test_doubled_object_is_named(self, run: Run, vault: Path) -> None:
+        first = next(vault.iterdir())
+        shutil.copy(first, vault / "copy.sealed")
+        self.refused(run, "doubled: ", "copy.sealed")
+
+    def test_renamed_object_is_named_and_accepted_from_an_archive(self, run: Run, vault: Path) -> None:
+        next(vault.iterdir()).rename(vault / "other.sealed")
+        self.refused(run, "renamed: ", "other.sealed")
+        assert run("verify", "vault", "--any-name")[0] == 0
+
+    def test_two_exchanged_objects_are_named(self, run: Run, vault: Path) -> None:
+        first, second, *_ = vault.iterdir()
+        first.rename(vault / "between")
+        second.rename(first)
+        (vault / "between").rename(second)
+        self.refused(run, "renamed: ")
+
+    def test_lost_ledger_is_said_and_can_be_made_again(self, run: Run, tree: Path, vault: Path, tmp_path: Path) -> None:
+        (tmp_path / "he-infer-vault.key.ledger").unlink()
+        self.refused(run, "ledger", "is gone", "--record")
+        assert run("protect", tree, "--to", "vault")[0] == 1
+        assert not list((tmp_path).glob("back/*"))
+        code, out, _ = run("verify", "vault", "--record")
+        assert (code, out.count("recorded: ")) == (0, 6)
+        assert run("verify", "vault")[0] == 0
+
+    def test_removal_on_purpose_is_recorded(self, run: Run, vault: Path) -> None:
+        next(vault.iterdir()).unlink()
+        code, out, _ = run("verify", "vault", "--record")
+        assert (code, "forgotten: " in out) == (0, True)
+        assert run("verify", "vault")[0] == 0
+
+    def test_moved_vault_and_a_part_of_it_are_checked_where_they_are(
+        self, run: Run, vault: Path, tmp_path: Path
+    ) -> None:
+        vault.rename(tmp_path / "elsewhere")
+        assert run("verify", "elsewhere")[0] == 0
+        one, two, *_ = (tmp_path / "elsewhere").iterdir()
+        assert run("verify", one)[0] == 0
+        two.unlink()
+        code, _, err = run("verify", "elsewhere")
+        assert (code, "missing: " in err) == (1, True)
+
+    def test_two_vaults_under_one_key_do_not_disturb_each_other(self, run: Run, vault: Path, tmp_path: Path) -> None:
+        (tmp_path / "note").write_text("x")
+        assert run("protect", "note", "--to", "second")[0] == 0
+        for folder in ("vault", "second"):
+            assert run("verify", folder)[0] == 0
+
+    def test_lost_object_is_sealed_again_from_its_source(self, run: Run, tree: Path, vault: Path) -> None:
+        next(vault.iterdir()).unlink()
+        code, out, _ = run("protect", tree, "--to", "vault")
+        assert (code, "sealed 1; already there 5" in out) == (0, True)
+        assert run("verify", "vault")[0] == 0
+
+
+def test_two_files_of_one_name_size_and_time_both_come_back(run: Run, tmp_path: Path) -> None:
+    for patient, content in (("p1", "AAAA"), ("p2", "BBBB")):
+        (tmp_path / patient).mkdir()
+        (tmp_path / patient / "IM0001").write_text(content)
+        os.utime(tmp_path / patient / "IM0001", (1_700_000_000, 1_700_000_000))
+    assert run("protect", "p1/IM0001", "--to", "vault")[0] == 0
+    assert run("protect", "p2/IM0001", "--to", "vault")[0] == 0
+    assert run("restore", "vault", "--to", "back")[0] == 0
+    assert contents(tmp_path / "back") == {"IM0001": b"AAAA", "p2/IM0001": b"BBBB"}
+
+
+def test_links_empty_folders_and_pipes_are_kept_or_named(run: Run, tmp_path: Path) -> None:
+    top = tmp_path / "s"
+    (top / "real").mkdir(parents=True)
+    (top / "hollow").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text("not asked for")
+    (top / "real" / "IM1.txt").write_text("x")
+    for name, target in (("real/latest", "IM1.txt"), ("out", "../outside"), ("broken", "nowhere")):
+        (top / name).symlink_to(target)
+    os.mkfifo(top / "pipe")
+    code, out, err = run("protect", "s", "--to", "vault")
+    assert (code, "passed over: " in err, "a pipe" in err, "leads out of its tree: ../outside" in out) == (0,) + (
+        True,
+    ) * 3
+    assert run("restore", "vault", "--to", "back")[0] == 0
+    back = tmp_path / "back" / "s"
+    assert {name: str((back / name).readlink()) for name in ("real/latest", "out", "broken")} == {
+        "real/latest": "IM1.txt",
+        "out": "../outside",
+        "broken": "nowhere",
+    }
+    assert (back / "hollow").is_dir()
+    assert contents(tmp_path / "back") == {"s/real/IM1.txt": b"x", "s/real/latest": b"x"}
+    assert "already there 5" in run("restore", "vault", "--to", "back")[1]
+
+
+def test_two_keys_of_one_stem_share_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "note").write_text("x")
+    assert run("protect", "note", "--to", "vault", "--key", "hospital.2025")[0] == 0
+    assert run("rekey", "vault", "--key", "hospital.2025", "--new-key", "hospital.2026")[0] == 0
+    monkeypatch.setenv("HE_INFER_PASSPHRASE", "another " + WORDS)
+    assert run("verify", "vault", "--key", "hospital.2026")[0] == 0
+    assert {path.name for path in tmp_path.glob("hospital.*")} == {
+        f"hospital.{year}{ending}" for year in (2025, 2026) for ending in ("", ".ledger", ".ledger.lock")
+    }
+
+
+def test_two_first_runs_at_once_use_one_key(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    environment = {**os.environ, "HE_INFER_PASSPHRASE": WORDS}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "he_infer", "protect", name, "--to", f"vault-{name}", "--key", "k"],
+            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name in ("a", "b")
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    command = [sys.executable, "-m", "he_infer", "verify", "vault-a", "vault-b", "--key", "k"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "verified 2" in done.stdout) == (0, True), done.stderr
+
+
+def test_recipient_is_exported_only_under_another_passphrase(
+    run: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("protect", tree / "a", "--to", "vault", "--form", "dicom")[0] == 0
+    assert not list(tmp_path.glob("*.p12"))
+    monkeypatch.setenv("HE_INFER_EXPORT_PASSPHRASE", WORDS)
+    code, _, err = run("export-recipient", "--to", "r.p12")
+    assert (code, "another than the vault key" in err, (tmp_path / "r.p12").exists()) == (1, True, False)
+    monkeypatch.setenv("HE_INFER_EXPORT_PASSPHRASE", "a third " + WORDS)
+    assert run("export-recipient", "--to", "r.p12")[0] == 0
+    assert (tmp_path / "r.p12").stat().st_mode & 0o777 == 0o600
+    assert run("export-recipient", "--to", "r.p12")[0] == 1
+
+
 def one_line(err: str) -> bool:
     return err.startswith("error: ") and err.count("\n") == 1
 

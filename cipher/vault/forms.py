@@ -1,0 +1,275 @@
+"""The two forms of a sealed file, and which of them a file has.
+
+    container   the plain container (docs/format-container.md): smallest, hides everything, for a vault on a disk
+    dicom       a valid DICOM object that an archive stores and finds: docs/dicom.md lists it attribute by attribute
+
+The container form takes any file and needs no pydicom: that is loaded only to look for pixels in a file that looks
+like DICOM, and to take a sealed DICOM object apart.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
+
+from cryptography import x509
+
+from cipher.container import api as container
+from cipher.container.api import Description, ObjectVersion, Opened, Options, Progress
+from cipher.container.beginning import reading
+from cipher.container.describe import describe_stream
+from cipher.container.header import MAGIC
+from cipher.container.rekey import rekey_stream
+from cipher.errors import CipherError, StorageProblem, UnsupportedFormat
+from cipher.files.atomic import PRIVATE, atomic_write
+from cipher.files.lock import exclusive
+from cipher.files.window import window
+from cipher.keys.vault_key import VaultKey
+
+if TYPE_CHECKING:
+    from cipher.dicom.object import SealedObject
+    from cipher.dicom.span import DicomLayout
+    from cipher.dicom.uids import Identifiers
+
+Form: TypeAlias = Literal["container", "dicom"]
+PathLike: TypeAlias = str | os.PathLike[str]
+
+ENDINGS: dict[Form, str] = {"container": ".sealed", "dicom": ".dcm"}
+
+_PREAMBLE = 128
+_BARE_BEGINNINGS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+"""Groups 0002 and 0008, little endian, and 0008 big endian: how a data set without a preamble begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """What sealing a file did."""
+
+    form: Form
+    version: ObjectVersion
+    remark: str
+    """Why no pixels were found, in words for a user; empty where they were."""
+    is_dicom: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SealedDescription:
+    """What a sealed object says of itself; nothing of it is authenticated before it is opened."""
+
+    form: Form
+    container: Description
+    identifiers: "Identifiers | None"
+    """The new ones, of the DICOM form."""
+
+
+def lay_out(source: PathLike) -> "DicomLayout | None":
+    """Where the pixels lie in a file; none for a file that does not look like DICOM, or where pydicom is missing.
+
+    Raises:
+        StorageProblem: the file cannot be read.
+    """
+    with reading(source) as handle:
+        if not _looks_like_dicom(handle):
+            return None
+    try:
+        from cipher.dicom import span
+    except ModuleNotFoundError:
+        return None
+    return span.lay_out(Path(source))
+
+
+def seal_path(
+    source: PathLike,
+    destination: PathLike,
+    vault_key: VaultKey,
+    form: Form = "container",
+    *,
+    layout: "DicomLayout | None" = None,
+    recipients: Sequence[x509.Certificate] = (),
+    linkable: bool = True,
+    private: Mapping[str, str] | None = None,
+    replaces: ObjectVersion | None = None,
+    progress: Progress | None = None,
+) -> Sealing:
+    """Seal a file; `destination` becomes the whole sealed object at once, or stays as it was.
+
+    Args:
+        source: a DICOM file; in the container form any file.
+        destination: where the sealed object goes. Its folder must exist.
+        vault_key: opens it again.
+        form: 'container' or 'dicom'.
+        layout: of the source, where the caller has it already.
+        recipients: who may read the encrypted attributes of the DICOM form; at least one.
+        linkable: whether the sealed objects of a patient or study share their new identifiers.
+        private: further names to keep secret inside, beside the file's name and the original UIDs.
+        replaces: the version that this one follows.
+        progress: called with the payload bytes done.
+
+    Raises:
+        UnsupportedFormat: the DICOM form was asked for a file that is no DICOM, cannot be followed, or has no pixels.
+        BadKey: the DICOM form without a recipient.
+        SourceChanged: the file changed meanwhile.
+        StorageProblem: it cannot be read, or the destination not be written.
+    """
+    layout = layout or lay_out(source)
+    options = Options(private=dict(private or {}), replaces=replaces, progress=progress)
+    if form == "dicom":
+        from cipher.dicom import sealed
+
+        if layout is None:
+            raise UnsupportedFormat(
+                f"{Path(source).name} is not a DICOM file, and cannot become a sealed DICOM object. Use the container "
+                "form, which keeps any file."
+            )
+        version = sealed.seal_object(Path(source), destination, vault_key, layout, recipients, linkable, options)
+        return Sealing("dicom", version, layout.remark, True)
+    if layout is None:
+        version = container.seal_file(source, destination, vault_key, options=options)
+        return Sealing("container", version, "not a DICOM file", False)
+    from cipher.dicom.values import originals
+
+    options = Options(
+        private={**originals(layout.attributes), **options.private},
+        labels={"holds": "dicom"} if layout.is_dicom else {},
+        replaces=replaces,
+        progress=progress,
+    )
+    version = container.seal_file(source, destination, vault_key, span=layout.span, options=options)
+    return Sealing("container", version, layout.remark, layout.is_dicom)
+
+
+def open_path(
+    source: PathLike,
+    destination: PathLike,
+    vault_key: VaultKey,
+    *,
+    expect: ObjectVersion | None = None,
+    progress: Progress | None = None,
+) -> Opened:
+    """Restore the original file, byte for byte; `destination` appears only once all of it has been verified.
+
+    Args:
+        source: a sealed object of either form.
+        destination: where the original goes; mode 0600.
+        vault_key: under which it was sealed, or rekeyed.
+        expect: the version that it should be, or precede.
+        progress: called with the bytes done.
+
+    Raises:
+        UnsupportedFormat, UnsupportedVersion: not a sealed object, or of another release.
+        WrongKey: sealed under another vault key.
+        Damaged: changed, cut or extended.
+        ContextMismatch: the DICOM attributes around the sealed pixels were changed, or the pixels were moved.
+        Replayed: another object, or an older version, than expected.
+        StorageProblem: the file system refused.
+    """
+    with sealed_container(source) as (inner, bound), atomic_write(destination, mode=PRIVATE) as target:
+        return container.open_stream(inner, target, vault_key, associated=bound, expect=expect, progress=progress)
+
+
+def rekey_path(path: PathLike, old: VaultKey, new: VaultKey) -> bool:
+    """Make `new` the only vault key that opens a sealed object of either form; writes its key slots in place.
+
+    In the DICOM form, identifiers and encrypted attributes stay: the recipients' keys are not the vault's.
+
+    Returns:
+        Whether anything had to be changed.
+
+    Raises:
+        WrongKey: neither key opens it.
+        Damaged, UnsupportedFormat, UnsupportedVersion: as `open_path`.
+        StorageProblem: the file system refused.
+    """
+    with changing(path) as inner:
+        return rekey_stream(inner, old, new)
+
+
+@contextmanager
+def changing(path: PathLike) -> Iterator[BinaryIO]:
+    """The container of a sealed object of either form, open for reading and writing, locked against other writers.
+
+    Raises:
+        UnsupportedFormat, UnsupportedVersion, Damaged: about what surrounds the container.
+        StorageProblem: the file system refused.
+    """
+    try:
+        with Path(path).open("r+b") as handle, exclusive(handle):
+            found = _locate(handle)
+            yield handle if found is None else window(handle, found.container_at, found.container_bytes)
+    except OSError as error:
+        raise StorageProblem(f"Cannot change {os.fspath(path)}: {error.strerror or error}.") from error
+
+
+def describe_path(source: PathLike) -> SealedDescription:
+    """Say what a sealed object is, without a key.
+
+    Raises:
+        UnsupportedFormat, UnsupportedVersion, Damaged: as `open_path`.
+        StorageProblem: it cannot be read.
+    """
+    with reading(source) as handle:
+        found = _locate(handle)
+        if found is None:
+            return SealedDescription("container", describe_stream(handle), None)
+        inner = window(handle, found.container_at, found.container_bytes)
+        return SealedDescription("dicom", describe_stream(inner), found.identifiers)
+
+
+@contextmanager
+def sealed_container(source: PathLike) -> Iterator[tuple[BinaryIO, bytes]]:
+    """The container of a sealed object of either form, and the bytes that it must have been bound to.
+
+    Raises:
+        UnsupportedFormat, UnsupportedVersion, Damaged: as `open_path`, about what surrounds the container.
+        ContextMismatch: an attribute around it is not what this package writes.
+        StorageProblem: it cannot be read.
+    """
+    with reading(source) as handle:
+        found = _locate(handle)
+        if found is None:
+            yield handle, b""
+        else:
+            yield window(handle, found.container_at, found.container_bytes), found.binding()
+
+
+def holds_sealed(path: Path) -> bool:
+    """Whether a file says that it is a sealed object of either form, damaged or not.
+
+    Raises:
+        StorageProblem: it cannot be read.
+    """
+    try:
+        with sealed_container(path):
+            return True
+    except UnsupportedFormat:
+        return False
+    except StorageProblem:
+        raise
+    except CipherError:
+        return True
+
+
+def _locate(handle: BinaryIO) -> "SealedObject | None":
+    """None for a plain container."""
+    beginning = handle.read(len(MAGIC))
+    handle.seek(0)
+    if beginning == MAGIC:
+        return None
+    if not _looks_like_dicom(handle):
+        raise UnsupportedFormat("This is not a sealed object: neither a container nor a DICOM file.")
+    try:
+        from cipher.dicom import object as dicom_object
+    except ModuleNotFoundError:
+        raise UnsupportedFormat(
+            "This is a DICOM file, and pydicom, which could tell whether it is a sealed one, is not installed. Install "
+            "it with: pip install 'he-infer[cipher]'"
+        ) from None
+    return dicom_object.read_object(handle)
+
+
+def _looks_like_dicom(handle: BinaryIO) -> bool:
+    beginning = handle.read(_PREAMBLE + 4)
+    handle.seek(0)
+    return beginning[_PREAMBLE:] == b"DICM" or beginning[:2] in _BARE_BEGINNINGS

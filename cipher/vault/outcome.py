@@ -1,0 +1,36 @@
+"""What was done with one item."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cipher.container.version import ObjectVersion
+
+
+class Did(StrEnum):
+    """What happened to an item."""
+
+    SEALED = "sealed"
+    SEALED_ANEW = "sealed anew"
+    ALREADY_THERE = "already there"
+    RESTORED = "restored"
+    VERIFIED = "verified"
+    REKEYED = "rekeyed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of work on one item."""
+
+    did: Did
+    path: str
+    """Of the result."""
+    version: ObjectVersion | None = None
+    plain_bytes: int = 0
+    sealed_bytes: int = 0
+    remark: str = ""
+    note: str = ""
+    """What the user should know besides: another name was taken, a link leads out of the tree."""
+    stored: str = ""
+    """The stored path of the object."""
+    origin: str = ""
+    """Where the file was sealed from."""
