@@ -6,6 +6,7 @@ from he_infer import terminal as console
 from he_infer.commands.client import keys, receipts
 from he_infer.commands.client.classify import classify
 from he_infer.commands.client.plan import plan
+from he_infer.commands.client.publish import publish
 from he_infer.commands.client.train import train
 from he_infer.commands.demo import demo
 from he_infer.commands.server import clients, store, tokens
@@ -27,9 +28,10 @@ app = typer.Typer(
 
 for command, panel in (
     (demo, "Try it"),
-    (train, "Client"),
+    (train, "Model owner"),
+    (publish, "Model owner"),
     (classify, "Client"),
-    (plan, "Client"),
+    (plan, "Model owner"),
     (protect, "Image vault"),
     (restore, "Image vault"),
     (inspect, "Image vault"),

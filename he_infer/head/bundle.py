@@ -28,8 +28,7 @@ class HeadBundle:
     @property
     def model_id(self) -> str:
         """The model's name on the wire: its name reduced to `a-z 0-9 . _ -`, and 8 digits of the head's digest."""
-        slug = re.sub(r"[^a-z0-9._-]+", "-", self.name.lower()).strip("-.")[:48] or "model"
-        return f"{slug}-{self.head.digest[:8]}"
+        return make_model_id(self.name, self.head.digest)
 
     @staticmethod
     def load(path: Path) -> "HeadBundle":
@@ -51,3 +50,9 @@ class HeadBundle:
             head=file.head,
             metadata=MappingProxyType(dict(file.description)),
         )
+
+
+def make_model_id(name: str, head_digest: str) -> str:
+    """A model's name on the wire: its name reduced to `a-z 0-9 . _ -`, and 8 digits of the head's digest."""
+    slug = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.")[:48] or "model"
+    return f"{slug}-{head_digest[:8]}"

@@ -5,7 +5,6 @@ Knows the file and the members that both sides need (name, classes, policy, boun
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from he_infer.errors import DamagedBundle, HeadError, NotThisFormat, UnsupportedVersion
+from he_infer.files import write_bytes
 from he_infer.head.layers import Head
 
 FORMAT = "he-infer-bundle"
-VERSIONS = (1, 2)
-"""Version 2 adds the measured sizes of what goes into activations; a bundle without them is written as version 1."""
+VERSION = 3
+WHOLE, CLIENT, SERVER = PARTS = ("whole", "client", "server")
+"""`whole`: the owner's model; `client`: without the head; `server`: without the extractor. Both parts are signed."""
 MEMBER = "he_infer_bundle"
 SUFFIX = ".hebundle"
 POLICIES = ("hidden", "open")
@@ -48,7 +49,10 @@ class BundleFile:
 
     def __post_init__(self) -> None:
         _check(self.description)
-        if self.head.classes != len(self.classes):
+        if self.part == CLIENT:
+            if any(name.startswith(HEAD_PREFIX) for name in self.tensors):
+                raise DamagedBundle("A client's part holds a head; it must not.")
+        elif self.head.classes != len(self.classes):
             raise DamagedBundle(f"It has {len(self.classes)} class names for a head of {self.head.classes} outputs.")
 
     @staticmethod
@@ -88,6 +92,11 @@ class BundleFile:
             raise type(error)(f"{path}: {error} Export the bundle again.") from error
 
     @property
+    def part(self) -> str:
+        """One of PARTS."""
+        return str(self.description["part"])
+
+    @property
     def name(self) -> str:
         """The model's name, for people."""
         return str(self.description["name"])
@@ -114,7 +123,10 @@ class BundleFile:
         Raises:
             HeadError: layers that the encrypted computation does not carry.
             DamagedBundle: a tensor of the head is missing.
+            NotThisFormat: the client's part, which has no head.
         """
+        if self.part == CLIENT:
+            raise NotThisFormat("It is the client's part of a model, which holds no head. Give the server's part.")
         try:
             return Head.from_tensors(self.tensors, self.description["head"])
         except KeyError as error:
@@ -122,9 +134,7 @@ class BundleFile:
 
     def to_bytes(self) -> bytes:
         """The file's content. Equal bundles give equal bytes."""
-        text = json.dumps(
-            dict(self.description), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
+        text = canonical(self.description)
         if len(text) > MAX_DESCRIPTION:
             raise DamagedBundle(f"The description has {len(text)} characters; at most {MAX_DESCRIPTION} are read.")
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()}
@@ -137,16 +147,12 @@ class BundleFile:
         Raises:
             OSError: the folder is missing or not writable.
         """
-        content = self.to_bytes()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(path, self.to_bytes())
+
+
+def canonical(description: Mapping[str, Any]) -> str:
+    """The one JSON text of a description: sorted names, no spaces, characters beyond ASCII as they are."""
+    return json.dumps(dict(description), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def describe(name: str, classes: tuple[str, ...], policy: str, input_bound: float, head: Head) -> dict[str, Any]:
@@ -154,7 +160,8 @@ def describe(name: str, classes: tuple[str, ...], policy: str, input_bound: floa
     layers = head.to_tensors()[1]
     return {
         "format": FORMAT,
-        "version": VERSIONS[any("rms" in layer for layer in layers)],
+        "version": VERSION,
+        "part": WHOLE,
         "name": name,
         "classes": list(classes),
         "policy": policy,
@@ -181,17 +188,25 @@ def _check_version(description: Mapping[str, Any]) -> None:
     if description.get("format") != FORMAT:
         raise NotThisFormat(f"It is not a bundle: its description does not name the format '{FORMAT}'.")
     version = description.get("version")
-    if version not in VERSIONS or isinstance(version, bool):
+    if version != VERSION or isinstance(version, bool | float):
         raise UnsupportedVersion(
-            f"This is a bundle of version {version!r}; this release reads versions {VERSIONS[0]} and {VERSIONS[1]}. "
-            "Use a release that fits, or export the bundle again."
+            f"This is a bundle of version {version!r}; this release reads version {VERSION}. Train or import the model "
+            "again with this release, or use the release that wrote it."
         )
 
 
 def _check(description: Mapping[str, Any]) -> None:
     _check_version(description)
     match description:
-        case {"name": str(), "classes": [*classes], "policy": str(policy), "head": list(), "input_bound": bound}:
+        case {
+            "part": str(part),
+            "name": str(),
+            "classes": [*classes],
+            "policy": str(policy),
+            "input_bound": bound,
+        } if part == CLIENT or isinstance(description.get("head"), list):
+            if part not in PARTS:
+                raise DamagedBundle(f"There is no part {part!r} of a bundle. Expected one of {', '.join(PARTS)}.")
             if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
                 raise DamagedBundle("'classes' must be a list of two or more names.")
             if policy not in POLICIES:
@@ -200,5 +215,5 @@ def _check(description: Mapping[str, Any]) -> None:
                 raise DamagedBundle(f"'input_bound' is {bound!r}. Expected a positive number.")
         case _:
             raise DamagedBundle(
-                "The description is incomplete: a bundle states name, classes, policy, input_bound and head."
+                "The description is incomplete: a bundle states part, name, classes, policy, input_bound and head."
             )

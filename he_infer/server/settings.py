@@ -61,8 +61,12 @@ class ServerSettings(BaseSettings):
         None, ge=1, description="Requests a minute for a client that has no own limit."
     )
 
-    batches: tuple[int, ...] = Field((1,), min_length=1, description="Images a request, one plan each.")
-    precision: float = Field(1e-3, gt=0, lt=1, description="Largest error of a score that plans are made for.")
+    batches: tuple[int, ...] | None = Field(
+        None, min_length=1, description="Images a request, one plan each; for whole bundles alone, 1 by default."
+    )
+    precision: float | None = Field(
+        None, gt=0, lt=1, description="Largest error of a score of plans of whole bundles; 0.001 by default."
+    )
 
     workers: int = Field(default_factory=_default_workers, ge=1, le=256, description="Worker processes.")
     queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait for a worker; more are answered 429.")
@@ -92,8 +96,8 @@ class ServerSettings(BaseSettings):
 
     @field_validator("batches")
     @classmethod
-    def _positive_batches(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(batch < 1 for batch in value) or len(set(value)) != len(value):
+    def _positive_batches(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (any(batch < 1 for batch in value) or len(set(value)) != len(value)):
             raise ValueError("batch sizes must be positive and different")
         return value
 

@@ -23,7 +23,7 @@ from models.extractors.cnn import Cnn, CnnConfig
 from models.images.preprocessing import Preprocessing
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-VECTOR = VECTORS / "bundle-v1.json"
+VECTOR = VECTORS / "bundle-v3.json"
 SIZES = (0.5, 1.25, 0.0, 3.0)
 
 
@@ -67,21 +67,20 @@ def _images() -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def _measured() -> Head:
-    """The vector's head with sizes of what goes into its polynomial: version 2."""
+    """The vector's head, with sizes of what goes into its polynomial."""
     first, square, last = _made().head.layers
     assert isinstance(square, Polynomial)
     return Head((first, replace(square, rms=SIZES), last))
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_the_vector_is_read_and_written_byte_for_byte(version: int, tmp_path: Path) -> None:
-    vector = json.loads((VECTORS / f"bundle-v{version}.json").read_text(encoding="utf-8"))
+def test_the_vector_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
+    vector = json.loads(VECTOR.read_text(encoding="utf-8"))
     data = base64.b64decode(vector["bundle"])
     path = tmp_path / "v.hebundle"
     path.write_bytes(data)
     bundle = Bundle.load(path)
     assert bundle.to_bytes() == data
-    assert (_made() if version == 1 else _made(head=_measured())).to_bytes() == data
+    assert _made(head=_measured()).to_bytes() == data
     assert (bundle.name, bundle.policy) == ("vector – Größe", "open")
     features = bundle.features(_images())
     np.testing.assert_allclose(features, vector["features"], atol=1e-6)
@@ -93,13 +92,13 @@ def test_the_vector_s_parts_lie_where_the_specification_says() -> None:
     (length,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8 : 8 + length])
     described = json.loads(header["__metadata__"]["he_infer_bundle"])
-    assert (described["format"], described["version"]) == ("he-infer-bundle", 1)
+    assert (described["format"], described["version"]) == ("he-infer-bundle", 3)
     place = header["head.0.weight"]
     assert (place["dtype"], place["shape"]) == ("F64", [4, 16])
     start, end = place["data_offsets"]
     stored = np.frombuffer(data[8 + length + start : 8 + length + end], dtype="<f8").reshape(4, 16)
     np.testing.assert_array_equal(stored, _filled((4, 16), 1))
-    assert described["head"][1] == {"kind": "polynomial", "coefficients": [0.5, 0.25, 1.0]}
+    assert described["head"][1] == {"kind": "polynomial", "coefficients": [0.5, 0.25, 1.0], "rms": list(SIZES)}
 
 
 def test_measured_sizes_come_to_the_planner_and_change_no_score(tmp_path: Path) -> None:
@@ -111,7 +110,6 @@ def test_measured_sizes_come_to_the_planner_and_change_no_score(tmp_path: Path) 
     assert sizes is not None
     np.testing.assert_array_equal(sizes, SIZES)
     assert without.head.sizes == (None,)
-    assert (served.metadata["version"], without.metadata["version"]) == (2, 1)
     assert served.head.digest != without.head.digest  # another plan follows, so it is another model
     features = _filled((5, 16), 9)
     np.testing.assert_array_equal(served.head.evaluate(features), without.head.evaluate(features))
@@ -186,7 +184,7 @@ def _without(name: str) -> Any:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda v: v | {"version": 3}, UnsupportedVersion, "version 3; this release reads versions 1 and 2"),
+        (lambda v: v | {"version": 2}, UnsupportedVersion, "version 2; this release reads version 3"),
         (lambda v: v | {"format": "other"}, NotThisFormat, "does not name the format"),
         (lambda v: "{", DamagedBundle, "not JSON"),
         (lambda v: "[]", NotThisFormat, "not a JSON object"),

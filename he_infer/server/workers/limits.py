@@ -27,8 +27,8 @@ class WorkerConfig:
     """What a worker needs to know to start."""
 
     bundles: tuple[Path, ...]
-    batches: tuple[int, ...] = (1,)
-    precision: float = 1e-3
+    batches: tuple[int, ...] | None = None
+    precision: float | None = None
     key_cache: int = 256 << 20
     """Bytes of memory for evaluation keys."""
     limits: WorkerLimits = field(default_factory=WorkerLimits)

@@ -8,9 +8,19 @@ from pathlib import Path
 
 from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
 from he_infer.ckks.planning.plan import Plan
-from he_infer.ckks.planning.search import make_plan
-from he_infer.errors import EngineError, FormatError, HeInferError, KeyProblem, SecretKeyRefused, UsageError
+from he_infer.errors import (
+    EngineError,
+    FormatError,
+    HeInferError,
+    KeyProblem,
+    NotThisFormat,
+    SecretKeyRefused,
+    UsageError,
+)
 from he_infer.head.bundle import HeadBundle
+from he_infer.head.bundle_file import CLIENT, HEAD_PREFIX, SERVER, BundleFile
+from he_infer.publication.parts import ServerPart
+from he_infer.publication.plans import PRECISION, choose_plans
 from he_infer.wire.bodies import ModelInfo, PlanInfo
 from he_infer.wire.refusals import Code, Refused
 
@@ -36,34 +46,35 @@ class _Served:
 class ModelHost:
     """All models that a worker serves, their encoded weights and a bounded cache of clients' keys.
 
-    Plans follow from the bundle, the batch size and the precision alone: every worker and every restart makes the same.
+    A server's part is served with the plans that its owner published, and with no others. The plans of a whole bundle
+    follow from the bundle, the batch size and the precision alone: every worker and every restart makes the same.
 
     Args:
-        paths: bundle files.
-        batches: images a request; one plan each.
-        precision: largest error of a score that plans are made for.
+        paths: bundle files: server's parts, or whole bundles.
+        batches: images a request, one plan each, of whole bundles; None: 1.
+        precision: largest error of a score that plans of whole bundles are made for; None: 0.001.
         key_cache: bytes of memory for evaluation keys.
 
     Raises:
         FormatError, OSError: a bundle cannot be read.
-        UsageError: a head has no plan, or two bundles are the same model.
+        NotAuthentic: a server's part was changed after it was published.
+        UsageError: a head has no plan, two bundles are the same model, or a published plan is to be replaced.
     """
 
-    def __init__(self, paths: Sequence[Path], batches: Sequence[int], precision: float, key_cache: int) -> None:
+    def __init__(
+        self, paths: Sequence[Path], batches: Sequence[int] | None, precision: float | None, key_cache: int
+    ) -> None:
         self._served: dict[str, _Served] = {}
         self._evaluators: dict[str, Evaluator] = {}
         self._keys: OrderedDict[tuple[str, str], tuple[EvaluationKeys, int]] = OrderedDict()
         self._key_cache = key_cache
         self._bundles: dict[str, HeadBundle] = {}
         for path in paths:
-            bundle = HeadBundle.load(path)
+            bundle, plans = _load(path, batches, precision)
             if bundle.model_id in self._bundles:
                 raise UsageError(f"{path}: the model {bundle.model_id} is given twice.")
             self._bundles[bundle.model_id] = bundle
-            for batch in batches:
-                plan = make_plan(
-                    bundle.head, batch=batch, policy=bundle.policy, precision=precision, input_bound=bundle.input_bound
-                )
+            for plan in plans:
                 self._served[plan.digest] = _Served(bundle, plan)
 
     def describe(self) -> list[ModelInfo]:
@@ -166,6 +177,31 @@ class ModelHost:
         if plan not in self._evaluators:
             self._evaluators[plan] = Evaluator(served.plan, served.bundle.head)
         return self._evaluators[plan]
+
+
+def _load(path: Path, batches: Sequence[int] | None, precision: float | None) -> tuple[HeadBundle, Sequence[Plan]]:
+    """A bundle's head and the plans that it is served with."""
+    file = BundleFile.load(path, HEAD_PREFIX)
+    if file.part == CLIENT:
+        raise NotThisFormat(f"{path} is the client's part of a model, which holds no head. Serve the server's part.")
+    if file.part == SERVER:
+        part = ServerPart.of(path, file)
+        published = tuple(plan.batch for plan in part.plans)
+        if (batches is not None and tuple(sorted(batches)) != published) or precision is not None:
+            raise UsageError(
+                f"{path} is served with the plans that its owner published: {', '.join(map(str, published))} images a "
+                "request. Leave --batch and --precision out, or have the model published with others."
+            )
+        return HeadBundle.of(file), part.plans
+    bundle = HeadBundle.of(file)
+    plans = choose_plans(
+        bundle.head,
+        batches=batches or (1,),
+        policy=bundle.policy,
+        precision=precision or PRECISION,
+        input_bound=bundle.input_bound,
+    )
+    return bundle, plans
 
 
 def _line(error: HeInferError) -> str:

@@ -30,7 +30,7 @@ def test_a_file_that_is_no_bundle_is_named(tmp_path: Path) -> None:
 
 
 def test_a_bundle_of_another_version_is_named(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
-    path = make_bundle(tmp_path / "new.hebundle", version=3)
+    path = make_bundle(tmp_path / "new.hebundle", version=4)
     assert "version 3" in failing(path, data_dir=tmp_path / "data")
 
 

@@ -116,7 +116,14 @@ def test_a_bundle_of_it_is_read_without_its_extractor(tmp_path: Path) -> None:
     head = Head((layer, Polynomial((0.0, 0.0, 1.0)), Linear(np.ones((2, 128)), np.zeros(2))))
     tensors, layers = head.to_tensors()
 
-    described = {"format": "he-infer-bundle", "version": 1, "name": "c", "classes": ["a", "b"], "policy": "hidden"}
+    described = {
+        "format": "he-infer-bundle",
+        "version": 3,
+        "part": "whole",
+        "name": "c",
+        "classes": ["a", "b"],
+        "policy": "hidden",
+    }
     text = json.dumps({**described, "input_bound": 4.0, "head": layers})
     save_file(tensors, tmp_path / "c.hebundle", metadata={"he_infer_bundle": text})
     assert HeadBundle.load(tmp_path / "c.hebundle").head.digest == head.digest

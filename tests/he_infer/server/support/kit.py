@@ -19,6 +19,7 @@ from he_infer.client.connection.session import Session
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.client.served_model import ServedModel
 from he_infer.errors import RequestRefused
+from he_infer.head.bundle_file import VERSION
 from he_infer.local_server import LocalServer
 from he_infer.server import tokens
 from he_infer.server.metadata import Metadata
@@ -31,7 +32,7 @@ WIDTH, HIDDEN, CLASSES = 32, 8, 3
 
 
 def write_bundle(
-    path: Path, *, name: str = "Toy Chest", seed: int = 1, policy: str = "hidden", version: int = 1
+    path: Path, *, name: str = "Toy Chest", seed: int = 1, policy: str = "hidden", version: int = VERSION
 ) -> Path:
     """A bundle of a random head 32 -> 8 -> x^2 -> 3, without an extractor."""
     rng = np.random.default_rng(seed)
@@ -65,7 +66,7 @@ def write_mlp(
     classes: list[str],
     input_bound: float,
     policy: str = "hidden",
-    version: int = 1,
+    version: int = VERSION,
 ) -> Path:
     """A bundle of two linear layers, each its weights and biases, and x^2 between them."""
     tensors = {}
@@ -74,6 +75,7 @@ def write_mlp(
     described = {
         "format": "he-infer-bundle",
         "version": version,
+        "part": "whole",
         "name": name,
         "classes": classes,
         "policy": policy,

@@ -1,0 +1,58 @@
+"""Decrypted scores: opened in one place, and believed only within the range that the model can reach.
+
+A wrong key, random bytes or another computation decrypt to numbers spread over the whole range of the answer's modulus,
+which is far wider than the range of the scores.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.packing import unpack
+from he_infer.ckks.planning.plan import Plan
+from he_infer.client.keys.secret_key import SecretKey
+from he_infer.client.verify.canaries import TOLERANCE
+from he_infer.errors import NotAuthentic
+
+SLACK = 1.0
+"""How far beyond the bounds a score may lie, besides the tolerance: room for the arithmetic of the bounds."""
+
+
+def open_scores(secret_key: SecretKey, plan: Plan, parts: Sequence[bytes], images: int) -> NDArray[np.float64]:
+    """Decrypt an answer to scores (images, classes).
+
+    Raises:
+        NotThisFormat: not an answer of this plan.
+        NotAuthentic: it does not decrypt to numbers.
+    """
+    scores = unpack(plan, secret_key.decrypt(parts), images)
+    if not np.isfinite(scores).all():
+        raise NotAuthentic("The server's answer does not decrypt to scores; it did not compute what was asked.")
+    return scores
+
+
+def count_outside(plan: Plan, scores: NDArray[np.float64], bounds: NDArray[np.float64]) -> int:
+    """How many images have a score outside its range.
+
+    Args:
+        plan: the plan of the answer.
+        scores: (n, classes).
+        bounds: (classes, 2) least and greatest score.
+    """
+    room = TOLERANCE * plan.precision + SLACK
+    outside = (scores < bounds[:, 0] - room) | (scores > bounds[:, 1] + room)
+    return int(outside.any(axis=1).sum())
+
+
+def chance_to_pass(bounds: NDArray[np.float64], reach: float, precision: float) -> float:
+    """The chance that one image's scores lie within their ranges, were they uniform in +-reach.
+
+    Args:
+        bounds: (classes, 2).
+        reach: half of the range of numbers that an answer can decrypt to, in units of scores.
+        precision: the plan's.
+    """
+    room = TOLERANCE * precision + SLACK
+    return math.prod(min(1.0, float(high - low + 2 * room) / (2 * reach)) for low, high in bounds)

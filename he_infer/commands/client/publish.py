@@ -1,0 +1,86 @@
+"""`he-infer publish`: a whole bundle in, a client's part and a server's part out, both signed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from he_infer.commands.json_option import JsonFile
+from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
+
+
+def publish(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The whole bundle, from 'he-infer train'.")],
+    *,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for both parts; made where it is missing.")],
+    publishing_key: Annotated[
+        Path, typer.Option(help="The owner's publishing key, sealed under a passphrase; made where it is missing.")
+    ] = Path("publishing.key"),
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="Images a request; repeat for several plans.", show_default="1, 16, 64, 256 if they fit"
+        ),
+    ] = None,
+    precision: Annotated[float, typer.Option(help="Largest error of a score that plans are made for.")] = 1e-3,
+    questions: Annotated[
+        int,
+        typer.Option(min=2, max=64, help="Canary questions whose answers the client gets; each is worth one query."),
+    ] = 8,
+    passphrase_file: PassphraseFile = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Publish a model in two parts: X.client.hebundle for hospitals, X.server.hebundle for the cloud.
+
+    The client's part holds no head, the server's part no extractor. Each plan is tried under encryption before it is
+    published. Whoever holds the publishing key can publish in the owner's name: keep it off both machines.
+
+    Example: `he-infer publish chest.hebundle --to published`
+    """
+    from he_infer.files import write_json
+    from he_infer.head.bundle_file import SUFFIX, BundleFile
+    from he_infer.publication.parts import Publication
+    from he_infer.publication.publish import publish as publish_parts
+    from he_infer.publication.publishing_key import fingerprint, load_publishing_key, make_publishing_key
+
+    whole = BundleFile.load(bundle)
+    if publishing_key.exists():
+        key = load_publishing_key(publishing_key, get_passphrase(passphrase_file, confirm=False))
+    else:
+        key = make_publishing_key(publishing_key, get_passphrase(passphrase_file, confirm=True))
+        typer.echo(f"Made a publishing key: {publishing_key}. Keep it and its passphrase.")
+    published = publish_parts(
+        whole,
+        key,
+        batches=batch,
+        precision=precision,
+        questions=questions,
+        note=lambda line: typer.echo(f"note: {line}", err=True),
+    )
+    to.mkdir(parents=True, exist_ok=True)
+    stem = bundle.name.removesuffix(SUFFIX)
+    files = {}
+    for part in (published.client, published.server):
+        files[part.part] = to / f"{stem}.{part.part}{SUFFIX}"
+        part.save(files[part.part])
+        typer.echo(f"Wrote {files[part.part]} ({files[part.part].stat().st_size / 1e6:.1f} MB).")
+    for plan, error in zip(published.plans, published.trial_errors, strict=True):
+        typer.echo(
+            f"Plan for {plan.batch} images a request: {plan.parameters}; scores were off by {error:.1e} at most."
+        )
+    publisher = Publication(**published.client.description["publication"]).publisher
+    typer.echo(f"Publisher: {fingerprint(publisher)}. Tell it to the hospitals by another way than the files.")
+    if json_file is not None:
+        write_json(
+            json_file,
+            {
+                "client": str(files["client"]),
+                "server": str(files["server"]),
+                "publisher": publisher,
+                "head_digest": published.plans[0].head_digest,
+                "plans": [
+                    {"batch": plan.batch, "digest": plan.digest, "trial_error": error}
+                    for plan, error in zip(published.plans, published.trial_errors, strict=True)
+                ],
+            },
+        )

@@ -1,0 +1,226 @@
+"""The two parts of a published model as files: what is in each, and how their signature is checked.
+
+A part is a bundle file. Its description lists the SHA-256 of each of its tensors, so the digest of the description
+covers the whole file. Both parts carry the same publication: the digests of both, the head's digest and the owner's
+Ed25519 public key, signed by the owner. docs/bundle.md specifies the bytes.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from numpy.typing import NDArray
+
+from he_infer.ckks.planning.plan import Plan
+from he_infer.errors import DamagedBundle, FormatError, HeInferError, NotAuthentic, NotThisFormat
+from he_infer.head.bundle import make_model_id
+from he_infer.head.bundle_file import CLIENT, SERVER, BundleFile, canonical
+
+CONTEXT = b"he-infer/bundle/v3\n"
+"""What stands before the publication in the signed message."""
+QUESTIONS, ANSWERS = "canary.features", "canary.scores"
+MAX_QUESTIONS = 64
+"""Most canary questions of a client's part: each tells a client as much of the head as one query."""
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What both parts carry and the owner signs."""
+
+    client: str
+    """SHA-256, hex, of the client's part without its publication and signature."""
+    server: str
+    """The same of the server's part."""
+    head: str
+    """Digest of the head."""
+    publisher: str
+    """The owner's Ed25519 public key, hex."""
+
+    @property
+    def message(self) -> bytes:
+        """The bytes that are signed."""
+        return CONTEXT + canonical(self.to_json()).encode()
+
+    def to_json(self) -> dict[str, Any]:
+        """The member `publication` of a part."""
+        return {"client": self.client, "head": self.head, "publisher": self.publisher, "server": self.server}
+
+    def digest_of(self, part: str) -> str:
+        """The digest of one of the parts."""
+        return {CLIENT: self.client, SERVER: self.server}[part]
+
+    def verify(self, signature: str) -> None:
+        """Check the owner's signature.
+
+        Raises:
+            NotAuthentic: it is not this publisher's.
+        """
+        try:
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.publisher))
+            key.verify(bytes.fromhex(signature), self.message)
+        except (InvalidSignature, ValueError) as error:
+            raise NotAuthentic("Its signature is not the publisher's: it was changed. Fetch it again.") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ServerPart:
+    """The head and the plans that it may be evaluated with."""
+
+    file: BundleFile
+    publication: Publication
+    plans: tuple[Plan, ...]
+    """By batch size, smallest first."""
+
+    @staticmethod
+    def load(path: Path) -> "ServerPart":
+        """Read and verify a server's part.
+
+        Raises:
+            NotThisFormat, UnsupportedVersion, DamagedBundle, HeadError, OSError: as `BundleFile.load`.
+            NotAuthentic: the owner's signature does not cover it.
+        """
+        return ServerPart.of(path, BundleFile.load(path))
+
+    @staticmethod
+    def of(path: Path, file: BundleFile) -> "ServerPart":
+        """Verify a server's part that was read already; raises as `load` does."""
+        publication = _verified(path, file, SERVER)
+        plans = _plans(path, file, publication.head)
+        if file.head.digest != publication.head:
+            raise NotAuthentic(f"{path}: its head is not the published one. Fetch the part again.")
+        return ServerPart(file, publication, plans)
+
+
+@dataclass(frozen=True, eq=False)
+class ClientPart:
+    """Everything that a client needs of a model, without the head."""
+
+    file: BundleFile
+    publication: Publication
+    plans: tuple[Plan, ...]
+    """By batch size, smallest first."""
+    score_bounds: NDArray[np.float64] = field(repr=False)
+    """(classes, 2) least and greatest score of each class for features within the bound."""
+    questions: NDArray[np.float64] = field(repr=False)
+    """(q, width) features of the canary questions; the first are all zero."""
+    answers: NDArray[np.float64] = field(repr=False)
+    """(q, classes) their scores in the clear."""
+
+    @cached_property
+    def model_id(self) -> str:
+        """The model's id at the server."""
+        return make_model_id(self.file.name, self.publication.head)
+
+    @staticmethod
+    def load(path: Path) -> "ClientPart":
+        """Read and verify a client's part.
+
+        Raises:
+            NotThisFormat, UnsupportedVersion, DamagedBundle, OSError: as `BundleFile.load`.
+            NotAuthentic: the owner's signature does not cover it.
+        """
+        return ClientPart.of(path, BundleFile.load(path))
+
+    @staticmethod
+    def of(path: Path, file: BundleFile) -> "ClientPart":
+        """Verify a client's part that was read already; raises as `load` does."""
+        publication = _verified(path, file, CLIENT)
+        plans = _plans(path, file, publication.head)
+        classes, width = len(file.classes), plans[0].width
+        try:
+            bounds = np.array(file.description["score_bounds"], dtype=np.float64)
+            questions, answers = (np.asarray(file.tensors[name], dtype=np.float64) for name in (QUESTIONS, ANSWERS))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedBundle(f"{path}: a client's part states score bounds and canary questions.") from error
+        count = len(questions)
+        fits = bounds.shape == (classes, 2) and bool((bounds[:, 0] <= bounds[:, 1]).all())
+        fits = fits and questions.shape == (count, width) and answers.shape == (count, classes)
+        fits = fits and 1 <= count <= MAX_QUESTIONS and not questions[0].any()
+        fits = fits and all(bool(np.isfinite(values).all()) for values in (bounds, questions, answers))
+        if not fits or float(np.abs(questions).max()) > file.input_bound:
+            raise DamagedBundle(f"{path}: its score bounds or canary questions do not fit its plans.")
+        return ClientPart(file, publication, plans, bounds, questions, answers)
+
+
+def digest(file: BundleFile) -> str:
+    """SHA-256, hex, of a part's description without `publication` and `signature`; it covers the tensors too."""
+    members = {name: value for name, value in file.description.items() if name not in ("publication", "signature")}
+    return hashlib.sha256(canonical(members).encode()).hexdigest()
+
+
+def hash_tensors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """SHA-256, hex, of each tensor: its type, its shape, and its little-endian bytes in C order."""
+    hashes = {}
+    for name, tensor in tensors.items():
+        little = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
+        shape = "x".join(map(str, tensor.shape))
+        hashes[name] = hashlib.sha256(f"{tensor.dtype.name}:{shape}:".encode() + little.tobytes()).hexdigest()
+    return hashes
+
+
+def sign(client: BundleFile, server: BundleFile, key: Ed25519PrivateKey) -> tuple[BundleFile, BundleFile]:
+    """Both parts with the publication that names them and the owner's signature."""
+    publisher = key.public_key().public_bytes_raw().hex()
+    publication = Publication(digest(client), digest(server), server.head.digest, publisher)
+    added = {"publication": publication.to_json(), "signature": key.sign(publication.message).hex()}
+    signed = [BundleFile({**file.description, **added}, file.tensors) for file in (client, server)]
+    return signed[0], signed[1]
+
+
+def _verified(path: Path, file: BundleFile, part: str) -> Publication:
+    if file.part != part:
+        raise NotThisFormat(
+            f"{path} is the {file.part} part of a model; expected the {part} part. 'he-infer publish' writes both from "
+            "a whole bundle."
+            if file.part != "whole"
+            else f"{path} is a whole bundle; expected the {part}'s part, which 'he-infer publish' writes."
+        )
+    match file.description:
+        case {
+            "publication": {
+                "client": str(client),
+                "head": str(head),
+                "publisher": str(publisher),
+                "server": str(server),
+                **others,
+            },
+            "signature": str(signature),
+            "tensors": dict(hashes),
+        } if not others and all(len(text) == 64 and set(text) <= _HEX for text in (client, head, publisher, server)):
+            publication = Publication(client, server, head, publisher)
+        case _:
+            raise DamagedBundle(f"{path}: a published part states its tensors, a publication and a signature.")
+    try:
+        publication.verify(signature)
+    except NotAuthentic as error:
+        raise NotAuthentic(f"{path}: {error}") from error
+    if digest(file) != publication.digest_of(part) or hash_tensors(file.tensors) != hashes:
+        raise NotAuthentic(f"{path} was changed after it was published: its digest is another. Fetch it again.")
+    return publication
+
+
+def _plans(path: Path, file: BundleFile, head: str) -> tuple[Plan, ...]:
+    texts = file.description.get("plans")
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise DamagedBundle(f"{path}: a published part states at least one plan.")
+    try:
+        plans = tuple(Plan.from_json(text) for text in texts)
+    except FormatError as error:
+        raise type(error)(f"{path}: {error} Publish the model again with this release.") from error
+    except HeInferError as error:
+        raise DamagedBundle(f"{path}: {error} Publish the model again.") from error
+    expected = (head, file.input_bound, len(file.classes), file.policy, plans[0].width)
+    batches = [plan.batch for plan in plans]
+    for plan in plans:
+        if (plan.head_digest, plan.input_bound, plan.classes, plan.policy, plan.width) != expected:
+            raise DamagedBundle(f"{path}: a plan was made for another head, bound or policy than the part states.")
+    if batches != sorted(set(batches)):
+        raise DamagedBundle(f"{path}: its plans are not one for each batch size, smallest first.")
+    return plans

@@ -1,0 +1,160 @@
+"""Publishing: a whole bundle becomes a client's part and a server's part, tried under encryption and signed.
+
+It runs at the model's owner, who holds both halves. The server's process never loads this module.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from he_infer.ckks.evaluate import Evaluator
+from he_infer.ckks.packing import pack
+from he_infer.ckks.planning.plan import Plan
+from he_infer.client.keys.secret_key import SecretKey
+from he_infer.client.verify.scores import open_scores
+from he_infer.errors import HeadError, NotThisFormat, UsageError
+from he_infer.head.bundle_file import CLIENT, HEAD_PREFIX, SERVER, WHOLE, BundleFile
+from he_infer.head.layers import Head
+from he_infer.head.score_bounds import bound_scores
+from he_infer.publication.parts import ANSWERS, MAX_QUESTIONS, QUESTIONS, hash_tensors, sign
+from he_infer.publication.plans import PRECISION, choose_plans
+
+QUESTION_COUNT = 8
+"""Canary questions published by default, the one of zeros among them."""
+_TYPICAL = 0.25
+"""Share of the input bound that the planner takes for a feature's typical size."""
+_TRIES = 8
+_OWNERS = frozenset({"head", "training"})
+"""Members of a whole bundle's description that do not go to the client."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Both parts, signed, and what the trial of the plans gave."""
+
+    client: BundleFile
+    server: BundleFile
+    plans: tuple[Plan, ...]
+    trial_errors: tuple[float, ...]
+    """For each plan the largest score error of the canary questions under encryption."""
+
+
+def publish(
+    whole: BundleFile,
+    key: Ed25519PrivateKey,
+    *,
+    batches: Sequence[int] | None = None,
+    precision: float = PRECISION,
+    questions: int = QUESTION_COUNT,
+    note: Callable[[str], None] = lambda _line: None,
+    rng: np.random.Generator | None = None,
+) -> Published:
+    """Publish a model in two parts.
+
+    Every plan answers the canary questions under encryption before it is published, so that a plan that cannot give
+    the head's scores never reaches a server.
+
+    Args:
+        whole: the owner's whole bundle.
+        key: the owner's publishing key.
+        batches: images a request, one plan each; None: 1, 16, 64 and 256 where they fit.
+        precision: largest error of a score that the plans are made for.
+        questions: how many canary questions with their answers the client gets, 2 to 64.
+        note: called with one line for each thing the owner should know.
+        rng: draws the questions; seeded by the system by default.
+
+    Raises:
+        NotThisFormat: not a whole bundle.
+        HeadError: a plan's encrypted answers are not the head's scores.
+        ParameterError, UsageError: plans or questions that cannot be had.
+    """
+    if whole.part != WHOLE:
+        raise NotThisFormat(f"It is the {whole.part} part of a model; only a whole bundle can be published.")
+    if not 2 <= questions <= MAX_QUESTIONS:
+        raise UsageError(f"{questions} canary questions were asked for; expected 2 to {MAX_QUESTIONS}.")
+    head = whole.head
+    plans = choose_plans(
+        head,
+        batches=batches,
+        policy=whole.policy,
+        precision=precision,
+        input_bound=whole.input_bound,
+        note=note,
+    )
+    asked, errors = _draw_questions(head, plans, whole.input_bound, questions, rng or np.random.default_rng())
+    digits = max(0, int(np.ceil(-np.log10(precision)))) + 1
+    shared = {name: whole.description[name] for name in ("format", "version", "name", "classes", "policy")}
+    shared |= {"input_bound": whole.input_bound, "plans": [plan.to_json() for plan in plans]}
+    weights = {name: _plain(tensor) for name, tensor in whole.tensors.items() if name.startswith(HEAD_PREFIX)}
+    server = BundleFile(
+        {**shared, "part": SERVER, "head": whole.description["head"], "tensors": hash_tensors(weights)}, weights
+    )
+    others = {name: _plain(tensor) for name, tensor in whole.tensors.items() if not name.startswith(HEAD_PREFIX)}
+    others |= {QUESTIONS: asked, ANSWERS: np.round(head.evaluate(asked), digits)}
+    described = {name: value for name, value in whole.description.items() if name not in _OWNERS}
+    bounds = bound_scores(head, whole.input_bound).tolist()
+    client = BundleFile(
+        {**described, **shared, "part": CLIENT, "score_bounds": bounds, "tensors": hash_tensors(others)}, others
+    )
+    signed_client, signed_server = sign(client, server, key)
+    return Published(signed_client, signed_server, plans, errors)
+
+
+def _draw_questions(
+    head: Head, plans: Sequence[Plan], bound: float, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], tuple[float, ...]]:
+    """Questions (count, width) that every plan answers within the tolerance, and the plans' largest errors.
+
+    The first question is all zeros. The others are normal, of the size that the planner takes for typical, and smaller
+    where the hidden layer was measured to see smaller values.
+    """
+    size = _TYPICAL * bound
+    measured = head.sizes[0] if head.sizes else None
+    if measured is not None:
+        sample = rng.normal(0.0, size, (64, head.width)) @ head.linear[0].weight.T
+        usual, drawn = float(np.sqrt(np.mean(measured**2))), float(np.sqrt(np.mean(sample**2)))
+        size *= min(1.0, usual / max(drawn, 1e-12))
+    trials = [_Trial(plan, head) for plan in plans]
+    for _ in range(_TRIES):
+        asked = np.clip(rng.normal(0.0, size, (count, head.width)), -bound, bound)
+        asked[0] = 0.0
+        errors = tuple(trial.largest_error(asked) for trial in trials)
+        if all(error <= plan.precision for error, plan in zip(errors, plans, strict=True)):
+            return asked, errors
+        size /= 2
+    worst = max(range(len(plans)), key=lambda index: errors[index] / plans[index].precision)
+    raise HeadError(
+        f"The plan for {plans[worst].batch} images a request gives scores that are off by {errors[worst]:.2g} under "
+        f"encryption; {plans[worst].precision:.2g} is allowed. The head's weights are too small or too "
+        "large for it: scale them, train again with weight decay, or ask for less precision."
+    )
+
+
+class _Trial:
+    """One plan with keys of its own, thrown away afterwards."""
+
+    def __init__(self, plan: Plan, head: Head) -> None:
+        self._plan = plan
+        self._head = head
+        self._secret = SecretKey.generate(plan.parameters)
+        self._evaluator = Evaluator(plan, head)
+        parts = self._secret.evaluation_keys(plan)
+        self._keys = self._evaluator.load_keys(parts) if plan.needs_keys else None
+
+    def largest_error(self, questions: NDArray[np.float64]) -> float:
+        largest = 0.0
+        for start in range(0, len(questions), self._plan.batch):
+            block = questions[start : start + self._plan.batch]
+            sent = self._secret.encrypt(pack(self._plan, block), self._plan.input_scale)
+            answer = self._evaluator.evaluate(sent, self._keys)
+            scores = open_scores(self._secret, self._plan, answer, len(block))
+            largest = max(largest, float(np.abs(scores - self._head.evaluate(block)).max()))
+        return largest
+
+
+def _plain(tensor: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The array as the file will hold it: contiguous, and with at least one dimension."""
+    return np.ascontiguousarray(tensor)
