@@ -19,6 +19,16 @@ class Figures:
     """Share of test images whose encrypted label equals the clear one."""
     max_abs_error: float
     """Largest |encrypted score - clear score| over all test images and classes."""
+    pictures: int | None
+    """Test pictures that the patches were cut out of; None where each image is a whole picture."""
+    pictures_right_clear: int | None
+    """Pictures whose class the sum of their patches' clear scores names."""
+    pictures_right_encrypted: int | None
+    """The same by decrypted scores."""
+    patients: int | None
+    """Patients whom the test pictures show; None where patients are unknown."""
+    patients_right_encrypted: int | None
+    """Patients whose class the sum of their patches' decrypted scores names."""
     server_ms_median: float
     """Median over requests of the server's own time to load, evaluate and save, in milliseconds."""
     bytes_up: int

@@ -8,7 +8,7 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from he_infer.demo import pictures
 from he_infer.demo import storing as vault
 from he_infer.demo.audit import audit_server
 from he_infer.demo.figures import Figures
+from he_infer.demo.picture_level import PictureResult, count_right, sum_by_group
 from he_infer.demo.progress import Step, Steps
 from he_infer.demo.report import Report, ReportLine, write_report
 from he_infer.errors import UsageError
@@ -125,7 +126,11 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         )
     with steps.step("Write the report") as step:
         labels = dataset.test.labels[: len(encrypted.clear)]
-        figures = _figures(dataset, labels, encrypted, stored)
+        whole = {
+            name: _sum_scores(groups.get("test"), labels, encrypted)
+            for name, groups in (("pictures", dataset.pictures), ("patients", dataset.people))
+        }
+        figures = _figures(dataset, labels, encrypted, stored, whole)
         report = options.out / "report.html"
         confusions = [_confusion(labels, predicted, len(dataset.classes)) for predicted in _labels(encrypted)]
         write_report(
@@ -138,6 +143,9 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
                 picture_confusion=pictures.draw_confusion_matrices(confusions[0], confusions[1], dataset.classes),
                 picture_errors=pictures.draw_score_errors(encrypted.scores.errors(encrypted.clear)),
                 audit=audit,
+                picture_whole=None
+                if whole["pictures"] is None
+                else pictures.draw_picture_results(dataset.test.images, whole["pictures"], dataset.classes),
             ),
             report,
         )
@@ -208,9 +216,25 @@ def _labels(encrypted: _Encrypted) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return encrypted.clear.argmax(axis=1).astype(np.int64), encrypted.scores.labels
 
 
-def _figures(dataset: Dataset, labels: NDArray[np.int64], encrypted: _Encrypted, stored: vault.StoredImages) -> Figures:
+def _sum_scores(
+    groups: NDArray[np.int64] | None, labels: NDArray[np.int64], encrypted: _Encrypted
+) -> list[PictureResult] | None:
+    """Results by picture or patient; None where a set does not say what its images are parts of."""
+    if groups is None:
+        return None
+    return sum_by_group(groups[: len(labels)], labels, encrypted.clear, encrypted.scores.rounded)
+
+
+def _figures(
+    dataset: Dataset,
+    labels: NDArray[np.int64],
+    encrypted: _Encrypted,
+    stored: vault.StoredImages,
+    whole: Mapping[str, list[PictureResult] | None],
+) -> Figures:
     clear, opened = _labels(encrypted)
     requests = encrypted.scores.requests
+    shown, people = whole["pictures"], whole["patients"]
     return Figures(
         dataset=dataset.name,
         classes=list(dataset.classes),
@@ -220,6 +244,11 @@ def _figures(dataset: Dataset, labels: NDArray[np.int64], encrypted: _Encrypted,
         majority_share=compute_majority_share(labels),
         label_agreement=float((clear == opened).mean()),
         max_abs_error=float(np.abs(encrypted.scores.errors(encrypted.clear)).max()),
+        pictures=None if shown is None else len(shown),
+        pictures_right_clear=None if shown is None else count_right(shown, encrypted=False),
+        pictures_right_encrypted=None if shown is None else count_right(shown, encrypted=True),
+        patients=None if people is None else len(people),
+        patients_right_encrypted=None if people is None else count_right(people, encrypted=True),
         server_ms_median=1e3 * float(np.median([request.server_seconds for request in requests])),
         bytes_up=int(np.median([request.bytes_up for request in requests])),
         bytes_down=int(np.median([request.bytes_down for request in requests])),

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from he_infer.demo.picture_level import PictureResult
+
 # Okabe and Ito's palette (2008).
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
 _STYLE: Any = {"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
@@ -105,4 +107,24 @@ def draw_score_errors(errors: NDArray[np.float64]) -> bytes:
         )
         axis.set_xlabel("|encrypted score - clear score|")
         axis.set_ylabel("scores")
+        return _png(figure)
+
+
+def draw_picture_results(
+    images: NDArray[Any], results: Sequence[PictureResult], classes: Sequence[str], columns: int = 6
+) -> bytes:
+    """Draw one patch (H, W) of each picture with the class by summed scores; a wrong one names the true class too."""
+    rows = -(-len(results) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.2, 1.75 * rows), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, result in zip(axes, results, strict=False):
+            axis.imshow(_displayed(images[result.example]), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+            right = result.encrypted == result.truth
+            title = classes[result.encrypted] if right else f"{classes[result.encrypted]}\n(is {classes[result.truth]})"
+            axis.set_title(f"{'✓' if right else '✗'} {title}", fontsize=8, color="black" if right else VERMILION)
+            patches = f"{result.patches} patch{'es' if result.patches > 1 else ''}"
+            axis.text(0.5, -0.04, patches, transform=axis.transAxes, ha="center", va="top", fontsize=7, color=GREY)
         return _png(figure)

@@ -8,6 +8,9 @@ from he_infer.demo.audit import Audit
 from he_infer.demo.figures import Figures
 from he_infer.html_page import data_uri, render_page
 
+_TILES = ("Pictures encrypted", "Accuracy encrypted", "Label agreement", "Server time", "Bytes up")
+"""Figures that the page shows large."""
+
 
 @dataclass(frozen=True)
 class ReportLine:
@@ -30,21 +33,21 @@ class Report:
     picture_confusion: bytes
     picture_errors: bytes
     audit: Audit
+    picture_whole: bytes | None = None
+    """Each test picture with its class by summed scores; None where images are whole pictures."""
 
 
 def format_figures(figures: Figures) -> list[ReportLine]:
     """The table that the terminal and the page both show."""
+    each = "image by image" if figures.pictures is None else "patch by patch"
     return [
-        ReportLine("Accuracy in clear", f"{figures.clear_accuracy:.4f}", "the head on clear features, whole test set"),
-        ReportLine(
-            "Accuracy encrypted", f"{figures.encrypted_accuracy:.4f}", "the head on ciphertexts, whole test set"
-        ),
+        ReportLine("Accuracy in clear", f"{figures.clear_accuracy:.4f}", f"{each}, the head on clear features"),
+        ReportLine("Accuracy encrypted", f"{figures.encrypted_accuracy:.4f}", f"{each}, the head on ciphertexts"),
+        *_format_whole(figures),
         ReportLine("Majority's share", f"{figures.majority_share:.4f}", "accuracy of always naming the largest class"),
+        ReportLine("Label agreement", f"{figures.label_agreement:.4f}", "share with the same label both ways"),
         ReportLine(
-            "Label agreement", f"{figures.label_agreement:.4f}", "share of images with the same label both ways"
-        ),
-        ReportLine(
-            "Largest score error", f"{figures.max_abs_error:.2e}", "|encrypted score - clear score|, all images"
+            "Largest score error", f"{figures.max_abs_error:.2e}", "|encrypted score - clear score|, all scores"
         ),
         ReportLine("Server time", f"{figures.server_ms_median:.1f} ms", "median a request: load, evaluate, save"),
         ReportLine("Bytes up", _kb(figures.bytes_up), "one request, envelope included"),
@@ -54,10 +57,28 @@ def format_figures(figures: Figures) -> list[ReportLine]:
     ]
 
 
+def _format_whole(figures: Figures) -> list[ReportLine]:
+    """Lines for whole pictures and patients, where images are patches of pictures."""
+    lines = []
+    if figures.pictures is not None:
+        right = f"{figures.pictures_right_encrypted} of {figures.pictures}"
+        lines.append(ReportLine("Pictures encrypted", right, "decrypted scores of a picture's patches, summed"))
+        right = f"{figures.pictures_right_clear} of {figures.pictures}"
+        lines.append(ReportLine("Pictures in clear", right, "clear scores of a picture's patches, summed"))
+    if figures.patients is not None:
+        right = f"{figures.patients_right_encrypted} of {figures.patients}"
+        lines.append(ReportLine("Patients encrypted", right, "decrypted scores of a patient's patches, summed"))
+    return lines
+
+
 def render_report(report: Report) -> str:
     """The page as HTML; it refers to nothing outside itself."""
     rows = format_figures(report.figures)
-    tiles = [row for row in rows if row.name in ("Accuracy encrypted", "Label agreement", "Server time", "Bytes up")]
+    tiles = [
+        row
+        for row in rows
+        if row.name in ("Pictures encrypted", "Accuracy encrypted", "Label agreement", "Server time", "Bytes up")
+    ]
     return render_page(
         "he_infer.demo",
         "report.html.j2",
@@ -72,6 +93,7 @@ def render_report(report: Report) -> str:
         picture_confusion=data_uri("image/png", report.picture_confusion),
         picture_errors=data_uri("image/png", report.picture_errors),
         audit=report.audit,
+        picture_whole=None if report.picture_whole is None else data_uri("image/png", report.picture_whole),
     )
 
 

@@ -57,6 +57,11 @@ class Dataset:
     patients: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Class -> split -> number of different patients, where that is known. Train and val may share patients."""
 
+    pictures: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Split -> (n,) the number of the picture that each image was cut out of, where images are parts of pictures."""
+    people: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Split -> (n,) the number of the patient whom each image shows, where patients are known."""
+
     scaling: str = "dataset"
     """How images are best scaled: `dataset` keeps brightness and contrast, `image` evens them out."""
     orientation: str = "mirror"

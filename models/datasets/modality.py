@@ -67,8 +67,21 @@ class _Patient:
     pictures: tuple[_Picture, ...]
 
 
-_View = tuple[NDArray[np.float32], Box]
-"""A decoded frame, and the region of it that shows the patient."""
+@dataclass(frozen=True, eq=False)
+class _View:
+    """A decoded frame, the region of it that shows the patient, and which picture it is."""
+
+    image: NDArray[np.float32]
+    box: Box
+    picture: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """A field of view, cut out and resampled, and the picture that it is a part of."""
+
+    pixels: NDArray[np.uint16]
+    picture: str
 
 
 def load_modality() -> Dataset:
@@ -83,6 +96,9 @@ def load_modality() -> Dataset:
     files = sorted(path for folder in _folders() for path in folder.rglob("*") if path.is_file())
     patients = _patients([picture for path in files if (picture := _look(path)) is not None])
     splits: dict[str, tuple[list[NDArray[np.uint16]], list[int]]] = {name: ([], []) for name in _MOST}
+    pictures: dict[str, list[int]] = {name: [] for name in _MOST}
+    people: dict[str, list[int]] = {name: [] for name in _MOST}
+    seen: dict[tuple[str, str], int] = {}
     sources: dict[str, list[Path]] = {name: [] for name in _MOST}
     counts: dict[str, dict[str, int]] = {kind: {"train": 0, "test": 0} for kind in CLASSES}
     random = np.random.default_rng(_SEED)
@@ -96,8 +112,14 @@ def load_modality() -> Dataset:
             for name in ("train", "val") if role == "train" else ("test",):
                 pieces = whole[id(patient)] if name == "test" else _cut(views, name)
                 chosen = sorted(random.permutation(len(pieces))[: _MOST[name]].tolist())
-                splits[name][0].extend(pieces[index] for index in chosen)
+                splits[name][0].extend(pieces[index].pixels for index in chosen)
                 splits[name][1].extend([label] * len(chosen))
+                pictures[name].extend(
+                    seen.setdefault(("picture", pieces[index].picture), len(seen)) for index in chosen
+                )
+                people[name].extend(
+                    [seen.setdefault(("patient", patient.pictures[0].path.name), len(seen))] * len(chosen)
+                )
                 sources[name].extend(picture.path for picture in patient.pictures)
     return checked(
         Dataset(
@@ -110,6 +132,8 @@ def load_modality() -> Dataset:
             notes=_notes(counts),
             sources={name: tuple(paths) for name, paths in sources.items()},
             patients=counts,
+            pictures={name: np.array(numbers, dtype=np.int64) for name, numbers in pictures.items()},
+            people={name: np.array(numbers, dtype=np.int64) for name, numbers in people.items()},
             orientation="any",
         )
     )
@@ -191,14 +215,14 @@ def _alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     return float(one @ other) / len(one) > _SAME_PICTURE
 
 
-def _cut(views: Sequence[_View], split: str) -> list[NDArray[np.uint16]]:
+def _cut(views: Sequence[_View], split: str) -> list[_Piece]:
     """The patches that a patient gives to a split: whole regions for test, one side of them for train or val."""
     pieces = []
-    for image, box in views:
-        first, last = split_box(box, _VALIDATION)
-        part = {"train": first, "val": last, "test": box}[split]
-        sides = [round(share * min(box.height, box.width)) for share in _FIELDS[split]]
-        pieces.extend(fields(image, part, sides=sides, size=SIZE))
+    for view in views:
+        first, last = split_box(view.box, _VALIDATION)
+        part = {"train": first, "val": last, "test": view.box}[split]
+        sides = [round(share * min(view.box.height, view.box.width)) for share in _FIELDS[split]]
+        pieces += [_Piece(pixels, view.picture) for pixels in fields(view.image, part, sides=sides, size=SIZE)]
     return pieces
 
 
@@ -210,7 +234,7 @@ def _views(patient: _Patient) -> list[_View]:
         count = dicom.frames(dataset)
         for frame in sorted({round(at) for at in np.linspace(0, count - 1, min(count, _FRAMES))}):
             image = to_grey(dicom.display(dataset, picture.path, frame))
-            views.extend((image, box) for box in _regions(dataset, image))
+            views.extend(_View(image, box, f"{picture.path.name}, frame {frame}") for box in _regions(dataset, image))
     return views
 
 

@@ -10,7 +10,8 @@ from tests.e2e.kit import run, write_dicom_table, write_folder, write_npz
 
 FIELDS = {
     "dataset", "classes", "n_test", "clear_accuracy", "encrypted_accuracy", "majority_share", "label_agreement",
-    "max_abs_error", "server_ms_median", "bytes_up", "bytes_down", "evaluation_key_bytes", "cipher_mb_per_s",
+    "max_abs_error", "pictures", "pictures_right_clear", "pictures_right_encrypted", "patients",
+    "patients_right_encrypted", "server_ms_median", "bytes_up", "bytes_down", "evaluation_key_bytes", "cipher_mb_per_s",
 }  # fmt: skip
 
 
@@ -65,3 +66,5 @@ def test_the_default_demo_on_real_dicom_files(tmp_path: Path) -> None:
     assert figures["evaluation_key_bytes"] < 12e6
     assert figures["bytes_up"] < 220e3
     assert "patients" in out
+    assert (figures["pictures"], figures["patients"]) == (12, 8)
+    assert figures["pictures_right_encrypted"] == figures["pictures_right_clear"] >= 9

@@ -31,6 +31,15 @@ def test_no_picture_is_in_two_splits(modality: Dataset) -> None:
     assert not digests[1] & digests[2]
 
 
+def test_every_patch_names_its_picture_and_patient_and_none_is_on_both_sides(modality: Dataset) -> None:
+    for groups in (modality.pictures, modality.people):
+        assert all(len(groups[name]) == len(part) for name, part in modality.splits())
+        assert not set(groups["train"].tolist()) & set(groups["test"].tolist())
+    patients = sum(counts["test"] for counts in modality.patients.values())
+    assert len(set(modality.people["test"].tolist())) == patients
+    assert len(set(modality.pictures["test"].tolist())) > patients
+
+
 def test_each_class_has_patients_on_both_sides_and_the_notes_say_how_few(modality: Dataset) -> None:
     assert modality.classes == ("CT", "MR", "ultrasound", "radiograph")
     for kind, counts in modality.patients.items():
