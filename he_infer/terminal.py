@@ -37,6 +37,9 @@ _EXTRAS = {
     "dicomweb_client": "pacs",
     "pynetdicom": "pacs",
     "requests": "pacs",
+    "keyring": "custody",
+    "pkcs11": "custody",
+    "shamir_mnemonic": "custody",
 }
 
 

@@ -1,9 +1,13 @@
-"""The file of a client's secret keys: sealed under a passphrase, readable by its owner alone. See docs/protocol.md.
+"""The file of a client's secret keys: sealed under a key that is wrapped in it, readable by its owner alone.
 
-Within the passphrase's seal: `HEIK`, version (u16), length of a JSON object (u32), the object, then the serialized
-secret keys one after another; all little-endian.
+    HEIK, version (u16), length (u32) of the header, header, AES-256-GCM of the content
+
+The header is a JSON object with the nonce and the wrappings of the key-encryption key; it is authenticated with the
+content. The content: length (u32) of a JSON object, the object, then the serialized secret keys one after another. All
+numbers are little-endian; docs/protocol.md has every member.
 """
 
+import secrets
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -11,13 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cipher.errors import CipherError
-from cipher.errors import WrongPassphrase as CipherWrongPassphrase
-from cipher.keys import passphrase as sealing
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.plan import Plan
+from he_infer.client.keys.retired import Retired
 from he_infer.client.keys.secret_key import SecretKey
+from he_infer.client.keys.wrappings.custody import Custody, open_custody
+from he_infer.client.keys.wrappings.passphrase import PassphraseUnlock, wrap_with_passphrase
+from he_infer.client.keys.wrappings.wrapping import Unlock, Wrapping
 from he_infer.errors import (
+    FormatError,
     MissingKey,
     NotAuthentic,
     NotThisFormat,
@@ -30,10 +39,15 @@ from he_infer.files import PRIVATE, write_bytes
 from he_infer.wire.envelope import canonical_json, parse_canonical, seal_format
 from he_infer.wire.key_set import is_key_set, new_key_set
 
-PURPOSE = "he-infer CKKS secret key"
+CONTENT = "content"
+"""What the key that seals the content is derived for."""
 MAGIC = b"HEIK"
 VERSION = 2
+_EARLIER = b"HEIP"
+"""How files of version 1 begin: they were sealed under a passphrase as a whole."""
 _PREFIX = struct.Struct("<4sHI")
+_LENGTH = struct.Struct("<I")
+_NONCE_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,10 @@ class KeyFile:
     """The server's Ed25519 public key, hex, as it was when the keys were made; None before that."""
     publisher: str | None = None
     """The Ed25519 public key, hex, of whoever published the model; None for a whole bundle, which nobody signed."""
+    retired: tuple[Retired, ...] = ()
+    """Key sets that this one replaced and that a server may still have."""
+    custody: Custody = field(default_factory=Custody.new, repr=False)
+    """The key-encryption key with its wrappings."""
 
     @staticmethod
     def new(plans: Sequence[Plan], *, server_key: str | None = None, publisher: str | None = None) -> "KeyFile":
@@ -95,20 +113,38 @@ class KeyFile:
             )
         return replace(self, server_key=stated)
 
-    def save(self, path: Path, passphrase: str, *, update: bool = False) -> None:
+    def rotated(self, expires: float) -> "KeyFile":
+        """Fresh secret keys for the same plans, in the same custody; the present key set is retired.
+
+        Args:
+            expires: Unix seconds until which a server is to keep the present key set, for other copies of this file.
+        """
+        fresh = KeyFile.new(self.plans, server_key=self.server_key, publisher=self.publisher)
+        return replace(fresh, retired=(*self.retired, Retired(self.key_set, int(expires))), custody=self.custody)
+
+    def with_custody(self, custody: Custody) -> "KeyFile":
+        """The same keys, to be opened in other ways."""
+        return replace(self, custody=custody)
+
+    def save(self, path: Path, passphrase: str | None = None, *, update: bool = False) -> None:
         """Write the file with mode 0600, whole or not at all.
 
         Args:
             path: the file.
-            passphrase: it opens the file.
+            passphrase: opens the file, where nothing does yet. A file that has wrappings keeps them.
             update: whether an existing file, whose content this is, is replaced. Otherwise it is never overwritten.
 
         Raises:
-            UsageError: the file exists and `update` is False.
+            UsageError: the file exists and `update` is False, or nothing would open the file.
             OSError: it cannot be written.
         """
         if path.exists() and not update:
             raise UsageError(f"{path} exists; a key is never overwritten. Choose another name, or remove it yourself.")
+        custody = self.custody
+        if not custody.wrappings:
+            if passphrase is None:
+                raise UsageError("A new key file needs a passphrase, or another way to be opened.")
+            custody = custody.with_wrapping(wrap_with_passphrase(custody.key, passphrase))
         keys = [key.to_bytes() for key in self.secret_keys.values()]
         description = canonical_json(
             {
@@ -117,54 +153,110 @@ class KeyFile:
                 "keys": [len(key) for key in keys],
                 "plans": [plan.to_json() for plan in self.plans],
                 "publisher": self.publisher,
+                "retired": [each.to_json() for each in self.retired],
                 "seal": seal_format(),
                 "server_key": self.server_key,
             }
         )
-        plain = _PREFIX.pack(MAGIC, VERSION, len(description)) + description + b"".join(keys)
+        content = _LENGTH.pack(len(description)) + description + b"".join(keys)
         try:
-            write_bytes(path, sealing.seal(plain, passphrase, PURPOSE), mode=PRIVATE, replace=update)
+            write_bytes(path, seal_content(content, custody), mode=PRIVATE, replace=update)
         except FileExistsError as error:
             raise UsageError(f"{path} exists; a key is never overwritten.") from error
 
     @staticmethod
-    def load(path: Path, passphrase: str) -> "KeyFile":
+    def load(path: Path, unlock: str | Unlock) -> "KeyFile":
         """Open a key file.
 
+        Args:
+            path: the file.
+            unlock: a passphrase, or another way to open it; see `he_infer.client.keys.wrappings`.
+
         Raises:
-            WrongPassphrase: it does not open under this passphrase.
+            WrongPassphrase: it does not open so.
+            KeyProblem: the keyring or token cannot be used.
+            UsageError: it has no wrapping of this kind.
             NotThisFormat, UnsupportedVersion, Truncated: it is no key file of this release.
             OSError: it cannot be read.
         """
-        sealed = path.read_bytes()
+        data = path.read_bytes()
+        header, start = _read_header(path, data)
+        way = PassphraseUnlock(unlock) if isinstance(unlock, str) else unlock
         try:
-            plain = sealing.open_(sealed, passphrase, PURPOSE)
-        except CipherWrongPassphrase as error:
-            raise WrongPassphrase(f"{path} does not open under this passphrase.") from error
-        except CipherError as error:
-            raise NotThisFormat(f"{path} is not a secret key file of he-infer: {error}") from error
-        return _parse(path, plain)
+            custody = open_custody(header.wrappings, way)
+        except WrongPassphrase as error:
+            raise WrongPassphrase(f"{path} does not open: {error}") from error
+        except (NotThisFormat, UsageError) as error:
+            raise type(error)(f"{path}: {error}") from error
+        try:
+            content = AESGCM(custody.derive(CONTENT)).decrypt(header.nonce, data[start:], data[:start])
+        except InvalidTag as error:
+            raise NotThisFormat(f"{path} was changed since it was written. Restore it from a backup.") from error
+        return _parse(path, content, custody)
 
 
-def _parse(path: Path, plain: bytes) -> KeyFile:
-    if len(plain) < _PREFIX.size or plain[:4] != MAGIC:
+@dataclass(frozen=True)
+class _Header:
+    nonce: bytes
+    wrappings: tuple[Wrapping, ...]
+
+
+def read_wrappings(path: Path) -> tuple[Wrapping, ...]:
+    """The wrappings of a key file, without opening it: which ways there are.
+
+    Raises:
+        NotThisFormat, UnsupportedVersion, Truncated: it is no key file of this release.
+        OSError: it cannot be read.
+    """
+    return _read_header(path, path.read_bytes())[0].wrappings
+
+
+def seal_content(content: bytes, custody: Custody) -> bytes:
+    """A whole file of this content: header with a fresh nonce, and the sealed content."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    header = canonical_json({"nonce": nonce.hex(), "wrappings": [each.to_json() for each in custody.wrappings]})
+    beginning = _PREFIX.pack(MAGIC, VERSION, len(header)) + header
+    return beginning + AESGCM(custody.derive(CONTENT)).encrypt(nonce, content, beginning)
+
+
+def _read_header(path: Path, data: bytes) -> tuple[_Header, int]:
+    """The header, and where the sealed content begins."""
+    remake = "Make a new key file with 'he-infer keys new'; nothing that was sealed or stored depends on the old one."
+    if data[:4] == _EARLIER:
+        raise UnsupportedVersion(f"{path} was made by an earlier release, with version 1. {remake}")
+    if len(data) < _PREFIX.size or data[:4] != MAGIC:
         raise NotThisFormat(f"{path} is not a secret key file of he-infer.")
-    _, version, length = _PREFIX.unpack_from(plain)
+    _, version, length = _PREFIX.unpack_from(data)
     if version != VERSION:
-        raise UnsupportedVersion(
-            f"{path} has version {version}; this release reads version {VERSION}. Make a new key file with "
-            "'he-infer keys new'; nothing that was sealed or stored depends on the old one."
-        )
+        raise UnsupportedVersion(f"{path} has version {version}; this release reads version {VERSION}. {remake}")
     start = _PREFIX.size + length
-    if start >= len(plain):
+    if start >= len(data):
         raise Truncated(f"{path} ends before its key. Restore it from a backup.")
-    described = parse_canonical(plain[_PREFIX.size : start])
+    try:
+        match parse_canonical(data[_PREFIX.size : start]):
+            case {"nonce": str(nonce), "wrappings": [_, *_] as wrappings}:
+                header = _Header(bytes.fromhex(nonce), tuple(Wrapping.from_json(entry) for entry in wrappings))
+            case _:
+                header = _Header(b"", ())
+    except (ValueError, FormatError) as error:
+        raise NotThisFormat(f"{path} is a secret key file with a damaged header. Restore it from a backup.") from error
+    if len(header.nonce) != _NONCE_BYTES:
+        raise NotThisFormat(f"{path} is a secret key file with a damaged header. Restore it from a backup.")
+    return header, start
+
+
+def _parse(path: Path, content: bytes, custody: Custody) -> KeyFile:
+    start = _LENGTH.size + (_LENGTH.unpack_from(content)[0] if len(content) >= _LENGTH.size else 0)
+    if not _LENGTH.size < start < len(content):
+        raise Truncated(f"{path} ends before its key. Restore it from a backup.")
+    described = parse_canonical(content[_LENGTH.size : start])
     match described:
         case {
             "created": int(created),
             "key_set": str(key_set),
             "keys": [int(), *_] as lengths,
             "plans": [str(), *_] as plans,
+            "retired": list(retired),
             "seal": str(seal),
         } if is_key_set(key_set) and all(isinstance(each, int) and each > 0 for each in lengths):
             pass
@@ -175,11 +267,11 @@ def _parse(path: Path, plain: bytes) -> KeyFile:
             f"{path} was made with {seal}; this release has {seal_format()}, which does not read it. "
             "Make new keys with 'he-infer keys new'."
         )
-    if start + sum(lengths) != len(plain):
+    if start + sum(lengths) != len(content):
         raise Truncated(f"{path} does not hold the keys that it announces. Restore it from a backup.")
     secret_keys: dict[Parameters, SecretKey] = {}
     for size in lengths:
-        secret_key = SecretKey.from_bytes(plain[start : start + size])
+        secret_key = SecretKey.from_bytes(content[start : start + size])
         secret_keys[secret_key.parameters] = secret_key
         start += size
     parsed = tuple(Plan.from_json(str(plan)) for plan in plans)
@@ -192,6 +284,8 @@ def _parse(path: Path, plain: bytes) -> KeyFile:
         float(created),
         _public_key(path, described, "server_key"),
         _public_key(path, described, "publisher"),
+        tuple(Retired.from_json(each) for each in retired),
+        custody,
     )
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from he_infer.commands.client.connection_options import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.client.unlock_option import get_unlock
 from he_infer.commands.json_option import JsonFile
-from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
+from he_infer.commands.passphrase_option import PassphraseFile
 
 if TYPE_CHECKING:
     from he_infer.client.connection.session import Session
@@ -91,7 +92,7 @@ def classify(
     ]
     features = bundle.features(loaded)
     token = get_token(token_file)
-    keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
+    keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
     flooding = None
     if share_scores is not None:
         # Before anything is sent: a refusal must not cost queries.

@@ -8,7 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from he_infer.commands.client import wrappings
 from he_infer.commands.client.connection_options import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.client.rotate import prune, rotate
+from he_infer.commands.client.unlock_option import get_unlock
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from he_infer.client.served_model import ServedModel
 
 app = typer.Typer(help="Make, register, show and list the client's keys.", no_args_is_help=True)
+app.add_typer(wrappings.app, name="wrappings")
+for command in (rotate, prune, wrappings.recover):
+    app.command()(command)
 
 KeyPath = Annotated[Path, typer.Argument(metavar="KEYFILE", help="The secret key's file, sealed under a passphrase.")]
 Model = Annotated[str | None, typer.Option(help="Id of the model; not needed where the server has one.")]
@@ -79,7 +85,7 @@ def register(
     from he_infer.client.keys.key_file import KeyFile
     from he_infer.errors import MissingKey
 
-    keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
+    keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
     with _session(url, token_file, ca_file, client_cert) as session:
         for served in session.models():
             if {plan.digest for plan in keys.plans} <= {plan.digest for plan in served.plans}:
@@ -100,11 +106,15 @@ def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
     """
     from he_infer.client.keys.key_file import KeyFile
 
-    keys = KeyFile.load(key_file, get_passphrase(passphrase_file, confirm=False))
+    keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
     table = Table(show_header=False)
     table.add_row("made", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(keys.created)))
     table.add_row("key set", keys.key_set)
     table.add_row("server's signing key", keys.server_key or "none yet")
+    table.add_row("opens with", ", ".join(f"{each.kind} {each.id}" for each in keys.custody.wrappings))
+    for retired in keys.retired:
+        until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(retired.expires))
+        table.add_row("replaced key set", f"{retired.key_set}, kept until {until}")
     for plan in keys.plans:
         switching = "with" if plan.relinearise else "without"
         table.add_row(

@@ -1,12 +1,13 @@
 """The secret key's file: private, opened by its passphrase alone, and never overwritten."""
 
+import json
 import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from cipher.keys import passphrase as sealing
 from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys import key_file as custody
 from he_infer.client.keys.key_file import KeyFile
@@ -89,29 +90,36 @@ def test_a_missing_file_is_the_system_s_own_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plain", "kind"),
+    ("data", "kind"),
     [
-        (b"", NotThisFormat),
         (b"HEI", NotThisFormat),
         (b"XXXX" + bytes(20), NotThisFormat),
+        (b"HEIP\x01\x00" + bytes(200), UnsupportedVersion),
         (b"HEIK\x01\x00" + bytes(20), UnsupportedVersion),
         (b"HEIK\x02\x00\xff\xff\x00\x00" + bytes(20), Truncated),
         (b"HEIK\x02\x00\x02\x00\x00\x00[]" + bytes(20), NotThisFormat),
         (b"HEIK\x02\x00\x02\x00\x00\x00{}" + bytes(20), NotThisFormat),
     ],
 )
-def test_what_is_sealed_must_be_a_key_of_this_version(tmp_path: Path, plain: bytes, kind: type[HeInferError]) -> None:
+def test_file_of_another_kind_or_version_is_refused_by_name(
+    tmp_path: Path, data: bytes, kind: type[HeInferError]
+) -> None:
     path = tmp_path / "odd.key"
-    path.write_bytes(sealing.seal(plain, WORDS, custody.PURPOSE))
-    with pytest.raises(kind):
+    path.write_bytes(data)
+    with pytest.raises(kind, match=r"odd\.key"):
         KeyFile.load(path, WORDS)
 
 
-def test_a_key_for_another_purpose_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "vault.key"
-    path.write_bytes(sealing.seal(b"HEIK", WORDS, "another purpose"))
-    with pytest.raises(NotThisFormat):
-        KeyFile.load(path, WORDS)
+def test_any_changed_byte_of_file_is_refused(saved: Path, tmp_path: Path) -> None:
+    data = saved.read_bytes()
+    path = tmp_path / "changed.key"
+    header = 10 + int.from_bytes(data[6:10], "little")
+    label = data.index(b'"label":""')
+    inside = (0, 4, 6, 12, label + 9, header - 1, header, header + 100, len(data) - 1)
+    for place in inside:
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(HeInferError, match=r"changed\.key"):
+            KeyFile.load(path, WORDS)
 
 
 def test_a_key_of_another_seal_version_is_named(keys: KeyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +160,12 @@ def test_an_updated_file_keeps_its_keys_and_its_mode(saved: Path, keys: KeyFile,
 def test_a_file_whose_keys_are_cut_off_is_named(keys: KeyFile, tmp_path: Path) -> None:
     path = tmp_path / "whole.key"
     keys.save(path, WORDS)
-    plain = sealing.open_(path.read_bytes(), WORDS, custody.PURPOSE)
-    path.write_bytes(sealing.seal(plain[:-1], WORDS, custody.PURPOSE))
-    with pytest.raises(Truncated, match="does not hold the keys"):
-        KeyFile.load(path, WORDS)
+    data = path.read_bytes()
+    loaded = KeyFile.load(path, WORDS)
+    start = 10 + int.from_bytes(data[6:10], "little")
+    nonce = bytes.fromhex(json.loads(data[10:start])["nonce"])
+    content = AESGCM(loaded.custody.derive(custody.CONTENT)).decrypt(nonce, data[start:], data[:start])
+    for cut in (content[:-1], content[:2], b"\xff\xff\xff\x7f" + content[4:], b""):
+        path.write_bytes(custody.seal_content(cut, loaded.custody))
+        with pytest.raises(Truncated, match=r"does not hold the keys|ends before its key"):
+            KeyFile.load(path, WORDS)

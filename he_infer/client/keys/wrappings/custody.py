@@ -1,0 +1,87 @@
+"""A key file's key-encryption key with its wrappings, and the keys that are derived from it."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from he_infer.client.keys.wrappings.wrapping import KEY_BYTES, Unlock, Wrapping
+from he_infer.errors import MissingKey, UsageError, WrongPassphrase
+
+MOST_WRAPPINGS = 32
+
+
+@dataclass(frozen=True)
+class Custody:
+    """An opened key-encryption key. It is never written; its wrappings are."""
+
+    _key: bytes = field(repr=False)
+    wrappings: tuple[Wrapping, ...] = ()
+
+    @staticmethod
+    def new() -> "Custody":
+        """A fresh key without a wrapping."""
+        return Custody(secrets.token_bytes(KEY_BYTES))
+
+    @property
+    def key(self) -> bytes:
+        """The key-encryption key, for making a wrapping of it."""
+        return self._key
+
+    def derive(self, purpose: str) -> bytes:
+        """A 32-byte key for one purpose (HKDF-Expand, RFC 5869): it says nothing of the others."""
+        return HKDFExpand(SHA256(), KEY_BYTES, f"he-infer key file 2: {purpose}".encode()).derive(self._key)
+
+    def with_wrapping(self, wrapping: Wrapping) -> "Custody":
+        """One more way to open the file.
+
+        Raises:
+            UsageError: there are too many already.
+        """
+        if len(self.wrappings) >= MOST_WRAPPINGS:
+            raise UsageError(f"A key file has at most {MOST_WRAPPINGS} wrappings; remove one first.")
+        return replace(self, wrappings=(*self.wrappings, wrapping))
+
+    def without_wrapping(self, identifier: str) -> "Custody":
+        """One way less to open the file.
+
+        Raises:
+            MissingKey: there is no such wrapping.
+            UsageError: it is the last one.
+        """
+        kept = tuple(wrapping for wrapping in self.wrappings if wrapping.id != identifier)
+        if len(kept) == len(self.wrappings):
+            known = ", ".join(wrapping.id for wrapping in self.wrappings)
+            raise MissingKey(f"The key file has no wrapping {identifier}; it has: {known}.")
+        if not kept:
+            raise UsageError(
+                "This is the last wrapping: without it nothing would open the key file. Add another first."
+            )
+        return replace(self, wrappings=kept)
+
+
+def open_custody(wrappings: Sequence[Wrapping], unlock: Unlock) -> Custody:
+    """Open the first wrapping that an unlock fits.
+
+    Raises:
+        UsageError: the file has no wrapping of this kind.
+        WrongPassphrase: it has, and none of them opens.
+        KeyProblem: keyring or token cannot be used.
+        NotThisFormat: a wrapping is damaged.
+    """
+    fitting = [wrapping for wrapping in wrappings if wrapping.kind == unlock.kind]
+    if not fitting:
+        kinds = ", ".join(sorted({wrapping.kind for wrapping in wrappings})) or "nothing"
+        raise UsageError(f"The key file is not wrapped with a {unlock.kind}; it opens with: {kinds}.")
+    refusal = WrongPassphrase("It does not open.")
+    for wrapping in fitting:
+        try:
+            key = unlock.open(wrapping)
+        except WrongPassphrase as error:
+            refusal = error
+            continue
+        if len(key) == KEY_BYTES:
+            return Custody(key, tuple(wrappings))
+    raise refusal

@@ -1,0 +1,95 @@
+"""`he-infer keys rotate` and `he-infer keys prune`: fresh secret keys, and an end for those they replace."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from he_infer.commands.client.connection_options import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.client.unlock_option import get_unlock
+from he_infer.commands.passphrase_option import PassphraseFile
+
+if TYPE_CHECKING:
+    from he_infer.client.connection.session import Session
+    from he_infer.client.keys.key_file import KeyFile
+
+KeyPath = Annotated[Path, typer.Argument(metavar="KEYFILE", help="The secret key's file.")]
+_DAY = 24 * 3600.0
+
+
+def rotate(
+    key_file: KeyPath,
+    *,
+    overlap_days: Annotated[
+        float,
+        typer.Option(min=0, help="How long the server keeps the present keys, for other copies of the key file."),
+    ] = 7.0,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Replace the secret keys by fresh ones for the same plans; the file opens in the same ways as before.
+
+    The fresh evaluation keys are registered before the file is changed, so that a failure leaves everything as it was.
+    Replaced keys whose time is over are deleted at the server.
+
+    Example: `he-infer keys rotate hospital.key --overlap-days 3 --url https://cloud.example:8443`
+    """
+    from he_infer.client.keys.key_file import KeyFile
+
+    keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
+    with _open(url, token_file, ca_file, client_cert) as session:
+        keys = keys.pinned(session.server_key)
+        fresh = keys.rotated(time.time() + overlap_days * _DAY)
+        for plan in fresh.plans:
+            if plan.needs_keys:
+                session.register(plan, fresh.key_set, fresh.secret_key(plan).evaluation_keys(plan))
+        fresh.save(key_file, update=True)
+        typer.echo(f"{key_file} has the key set {fresh.key_set}; {keys.key_set} ends in {overlap_days:g} days.")
+        _prune(session, fresh, key_file)
+
+
+def prune(
+    key_file: KeyPath,
+    *,
+    url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
+    client_cert: ClientCert = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Delete replaced keys whose time is over at the server.
+
+    Example: `he-infer keys prune hospital.key --url https://cloud.example:8443 --token-file cloud.token`
+    """
+    from he_infer.client.keys.key_file import KeyFile
+
+    keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
+    with _open(url, token_file, ca_file, client_cert) as session:
+        keys.pinned(session.server_key)
+        _prune(session, keys, key_file)
+
+
+def _prune(session: "Session", keys: "KeyFile", key_file: Path) -> None:
+    from dataclasses import replace
+
+    now = time.time()
+    ended = {each.key_set for each in keys.retired if each.expires <= now}
+    for entry in session.key_sets():
+        if entry.key_set in ended:
+            session.forget_keys(entry.plan, entry.key_set)
+    if ended:
+        kept = tuple(each for each in keys.retired if each.key_set not in ended)
+        replace(keys, retired=kept).save(key_file, update=True)
+    left = len(keys.retired) - len(ended)
+    typer.echo(f"{len(ended)} replaced key sets deleted at the server, {left} in their overlap.")
+
+
+def _open(url: str, token_file: Path | None, ca_file: Path | None, client_cert: Path | None) -> "Session":
+    from he_infer.client.connection.session import Session
+    from he_infer.commands.client.token_option import get_token
+
+    return Session(url, get_token(token_file), ca_file=ca_file, client_cert=client_cert)

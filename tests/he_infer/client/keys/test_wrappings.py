@@ -1,0 +1,354 @@
+"""Every way of opening a key file opens it alone, and what is removed opens it no more."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import keyring
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keyring.backend import KeyringBackend
+from shamir_mnemonic.wordlist import WORDLIST
+
+from he_infer.ckks.planning.search import make_plan
+from he_infer.client.keys.key_file import KeyFile, read_wrappings
+from he_infer.client.keys.wrappings.custody import Custody, open_custody
+from he_infer.client.keys.wrappings.passphrase import PassphraseUnlock, wrap_with_passphrase
+from he_infer.client.keys.wrappings.shares import SharesUnlock, print_kit, read_share, wrap_with_shares
+from he_infer.client.keys.wrappings.system_keyring import KeyringUnlock, forget, wrap_with_keyring
+from he_infer.client.keys.wrappings.token import Token, TokenUnlock, wrap_with_token
+from he_infer.client.keys.wrappings.wrapping import Wrapping
+from he_infer.errors import HeInferError, KeyProblem, MissingKey, NotThisFormat, UsageError, WrongPassphrase
+from he_infer.head.layers import Head, Linear
+from tests.e2e.kit import run
+
+WORDS = "correct horse battery staple"
+KEY = bytes(range(32))
+_LIBRARIES = (Path("/usr/lib/softhsm/libsofthsm2.so"), Path("/usr/local/lib/softhsm/libsofthsm2.so"))
+SOFTHSM = next((path for path in _LIBRARIES if path.exists()), None)
+needs_softhsm = pytest.mark.skipif(SOFTHSM is None, reason="Debian's package softhsm2 is not installed")
+
+
+class MemoryKeyring(KeyringBackend):
+    """A keyring for one process: it does what the protocol of the package says, and keeps nothing."""
+
+    priority = 1.0  # type: ignore[assignment] - the base class computes it
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, str], str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.entries[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.entries[service, username]
+
+
+@pytest.fixture
+def memory() -> Iterator[MemoryKeyring]:
+    before, made = keyring.get_keyring(), MemoryKeyring()
+    keyring.set_keyring(made)
+    yield made
+    keyring.set_keyring(before)
+
+
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Token]:
+    """A SoftHSM token of this process."""
+    folder = tmp_path_factory.mktemp("softhsm")
+    (folder / "tokens").mkdir()
+    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder / 'tokens'}\nobjectstore.backend = file\n")
+    os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
+    command = [
+        "softhsm2-util",
+        "--init-token",
+        "--free",
+        "--label",
+        "clinic",
+        "--pin",
+        "123456",
+        "--so-pin",
+        "12345678",
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert SOFTHSM is not None
+    yield Token(SOFTHSM, "clinic", "123456")
+    del os.environ["SOFTHSM2_CONF"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(1)
+    head = Head((Linear(rng.normal(size=(3, 16)), rng.normal(size=3)),))
+    path = tmp_path_factory.mktemp("keys") / "hospital.key"
+    KeyFile.new([make_plan(head, input_bound=1.0)]).save(path, WORDS)
+    return path
+
+
+@pytest.fixture
+def key_file(saved: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "hospital.key"
+    path.write_bytes(saved.read_bytes())
+    return path
+
+
+def secret_of(keys: KeyFile) -> bytes:
+    return keys.secret_key(keys.plans[0]).to_bytes()
+
+
+def test_every_wrapping_opens_file_alone_and_removed_one_does_not(key_file: Path, memory: MemoryKeyring) -> None:
+    keys = KeyFile.load(key_file, WORDS)
+    shares, mnemonics = wrap_with_shares(keys.custody.key)
+    custody = keys.custody.with_wrapping(wrap_with_keyring(keys.custody.key)).with_wrapping(shares)
+    custody = custody.with_wrapping(wrap_with_passphrase(keys.custody.key, "a second one", "night shift"))
+    keys.with_custody(custody).save(key_file, update=True)
+    ways = ["a second one", KeyringUnlock(), SharesUnlock(mnemonics[1:]), WORDS]
+    for way in ways:
+        assert secret_of(KeyFile.load(key_file, way)) == secret_of(keys)
+    for number, wrapping in enumerate(keys.custody.wrappings):
+        assert number == 0
+        without = KeyFile.load(key_file, "a second one").custody.without_wrapping(wrapping.id)
+        keys.with_custody(without).save(key_file, update=True)
+    with pytest.raises(WrongPassphrase):
+        KeyFile.load(key_file, WORDS)
+    for way in ways[:3]:
+        assert secret_of(KeyFile.load(key_file, way)) == secret_of(keys)
+
+
+def test_last_wrapping_cannot_be_removed_nor_one_that_is_not_there(key_file: Path) -> None:
+    custody = KeyFile.load(key_file, WORDS).custody
+    with pytest.raises(UsageError, match="last"):
+        custody.without_wrapping(custody.wrappings[0].id)
+    with pytest.raises(MissingKey, match="00000000"):
+        custody.without_wrapping("00000000")
+
+
+def test_file_without_such_a_wrapping_names_those_it_has(key_file: Path, memory: MemoryKeyring) -> None:
+    with pytest.raises(UsageError, match="passphrase"):
+        KeyFile.load(key_file, KeyringUnlock())
+
+
+def test_keyring_of_another_account_does_not_open(memory: MemoryKeyring) -> None:
+    wrapping = wrap_with_keyring(KEY)
+    assert KeyringUnlock().open(wrapping) == KEY
+    (entry,) = memory.entries
+    for wrong in ("00" * 32, "not hex"):
+        memory.entries[entry] = wrong
+        with pytest.raises(WrongPassphrase, match="another machine"):
+            KeyringUnlock().open(wrapping)
+    forget(wrapping)
+    assert memory.entries == {}
+    with pytest.raises(WrongPassphrase, match="no entry"):
+        KeyringUnlock().open(wrapping)
+
+
+def test_machine_without_keyring_is_told_so() -> None:
+    from keyring.backends.fail import Keyring
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Keyring())
+    try:
+        with pytest.raises(KeyProblem, match="passphrase"):
+            wrap_with_keyring(KEY)
+    finally:
+        keyring.set_keyring(before)
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (0, 2), (1, 2), (2, 0), (0, 1, 2)])
+def test_any_two_of_three_shares_open(pair: tuple[int, ...]) -> None:
+    wrapping, mnemonics = wrap_with_shares(KEY)
+    assert SharesUnlock([mnemonics[number] for number in pair]).open(wrapping) == KEY
+
+
+def test_share_is_wrong_in_one_word_and_named_by_its_checksum() -> None:
+    _, mnemonics = wrap_with_shares(KEY)
+    words = mnemonics[1].split()
+    for place in range(0, len(words), 4):
+        changed = list(words)
+        changed[place] = WORDLIST[(WORDLIST.index(words[place]) + 1) % len(WORDLIST)]
+        with pytest.raises(WrongPassphrase, match="Share 2 is wrong: its checksum"):
+            SharesUnlock([mnemonics[0], " ".join(changed)])
+    for broken in (words[:-1], [*words, words[0]], ["xyzzy", *words[1:]], [words[1], words[0], *words[2:]]):
+        with pytest.raises(WrongPassphrase, match="Share 2"):
+            SharesUnlock([mnemonics[0], " ".join(broken)])
+
+
+def test_one_share_or_same_share_twice_or_of_another_set_is_refused() -> None:
+    wrapping, mnemonics = wrap_with_shares(KEY)
+    _, others = wrap_with_shares(KEY)
+    for wrong, named in (
+        ([], "No share"),
+        (mnemonics[:1], "needs 2"),
+        ([mnemonics[0], mnemonics[0]], "twice"),
+        ([mnemonics[0], others[1]], "different sets"),
+    ):
+        with pytest.raises(UsageError, match=named):
+            SharesUnlock(wrong)
+    with pytest.raises(WrongPassphrase, match="another set"):
+        SharesUnlock(others[:2]).open(wrapping)
+
+
+@pytest.mark.parametrize(("threshold", "count"), [(1, 3), (3, 2), (0, 0), (2, 17)])
+def test_impossible_number_of_shares_is_refused(threshold: int, count: int) -> None:
+    with pytest.raises(UsageError, match="impossible"):
+        wrap_with_shares(KEY, threshold, count)
+
+
+def test_printed_sheets_are_read_back_as_they_are() -> None:
+    wrapping, mnemonics = wrap_with_shares(KEY)
+    sheets = print_kit("hospital.key", mnemonics, 2)
+    assert [read_share(sheet) for sheet in sheets] == mnemonics
+    assert read_share("\n".join(mnemonics[0].upper().split())) == mnemonics[0]
+    assert all(max(map(len, sheet.splitlines())) < 100 for sheet in sheets)
+    assert SharesUnlock([read_share(sheet) for sheet in sheets[:2]]).open(wrapping) == KEY
+    with pytest.raises(NotThisFormat):
+        read_share("12 34")
+
+
+@needs_softhsm
+def test_token_opens_what_it_wrapped_and_keeps_its_private_key(token: Token) -> None:
+    wrapping = wrap_with_token(KEY, token, "vault card", generate=True)
+    assert TokenUnlock(token).open(wrapping) == KEY
+    again = wrap_with_token(KEY, token, generate=True)  # the key that is there is used
+    assert again.data["key"] == wrapping.data["key"]
+    other = wrap_with_token(KEY, Token(token.module, token.label, token.pin, "another"), generate=True)
+    moved = Wrapping("token", {**other.data, "key": "he-infer"})
+    with pytest.raises(WrongPassphrase, match="replaced"):
+        TokenUnlock(token).open(moved)
+
+
+@needs_softhsm
+def test_wrong_pin_token_key_or_library_is_named(token: Token, tmp_path: Path) -> None:
+    wrapping = wrap_with_token(KEY, token, generate=True)
+    with pytest.raises(WrongPassphrase, match="PIN"):
+        TokenUnlock(Token(token.module, token.label, "654321")).open(wrapping)
+    with pytest.raises(WrongPassphrase, match="clinic"):
+        TokenUnlock(Token(token.module, "other", token.pin)).open(wrapping)
+    with pytest.raises(KeyProblem, match="absent"):
+        wrap_with_token(KEY, Token(token.module, "absent", token.pin))
+    with pytest.raises(KeyProblem, match="--generate"):
+        wrap_with_token(KEY, Token(token.module, token.label, token.pin, "no such key"))
+    with pytest.raises(KeyProblem, match="library"):
+        TokenUnlock(Token(tmp_path / "none.so", token.label, token.pin)).open(wrapping)
+
+
+@given(st.dictionaries(st.text(max_size=6), st.none() | st.text(max_size=6) | st.integers() | st.lists(st.integers())))
+@settings(max_examples=60)
+def test_no_header_entry_makes_more_than_a_refusal(entry: object) -> None:
+    for candidate in (entry, {**entry, "kind": "shares", "id": "0" * 8} if isinstance(entry, dict) else entry):
+        with pytest.raises(NotThisFormat):
+            Wrapping.from_json(candidate)
+
+
+@pytest.mark.parametrize("kind", ["passphrase", "keyring", "shares"])
+def test_wrapping_whose_data_are_missing_or_damaged_is_refused(kind: str, memory: MemoryKeyring) -> None:
+    unlocks = {"passphrase": PassphraseUnlock(WORDS), "keyring": KeyringUnlock()}
+    _, mnemonics = wrap_with_shares(KEY)
+    unlocks["shares"] = SharesUnlock(mnemonics)  # type: ignore[assignment] - another unlock
+    for data in ({}, {"sealed": "zz", "entry": "x", "wrapped": "zz"}, {"sealed": "00", "entry": "x", "wrapped": ""}):
+        with pytest.raises(HeInferError):
+            open_custody([Wrapping(kind, data)], unlocks[kind])
+
+
+def test_derived_keys_differ_by_purpose_and_stay_with_the_file(key_file: Path) -> None:
+    one, two = KeyFile.load(key_file, WORDS).custody, KeyFile.load(key_file, WORDS).custody
+    assert one.derive("history") == two.derive("history") != one.derive("report UIDs")
+    assert Custody.new().derive("history") != one.derive("history")
+    assert one.key.hex() not in repr(one)
+
+
+def test_rotation_keeps_custody_and_remembers_what_it_replaced(key_file: Path) -> None:
+    keys = KeyFile.load(key_file, WORDS)
+    keys.rotated(2_000_000_000).save(key_file, update=True)
+    fresh = KeyFile.load(key_file, WORDS)
+    assert fresh.key_set != keys.key_set
+    assert secret_of(fresh) != secret_of(keys)
+    assert fresh.plans == keys.plans
+    assert [(each.key_set, each.expires) for each in fresh.retired] == [(keys.key_set, 2_000_000_000)]
+    assert fresh.custody.derive("history") == keys.custody.derive("history")
+
+
+def test_drill_lost_passphrase_is_replaced_by_two_printed_shares(key_file: Path, tmp_path: Path) -> None:
+    kit, secret = tmp_path / "kit", secret_of(KeyFile.load(key_file, WORDS))
+    said = run("keys", "wrappings", "add", key_file, "shares", "--kit", kit, HE_INFER_PASSPHRASE=WORDS)
+    assert "Print the sheets" in said
+    assert sorted(path.name for path in kit.iterdir()) == [f"share-{number}-of-3.txt" for number in (1, 2, 3)]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in kit.iterdir())
+    sheets = [kit / f"share-{number}-of-3.txt" for number in (3, 1)]
+    options = [argument for sheet in sheets for argument in ("--from-shares", sheet)]
+    broken = tmp_path / "broken.txt"
+    broken.write_text(sheets[0].read_text().replace(" 9. ", " 9. academic ").replace("10.", "")[:-10])
+    line = run(
+        "keys", "recover", key_file, "--from-shares", broken, "--from-shares", sheets[1],
+        HE_INFER_NEW_PASSPHRASE="new words entirely", status=1,
+    )  # fmt: skip
+    assert "Share 1 is wrong: its checksum" in line
+    run("keys", "recover", key_file, *options, HE_INFER_NEW_PASSPHRASE="new words entirely")
+    with pytest.raises(WrongPassphrase):
+        KeyFile.load(key_file, WORDS)
+    assert secret_of(KeyFile.load(key_file, "new words entirely")) == secret
+    assert {wrapping.kind for wrapping in read_wrappings(key_file)} == {"passphrase", "shares"}
+
+
+@needs_softhsm
+def test_commands_add_list_use_and_remove_a_token(key_file: Path, token: Token) -> None:
+    env = {"HE_INFER_PKCS11_PIN": token.pin, "HE_INFER_PKCS11_MODULE": str(token.module)}
+    hsm = {"SOFTHSM2_CONF": os.environ["SOFTHSM2_CONF"]}
+    run(
+        "keys", "wrappings", "add", key_file, "token", "--token", token.label, "--generate", "--label", "vault card",
+        HE_INFER_PASSPHRASE=WORDS, **env, **hsm,
+    )  # fmt: skip
+    listed = run("keys", "wrappings", "list", key_file)
+    assert "vault card" in listed
+    assert "token 'clinic', key 'he-infer'" in listed
+    passphrase = read_wrappings(key_file)[0]
+    assert "no longer opens" in run("keys", "wrappings", "remove", key_file, passphrase.id, **env, **hsm)
+    assert "token" in run("keys", "show", key_file, **env, **hsm)
+    line = run("keys", "show", key_file, HE_INFER_PASSPHRASE=WORDS, status=1)
+    assert "not wrapped with a passphrase; it opens with: token" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("shares",), "--kit"),
+        (("token",), "--module"),
+        (("passphrase", "--label", "x" * 65), "64"),
+        (("shares", "--kit", "kit", "--threshold", "9"), "impossible"),
+    ],
+)
+def test_incomplete_wrapping_command_is_refused_and_file_unchanged(
+    key_file: Path, tmp_path: Path, options: tuple[str, ...], named: str
+) -> None:
+    before = key_file.read_bytes()
+    line = run("keys", "wrappings", "add", key_file, *options, cwd=tmp_path, HE_INFER_PASSPHRASE=WORDS, status=1)
+    assert named in line
+    assert key_file.read_bytes() == before
+    assert not (tmp_path / "kit").exists()
+
+
+def test_real_secret_service_keeps_wrapping_where_there_is_one(key_file: Path) -> None:
+    """GNOME's keyring under a bus of its own (Debian: gnome-keyring, dbus)."""
+    import shutil
+
+    if shutil.which("gnome-keyring-daemon") is None or shutil.which("dbus-run-session") is None:
+        pytest.skip("Debian's packages gnome-keyring and dbus are not installed")
+    program = (
+        f"printf words | gnome-keyring-daemon --unlock --components=secrets >/dev/null && "
+        f"HE_INFER_PASSPHRASE='{WORDS}' {sys.executable} -m he_infer keys wrappings add {key_file} keyring && "
+        f"{sys.executable} -m he_infer keys show {key_file}"
+    )
+    home = {"HOME": str(key_file.parent), "XDG_DATA_HOME": str(key_file.parent / "data")}
+    done = subprocess.run(
+        ["dbus-run-session", "--", "sh", "-c", program],
+        capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL, env={**os.environ, **home},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "keyring" in done.stdout
