@@ -60,7 +60,7 @@ def add(
     module: Annotated[
         Path | None, typer.Option(envvar=MODULE_VARIABLE, help="token: the PKCS#11 library that speaks to it.")
     ] = None,
-    token: Annotated[str, typer.Option(help="token: its label.")] = "",
+    token_label: Annotated[str, typer.Option(help="token: its label.")] = "",
     rsa_key: Annotated[str, typer.Option(help="token: label of the RSA key in it.")] = "he-infer",
     generate: Annotated[bool, typer.Option(help="token: make the RSA key in it if it has none.")] = False,
     pin_file: Annotated[Path | None, typer.Option(help="token: file with the PIN; else a prompt.")] = None,
@@ -81,8 +81,8 @@ def add(
         raise UsageError("The label is longer than 64 characters.")
     if kind is Kind.SHARES and kit is None:
         raise UsageError("Shares are written to sheets once, and kept nowhere: say where with --kit FOLDER.")
-    if kind is Kind.TOKEN and (module is None or not token):
-        raise UsageError("A token needs --module and --token: its PKCS#11 library and its label.")
+    if kind is Kind.TOKEN and (module is None or not token_label):
+        raise UsageError("A token needs --module and --token-label: its PKCS#11 library and its label.")
     keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
     key = keys.custody.key
     if kind is Kind.PASSPHRASE:
@@ -99,7 +99,9 @@ def add(
 
         if module is None:
             raise UsageError("A token needs --module.")
-        wrapping = wrap_with_token(key, Token(module, token, get_pin(pin_file), rsa_key), label, generate=generate)
+        wrapping = wrap_with_token(
+            key, Token(module, token_label, get_pin(pin_file), rsa_key), label, generate=generate
+        )
     else:
         from he_infer.client.keys.wrappings.shares import print_kit, wrap_with_shares
         from he_infer.files import PRIVATE, write_bytes
