@@ -302,8 +302,8 @@ def test_commands_add_list_use_and_remove_a_token(key_file: Path, token: Token) 
     env = {"HE_INFER_PKCS11_PIN": token.pin, "HE_INFER_PKCS11_MODULE": str(token.module)}
     hsm = {"SOFTHSM2_CONF": os.environ["SOFTHSM2_CONF"]}
     run(
-        "keys", "wrappings", "add", key_file, "token", "--token-label", token.label, "--generate", "--label", "vault card",
-        HE_INFER_PASSPHRASE=WORDS, **env, **hsm,
+        "keys", "wrappings", "add", key_file, "token", "--token-label", token.label, "--generate",
+        "--label", "vault card", HE_INFER_PASSPHRASE=WORDS, **env, **hsm,
     )  # fmt: skip
     listed = run("keys", "wrappings", "list", key_file)
     assert "vault card" in listed
