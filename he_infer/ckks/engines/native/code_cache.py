@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 from he_infer.errors import UsageError
 
 if TYPE_CHECKING:
-    from he_infer.ckks.engines.native.kernels import Kernels
+    from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 
 _MANIFEST = "manifest.json"
 _LOCK = "lock"
+_SOURCES = Path(__file__).parent / "kernels"
 _BUILDING = "building"
 _KEPT = 8
 """Versions kept in a folder: several installations of one user share it."""
@@ -109,14 +110,14 @@ def fingerprint() -> str:
     import llvmlite.binding
 
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(_SOURCES.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     made_by = (
         platform.python_version(),
         *(version(name) for name in ("numba", "llvmlite", "numpy")),
         llvmlite.binding.get_host_cpu_name(),
         llvmlite.binding.get_host_cpu_features().flatten(),
-        str(Path(__file__).parent),  # numba names its files after the sources' path
+        str(_SOURCES),  # numba names its files after the sources' path
     )
     digest.update(json.dumps(made_by).encode())
     return digest.hexdigest()[:32]
@@ -151,7 +152,7 @@ def _write_manifest(place: Path) -> None:
 def _compile(place: Path) -> "Kernels":
     import numba
 
-    from he_infer.ckks.engines.native.kernels import compile_kernels
+    from he_infer.ckks.engines.native.kernels.entry_points import compile_kernels
 
     with _numba_settings:
         settings: Any = numba.config

@@ -1,29 +1,31 @@
 """The engine's protocol on compiled kernels. It holds no secret key."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native import packing, seal_bytes
+from he_infer.ckks.engines.native import seal_bytes
 from he_infer.ckks.engines.native.code_cache import load_kernels
-from he_infer.ckks.engines.native.drawing import draw_zero
-from he_infer.ckks.engines.native.kernels import Kernels
-from he_infer.ckks.engines.native.program_kernel import (
+from he_infer.ckks.engines.native.kernels import packing
+from he_infer.ckks.engines.native.kernels.drawing import draw_zero
+from he_infer.ckks.engines.native.kernels.entry_points import Kernels
+from he_infer.ckks.engines.native.kernels.execution import (
     ADD,
     ADD_ENCODED,
     ADD_ZERO,
+    DROP,
     MULTIPLY,
     RESCALE,
     ROTATE,
     SUM_PRODUCTS,
     TRANSFORM,
 )
-from he_infer.ckks.engines.native.ring import Doubles, build_ring, galois_places, internal_places
-from he_infer.ckks.engines.native.scratch import make_scratch
+from he_infer.ckks.engines.native.kernels.ring import Doubles, build_ring, galois_places, internal_places
+from he_infer.ckks.engines.native.kernels.scratch import make_scratch
+from he_infer.ckks.engines.native.kernels.seeds import block_roots, blocks_for
 from he_infer.ckks.engines.native.seal_bytes import Seeded
-from he_infer.ckks.engines.native.seeds import block_roots, blocks_for
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, Value
 from he_infer.ckks.engines.seal import primes
 from he_infer.ckks.layouts.ring import conjugation, galois_element, to_coefficients
@@ -77,30 +79,30 @@ class NativeEngine(Engine):
             FormatError: not seeded keys of these parameters.
         """
         chain = len(self.primes)
-        wanted: dict[str, dict[int | str, list[Seeded]]] = {}
+        keys: dict[int | str, list[Seeded]] = {}
         if elements:
             places = {(element - 1) // 2: element for element in elements}
             read = seal_bytes.read_keys(_part(parts, "galois"), self.size, self.primes, places, self.size)
-            wanted["galois"] = {places[index]: digits for index, digits in read.items()}
+            keys = {places[index]: digits for index, digits in read.items()}
         if relinearise:
-            read = seal_bytes.read_keys(_part(parts, RELINEARISE), self.size, self.primes, (0,), 1)
-            wanted[RELINEARISE] = {RELINEARISE: read[0]}
+            keys[RELINEARISE] = seal_bytes.read_keys(_part(parts, RELINEARISE), self.size, self.primes, (0,), 1)[0]
         if public:
-            zero = seal_bytes.read_public(_part(parts, PUBLIC), self.size, self.primes)
-            wanted[PUBLIC] = {PUBLIC: [zero]}
-        keys = {name: digits for part in wanted.values() for name, digits in part.items()}
+            keys[PUBLIC] = [seal_bytes.read_public(_part(parts, PUBLIC), self.size, self.primes)]
+        offsets = self.key_offsets(elements, relinearise=relinearise, public=public)
         step = 2 * chain * self.size
         block = np.empty(max(1, step * sum(len(digits) for digits in keys.values())))
-        offsets: dict[int | str, int] = {}
-        at = 0
         for name, digits in keys.items():
-            offsets[name] = at
-            for digit in digits:
-                self._open(digit, chain, block, at)
-                at += step
+            for index, digit in enumerate(digits):
+                self._open(digit, chain, block, offsets[name] + index * step)
         size = sum(len(data) for data in parts.values())
         data = {"block": block, "offsets": offsets}
         return EvaluationKeys(self.parameters.id, frozenset(elements), relinearise, public, data, size)
+
+    def key_offsets(self, elements: Collection[int], *, relinearise: bool, public: bool) -> dict[int | str, int]:
+        """Where each key begins in a client's block: rotations by their element, then relinearisation, then public."""
+        key = 2 * (len(self.primes) - 1) * len(self.primes) * self.size
+        names: list[int | str] = [*sorted(elements), *[RELINEARISE] * relinearise, *[PUBLIC] * public]
+        return {name: index * key for index, name in enumerate(names)}
 
     def load(self, data: bytes, scale: float) -> Value:
         """Parse a fresh seeded ciphertext.
@@ -173,7 +175,7 @@ class NativeEngine(Engine):
         terms: NDArray[np.int64] = _NO_TERMS,
         places: NDArray[np.int32] = _NO_PLACES,
     ) -> Doubles:
-        """One instruction of `program_kernel` on arrays of its own; returns `out`."""
+        """One instruction of `kernels.execution` on arrays of its own; returns `out`."""
         code = np.array([[operation, 0, 0, second, rows, key, first, last]], dtype=np.int64)
         self.kernels.execute(
             code,
@@ -248,7 +250,7 @@ class NativeEngine(Engine):
         return self.run(RESCALE, value, rows, np.empty(2 * (rows - 1) * self.size))
 
     def _drop(self, value: Any, level: int) -> Doubles:
-        return np.ascontiguousarray(value.reshape(2, -1, self.size)[:, : level + 1]).reshape(-1)
+        return self.run(DROP, value, self._rows(value), np.empty(2 * (level + 1) * self.size), first=level + 1)
 
 
 def _part(parts: Mapping[str, bytes], name: str) -> bytes:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from he_infer.ckks.engines.native import seal_bytes
 from he_infer.ckks.engines.native.engine import NativeEngine
-from he_infer.ckks.engines.native.kernels import Kernels
-from he_infer.ckks.engines.native.program_kernel import INVERT, TRANSFORM
-from he_infer.ckks.engines.native.ring import internal_places, reversed_bits, smallest_root
-from he_infer.ckks.engines.native.seeds import SEED_BYTES
+from he_infer.ckks.engines.native.kernels.entry_points import Kernels
+from he_infer.ckks.engines.native.kernels.execution import INVERT, TRANSFORM
+from he_infer.ckks.engines.native.kernels.ring import internal_places, reversed_bits, smallest_root
+from he_infer.ckks.engines.native.kernels.seeds import SEED_BYTES
 from he_infer.ckks.engines.seal import SealEngine
 from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.parameters import Parameters

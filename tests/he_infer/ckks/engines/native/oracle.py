@@ -7,7 +7,7 @@ import numpy as np
 
 from he_infer.ckks.engines.native import seal_bytes
 from he_infer.ckks.engines.native.engine import NativeEngine
-from he_infer.ckks.engines.native.kernels import Kernels
+from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.engines.protocol import EvaluationKeys, PlainValue, Value
 from he_infer.ckks.engines.seal import SealEngine, dump
 from he_infer.ckks.layouts.ring import conjugation, galois_element
@@ -83,7 +83,7 @@ class Oracle:
 
 def to_native(engine: NativeEngine, residues: np.ndarray) -> np.ndarray:
     """(rows, N) residues in SEAL's order as the native engine holds them."""
-    from he_infer.ckks.engines.native.ring import internal_places
+    from he_infer.ckks.engines.native.kernels.ring import internal_places
 
     moduli = np.array(engine.primes[: len(residues)], dtype=np.int64)[:, None]
     signed = residues.astype(np.int64)

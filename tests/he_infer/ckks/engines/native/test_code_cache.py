@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from he_infer.ckks.engines.native import code_cache
-from he_infer.ckks.engines.native.kernels import Kernels
+from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.errors import UsageError
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 
 import numpy as np
 
-from he_infer.ckks.engines.native.drawing import draw_zero
-from he_infer.ckks.engines.native.kernels import Kernels
+from he_infer.ckks.engines.native.kernels.drawing import draw_zero
+from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 
 
 def test_every_accepted_byte_gives_each_trit_equally_often(kernels: Kernels) -> None:

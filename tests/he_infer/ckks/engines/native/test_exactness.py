@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from he_infer.ckks.engines.native.kernels import Kernels
+from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.parameters import Parameters
 from tests.he_infer.ckks.engines.native.oracle import STEPS, Oracle, Pair
 

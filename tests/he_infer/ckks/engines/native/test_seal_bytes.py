@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from he_infer.ckks.engines.native import seal_bytes
 from he_infer.ckks.engines.native.engine import NativeEngine
-from he_infer.ckks.engines.native.kernels import Kernels
+from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.engines.seal import SealEngine, dump
 from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.parameters import Parameters

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from he_infer.ckks.engines.native.engine import NativeEngine
-from he_infer.ckks.engines.native.kernels import Kernels
-from he_infer.ckks.engines.native.program_kernel import INVERT, TRANSFORM
-from he_infer.ckks.engines.native.ring import build_ring, internal_places, reversed_bits, smallest_root
-from he_infer.ckks.engines.native.scratch import make_scratch
+from he_infer.ckks.engines.native.kernels.entry_points import Kernels
+from he_infer.ckks.engines.native.kernels.execution import INVERT, TRANSFORM
+from he_infer.ckks.engines.native.kernels.ring import build_ring, internal_places, reversed_bits, smallest_root
+from he_infer.ckks.engines.native.kernels.scratch import make_scratch
 from he_infer.ckks.engines.native.self_test import check_kernels
 from he_infer.ckks.parameters import Parameters
 from he_infer.errors import EngineError, ParameterError

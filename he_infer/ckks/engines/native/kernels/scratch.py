@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from he_infer.ckks.engines.native.ring import Doubles
+from he_infer.ckks.engines.native.kernels.ring import Doubles
 
 
 class Scratch(NamedTuple):

@@ -10,8 +10,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native.compiling import Lanes, helper, inlined
-from he_infer.ckks.engines.native.lanes import (
+from he_infer.ckks.engines.native.kernels.compiling import Lanes, helper, inlined
+from he_infer.ckks.engines.native.kernels.lanes import (
     any_at_least,
     high_halves,
     load_words,
@@ -25,8 +25,8 @@ from he_infer.ckks.engines.native.lanes import (
     store_words,
     to_doubles,
 )
-from he_infer.ckks.engines.native.modular import reduced, times_constant, transposed
-from he_infer.ckks.engines.native.ring import Doubles, Ring
+from he_infer.ckks.engines.native.kernels.modular import reduced, times_constant, transposed
+from he_infer.ckks.engines.native.kernels.ring import Doubles, Ring
 
 Words = NDArray[np.uint64]
 

@@ -6,12 +6,12 @@ A ciphertext of L primes is (2, L, n) in one flat array, transformed, reduced; o
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native.compiling import helper
-from he_infer.ckks.engines.native.lanes import gather, load, splat, store
-from he_infer.ckks.engines.native.modular import reduced, times, times_constant
-from he_infer.ckks.engines.native.ring import Doubles, Ring
-from he_infer.ckks.engines.native.scratch import Scratch
-from he_infer.ckks.engines.native.transforms import forward, inverse
+from he_infer.ckks.engines.native.kernels.compiling import helper
+from he_infer.ckks.engines.native.kernels.lanes import gather, load, splat, store
+from he_infer.ckks.engines.native.kernels.modular import reduced, times, times_constant
+from he_infer.ckks.engines.native.kernels.ring import Doubles, Ring
+from he_infer.ckks.engines.native.kernels.scratch import Scratch
+from he_infer.ckks.engines.native.kernels.transforms import forward, inverse
 
 _PAGE = 512
 """Elements that a sum of products finishes before it goes on: they stay in the first cache."""

@@ -6,8 +6,8 @@ a b - q p. For |a| <= 2 p and |b| <= p the rounded quotient is off by at most a 
 residue is reduced: it lies between -p/2 and p/2. In between, sums stay below 4 p <= 2^52.
 """
 
-from he_infer.ckks.engines.native.compiling import Lanes, inlined
-from he_infer.ckks.engines.native.lanes import (
+from he_infer.ckks.engines.native.kernels.compiling import Lanes, inlined
+from he_infer.ckks.engines.native.kernels.lanes import (
     high_fours,
     high_ones,
     high_twos,

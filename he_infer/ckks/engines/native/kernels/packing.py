@@ -6,10 +6,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native.compiling import helper
-from he_infer.ckks.engines.native.lanes import any_at_least, load_unaligned, load_words, splat_word, store_unaligned
-from he_infer.ckks.engines.native.ring import Doubles, Ring
-from he_infer.ckks.engines.native.seeds import Words, expand, settle
+from he_infer.ckks.engines.native.kernels.compiling import helper
+from he_infer.ckks.engines.native.kernels.lanes import (
+    any_at_least,
+    load_unaligned,
+    load_words,
+    splat_word,
+    store_unaligned,
+)
+from he_infer.ckks.engines.native.kernels.ring import Doubles, Ring
+from he_infer.ckks.engines.native.kernels.seeds import Words, expand, settle
 
 Bytes = NDArray[np.uint8]
 

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native.keyswitch import switch_key
-from he_infer.ckks.engines.native.lanes import load, store
-from he_infer.ckks.engines.native.polynomials import (
+from he_infer.ckks.engines.native.kernels.keyswitch import switch_key
+from he_infer.ckks.engines.native.kernels.lanes import load, store
+from he_infer.ckks.engines.native.kernels.polynomials import (
     add_encoded,
     add_values,
     add_zero,
@@ -16,13 +16,13 @@ from he_infer.ckks.engines.native.polynomials import (
     to_coefficients,
     to_transform,
 )
-from he_infer.ckks.engines.native.ring import Doubles, Ring
-from he_infer.ckks.engines.native.scratch import Scratch
+from he_infer.ckks.engines.native.kernels.ring import Doubles, Ring
+from he_infer.ckks.engines.native.kernels.scratch import Scratch
 
 COLUMNS = 8
 """operation, out, left, right, rows (primes), key (offset), first, second (their meaning is the operation's)."""
 
-SUM_PRODUCTS, ADD, ADD_ENCODED, ROTATE, FOLD, MULTIPLY, RESCALE, TRANSFORM, INVERT, ADD_ZERO = range(10)
+SUM_PRODUCTS, ADD, ADD_ENCODED, ROTATE, FOLD, MULTIPLY, RESCALE, DROP, TRANSFORM, INVERT, ADD_ZERO = range(11)
 
 
 def execute(
@@ -44,7 +44,8 @@ def execute(
     SUM_PRODUCTS: terms first to second; right is 1 to add to what stands in out.
     ADD: left + right. ADD_ENCODED: left + plains[right]; first is 1 for a constant.
     ROTATE: the automorphism places[first] of left, under `key`. FOLD: left plus that.
-    MULTIPLY: left times right, relinearised under `key`. RESCALE: left without its last prime.
+    MULTIPLY: left times right, relinearised under `key`. RESCALE: left divided by its last prime.
+    DROP: left with its first primes alone, as many as `first`.
     TRANSFORM: coefficients, one row for all primes (first = 0) or one a prime (first = n). INVERT: the way back.
     ADD_ZERO: left plus an encryption of zero under the public key at `key`, samples (3, n) at right.
     """
@@ -74,6 +75,10 @@ def execute(
             switch_key(scratch.moved, 0, keys, key, scratch.low, bases, out, to, rows, n, ring, scratch, centred)
         elif operation == RESCALE:
             rescale(left, a, out, to, rows, n, ring, scratch)
+        elif operation == DROP:
+            for comp in range(2):
+                for k in range(0, first * n, 8):
+                    store(out, to + comp * first * n + k, load(left, a + comp * half + k))
         elif operation == TRANSFORM:
             for j in range(rows):
                 to_transform(left, a + j * first, out, to + j * n, j, n, ring, scratch.work)

@@ -5,12 +5,12 @@ or, as SEAL takes it, between 0 and p. Centred digits have mean zero and so no l
 with SEAL's digits every residue of the result is SEAL's.
 """
 
-from he_infer.ckks.engines.native.compiling import Lanes, helper, inlined
-from he_infer.ckks.engines.native.lanes import load, splat, store
-from he_infer.ckks.engines.native.modular import reduced, times, times_constant
-from he_infer.ckks.engines.native.polynomials import to_coefficients, to_transform
-from he_infer.ckks.engines.native.ring import Doubles, Ring
-from he_infer.ckks.engines.native.scratch import Scratch
+from he_infer.ckks.engines.native.kernels.compiling import Lanes, helper, inlined
+from he_infer.ckks.engines.native.kernels.lanes import load, splat, store
+from he_infer.ckks.engines.native.kernels.modular import reduced, times, times_constant
+from he_infer.ckks.engines.native.kernels.polynomials import to_coefficients, to_transform
+from he_infer.ckks.engines.native.kernels.ring import Doubles, Ring
+from he_infer.ckks.engines.native.kernels.scratch import Scratch
 
 _UNREDUCED = 4
 """Products summed before the sum is reduced: 4 * 0.75 p and a reduced one stay below 2^52."""

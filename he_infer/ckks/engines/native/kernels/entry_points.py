@@ -7,10 +7,10 @@ from typing import Any
 import numba
 from numba import types as _types
 
-from he_infer.ckks.engines.native import drawing, packing, program_kernel
-from he_infer.ckks.engines.native.compiling import OPTIONS
-from he_infer.ckks.engines.native.ring import Ring
-from he_infer.ckks.engines.native.scratch import Scratch
+from he_infer.ckks.engines.native.kernels import drawing, execution, packing
+from he_infer.ckks.engines.native.kernels.compiling import OPTIONS
+from he_infer.ckks.engines.native.kernels.ring import Ring
+from he_infer.ckks.engines.native.kernels.scratch import Scratch
 
 types: Any = _types
 _doubles, _matrix, _cube = types.float64[::1], types.float64[:, ::1], types.float64[:, :, ::1]
@@ -39,7 +39,7 @@ def compile_kernels(*, cache: bool) -> Kernels:
     """Compile every entry point; with `cache`, by way of numba's cache as it is set up at the moment."""
     return Kernels(
         execute=_compiled(
-            program_kernel.execute,
+            execution.execute,
             types.void(
                 types.int64[:, ::1],
                 types.int64[:, ::1],

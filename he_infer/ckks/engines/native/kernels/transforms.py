@@ -6,10 +6,10 @@ cache. The last three stages work on transposed blocks of eight. Results are red
 SEAL's but for the last transposition, see `ring`.
 """
 
-from he_infer.ckks.engines.native.compiling import helper
-from he_infer.ckks.engines.native.lanes import load, splat, store
-from he_infer.ckks.engines.native.modular import reduced, times, times_constant, transposed
-from he_infer.ckks.engines.native.ring import Doubles
+from he_infer.ckks.engines.native.kernels.compiling import helper
+from he_infer.ckks.engines.native.kernels.lanes import load, splat, store
+from he_infer.ckks.engines.native.kernels.modular import reduced, times, times_constant, transposed
+from he_infer.ckks.engines.native.kernels.ring import Doubles
 
 BLOCK = 2048
 

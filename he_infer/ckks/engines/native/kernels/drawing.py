@@ -11,8 +11,8 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native.compiling import inlined
-from he_infer.ckks.engines.native.ring import Doubles
+from he_infer.ckks.engines.native.kernels.compiling import inlined
+from he_infer.ckks.engines.native.kernels.ring import Doubles
 
 _TRITS = 5
 _TERNARY_BOUND = 3**_TRITS

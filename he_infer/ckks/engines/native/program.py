@@ -1,0 +1,338 @@
+"""A plan as a compiled program: one call a request, with the GIL released and no allocation in it.
+
+`Recorder` is an engine that computes nothing: whatever is run on it becomes a list of instructions on registers. So a
+plan's order of operations stands in one place, `encoded_head`, for every engine. `Program` gives the registers places
+in one array, by the last use of each, and encoded weights places in another.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.engines.native.engine import PUBLIC, RELINEARISE, NativeEngine
+from he_infer.ckks.engines.native.kernels.drawing import draw_zero
+from he_infer.ckks.engines.native.kernels.execution import (
+    ADD,
+    ADD_ENCODED,
+    ADD_ZERO,
+    COLUMNS,
+    DROP,
+    FOLD,
+    MULTIPLY,
+    RESCALE,
+    ROTATE,
+    SUM_PRODUCTS,
+)
+from he_infer.ckks.engines.native.kernels.ring import Doubles, galois_places
+from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
+from he_infer.ckks.layouts.ring import conjugation, galois_element
+from he_infer.errors import EngineError
+
+_SAMPLES = 3
+"""Polynomials that a fresh encryption of zero draws."""
+
+
+@dataclass(frozen=True)
+class Register:
+    """A ciphertext that the program will hold: its number and the primes of its level."""
+
+    number: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoded vector in the program's block, or one number for all slots."""
+
+    offset: int
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line of `kernels.execution`, on registers."""
+
+    operation: int
+    out: Register
+    left: tuple[Register, ...]
+    right: Register | None = None
+    key: int | str | None = None
+    """A Galois element, or the name of another key."""
+    plains: tuple[Encoded, ...] = ()
+
+    @property
+    def reads(self) -> set[int]:
+        """Numbers of the registers that it reads."""
+        return {register.number for register in (*self.left, *([self.right] if self.right else []))}
+
+
+class Recorder(Engine):
+    """Records what is run on it. Encoding is carried out, by the engine that the program is for."""
+
+    def __init__(self, native: NativeEngine) -> None:
+        super().__init__(native.parameters, native.primes)
+        self.native = native
+        self.instructions: list[Instruction] = []
+        self.blocks: list[Doubles] = []
+        self.inputs: list[Register] = []
+        self.samples: list[Register] = []
+        self._registers = 0
+        self._encoded = 0
+
+    def input(self, scale: float) -> Value:
+        """The next ciphertext of a request."""
+        register = self._new(self.parameters.levels + 1)
+        self.inputs.append(register)
+        return Value(self.parameters.levels, scale, self.parameters.id, register)
+
+    def _new(self, rows: int) -> Register:
+        self._registers += 1
+        return Register(self._registers - 1, rows)
+
+    def _record(
+        self,
+        operation: int,
+        rows: int,
+        *left: Register,
+        right: Register | None = None,
+        key: int | str | None = None,
+        plains: tuple[Encoded, ...] = (),
+    ) -> Register:
+        out = self._new(rows)
+        self.instructions.append(Instruction(operation, out, left, right, key, plains))
+        return out
+
+    def _keep(self, block: Doubles, *, constant: bool) -> Encoded:
+        self.blocks.append(block)
+        self._encoded += block.size
+        return Encoded(self._encoded - block.size, constant)
+
+    def _encode(self, slots: NDArray[np.generic], level: int, scale: float) -> Encoded:
+        return self._keep(self.native.encode(slots, level, scale).data, constant=False)
+
+    def _encode_constant(self, number: float, level: int, scale: float) -> Encoded:
+        return self._keep(self.native.encode_constant(number, level, scale).data, constant=True)
+
+    def _dot(self, values: list[Any], plains: list[Any]) -> Register:
+        return self._record(SUM_PRODUCTS, values[0].rows, *values, plains=tuple(plains))
+
+    def _add(self, left: Any, right: Any) -> Register:
+        return self._record(ADD, left.rows, left, right=right)
+
+    def _add_plain(self, value: Any, plain: Any) -> Register:
+        return self._record(ADD_ENCODED, value.rows, value, plains=(plain,))
+
+    def _rotate(self, value: Any, steps: int, keys: EvaluationKeys) -> Register:
+        return self._record(ROTATE, value.rows, value, key=galois_element(steps, self.native.size))
+
+    def _conjugate(self, value: Any, keys: EvaluationKeys) -> Register:
+        return self._record(ROTATE, value.rows, value, key=conjugation(self.native.size))
+
+    def _multiply(self, left: Any, right: Any, keys: EvaluationKeys) -> Register:
+        return self._record(MULTIPLY, left.rows, left, right=right, key=RELINEARISE)
+
+    def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Register:
+        samples = self._new(0)
+        self.samples.append(samples)
+        return self._record(ADD_ZERO, value.rows, value, right=samples, key=PUBLIC)
+
+    def _rescale(self, value: Any) -> Register:
+        return self._record(RESCALE, value.rows - 1, value)
+
+    def _drop(self, value: Any, level: int) -> Register:
+        return self._record(DROP, level + 1, value)
+
+
+class Program:
+    """What was recorded, ready to run. One thread at a time: it has one set of registers.
+
+    Args:
+        recorder: after the recording.
+        outputs: the values that a run gives.
+        elements, relinearise, public: the keys that a client registers for the plan.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        outputs: Sequence[Value],
+        *,
+        elements: Sequence[int],
+        relinearise: bool,
+        public: bool,
+    ) -> None:
+        self.native = recorder.native
+        self._outputs = list(outputs)
+        self._keys = self.native.key_offsets(elements, relinearise=relinearise, public=public)
+        self.plains = np.concatenate(recorder.blocks) if recorder.blocks else np.zeros(1)
+        instructions = join_folds(recorder.instructions, {value.data.number for value in outputs})
+        self._offsets, size = place_registers(
+            instructions,
+            [*recorder.inputs, *recorder.samples],
+            {value.data.number for value in outputs},
+            lambda register: (2 * register.rows or _SAMPLES) * self.native.size,
+        )
+        self.registers = np.zeros(size)
+        self._inputs = [self._offsets[register.number] for register in recorder.inputs]
+        self._samples = [self._offsets[register.number] for register in recorder.samples]
+        rotations = sorted({each.key for each in instructions if isinstance(each.key, int)})
+        places = [galois_places(element, self.native.size) for element in rotations]
+        self._places = np.stack(places) if places else np.zeros((1, 1), dtype=np.int32)
+        self._code, self._terms = self._assemble(instructions, rotations)
+
+    @property
+    def instructions(self) -> int:
+        """Instructions of one run."""
+        return len(self._code)
+
+    def run(self, fill: Callable[[int, Doubles, int], None], keys: EvaluationKeys) -> list[Value]:
+        """Evaluate one request.
+
+        Args:
+            fill: called with each input's index, the registers and the place where the ciphertext is to stand.
+            keys: of `NativeEngine.load_keys`, for the program's plan.
+
+        Returns:
+            The outputs; their data stand in the registers until the next run.
+
+        Raises:
+            EngineError: keys of another plan.
+        """
+        if keys.parameters_id != self.native.parameters.id or keys.data["offsets"] != self._keys:
+            raise EngineError("Evaluation keys of another plan were handed to the engine.")
+        for index, offset in enumerate(self._inputs):
+            fill(index, self.registers, offset)
+        native, size = self.native, self.native.size
+        for offset in self._samples:
+            drawn = draw_zero(size, native.kernels.fill_ternary, native.kernels.fill_errors)
+            self.registers[offset : offset + drawn.size] = drawn
+        held = self.registers
+        native.kernels.execute(
+            self._code,
+            self._terms,
+            held,
+            held,
+            held,
+            self.plains,
+            keys.data["block"],
+            self._places,
+            size,
+            native.ring,
+            native.scratch,
+            native.centred,
+        )
+        return [replace(value, data=self._view(value.data)) for value in self._outputs]
+
+    def _view(self, register: Register) -> Doubles:
+        start = self._offsets[register.number]
+        return self.registers[start : start + 2 * register.rows * self.native.size]
+
+    def _assemble(
+        self, instructions: Sequence[Instruction], rotations: Sequence[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        code, terms = np.zeros((len(instructions), COLUMNS), dtype=np.int64), [(0, 0, 0)]
+        for line, each in enumerate(instructions):
+            first = second = 0
+            right = self._offsets[each.right.number] if each.right else 0
+            if each.operation == SUM_PRODUCTS:
+                first = len(terms)
+                terms += [
+                    (self._offsets[register.number], plain.offset, int(plain.constant))
+                    for register, plain in zip(each.left, each.plains, strict=True)
+                ]
+                second = len(terms)
+            elif each.operation == ADD_ENCODED:
+                right, first = each.plains[0].offset, int(each.plains[0].constant)
+            elif isinstance(each.key, int):
+                first = rotations.index(each.key)
+            elif each.operation == DROP:
+                first = each.out.rows
+            key = self._keys[each.key] if each.key is not None else 0
+            left = each.left[0]
+            code[line] = (
+                each.operation,
+                self._offsets[each.out.number],
+                self._offsets[left.number],
+                right,
+                left.rows,
+                key,
+                first,
+                second,
+            )
+        return code, np.array(terms, dtype=np.int64)
+
+
+def join_folds(instructions: Sequence[Instruction], kept: set[int]) -> list[Instruction]:
+    """Join a rotation with the sum that is its only use, where the other summand is what was rotated."""
+    uses: dict[int, int] = {}
+    for each in instructions:
+        for register in (*each.left, *([each.right] if each.right else [])):
+            uses[register.number] = uses.get(register.number, 0) + 1
+    made = {each.out.number: each for each in instructions}
+    joined: list[Instruction] = []
+    gone: set[int] = set()
+    for each in instructions:
+        if each.operation == ADD and each.right is not None:
+            rotation = made.get(each.right.number)
+            if (
+                rotation is not None
+                and rotation.operation == ROTATE
+                and rotation.left == each.left
+                and uses[each.right.number] == 1
+                and each.right.number not in kept
+            ):
+                gone.add(rotation.out.number)
+                each = Instruction(FOLD, each.out, each.left, key=rotation.key)
+        joined.append(each)
+    return [each for each in joined if each.out.number not in gone]
+
+
+def place_registers(
+    instructions: Sequence[Instruction],
+    given: Sequence[Register],
+    kept: set[int],
+    size_of: Callable[[Register], int],
+) -> tuple[dict[int, int], int]:
+    """Where each register stands in one array, and the array's size: places are taken again after the last use."""
+    last: dict[int, int] = {}
+    for line, each in enumerate(instructions):
+        for number in each.reads:
+            last[number] = line
+    free: list[tuple[int, int]] = []
+    offsets: dict[int, int] = {}
+    held: dict[int, int] = {}
+    end = 0
+
+    def take(register: Register) -> None:
+        nonlocal end
+        size = size_of(register)
+        for index, (start, length) in enumerate(free):
+            if length >= size:
+                free[index : index + 1] = [(start + size, length - size)] if length > size else []
+                break
+        else:
+            start, end = end, end + size
+        offsets[register.number], held[register.number] = start, size
+
+    def release(number: int) -> None:
+        free.append((offsets[number], held[number]))
+        free.sort()
+        merged: list[tuple[int, int]] = []
+        for start, length in free:
+            if merged and sum(merged[-1]) == start:
+                merged[-1] = (merged[-1][0], merged[-1][1] + length)
+            else:
+                merged.append((start, length))
+        free[:] = merged
+
+    for register in given:
+        take(register)
+    for line, each in enumerate(instructions):
+        take(each.out)  # before its operands are released: an instruction does not write over what it reads
+        for number in {*each.reads, each.out.number}:
+            if last.get(number, line) == line and number not in kept:
+                release(number)
+    return offsets, max(1, end)
