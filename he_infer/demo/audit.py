@@ -1,14 +1,21 @@
-"""The blindness audit: look for plaintext in all that the server holds, and show that the look would find it."""
+"""The audit: no plaintext in all that the cloud holds, no head at the hospital, and a search that would find both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.demo.plaintext import KINDS, REAL_KINDS, choose_plants, collect_pieces, list_originals
-from he_infer.demo.scan import Hit, ObjectKind, list_sources, plant, scan
+from he_infer.demo.plaintext import (
+    KINDS,
+    REAL_KINDS,
+    choose_plants,
+    collect_pieces,
+    collect_weight_pieces,
+    list_originals,
+)
+from he_infer.demo.scan import Hit, ObjectKind, Source, list_sources, plant, scan
 from models.datasets import Dataset
 
 
@@ -61,6 +68,32 @@ class Audit:
     def plants(self) -> tuple[int, int]:
         """Planted pieces that were found, of all that were planted."""
         return sum(line.planted_found for line in self.lines), sum(line.planted for line in self.lines)
+
+
+@dataclass(frozen=True)
+class HeadAudit:
+    """Whether the hospital holds weights of the head."""
+
+    pieces: int
+    """Different pieces of the head's weights that were looked for."""
+    in_hospital: int
+    """Found in the hospital's folder: 0 is what two parts mean."""
+    in_cloud: int
+    """Found by the same scan in the cloud's part, which must be all."""
+
+
+def audit_hospital(folder: Path, server_part: Path, head: Mapping[str, NDArray[np.generic]]) -> HeadAudit:
+    """Look for the head's weights, as float32 and float64, in every file of the hospital's folder.
+
+    Args:
+        folder: everything that the hospital has.
+        server_part: the cloud's part of the model, for the positive control.
+        head: the head's tensors by name.
+    """
+    pieces = collect_weight_pieces(head)
+    here = {hit.piece for hit in scan(list_sources(folder), pieces).hits}
+    there = {hit.piece for hit in scan([Source(server_part.name, server_part)], pieces).hits}
+    return HeadAudit(len(pieces), len(here), len(there))
 
 
 def audit_server(

@@ -1,9 +1,12 @@
-"""The main job, end to end: images, vault, training, server, encrypted classification, report.
+"""The main job, end to end: train, publish in two parts, store, classify encrypted, audit, report.
 
-Every part is the real one: the steps call the same functions as the commands do, and the server is a process of
-its own.
+Three roles have a folder each: `owner/` has the whole model, `cloud/` the part with the head and all that the server
+stores, receives and sends, `hospital/` the part without the head and the results. Every part is the real one: the
+steps call the same functions as the commands do, and the server is a process of its own.
 """
 
+import csv
+import io
 import platform
 import secrets
 import shutil
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -26,13 +30,17 @@ from he_infer.client.keys.secret_key import SecretKey
 from he_infer.client.served_model import ServedModel
 from he_infer.demo import pictures
 from he_infer.demo import storing as vault
-from he_infer.demo.audit import audit_server
+from he_infer.demo.audit import audit_hospital, audit_server
 from he_infer.demo.figures import Figures
 from he_infer.demo.picture_level import PictureResult, count_right, sum_by_group
 from he_infer.demo.progress import Step, Steps
 from he_infer.demo.report import Report, ReportLine, write_report
 from he_infer.errors import UsageError
+from he_infer.files import PRIVATE, write_text
+from he_infer.head.bundle_file import BundleFile
 from he_infer.local_server import LocalServer
+from he_infer.publication.parts import ClientPart
+from he_infer.publication.publish import publish
 from models import datasets
 from models.bundle import Bundle
 from models.datasets import Dataset
@@ -90,7 +98,10 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         ModelsError, CipherError, HeInferError: see the steps; their texts are fit for a user.
     """
     _prepare(options.out)
-    steps = Steps(console, 6)
+    owner, cloud, hospital = (options.out / name for name in ("owner", "cloud", "hospital"))
+    for folder in (owner, cloud, hospital):
+        folder.mkdir()
+    steps = Steps(console, 7)
     with steps.step("Read real images") as step:
         dataset = datasets.load(options.data)
         step.result = (
@@ -99,20 +110,24 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         )
     for note in dataset.notes:
         console.print(f"      {note}", markup=False, highlight=False, style="yellow", soft_wrap=False)
-    with steps.step("Store them encrypted, restore") as step:
-        stored = _store(dataset, options.out / "server" / "vault", step)
+    with steps.step("Owner: train the model") as step:
+        bundle = _train(dataset, options, step)
+        bundle.save(owner / "model.hebundle")
+    with steps.step("Owner: publish in two parts") as step:
+        published = publish(BundleFile.load(owner / "model.hebundle"), Ed25519PrivateKey.generate(), batches=[1])
+        published.client.save(hospital / "model.client.hebundle")
+        published.server.save(cloud / "model.server.hebundle")
+        step.result = "the head for the cloud alone, the extractor for the hospital alone, both signed"
+    with steps.step("Hospital: store images sealed") as step:
+        stored = _store(dataset, cloud / "vault", step)
         step.result = (
             f"{stored.objects} images, {stored.plain_bytes / 1e6:.1f} MB, back bit for bit; {stored.mb_per_s:.0f} MB/s"
         )
-    with steps.step("Train extractor and head") as step:
-        bundle = _train(dataset, options, step)
-        path = options.out / "model.hebundle"
-        bundle.save(path)
-    with steps.step("Classify encrypted") as step:
-        encrypted = _classify(bundle, path, dataset, options, step)
+    with steps.step("Hospital: classify encrypted") as step:
+        encrypted = _classify(bundle, cloud, hospital, dataset, options, step)
     with steps.step("Look at what the server saw") as step:
         audit = audit_server(
-            options.out / "server",
+            cloud,
             dataset,
             encrypted.features,
             encrypted.clear,
@@ -124,6 +139,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
             f"{audit.found} of {audit.pieces} plaintext pieces found in {audit.objects} objects (control: {there} of "
             f"{real} in the originals, {dug_up} of {planted} planted)"
         )
+        head_audit = audit_hospital(hospital, cloud / "model.server.hebundle", published.server.tensors)
     with steps.step("Write the report") as step:
         labels = dataset.test.labels[: len(encrypted.clear)]
         whole = {
@@ -143,6 +159,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
                 picture_confusion=pictures.draw_confusion_matrices(confusions[0], confusions[1], dataset.classes),
                 picture_errors=pictures.draw_score_errors(encrypted.scores.errors(encrypted.clear)),
                 audit=audit,
+                head_audit=head_audit,
                 picture_whole=None
                 if whole["pictures"] is None
                 else pictures.draw_picture_results(dataset.test.images, whole["pictures"], dataset.classes),
@@ -193,23 +210,36 @@ def _train(dataset: Dataset, options: DemoOptions, step: Step) -> Bundle:
     return bundle
 
 
-def _classify(bundle: Bundle, path: Path, dataset: Dataset, options: DemoOptions, step: Step) -> _Encrypted:
+def _classify(
+    bundle: Bundle, cloud: Path, hospital: Path, dataset: Dataset, options: DemoOptions, step: Step
+) -> _Encrypted:
     test = dataset.test if options.limit is None else dataset.test.first(options.limit)
+    part = ClientPart.load(hospital / "model.client.hebundle")
     features = bundle.features(test.images)
-    server = options.out / "server"
     with (
-        LocalServer([path], server / "data", record_dir=server / "wire") as local,
+        LocalServer([cloud / "model.server.hebundle"], cloud / "data", record_dir=cloud / "wire") as local,
         Session(local.url, local.token) as session,
     ):
-        model = session.models()[0]
-        plan = model.plan_for(1)
+        model = next(offer for offer in session.models() if offer.id == part.model_id)
+        plan = part.plans[0]
         classifier = EncryptedClassifier(session, model, plan, SecretKey.generate(plan.parameters))
         key_bytes = classifier.register()
         scores = classifier.scores(features, step.update)
         ready = local.ready_seconds
     clear = bundle.scores(features)
+    _write_results(hospital / "results.csv", test.labels, scores, dataset.classes)
     step.result = f"{len(scores)} images; server process ready in {ready:.1f} s, keys {key_bytes / 1e6:.1f} MB"
     return _Encrypted(clear, scores, key_bytes, features, ready, model, plan)
+
+
+def _write_results(path: Path, truth: NDArray[np.int64], scores: Scores, classes: Sequence[str]) -> None:
+    """What the hospital has in the end: for each test image its class by decrypted scores, and the scores, rounded."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["image", "class", "true class", *(f"score {name}" for name in classes)])
+    for number, (label, true, values) in enumerate(zip(scores.labels, truth, scores.rounded, strict=True)):
+        rows.writerow([number, classes[label], classes[true], *values.tolist()])
+    write_text(path, text.getvalue(), mode=PRIVATE)
 
 
 def _labels(encrypted: _Encrypted) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

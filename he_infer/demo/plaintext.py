@@ -1,7 +1,7 @@
 """Which plaintext must not be on the untrusted side: pieces of files, pixels, identifiers, features and scores."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from models.images import dicom
 
 FILES, PIXELS, IDENTIFIERS = "bytes of original files", "rows of pixels", "identifiers and file names"
 FEATURES, SCORES, INVENTED = "feature vectors", "scores", "an invented identifier"
+WEIGHTS = "weights of the head"
 REAL_KINDS = (FILES, PIXELS, IDENTIFIERS, FEATURES, SCORES)
 KINDS = (*REAL_KINDS, INVENTED)
 
@@ -80,6 +81,18 @@ def collect_pieces(
     for piece in pieces:
         distinct.setdefault((piece.kind, piece.spellings[0]), piece)
     return list(distinct.values()), too_short
+
+
+def collect_weight_pieces(head: Mapping[str, NDArray[np.generic]], each: int = 64) -> list[Piece]:
+    """Pieces of a head's weights at up to `each` evenly spread places of every tensor, as float64 and float32."""
+    pieces: dict[bytes, Piece] = {}
+    for name, tensor in head.items():
+        values = np.asarray(tensor, dtype=np.float64).ravel()
+        for start in sorted({round(place) for place in np.linspace(0, max(0, len(values) - 6), each)}):
+            forms = tuple(values[start : start + 6].astype(kind).tobytes()[:_WINDOW] for kind in ("<f8", "<f4"))
+            if all(len(set(form)) >= _WINDOW // 3 for form in forms):
+                pieces.setdefault(forms[0], Piece(WEIGHTS, name, forms))
+    return list(pieces.values())
 
 
 def list_originals(dataset: Dataset, features: NDArray[np.float32], scores: NDArray[np.float64]) -> list[Source]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from he_infer.demo.audit import Audit
+from he_infer.demo.audit import Audit, HeadAudit
 from he_infer.demo.figures import Figures
 from he_infer.html_page import data_uri, render_page
 
@@ -33,6 +33,7 @@ class Report:
     picture_confusion: bytes
     picture_errors: bytes
     audit: Audit
+    head_audit: HeadAudit
     picture_whole: bytes | None = None
     """Each test picture with its class by summed scores; None where images are whole pictures."""
 
@@ -93,6 +94,7 @@ def render_report(report: Report) -> str:
         picture_confusion=data_uri("image/png", report.picture_confusion),
         picture_errors=data_uri("image/png", report.picture_errors),
         audit=report.audit,
+        head_audit=report.head_audit,
         picture_whole=None if report.picture_whole is None else data_uri("image/png", report.picture_whole),
     )
 

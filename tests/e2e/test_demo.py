@@ -38,6 +38,13 @@ def test_the_main_job_on_the_user_s_own_data(form: str, tmp_path: Path) -> None:
         r"0 of \d{2,} plaintext pieces found .*control: (\d+) of \1 in the originals, (\d+) of \2 planted", said
     )
     page = (tmp_path / "he-infer-demo" / "report.html").read_text()
+    head = re.search(r"(\d+) pieces of the head's weights .* and 0 were found\.\s.* finds (\d+) of \1", page)
+    assert head is not None
+    assert head[1] == head[2]
+    made = tmp_path / "he-infer-demo"
+    assert (made / "hospital" / "results.csv").read_text().count("\n") == figures["n_test"] + 1
+    assert not list((made / "hospital").glob("*.server.*"))
+    assert not list((made / "cloud").glob("*.client.*"))
     assert page.count("data:image/png;base64,") >= 3
     assert "an invented identifier" in page
     assert "http://" not in page.replace("http://www.w3.org", "")

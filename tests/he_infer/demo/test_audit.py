@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from he_infer.demo.audit import audit_server
+from he_infer.demo.audit import audit_hospital, audit_server
 from he_infer.demo.plaintext import FEATURES, FILES, IDENTIFIERS, INVENTED, PIXELS, SCORES
 from models import datasets
 from models.datasets import Dataset
@@ -74,3 +74,14 @@ def test_progress_ends_with_all_bytes_of_the_three_scans(scans: Dataset, server:
     audit_server(server, scans, FEATURE_VECTORS, SCORE_VECTORS, progress=lambda done, of: calls.append((done, of)))
     assert calls[-1][0] == calls[-1][1]
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+def test_weights_in_the_hospital_folder_are_found_and_the_control_finds_all(tmp_path: Path) -> None:
+    weight = np.random.default_rng(2).normal(size=(4, 32))
+    (tmp_path / "hospital").mkdir()
+    (tmp_path / "cloud").write_bytes(b"head" + weight.tobytes())
+    blind = audit_hospital(tmp_path / "hospital", tmp_path / "cloud", {"head.0.weight": weight})
+    assert (blind.in_hospital, blind.in_cloud) == (0, blind.pieces)
+    assert blind.pieces > 30
+    (tmp_path / "hospital" / "leak").write_bytes(weight[2].astype("<f4").tobytes())
+    assert audit_hospital(tmp_path / "hospital", tmp_path / "cloud", {"head.0.weight": weight}).in_hospital > 0
