@@ -114,7 +114,7 @@ def remove_shared_images(split: Split, other: Split) -> Split:
 
 
 def sample_by_class(split: Split, counts: NDArray[np.int64], random: np.random.Generator) -> Split:
-    """So many random images of each class, as far as there are; `counts` has a number for each class."""
+    """Draw `counts[label]` random images of each class, or all where there are fewer."""
     chosen: list[int] = []
     for label, count in enumerate(counts):
         own = np.flatnonzero(split.labels == label)
@@ -123,7 +123,7 @@ def sample_by_class(split: Split, counts: NDArray[np.int64], random: np.random.G
 
 
 def replace_training_split(dataset: Dataset, train_split: Split) -> Dataset:
-    """The same set with other training images."""
+    """Replace the training images of a set."""
     return replace(dataset, train=train_split)
 
 

@@ -31,7 +31,7 @@ class EncryptedRun:
     evaluate_ms: NDArray[np.float64]
     """Milliseconds of each request for parsing, computing and saving: the server's part."""
     bytes_up: int
-    """Of one request."""
+    """Bytes of one request."""
     bytes_down: int
     evaluation_key_bytes: int
 
@@ -62,7 +62,7 @@ def plan_head(head: Head, *, policy: str, input_bound: float, precision: float =
 def evaluate_plan(
     head: Head, plan: Plan, features: NDArray[np.floating], progress: Progress | None = None
 ) -> EncryptedRun:
-    """As `run`, with a head and a plan of its own.
+    """Encrypt features, evaluate a head by a plan, and decrypt the scores, as `evaluate_bundle` does.
 
     Raises:
         ParameterError: the plan is another head's.

@@ -44,7 +44,7 @@ class SplitFeatures:
 
 @dataclass(frozen=True, eq=False)
 class FittedHead:
-    """One head, ready to be compared."""
+    """A fitted head, ready to be compared."""
 
     head: Head | None
     """None where it runs in the clear only."""
@@ -53,7 +53,7 @@ class FittedHead:
     allowed: float
     """Inputs of the activation are meant to lie within +-allowed."""
     chosen: dict[str, Any]
-    """What validation decided."""
+    """The strength or epoch that validation chose."""
 
 
 def fit_head(name: str, features: SplitFeatures, *, deployed: Head, seed: int) -> FittedHead:

@@ -31,7 +31,7 @@ FIELDS = (
     "max_abs_error",
     "bundle",
 )
-"""What `--json` writes."""
+"""Names that `--json` writes, in order."""
 
 
 def accuracy(

@@ -1,4 +1,4 @@
-"""One head on one test set: in clear, simulated and encrypted, with all figures of the comparison."""
+"""Figures of a head on a test set, in clear, simulated and encrypted."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from models.heads.ranges import share_outside
 Scores = NDArray[np.float64]
 
 QUANTILES = {"median": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "largest": 1.0}
-"""Of the absolute errors of the scores, over all images and classes."""
+"""Quantiles that are reported of the scores' absolute errors, over all images and classes."""
 
 
 def compute_clear_figures(labels: NDArray[np.int64], scores: Scores) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def compute_clear_figures(labels: NDArray[np.int64], scores: Scores) -> dict[str
 
 
 def compare_with_clear(labels: NDArray[np.int64], clear: Scores, other: Scores) -> dict[str, Any]:
-    """The same figures of simulated or encrypted scores, and how they differ from the clear ones."""
+    """Compute the figures of simulated or encrypted scores, and their differences from the clear ones."""
     agreement: Agreement = compare_scores(labels, clear, other)
     errors = np.abs(clear - other)
     return {

@@ -18,12 +18,12 @@ from models.metrics import figures, softmax
 from models.training.train import Recipe, train
 
 _INNER = 8
-"""One of so many images of a fold's training part chooses the epoch."""
+"""Every eighth image of a fold's training part is held out to choose the epoch."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One network, and the part of the images that it does not see."""
+    """A network to train, and the part of the images that it does not see."""
 
     data: str
     head: str
@@ -40,7 +40,7 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class FoldScores:
-    """What a network says of the part that it has not seen."""
+    """A network's scores of the part that it has not seen."""
 
     part: int
     network: int
@@ -51,7 +51,7 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class FoldQuality:
-    """Of the mean of so many networks' scores: means over the folds and over every choice of networks."""
+    """Quality of the mean of several networks' scores, averaged over the folds and every choice of networks."""
 
     networks: int
     auc: float
@@ -119,7 +119,7 @@ def cut_fold(dataset: Dataset, folds: int, part: int, seed: int) -> tuple[Datase
 
 
 def average_networks(scored: Sequence[FoldScores], networks: int) -> list[FoldQuality]:
-    """What one network is worth, what the mean of two, and so on."""
+    """Compute the quality of one network, of the mean of two, and so on."""
     qualities = []
     for count in range(1, networks + 1):
         rows = []

@@ -54,7 +54,7 @@ _SINGLE = ("epochs", "limit")
 
 @dataclass(frozen=True)
 class GridModel:
-    """What is trained once, whatever heads follow."""
+    """An extractor that is trained once for all heads."""
 
     data: str
     extractor: str
@@ -65,7 +65,7 @@ class GridModel:
 
 @dataclass(frozen=True)
 class GridRun:
-    """One head of one model under one choice of parameters."""
+    """A head of a model under a choice of parameters."""
 
     model: GridModel
     head: str

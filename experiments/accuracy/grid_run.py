@@ -23,14 +23,14 @@ _POLL = 0.2
 
 @dataclass(frozen=True)
 class GridOutcome:
-    """How a grid ended."""
+    """Outcome of a grid."""
 
     done: int
     """Runs recorded by this call."""
     before: int
     """Runs that the file of records held already."""
     failed: tuple[str, ...]
-    """What went wrong, one line a model or run."""
+    """Failures, a line for each model or run."""
     interrupted: bool = False
 
 
@@ -141,7 +141,7 @@ class _Display:
 
 
 def describe_error(record: Record) -> str:
-    """What a finished run says on the terminal."""
+    """Describe a finished run in a line for the terminal."""
     asked, found = record.parameters, record.figures
     what = f"{found['dataset']}, {asked['extractor']} {asked['width']}, {asked['head']}, seed {record.seed}"
     if "failed" in found:

@@ -1,4 +1,4 @@
-"""One worker process: trains or loads one extractor, then fits, evaluates and records each head on its features."""
+"""A worker process: it trains or loads an extractor, then fits, evaluates and records each head on its features."""
 
 import functools
 import shlex

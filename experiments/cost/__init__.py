@@ -1,1 +1,1 @@
-"""What does encryption cost? Speed, bytes and peers."""
+"""The cost of encryption: speed, bytes, and other libraries beside it."""

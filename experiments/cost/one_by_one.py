@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class PathReply(NamedTuple):
-    """What a path makes of one image."""
+    """Result of a path for one image."""
 
     scores: NDArray[np.float64] | Sequence[float]
     """(classes,)"""
@@ -29,7 +29,7 @@ class TimedScores:
     cpu_ms: float
     """Mean of an image, all threads."""
     bytes_up: int
-    """Of one image."""
+    """Bytes of one image."""
     bytes_down: int
 
 

@@ -133,7 +133,7 @@ def _names(asked: list[str] | None) -> list[str]:
 
 
 class _Paths:
-    """The same images by every path."""
+    """Sends the same images through every path."""
 
     def __init__(self, console: "Console", dataset: "Dataset", bundle: "Bundle", limit: int, peer_limit: int) -> None:
         from experiments.accuracy.candidates import SplitFeatures
@@ -151,7 +151,7 @@ class _Paths:
         self._limit, self._peer_limit = limit, peer_limit
 
     def of(self, name: str, seed: int) -> "list[PriceRow]":
-        """One head, fitted and then by all paths that carry it."""
+        """Fit a head and send the images through all paths that carry it."""
         from experiments.accuracy import candidates
         from experiments.cost import price_paths, tenseal_peer
         from he_infer.errors import HeInferError

@@ -1,4 +1,4 @@
-"""One head, several paths to its scores: in clear, encrypted here, TenSEAL's own vectors, Concrete ML elsewhere."""
+"""Paths to a head's scores: in clear, encrypted here, TenSEAL's own vectors, Concrete ML elsewhere."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ _CONCRETE_SECONDS = 3600
 
 @dataclass(frozen=True)
 class PriceRow:
-    """One head on one path; what one image costs."""
+    """Accuracy and cost of a head on a path, for one image."""
 
     head: str
     path: str
@@ -41,7 +41,7 @@ class PriceRow:
     label_agreement: float
     """With the same head in clear."""
     largest_error: float | None
-    """Of a score against the clear one; None where the path has another model or none."""
+    """Largest error of a score against the clear one; None where the path has another model."""
     wall_ms: float
     """Median of an image, from features to scores: both sides, without a network."""
     cpu_ms: float

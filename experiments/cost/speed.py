@@ -26,7 +26,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """One job's figures; times are medians of processor time, for one request."""
+    """Figures of a job; times are medians of processor time for one request."""
 
     job: str
     plan: str
@@ -132,7 +132,7 @@ def make_head(widths: tuple[int, ...]) -> "Head":
 
 
 def measure(job: Job, repeats: int, peer: tuple[float, float] | None) -> Row:
-    """One job, both sides in this process with bytes between them."""
+    """Run a job with both sides in this process and bytes between them."""
     import time
 
     import numpy as np

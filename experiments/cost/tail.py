@@ -28,7 +28,7 @@ SPLITS = ("linear", "mlp", "conv")
 
 @dataclass(frozen=True)
 class TailRow:
-    """One split point."""
+    """A split point of the network, and its figures."""
 
     split: str
     server: str

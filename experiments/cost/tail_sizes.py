@@ -1,4 +1,4 @@
-"""What an encrypted convolution costs by its size: random weights, real ciphertexts, nothing trained."""
+"""Cost of an encrypted convolution by its size: random weights, real ciphertexts, nothing trained."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ SIZES: tuple[tuple[tuple[int, int, int], int, int], ...] = (
 
 @dataclass(frozen=True)
 class SizeRow:
-    """One size."""
+    """A size of the maps, and its figures."""
 
     maps: str
     convolution: str

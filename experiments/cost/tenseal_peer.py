@@ -27,9 +27,9 @@ class PeerRun:
     """Decrypted scores of a peer, and what they took."""
 
     timed: TimedScores
-    """Of each image: encrypt, serialize, parse, compute, serialize, parse, decrypt."""
+    """Times of each image: encrypt, serialize, parse, compute, serialize, parse, decrypt."""
     key_bytes: int
-    """What the server is sent once: public, Galois and relinearisation keys."""
+    """Bytes of the public, Galois and relinearisation keys, which the server is sent once."""
     parameters: str
 
 
@@ -67,7 +67,7 @@ def _evaluate(vector: Any, weights: list[tuple[list[list[float]], list[float]]])
 
 
 def supports_head(head: Head) -> bool:
-    """Whether this path is written for a head: one linear layer, or two with a plain square between them."""
+    """Tell whether this path carries a head: one linear layer, or two with a plain square between them."""
     linear = [layer for layer in head.layers if isinstance(layer, Linear)]
     others = [layer for layer in head.layers if not isinstance(layer, Linear)]
     squares = all(isinstance(layer, Polynomial) and layer.coefficients == SQUARE for layer in others)

@@ -83,7 +83,7 @@ def cipher(
 
 
 def _print(console: Console, study: "Study") -> None:
-    """One row a group; in each column, how many of its lines passed, and the smallest P-value."""
+    """Print a row for each group: in each column the lines passed and the smallest P-value."""
     from experiments.image_cipher.report import StudySummary
 
     summary = StudySummary.of(study)

@@ -22,7 +22,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """What the report covers."""
+    """The studies that a report covers."""
 
     studies: tuple[Study, ...]
     seeds: Seeds
@@ -31,13 +31,13 @@ class EvaluationRun:
 
     @property
     def surprises(self) -> list[str]:
-        """What did not come out as it must, over all images."""
+        """Lines that did not come out as they must, over all images."""
         return [f"{study.image.name}: {line}" for study in self.studies for line in study.surprises]
 
 
 @dataclass(frozen=True)
 class GroupVerdict:
-    """One group of one subject in the summary."""
+    """Verdict of a group of lines for a subject."""
 
     verdict: Verdict
     passed: int
@@ -47,7 +47,6 @@ class GroupVerdict:
 
     @classmethod
     def of(cls, lines: list[Line]) -> "GroupVerdict":
-        """Sum up lines."""
         p_values = [p for line in lines for p in line.p_values]
         failed = sum(line.verdict is Verdict.FAIL for line in lines)
         return cls(find_worst_verdict(lines), len(lines) - failed, len(lines), min(p_values) if p_values else None)

@@ -1,4 +1,4 @@
-"""One image through the whole evaluation: our cipher, the ideal reference, the toy and its attack. Draws nothing."""
+"""The whole evaluation of an image: inner cipher, ideal control, toy and its attack. Draws nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,14 +34,14 @@ class AttackResult:
     right_bytes: float
     """Share of the victim's cipher bytes that the attack foretells, having seen the four others; 1/256 by chance."""
     stream: np.ndarray[tuple[int], np.dtype[np.uint8]]
-    """What the attack takes for the key stream."""
+    """The key stream as the attack recovers it."""
     period: int
     """The period of its second half, in bytes."""
 
 
 @dataclass(frozen=True)
 class NoiseResult:
-    """One way of damaging the cipher image: means over keys, and one example."""
+    """Results of a way of damaging the cipher image: means over keys, and an example."""
 
     name: str
     damaged_pixels: float
@@ -63,9 +63,9 @@ class Study:
     ours: tuple[Evaluation, ...]
     """The suite and SP 800-22 on the inner cipher, and the sealed image's refusals."""
     positive: tuple[Evaluation, ...]
-    """The same on an ideal cipher and on AES-CTR; empty where controls were not asked for."""
+    """The suite on an ideal cipher and SP 800-22 on AES-CTR; empty where controls were not asked for."""
     negative: tuple[Evaluation, ...]
-    """The same on the toy."""
+    """The suite and SP 800-22 on the toy."""
     attacks: tuple[AttackResult, ...]
     noise: tuple[NoiseResult, ...]
 
@@ -77,13 +77,13 @@ class Study:
 
     @property
     def bounds(self) -> tuple[float, float, float]:
-        """What |r| of independent pixels stays under with probability 0.999, for each direction."""
+        """Bounds on |r| that independent pixels stay under with probability 0.999, for each direction."""
         a, b, c = (result.bound for result in correlation.adjacent(self.cipher_image))
         return a, b, c
 
     @property
     def surprises(self) -> list[str]:
-        """What did not come out as it must; empty for a sound cipher and a sound suite."""
+        """Lines that did not come out as they must; empty for a sound cipher and a sound suite."""
         found = [f"{e.subject}: {line.group}, {line.name}" for e in (*self.ours, *self.positive) for line in e.failed]
         if self.negative and self.negative[0].passed:
             found.append("the toy was not flagged: the suite is blind")
@@ -215,6 +215,6 @@ def group_lines(evaluation: Evaluation) -> dict[str, list[Line]]:
 
 
 def find_worst_verdict(lines: list[Line]) -> Verdict:
-    """What a group says: its worst verdict."""
+    """Find the worst verdict of a group's lines."""
     verdicts = {line.verdict for line in lines}
     return next((v for v in (Verdict.FAIL, Verdict.PASS) if v in verdicts), Verdict.REPORTED)

@@ -1,4 +1,4 @@
-"""How long ciphers take on one image, in turns, so that a busy machine slows all of them alike.
+"""Times of ciphers on one image, taken in turns, so that a busy machine slows all of them alike.
 
 Knows nothing of the command line. Speeds are megabytes (10^6 bytes) of pixels a second on one thread: by the thread's
 processor time, which other programs on the machine disturb least, and by the clock.
@@ -39,12 +39,12 @@ class TimedCipher:
     name: str
     encrypt: Callable[[Image], Any]
     decrypt: Callable[[Any], bytes]
-    """Of what `encrypt` gave: the image's bytes."""
+    """Decrypts what `encrypt` gave into the image's bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CipherSpeed:
-    """One cipher on one image, one thread."""
+    """Speed of a cipher on an image, on one thread."""
 
     subject: str
     image: str
@@ -62,7 +62,7 @@ class CipherSpeed:
 
 
 def list_subjects() -> list[TimedCipher]:
-    """What is compared; the ones that need numba only where it is installed."""
+    """List the ciphers to compare; those that need numba only where it is installed."""
     key, salt = os.urandom(32), os.urandom(16)
     found = [_aes(key)]
     try:
@@ -176,7 +176,7 @@ class FolderSpeed:
 
     @property
     def mb_per_s(self) -> float:
-        """Of the files' bytes."""
+        """Megabytes of the files' bytes a second."""
         return self.megabytes / self.seconds
 
 

@@ -1,1 +1,1 @@
-"""What do scores, features and ciphertexts give away? Extraction, inversion, membership."""
+"""Attacks on scores, features and ciphertexts: extraction, inversion, membership."""

@@ -221,7 +221,7 @@ def _ask(
 def _from_one_answer(
     server: "LocalServer", token: str, bundle: "Bundle", dataset: "Dataset", policy: str
 ) -> "list[ExtractionRow]":
-    """What an answer shows besides its scores; no rows where the plan's layout is another than one ciphertext."""
+    """Recover a head from one answer's other parts; no rows where an answer is several ciphertexts."""
     from experiments.leaks import extraction_answer, extraction_attack
     from he_infer.client.connection.session import Session
 
@@ -305,7 +305,7 @@ def _rows(
 
 
 def _last(row: "ExtractionRow", rows: "list[ExtractionRow]") -> bool:
-    """Whether no row of the same attack had more queries."""
+    """Tell whether no row of the same attack had more queries."""
 
     def attack(one: "ExtractionRow") -> tuple[object, ...]:
         return one.attack, one.head, one.policy, one.limited

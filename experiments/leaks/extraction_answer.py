@@ -1,4 +1,4 @@
-"""What one answer tells of a linear head besides its scores: by its other coefficients, and by its second polynomial.
+"""Attacks on one answer of a linear head: by its other coefficients, and by its second polynomial.
 
 A linear head's answer is a product of polynomials. The scores are some of its coefficients; all others are sums of
 weights and features too, and for a feature vector with one entry each is a single weight. The policy `open` leaves them

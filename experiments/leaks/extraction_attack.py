@@ -39,7 +39,7 @@ class QuadraticHead:
 
 @dataclass(frozen=True)
 class ExtractionRow:
-    """One attack after so many queries."""
+    """Result of an attack after a number of queries."""
 
     attack: str
     """`scores`: chosen queries and their scores alone. `coefficients`: an answer's other decrypted coefficients.
@@ -51,7 +51,7 @@ class ExtractionRow:
     """Coefficients of one score: what the queries have to determine."""
     queries: int
     limited: bool
-    """Whether the server's daily limit ended the attack."""
+    """True where the server's daily limit ended the attack."""
     weight_error: float | None
     """Relative error (Frobenius) of a linear head's weights; null for a quadratic form, which has many factorings."""
     score_error: float
@@ -98,7 +98,7 @@ def recover_affine(queries: Matrix, answers: Matrix) -> AffineHead:
 
 
 def recover_quadratic(queries: Matrix, answers: Matrix, bound: float) -> QuadraticHead:
-    """The same for polynomials of degree 2; queries (n, d) within +-bound, answers (n, classes)."""
+    """Fit polynomials of degree 2 to queries (n, d) within +-bound and answers (n, classes)."""
     rows = expand_monomials(queries / bound)
     return QuadraticHead(np.asarray(np.linalg.lstsq(rows, answers, rcond=1e-12)[0].T, dtype=np.float64), bound)
 

@@ -28,7 +28,7 @@ PENALTIES = tuple(10.0**power for power in range(-4, 6))
 
 @dataclass(frozen=True)
 class Likeness:
-    """How well rebuilt images resemble the originals: means over the images."""
+    """Resemblance of rebuilt images to the originals: means over the images."""
 
     psnr: float
     """dB, of 8-bit images; for the mean of the squared errors of each image."""
@@ -106,7 +106,6 @@ class Decoder(nn.Module):
         )  # fmt: skip
 
     def forward(self, views: Tensor) -> Tensor:
-        """Rebuilt images of a batch."""
         maps = self.grow(self.first(views).view(len(views), 64, self.start, self.start))
         if maps.shape[-1] != self.size:
             maps = functional.interpolate(maps, size=(self.size, self.size), mode="bilinear", align_corners=False)

@@ -170,7 +170,7 @@ def _orders(images: list[Pixels], seed: int) -> dict[str, Any]:
 
 
 def _unsigned(pixels: Pixels) -> Pixels:
-    """The same bits as unsigned numbers, which both codecs take."""
+    """View pixels as unsigned numbers of the same bits, which both codecs take."""
     return np.ascontiguousarray(pixels).view(f"u{pixels.dtype.itemsize}")
 
 

@@ -20,7 +20,7 @@ from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
 
 PARAMETERS = Parameters(8192, (60, 40, 60))
-"""One rescale; 160 of 214 bits."""
+"""Ring and chain for one rescale; 160 of 214 bits."""
 SIDE = 64
 """A tile of 64 x 64 pixels fills the 4096 slots."""
 SCALE = 2.0**40
@@ -62,7 +62,7 @@ def list_rotations(kernel: Kernel) -> list[int]:
 
 @dataclass(frozen=True)
 class Tile:
-    """Where a tile lies in the image."""
+    """Place and size of a tile in the image."""
 
     top: int
     left: int
@@ -109,7 +109,7 @@ class FilterServer:
         self._keys: EvaluationKeys = self._engine.load_keys(keys, list_galois_elements(kernel), False)
 
     def filter(self, sealed: bytes, tile: Tile, shape: tuple[int, int]) -> bytes:
-        """One encrypted tile of an image of `shape`, filtered; level 1 in, level 0 out."""
+        """Filter an encrypted tile of an image of `shape`; level 1 in, level 0 out."""
         engine, level = self._engine, PARAMETERS.levels
         value = engine.load(sealed, SCALE)
         held = {x: engine.rotate(value, x, self._keys) if x else value for x in list_offsets(self._kernel)}

@@ -189,7 +189,7 @@ def run_correlations(request: PaperRequest) -> PaperResult:
 
 
 def _study(image: NamedImage, seeds: Seeds) -> Study:
-    """One cipher image and its decryption; the suite's evaluations are `he-experiments cipher`'s."""
+    """Make a study of one cipher image and its decryption; the suite's evaluations are `he-experiments cipher`'s."""
     inner, key = Inner(), seeds.key("picture", 0)
     secret = inner.encrypt(image.pixels, key, seeds.salt)
     restored = inner.decrypt(secret, key, seeds.salt)

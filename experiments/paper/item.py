@@ -1,4 +1,4 @@
-"""What an item of the paper is here: a request in, figures, tables and pictures out."""
+"""The types of an item of the paper: a request in; figures, tables and pictures out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from experiments.present.drawing import Picture
 
 @dataclass(frozen=True)
 class PaperRequest:
-    """What the user asked for; an item takes from it what it needs."""
+    """The user's options; an item takes from them what it needs."""
 
     console: Console
     image: str | None
@@ -32,14 +32,14 @@ class PaperRequest:
 
 @dataclass(frozen=True)
 class PaperResult:
-    """What an item gives."""
+    """Results of an item."""
 
     title: str
     parameters: Mapping[str, Any]
     figures: Mapping[str, Any]
     picture: Picture
     lines: tuple[str, ...]
-    """What the terminal shows: the figures in plain sentences."""
+    """Sentences for the terminal."""
     tables: Mapping[str, str] = field(default_factory=dict)
     """File name -> Markdown."""
     more: Mapping[str, Picture] = field(default_factory=dict)

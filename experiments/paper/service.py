@@ -26,7 +26,7 @@ class RunningService:
     session: Session
     plan: Plan
     key_bytes: int
-    """Of the registered evaluation keys."""
+    """Bytes of the registered evaluation keys."""
     classify: Callable[[NDArray[np.floating], Callable[[int], None]], Scores]
     """Features (n, width) and a progress callback into decrypted scores, request by request."""
 
@@ -52,7 +52,7 @@ def run_service(bundle: Bundle) -> Iterator[RunningService]:
 def compute_figures(
     labels: NDArray[np.int64], clear: NDArray[np.float64], scores: Scores, key_bytes: int
 ) -> dict[str, Any]:
-    """What classifying a set through a service showed, and what one image of it cost (medians)."""
+    """Compute accuracy and agreement of a set classified through a service, and the median costs of an image."""
     # As decrypted, unrounded: a measurement, whose key is gone when it ends.
     found: Agreement = compare_scores(labels, clear, clear + scores.errors(clear))
     requests = scores.requests

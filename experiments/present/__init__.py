@@ -1,1 +1,1 @@
-"""How results are shown: tables on the screen, charts, pages, progress."""
+"""Tables on the screen, Markdown tables, charts and HTML pages."""

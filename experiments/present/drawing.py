@@ -1,4 +1,4 @@
-"""How every chart of the experiments is drawn: one style, one palette, marks and hatches that do without colour."""
+"""Style, palette, marks and hatches of every chart; series are told apart without colour too."""
 
 import io
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class Picture:
     media_type: str
     data: bytes
     alternative: str
-    """What the figure shows, for readers who cannot see it."""
+    """Alternative text for readers who cannot see the figure."""
 
 
 def draw_picture(

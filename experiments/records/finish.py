@@ -1,4 +1,4 @@
-"""What experiments' commands share: options, and their end: write figures, picture, record, and say where they are."""
+"""Options and the last step of every experiment's command: figures, picture and record are written."""
 
 import hashlib
 import shlex

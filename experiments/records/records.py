@@ -40,7 +40,7 @@ _PACKAGES = ("he-infer", "numpy", "torch", "scikit-learn", "scipy", "tenseal", "
 
 @dataclass(frozen=True)
 class Record:
-    """One run and what it found."""
+    """A run of an experiment and its figures."""
 
     kind: str
     command: str
@@ -64,7 +64,7 @@ class Record:
         return compute_run_key(self.kind, self.seed, self.parameters)
 
     def to_line(self) -> str:
-        """One line of JSON, without its end.
+        """Encode as a line of JSON, without its end.
 
         Raises:
             RecordError: a member holds what JSON has no form for.
@@ -163,7 +163,7 @@ def keep_latest(records: list[Record]) -> dict[str, Record]:
 
 
 def _whole(descriptor: int) -> int:
-    """How many bytes of a file are whole lines."""
+    """Number of bytes of a file that are whole lines."""
     size = os.fstat(descriptor).st_size
     at = size
     while at > 0:
@@ -211,7 +211,7 @@ def find_versions() -> dict[str, str]:
 
 @cache
 def describe_machine() -> dict[str, Any]:
-    """What this machine is: no host name and no user name."""
+    """Describe this machine, without host name and user name."""
     return {
         "processor": _processor(),
         "cores": usable_cores(),

@@ -1,4 +1,4 @@
-"""What changed between two sets of records."""
+"""Changes between two sets of records."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ _NOT_FIGURES = frozenset({"picture"})
 
 @dataclass(frozen=True)
 class Change:
-    """One value that differs."""
+    """A value that differs."""
 
     run: str
     name: str
@@ -43,7 +43,6 @@ class Comparison:
     only_after: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON takes it."""
         return asdict(self)
 
 

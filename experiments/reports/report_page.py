@@ -26,7 +26,7 @@ class RunPicture:
 
 @dataclass(frozen=True)
 class ReportPart:
-    """What a report says of one kind of experiment."""
+    """A report's part on one kind of experiment."""
 
     section: Section
     table: Table
@@ -49,7 +49,7 @@ def make_parts(files: Sequence[tuple[Path, list[Record]]]) -> list[ReportPart]:
 
 
 def render_html(parts: Sequence[ReportPart], title: str) -> str:
-    """One page with everything inside; it asks for nothing from outside."""
+    """Render one page with everything inside; it asks for nothing from outside."""
     return render_template(
         "report.html.j2", {"numeric": _numeric}, title=title, parts=parts, origins=list_origins(parts)
     )

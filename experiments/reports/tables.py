@@ -84,7 +84,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _plain(records: Sequence[Record]) -> Table:
-    """One column for each run where there are few of them; names down the side."""
+    """Make a table of a column for each run, with names down the side."""
     names: dict[str, None] = {}
     columns = []
     for record in records:

@@ -21,7 +21,7 @@ from models.datasets import Dataset
 
 @dataclass(frozen=True)
 class AuditLine:
-    """One kind of plaintext: what was looked for, where, and how often it was found. All counts are of pieces."""
+    """Counts of pieces of one kind of plaintext."""
 
     kind: str
     pieces: int
@@ -31,7 +31,7 @@ class AuditLine:
     """Found in the hospital's own data by the same scan; None for what was invented."""
     planted: int
     planted_found: int
-    """Of the planted pieces, how many the same scan finds in the copies of the server's objects."""
+    """Planted pieces that the same scan finds in the copies of the server's objects."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Audit:
     """Bytes of the objects on the untrusted side."""
     object_kinds: tuple[ObjectKind, ...]
     hits: tuple[Hit, ...]
-    """What was found on the untrusted side, and where."""
+    """Pieces found on the untrusted side, and where."""
     too_short: int
     """Different identifiers of fewer than six bytes, which were not looked for."""
 
@@ -72,7 +72,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class HeadAudit:
-    """Whether the hospital holds weights of the head."""
+    """Counts of the search for the head's weights at the hospital."""
 
     pieces: int
     """Different pieces of the head's weights that were looked for."""

@@ -1,4 +1,4 @@
-"""How random bytes look: Shannon entropy, and what truly random bytes of that length would show."""
+"""Shannon entropy of bytes, and its expected value for random bytes of the same length."""
 
 import math
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Figures:
-    """What `he-infer demo --json` writes; the field names are part of the command's contract."""
+    """Figures that `he-infer demo --json` writes; the field names are part of the command's contract."""
 
     dataset: str
     classes: list[str]
@@ -24,7 +24,7 @@ class Figures:
     pictures_right_clear: int | None
     """Pictures whose class the sum of their patches' clear scores names."""
     pictures_right_encrypted: int | None
-    """The same by decrypted scores."""
+    """Pictures whose class the sum of their patches' decrypted scores names."""
     patients: int | None
     """Patients whom the test pictures show; None where patients are unknown."""
     patients_right_encrypted: int | None
@@ -41,5 +41,4 @@ class Figures:
     """Millions of plaintext bytes sealed a second, on one thread, from reading a file to its synced container."""
 
     def as_dict(self) -> dict[str, object]:
-        """The fields by name, as JSON takes them."""
         return asdict(self)

@@ -53,7 +53,7 @@ MARK = "he-infer-demo"
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the user may choose."""
+    """The user's options."""
 
     data: str
     """Name, file or folder of a classification set; see `models.datasets.load`."""
@@ -70,7 +70,7 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a run gives."""
+    """Results of a run."""
 
     figures: Figures
     report: Path
@@ -233,7 +233,7 @@ def _classify(
 
 
 def _write_results(path: Path, truth: NDArray[np.int64], scores: Scores, classes: Sequence[str]) -> None:
-    """What the hospital has in the end: for each test image its class by decrypted scores, and the scores, rounded."""
+    """Write the hospital's results: for each test image its class by decrypted scores, and the rounded scores."""
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(["image", "class", "true class", *(f"score {name}" for name in classes)])

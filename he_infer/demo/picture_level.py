@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class PictureResult:
-    """One picture of the test set, or one patient."""
+    """Result for a picture of the test set, or for a patient."""
 
     truth: int
     clear: int
@@ -48,5 +48,5 @@ def sum_by_group(
 
 
 def count_right(results: Sequence[PictureResult], *, encrypted: bool) -> int:
-    """How many of the results name the true class."""
+    """Count the results that name the true class."""
     return sum((one.encrypted if encrypted else one.clear) == one.truth for one in results)

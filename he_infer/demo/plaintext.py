@@ -1,4 +1,4 @@
-"""Which plaintext must not be on the untrusted side: pieces of files, pixels, identifiers, features and scores."""
+"""Pieces of plaintext that must not be on the untrusted side: files, pixels, identifiers, features and scores."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,7 +96,7 @@ def collect_weight_pieces(head: Mapping[str, NDArray[np.generic]], each: int = 6
 
 
 def list_originals(dataset: Dataset, features: NDArray[np.float32], scores: NDArray[np.float64]) -> list[Source]:
-    """Where the pieces come from, for the positive control: a scan of these sources finds every real piece."""
+    """List the sources of the pieces, for the positive control: a scan of them finds every real piece."""
     files = list_files(dataset)
     names = "\n".join(path.name for path in files).encode()
     return [

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class Step:
-    """One running step; `update` moves its bar, `result` becomes its closing line."""
+    """A running step; `update` moves its bar, `result` becomes its closing line."""
 
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar = bar

@@ -1,4 +1,4 @@
-"""One pass over everything that the untrusted side holds: what each object looks like, and which plaintext is in it.
+"""A scan of everything that the untrusted side holds, in one pass: a description of each object, and plaintext in it.
 
 This module reads bytes and compares them. It knows nothing of keys and opens nothing. The time grows with the bytes
 that are read, not with the number of pieces that are looked for: a hash of the six bytes at every offset is looked up
@@ -34,9 +34,9 @@ class Piece:
     """Plaintext that must not be on the untrusted side."""
 
     kind: str
-    """What it is a piece of: original files, pixels, identifiers, features, scores."""
+    """Kind of plaintext: original files, pixels, identifiers, features, scores."""
     what: str
-    """Which one, for a reader who has to find it: a file's name, a test image's number, an attribute."""
+    """Origin, for a reader who has to find it: a file's name, a test image's number, an attribute."""
     spellings: tuple[bytes, ...]
     """The byte strings that would give it away, each of `SHORTEST` bytes or more."""
 
@@ -75,11 +75,11 @@ class Scan:
     objects: int
     bytes_read: int
     hits: tuple[Hit, ...]
-    """One for each piece and object that holds it."""
+    """A hit for each piece and object that holds it."""
     kinds: tuple[ObjectKind, ...]
 
     def count_found(self, kind: str) -> int:
-        """How many different pieces of a kind were found, wherever and however often."""
+        """Count the different pieces of a kind that were found, wherever and however often."""
         return len({hit.piece for hit in self.hits if hit.piece.kind == kind})
 
 
@@ -168,7 +168,7 @@ def _name_kind(name: str) -> str:
 
 
 class _Seen:
-    """What the objects of one kind have shown so far."""
+    """Running totals of the objects of one kind."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class StoredImages:
-    """What storing and restoring showed."""
+    """Figures of storing and restoring."""
 
     objects: int
     plain_bytes: int
@@ -99,7 +99,7 @@ def warm_up(key: VaultKey) -> None:
 
 
 def choose_image(dataset: Dataset) -> tuple[NDArray[np.generic], str]:
-    """One image for the report, and its name: a test file's stored pixels, else the middle test image as integers."""
+    """Choose an image for the report, and its name: a test file's stored pixels, else the middle test image."""
     for path in dataset.sources.get("test", ()):
         pixels = _stored_pixels(path)
         if pixels is not None:

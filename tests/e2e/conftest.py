@@ -1,4 +1,4 @@
-"""One trained bundle, one server of it and one client's key for all end-to-end tests."""
+"""Fixtures of the end-to-end tests: a trained bundle, a server of it and a client's key."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tests.e2e.kit import WORDS, run, write_folder
 
 @dataclass(frozen=True)
 class Setup:
-    """What a client has, and where the server is."""
+    """A client's files, and the server's address."""
 
     data: Path
     bundle: Path

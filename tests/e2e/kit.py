@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: small sets of images in every form, and the commands as a user runs them."""
+"""Small sets of images in every form, and the commands as a user runs them."""
 
 import csv
 import os
@@ -66,7 +66,7 @@ def write_npz(path: Path, *, classes: int = 3, colour: bool = False) -> Path:
 
 
 def write_folder(folder: Path, *, count: int = 60) -> Path:
-    """One subfolder a class, of PNG files."""
+    """Write PNG files, a subfolder for each class."""
     for label, name in enumerate(("disc", "bar")):
         below = folder / name
         below.mkdir(parents=True)

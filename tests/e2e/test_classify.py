@@ -38,7 +38,7 @@ def test_folders_and_files_of_all_kinds_are_classified(client: Setup, tmp_path: 
     assert "KB up" in out
 
 
-def test_a_set_s_accuracy_is_the_same_encrypted(client: Setup, tmp_path: Path) -> None:
+def test_data_set_gives_the_same_accuracy_encrypted(client: Setup, tmp_path: Path) -> None:
     run(
         "accuracy",
         "--data",
@@ -100,12 +100,12 @@ def _empty_folder(folder: Path) -> Path:
         (_empty_folder, "holds no file"),
     ],
 )
-def test_an_image_that_cannot_be_read_is_one_line(make, expected: str, client: Setup, tmp_path: Path) -> None:
+def test_unreadable_image_gives_one_line(make, expected: str, client: Setup, tmp_path: Path) -> None:
     line = run("classify", make(tmp_path), *client.options, status=1, HE_INFER_PASSPHRASE=WORDS)
     assert expected in line
 
 
-def test_wrong_keys_tokens_servers_and_bundles_are_one_line(client: Setup, tmp_path: Path) -> None:
+def test_wrong_keys_tokens_servers_and_bundles_give_one_line(client: Setup, tmp_path: Path) -> None:
     image = client.data / "disc" / "000.png"
 
     def refused(passphrase: str = WORDS, **changes: object) -> str:

@@ -16,7 +16,7 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("form", ["colour npz", "folder", "dicom table"])
-def test_the_main_job_on_the_user_s_own_data(form: str, tmp_path: Path) -> None:
+def test_demo_on_own_data_agrees_with_clear_and_finds_no_plaintext(form: str, tmp_path: Path) -> None:
     match form:
         case "colour npz":
             data, classes = write_npz(tmp_path / "shapes.npz", colour=True), 3
@@ -50,7 +50,7 @@ def test_the_main_job_on_the_user_s_own_data(form: str, tmp_path: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_a_second_run_replaces_the_first_and_nothing_else_is_touched(tmp_path: Path) -> None:
+def test_second_demo_replaces_the_first_and_touches_nothing_else(tmp_path: Path) -> None:
     data = write_npz(tmp_path / "two.npz", classes=2)
     options = ("--data", data, "--epochs", 1, "--limit", 2)
     run("demo", *options, cwd=tmp_path)
@@ -65,7 +65,7 @@ def test_a_second_run_replaces_the_first_and_nothing_else_is_touched(tmp_path: P
 
 
 @pytest.mark.slow
-def test_the_default_demo_on_real_dicom_files(tmp_path: Path) -> None:
+def test_default_demo_on_real_dicom_files_agrees_with_clear(tmp_path: Path) -> None:
     out = run("demo", "--json", "figures.json", cwd=tmp_path)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["classes"] == ["CT", "MR", "ultrasound", "radiograph"]

@@ -176,7 +176,7 @@ def _invoke(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
-def test_the_command_s_options_are_checked(tmp_path: Path) -> None:
+def test_wrong_options_of_accuracy_exit_with_usage_error(tmp_path: Path) -> None:
     assert _invoke().exit_code == 2
     assert _invoke("--grid", "g.toml").exit_code == 2
     assert _invoke("--grid", "g.toml", "--records", str(tmp_path / "no" / "r.jsonl")).exit_code == 2
@@ -260,7 +260,7 @@ def test_an_interrupted_grid_keeps_what_is_done_and_goes_on(folder: Path) -> Non
 # Arithmetic
 
 
-def test_bootstrap_areas_are_those_of_the_plain_definition() -> None:
+def test_bootstrap_auc_equals_plain_definition() -> None:
     random = np.random.default_rng(0)
     for classes in (2, 3):
         labels = random.integers(0, classes, 60)
@@ -275,7 +275,7 @@ def test_bootstrap_areas_are_those_of_the_plain_definition() -> None:
     assert all(math.isnan(v) for v in agreement.bootstrap_intervals(np.zeros(5, int), scores[:5])[1])
 
 
-def test_mcnemar_is_the_exact_binomial_test() -> None:
+def test_mcnemar_p_equals_exact_binomial_test() -> None:
     labels = np.zeros(40, dtype=np.int64)
     clear, other = (np.tile([1.0, 0.0], (40, 1)) for _ in range(2))
     clear[:9] = other[30:32] = (0.0, 1.0)
@@ -330,7 +330,7 @@ def _line(*arguments: str) -> str:
     return line
 
 
-def test_data_that_cannot_be_used_gives_one_line(tmp_path: Path) -> None:
+def test_unusable_data_gives_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
     one = npz(tmp_path / "one.npz", train_labels=np.zeros((24, 1), np.uint8))
@@ -340,7 +340,7 @@ def test_data_that_cannot_be_used_gives_one_line(tmp_path: Path) -> None:
     assert "holds a single class" in _line("--data", str(one))
 
 
-def test_a_bundle_that_does_not_fit_gives_one_line(folder: Path, tmp_path: Path) -> None:
+def test_bundle_of_other_classes_gives_one_line(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "text.hebundle").write_text("text")
     own = str(folder / "own.npz")
     assert "is not a bundle" in _line("--data", own, "--bundle", str(tmp_path / "text.hebundle"))
@@ -348,7 +348,7 @@ def test_a_bundle_that_does_not_fit_gives_one_line(folder: Path, tmp_path: Path)
     assert "tells apart corner 0, corner 1, corner 2" in _line("--data", own, "--bundle", str(tmp_path / "b.hebundle"))
 
 
-def test_a_grid_or_records_that_cannot_be_read_give_one_line(tmp_path: Path) -> None:
+def test_unreadable_grid_or_records_give_one_line(tmp_path: Path) -> None:
     good = _grid(tmp_path, HEADER)
     (tmp_path / "r.jsonl").write_text("{}\n")
     assert "no grid file" in _line("--grid", str(tmp_path / "none.toml"), "--records", str(tmp_path / "x.jsonl"))

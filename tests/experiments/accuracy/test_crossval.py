@@ -34,7 +34,7 @@ def test_each_image_is_left_out_once_and_no_test_image_is_used(small_set: Path) 
     assert sorted(out) == sorted(known)
 
 
-def test_a_network_s_scores_depend_on_its_seed_and_on_nothing_that_it_does_not_see(small_set: Path) -> None:
+def test_fold_scores_depend_on_the_seed_and_not_on_the_left_out_part(small_set: Path) -> None:
     fold = Fold(str(small_set), "mlp", 16, 4, RECIPE, folds=4, part=1, seed=0, network=5)
     first, again, other = score_fold(fold), score_fold(fold), score_fold(replace(fold, network=6))
     np.testing.assert_array_equal(first.scores, again.scores)
@@ -42,7 +42,7 @@ def test_a_network_s_scores_depend_on_its_seed_and_on_nothing_that_it_does_not_s
     assert first.scores.shape == (50, 2)
 
 
-def test_means_are_over_folds_and_over_every_choice_of_networks() -> None:
+def test_quality_is_the_mean_over_folds_and_choices_of_networks() -> None:
     random = np.random.default_rng(0)
     labels = [np.arange(30) % 2, np.arange(24) % 2]
     scored = [
@@ -60,14 +60,14 @@ def test_means_are_over_folds_and_over_every_choice_of_networks() -> None:
     assert average_networks(sure, 1)[0].accuracy == 1
 
 
-def test_a_class_with_too_few_images_is_told(small_set: Path) -> None:
+def test_class_with_too_few_images_is_refused(small_set: Path) -> None:
     dataset = datasets.load(str(small_set))
     rare = Split(dataset.train.images[:22], np.array([1] * 2 + [0] * 20))
     with pytest.raises(InputError, match="has 3 training and validation images"):
         cut_fold(replace(dataset, train=rare, val=Split(dataset.val.images[:2], np.array([0, 1]))), 5, 0, 0)
 
 
-def test_the_command_reports_and_records(small_set: Path, tmp_path: Path) -> None:
+def test_crossval_command_prints_table_and_appends_records(small_set: Path, tmp_path: Path) -> None:
     options = "--networks 2 --width 16 --hidden 4 --epochs 1 --folds 2 --offset 0 --jobs 2"
     files = f"--json {tmp_path / 'c.json'} --record {tmp_path / 'r.jsonl'}"
     result = CliRunner().invoke(app, f"crossval --data {small_set} {options} {files}")

@@ -41,13 +41,13 @@ def test_every_path_classifies_the_same_images(small_set: Path, small_bundle: Pa
     assert {row["ratio"] for row in rows if row["path"].startswith("TenSEAL")} == {1.0}
 
 
-def test_an_unknown_head_is_told(small_set: Path, small_bundle: Path) -> None:
+def test_unknown_head_is_refused(small_set: Path, small_bundle: Path) -> None:
     result = CliRunner().invoke(app, f"price --data {small_set} --bundle {small_bundle} --head forest")
     assert result.exit_code != 0
     assert "There is no head 'forest'. Expected one of deployed, logistic" in str(result.exception or result.output)
 
 
-def test_a_head_that_tenseal_s_path_is_not_written_for_is_refused() -> None:
+def test_head_without_tenseal_path_is_refused() -> None:
     layer = Linear(np.eye(3), np.zeros(3))
     with pytest.raises(ExperimentError, match="kind linear or mlp"):
         tenseal_peer.run_tenseal(Head((layer, Polynomial((1.0, 0.5, 1.0)), layer)), np.zeros((1, 3)), lambda done: None)
@@ -56,7 +56,7 @@ def test_a_head_that_tenseal_s_path_is_not_written_for_is_refused() -> None:
 @pytest.mark.parametrize(
     ("python", "message"), [(sys.executable, "No module named 'concrete'"), ("/no/python", "cannot be started")]
 )
-def test_an_interpreter_without_concrete_ml_is_told(python: str, message: str) -> None:
+def test_interpreter_without_concrete_ml_gives_one_line(python: str, message: str) -> None:
     features, labels = np.eye(4), np.array([0, 1, 0, 1])
     split = Split(np.zeros((4, 28, 28), np.uint8), labels)
     with pytest.raises(ExperimentError, match=message):
@@ -64,7 +64,7 @@ def test_an_interpreter_without_concrete_ml_is_told(python: str, message: str) -
 
 
 @given(count=st.integers(1, 400), share=st.floats(0, 1))
-def test_the_interval_of_an_accuracy_is_wilsons(count: int, share: float) -> None:
+def test_accuracy_interval_equals_scipy_wilson_interval(count: int, share: float) -> None:
     right = round(share * count)
     low, high = compute_wilson_interval(right / count, count)
     expected = binomtest(right, count).proportion_ci(0.95, method="wilson")

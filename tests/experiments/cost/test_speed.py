@@ -9,7 +9,7 @@ from tests.he_infer.ckks.kit import features
 
 
 @pytest.mark.parametrize("job", [Job("linear", (20, 3), "open"), Job("mlp", (20, 6, 3), "hidden", 4)])
-def test_a_row_is_consistent(job: Job) -> None:
+def test_speed_row_has_consistent_figures(job: Job) -> None:
     row = measure(job, 3, (100.0, 0.0))
     assert row.server_ms_low <= row.server_ms <= row.server_ms_high
     assert row.over_limit == pytest.approx(row.server_ms / row.limit_ms)

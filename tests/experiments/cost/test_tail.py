@@ -24,7 +24,7 @@ def test_products_of_client_and_server_are_counted_layer_by_layer(small_bundle: 
     assert tail.count_server_products(bundle) == 32 * 8 + 8 + 8 * 2
 
 
-def test_zeros_of_a_convolution_do_not_count(small_bundle: Path) -> None:
+def test_zero_weights_of_a_convolution_are_not_counted_as_products(small_bundle: Path) -> None:
     bundle = Bundle.load(small_bundle)
     layer = Convolution(np.ones((1, 2, 3, 3)), np.zeros(1), (2, 4, 4), padding=1)
     head = Head((layer, Polynomial((0.0, 0.0, 1.0)), Linear(np.ones((2, 16)), np.zeros(2))))
@@ -33,7 +33,7 @@ def test_zeros_of_a_convolution_do_not_count(small_bundle: Path) -> None:
     assert tail.count_server_products(bundle.with_head(head)) == expected + 16 + 32
 
 
-def test_a_row_compares_the_same_images(small_set: Path, small_bundle: Path) -> None:
+def test_tail_row_compares_the_same_images_clear_and_encrypted(small_set: Path, small_bundle: Path) -> None:
     dataset = datasets.load(small_set)
     row = tail.measure_tail(Console(quiet=True), dataset, Bundle.load(small_bundle), 3)
     assert (row.split, row.width, row.n, row.n_clear) == ("mlp", 32, 3, 60)

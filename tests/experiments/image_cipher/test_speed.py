@@ -35,7 +35,7 @@ def test_a_cipher_that_does_not_give_the_image_back_is_not_timed() -> None:
         time_all(make_test_image(64, np.uint8), 1, lambda _: None, [broken])
 
 
-def test_the_chaotic_toy_comes_back_and_hides_the_histogram() -> None:
+def test_chaotic_cipher_restores_the_image_and_flattens_the_histogram() -> None:
     image = make_test_image(64, np.uint16)
     made = chaotic_peer.encrypt(image, b"key")
     assert chaotic_peer.decrypt(made, b"key").tobytes() == image.tobytes()

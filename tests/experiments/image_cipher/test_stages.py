@@ -14,7 +14,7 @@ from experiments.image_cipher.stages import prepare_image, run_stages
 IMAGE = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96) // 7
 
 
-def test_each_stage_is_of_the_cipher_and_a_change_spreads() -> None:
+def test_last_stage_equals_the_cipher_image_and_one_changed_pixel_spreads() -> None:
     stages = list(run_stages(IMAGE))
     np.testing.assert_array_equal(stages[0].grid, IMAGE)
     assert sorted(stages[1].grid.reshape(-1)) == sorted(IMAGE.reshape(-1)), "scrambling only moves"

@@ -37,7 +37,7 @@ def _pixels() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def finished() -> Study:
-    """One small study with its controls; what it costs is SP 800-22."""
+    """Run a small study with its controls; most of its time goes to SP 800-22."""
     seen: list[tuple[str, int, int]] = []
 
     def progress(step: str, done: int, total: int) -> None:
@@ -89,7 +89,7 @@ def test_png_and_numpy_files_are_read(tmp_path: Path) -> None:
         ("text.npy", b"no image at all", "not a NumPy array"),
     ],
 )
-def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_file_without_image_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnsupportedImage, match=message):
         load_image(str(tmp_path / name))
@@ -104,7 +104,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes, 
         (np.eye(8, dtype=np.uint8), "32 pixels or more to a side"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(tmp_path: Path, pixels: np.ndarray, message: str) -> None:
+def test_image_too_small_or_constant_is_refused(tmp_path: Path, pixels: np.ndarray, message: str) -> None:
     np.save(tmp_path / "x.npy", pixels)
     with pytest.raises(UnsupportedImage, match=message):
         load_image(str(tmp_path / "x.npy"))
@@ -118,7 +118,7 @@ def test_a_missing_file_is_named() -> None:
 # The study
 
 
-def test_ours_and_the_ideal_pass_and_the_toy_is_flagged(finished: Study) -> None:
+def test_inner_cipher_and_ideal_control_pass_and_toy_fails(finished: Study) -> None:
     assert finished.surprises == []
     assert all(evaluation.passed for evaluation in (*finished.ours, *finished.positive))
     assert not finished.negative[0].passed
@@ -136,7 +136,7 @@ def test_one_changed_cipher_pixel_damages_few_plain_ones(finished: Study) -> Non
     assert noise["occlusion, 1/4"].intact_share < noise["occlusion, 1/64"].intact_share < 1
 
 
-def test_surprises_are_told(finished: Study) -> None:
+def test_failed_lines_are_listed_as_surprises(finished: Study) -> None:
     ours = finished.ours[0]
     spoilt = dataclasses.replace(ours.lines[0], verdict=Verdict.FAIL)
     weak = dataclasses.replace(ours, lines=(spoilt, *ours.lines[1:]))
@@ -156,7 +156,7 @@ def test_large_images_are_cropped_for_the_controls() -> None:
 # The report
 
 
-def test_json_holds_every_line_and_the_papers_table(run: EvaluationRun) -> None:
+def test_json_holds_every_line_and_published_table_2(run: EvaluationRun) -> None:
     document = json.loads(json.dumps(render_json(run), allow_nan=False))
     assert document["format"] == "he-infer cipher evaluation"
     assert document["version"] == 1
@@ -174,7 +174,7 @@ def test_json_holds_every_line_and_the_papers_table(run: EvaluationRun) -> None:
     assert image["attack"][0]["right_bytes"] == 1.0
 
 
-def test_the_page_is_whole_in_itself(run: EvaluationRun) -> None:
+def test_cipher_page_refers_to_nothing_outside(run: EvaluationRun) -> None:
     page = render_html(run)
     assert page.startswith("<!doctype html>")
     assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", page)
@@ -188,7 +188,7 @@ def test_the_page_is_whole_in_itself(run: EvaluationRun) -> None:
     assert "this project&#39;s inner cipher" in page or "this project's inner cipher" in page
 
 
-def test_the_page_says_what_went_wrong(finished: Study) -> None:
+def test_cipher_page_lists_failed_lines(finished: Study) -> None:
     ours = finished.ours[0]
     spoilt = dataclasses.replace(ours.lines[0], verdict=Verdict.FAIL)
     bad = dataclasses.replace(
@@ -223,7 +223,7 @@ def test_the_markdown_tables_are_rectangular_and_whole(run: EvaluationRun) -> No
 @pytest.mark.parametrize(
     ("value", "text"), [(None, ""), (1.0, "1"), (0.5, "0.5"), (1e-5, "1.00e-05"), (float("inf"), "∞"), (255.0, "255")]
 )
-def test_numbers_in_tables(value: float | None, text: str) -> None:
+def test_numbers_are_formatted_without_false_zeros(value: float | None, text: str) -> None:
     assert format_number(value) == text
 
 
@@ -240,7 +240,7 @@ def test_the_command_writes_its_report(tmp_path: Path, invoke: Callable[..., obj
     assert page.stat().st_size > 100_000
 
 
-def test_a_missing_folder_is_told_before_the_work(invoke: Callable[..., object], tmp_path: Path) -> None:
+def test_missing_output_folder_is_refused_before_the_work(invoke: Callable[..., object], tmp_path: Path) -> None:
     result = invoke("CT_small.dcm", "--json", str(tmp_path / "absent" / "f.json"))
     assert result.exit_code == 2
     assert "does not exist" in " ".join(result.output.replace("│", " ").split())

@@ -51,7 +51,7 @@ def test_a_quadratic_head_is_known_after_as_many_queries_as_it_has_coefficients(
     assert compute_relative_error(few.evaluate(x), head(x)) > 0.05
 
 
-def test_errors_of_the_answers_come_back_as_errors_of_the_weights_and_no_larger() -> None:
+def test_answer_errors_bound_the_recovered_weight_errors() -> None:
     random = np.random.default_rng(3)
     weight = random.normal(size=(2, 64))
     queries = make_affine_queries(64, 4.0, random)
@@ -61,7 +61,7 @@ def test_errors_of_the_answers_come_back_as_errors_of_the_weights_and_no_larger(
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(None, 33), (8, 8)])
-def test_the_server_s_daily_limit_ends_the_attack(
+def test_daily_query_limit_ends_the_attack(
     small_bundle: Path, tmp_path: Path, limit: int | None, expected: int
 ) -> None:
     random = np.random.default_rng(4)

@@ -20,7 +20,7 @@ def residues(ciphertext: Any, polynomial: int) -> list[int]:
     return [data.at(start + index) for index in range(size)]
 
 
-def test_the_transform_is_the_value_at_odd_powers_of_a_root_in_reversed_order() -> None:
+def test_transform_gives_values_at_odd_powers_of_the_root_in_bit_reversed_order() -> None:
     prime, size = 97, 8
     coefficients = [5, 0, 96, 3, 11, 1, 0, 2]
     root = find_least_root(2 * size, prime)
@@ -34,7 +34,7 @@ def test_the_transform_is_the_value_at_odd_powers_of_a_root_in_reversed_order() 
 
 
 @pytest.mark.parametrize("refreshed", [False, True])
-def test_one_answer_gives_the_weights_unless_it_was_refreshed(refreshed: bool) -> None:
+def test_one_open_answer_gives_the_weights_and_a_hidden_one_does_not(refreshed: bool) -> None:
     made = context(PARAMETERS)
     generator = sealapi.KeyGenerator(made)
     public = sealapi.PublicKey()

@@ -1,4 +1,4 @@
-"""What the leak experiments measure: rebuilt images, membership, and that the commands write what they say."""
+"""The leak experiments: rebuilt images, membership, and the files that the commands write."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def _images(count: int = 60, size: int = 16) -> np.ndarray:
 # Rebuilding
 
 
-def test_a_perfect_rebuilding_is_perfect_and_the_mean_recognises_nobody() -> None:
+def test_equal_images_score_perfect_likeness_and_mean_image_recognises_none() -> None:
     images = _images()
     whole = rebuild.measure_likeness(images, images)
     assert whole.psnr > 70
@@ -66,12 +66,12 @@ def test_the_decoder_learns_and_repeats_itself(channels: int, size: int) -> None
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.lists(st.integers(0, 5), min_size=1, max_size=12))
-def test_the_area_is_that_of_scikit_learn(inside: list[int], outside: list[int]) -> None:
+def test_auc_equals_scikit_learn_auc(inside: list[int], outside: list[int]) -> None:
     expected = roc_auc_score([1] * len(inside) + [0] * len(outside), inside + outside)
     assert members.compute_auc(np.array(inside, float), np.array(outside, float)) == pytest.approx(expected)
 
 
-def test_a_telling_signal_is_found_and_an_empty_one_is_not() -> None:
+def test_informative_signal_gives_high_auc_and_random_signal_none() -> None:
     member = np.arange(400) < 200
     noise = np.random.default_rng(4).normal(size=400)
     told = members.infer_membership(noise + 4 * member, member, rounds=100)
@@ -81,7 +81,7 @@ def test_a_telling_signal_is_found_and_an_empty_one_is_not() -> None:
     assert blind.low < 0.5 < blind.high
 
 
-def test_the_gradient_is_the_numerical_one() -> None:
+def test_gradient_norm_equals_numerical_gradient() -> None:
     random = np.random.default_rng(5)
     layers = [(random.normal(size=(4, 6)), random.normal(size=4)), (random.normal(size=(3, 4)), random.normal(size=3))]
     square = Polynomial((0.2, -0.3, 0.7))
@@ -151,7 +151,7 @@ def test_membership_of_a_bundle_is_measured(small_set: Path, small_bundle: Path,
     assert all(one["low"] <= one["auc"] <= one["high"] for one in signals.values())
 
 
-def test_a_missing_folder_is_told_before_the_work(small_set: Path, tmp_path: Path) -> None:
+def test_missing_output_folder_is_refused_before_the_work(small_set: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["inversion", "--data", str(small_set), "--json", str(tmp_path / "no" / "x.json")])
     assert result.exit_code == 2
     assert "does not exist" in " ".join(result.output.replace("│", " ").split())

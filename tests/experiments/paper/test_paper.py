@@ -26,7 +26,7 @@ def client() -> filtering.FilterClient:
 
 @pytest.mark.parametrize("shape", [(64, 64), (20, 33), (70, 129)])
 @pytest.mark.parametrize("name", ["gaussian", "uneven"])
-def test_the_encrypted_filter_is_the_clear_one(
+def test_encrypted_filter_equals_clear_filter(
     client: filtering.FilterClient, shape: tuple[int, int], name: str
 ) -> None:
     random = np.random.default_rng(3)
@@ -99,7 +99,7 @@ def test_a_key_stream_depends_on_every_part_of_its_key() -> None:
 
 
 @pytest.mark.parametrize("item", ["6a", "6b", "fig3", "table2", "fig4"])
-def test_an_item_draws_its_picture_and_keeps_a_record(item: str, tmp_path: Path) -> None:
+def test_paper_item_draws_its_picture_and_appends_a_record(item: str, tmp_path: Path) -> None:
     kept = tmp_path / "r.jsonl"
     result = CliRunner().invoke(app, f"paper {item} --image CT_small.dcm --out {tmp_path} --record {kept} --keys 4")
     assert result.exit_code == 0, result.output
@@ -131,7 +131,7 @@ def test_images_are_stored_restored_and_classified(small_set: Path, small_bundle
     assert orders["compressed"] < 0.7 < 1 < orders["encrypted first"]
 
 
-def test_a_folder_of_ones_own_is_classified_as_tumour_types(small_set: Path, tmp_path: Path) -> None:
+def test_own_image_folder_is_classified_by_paper_6c(small_set: Path, tmp_path: Path) -> None:
     with np.load(small_set) as arrays:
         for index, (image, label) in enumerate(
             zip(arrays["train_images"][:80], arrays["train_labels"][:80], strict=True)

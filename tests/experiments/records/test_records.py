@@ -30,7 +30,7 @@ def _record(**changes: Any) -> Record:
 
 
 @given(kind=st.text(), command=st.text(), seed=st.integers(), parameters=_OBJECTS, figures=_OBJECTS)
-def test_every_record_comes_back(
+def test_written_record_is_read_back_equal(
     kind: str, command: str, seed: int, parameters: dict[str, object], figures: dict[str, object]
 ) -> None:
     record = Record.of(kind, command=command, seed=seed, parameters=parameters, figures=figures)
@@ -39,7 +39,7 @@ def test_every_record_comes_back(
     assert Record.from_line(line) == record
 
 
-def test_numbers_that_do_not_exist_become_null_and_arrays_become_lists() -> None:
+def test_nan_becomes_null_and_arrays_become_lists() -> None:
     record = _record(figures={"auc": math.nan, "recall": np.array([0.5, np.nan]), "n": np.int64(3)})
     assert record.figures == {"auc": None, "recall": [0.5, None], "n": 3}
     assert json.loads(record.to_line())["figures"] == {"auc": None, "recall": [0.5, None], "n": 3}
@@ -57,7 +57,7 @@ def test_a_line_ends_only_at_a_line_feed(tmp_path: Path) -> None:
     assert records.read_records(tmp_path / "r.jsonl") == [record]
 
 
-def test_the_key_names_the_run_not_its_outcome() -> None:
+def test_run_key_depends_on_parameters_and_not_on_figures() -> None:
     assert _record().key == _record(figures={"auc": 0.1}, command="another").key
     assert _record().key != _record(seed=2).key
     assert _record().key != _record(parameters={"head": "linear"}).key
@@ -72,7 +72,7 @@ def test_later_runs_replace_earlier_ones_only_where_asked_for(tmp_path: Path) ->
     assert [record.figures["auc"] for record in records.keep_latest(records.read_records(path)).values()] == [0.2]
 
 
-def test_a_line_that_a_crash_cut_off_is_no_record_and_is_taken_away(tmp_path: Path) -> None:
+def test_cut_off_last_line_is_removed_before_appending(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     records.append_record(path, _record(seed=1))
     with path.open("ab") as file:
@@ -112,7 +112,7 @@ def test_several_processes_append_to_one_file(tmp_path: Path) -> None:
         (lambda values: [values], "not a record"),
     ],
 )
-def test_what_is_no_record_is_named_with_its_line(tmp_path: Path, change: object, message: str) -> None:
+def test_invalid_line_is_refused_with_its_number(tmp_path: Path, change: object, message: str) -> None:
     path = tmp_path / "r.jsonl"
     records.append_record(path, _record())
     assert callable(change)
@@ -132,7 +132,7 @@ def test_a_missing_file_and_a_binary_file_are_refused(tmp_path: Path) -> None:
         records.read_records(tmp_path / "binary.jsonl")
 
 
-def test_what_json_cannot_hold_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_value_without_json_form_is_refused_before_writing(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="cannot be written"):
         records.append_record(tmp_path / "r.jsonl", _record(figures={"x": object()}))
     assert not (tmp_path / "r.jsonl").exists()

@@ -57,7 +57,7 @@ def files(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_page_is_whole_in_itself_and_holds_every_command(files: Path, tmp_path: Path) -> None:
+def test_report_page_refers_to_nothing_outside_and_holds_every_command(files: Path, tmp_path: Path) -> None:
     page = tmp_path / "r.html"
     result = CliRunner().invoke(app, f"report {files} --html {page}")
     assert result.exit_code == 0, result.output
@@ -134,7 +134,7 @@ def test_runs_of_one_configuration_differ_in_the_seed_alone() -> None:
     assert list(groups)[1] == ("discs", "512", "mlp", "64 a request")
 
 
-def test_nothing_to_write_is_an_error(files: Path) -> None:
+def test_report_without_output_is_refused(files: Path) -> None:
     result = CliRunner().invoke(app, f"report {files}")
     assert "Nothing to write" in str(result.exception)
 
@@ -142,13 +142,13 @@ def test_nothing_to_write_is_an_error(files: Path) -> None:
 # Comparing
 
 
-def test_equal_files_have_no_changes() -> None:
+def test_comparing_equal_records_gives_no_changes() -> None:
     found = comparison.compare_records(_every_kind(), _every_kind(), tolerance=0, time_tolerance=0)
     assert found.runs == 9
     assert found.figures == found.surroundings == found.only_before == found.only_after == ()
 
 
-def test_changes_beyond_the_tolerance_are_found_and_times_have_their_own() -> None:
+def test_changes_beyond_tolerance_are_listed_and_times_have_their_own_tolerance() -> None:
     def record(**figures: Any) -> Record:
         return _record("x", {"accuracy": 0.9, "wall_ms": 10.0, "restored": True, **figures})
 
@@ -168,7 +168,7 @@ def test_changes_beyond_the_tolerance_are_found_and_times_have_their_own() -> No
     assert changed(0, 0, picture={"sha256": "x"}) == []
 
 
-def test_compare_tells_versions_and_missing_runs(tmp_path: Path) -> None:
+def test_compare_lists_changed_versions_and_missing_runs(tmp_path: Path) -> None:
     before, after = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     one = _accuracy(0, 0.9)
     records.append_record(before, one)

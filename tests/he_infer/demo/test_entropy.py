@@ -11,12 +11,12 @@ from he_infer.demo.entropy import compute_entropy, compute_expected_entropy
 
 
 @pytest.mark.parametrize(("data", "bits"), [(b"", 0.0), (b"aaaa", 0.0), (b"ab", 1.0), (bytes(range(256)), 8.0)])
-def test_known_values(data: bytes, bits: float) -> None:
+def test_entropy_of_known_bytes_is_exact(data: bytes, bits: float) -> None:
     assert compute_entropy(data) == pytest.approx(bits, abs=1e-12)
 
 
 @given(st.binary(min_size=1, max_size=600))
-def test_bounds(data: bytes) -> None:
+def test_entropy_lies_between_zero_and_the_possible_maximum(data: bytes) -> None:
     assert 0.0 <= compute_entropy(data) <= min(8.0, math.log2(len(data))) + 1e-9
 
 
