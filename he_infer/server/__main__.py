@@ -1,6 +1,10 @@
-"""`python -m he_infer.server`: the server process, as `he-infer serve` starts it."""
+"""The server process: `python -m he_infer.server`, which `he-infer serve` runs."""
 
-from he_infer.server.main import main
+from he_infer.server.stop_signals import StopSignals
 
 if __name__ == "__main__":
-    main()
+    stop = StopSignals()
+    stop.install()
+    from he_infer.server.main import main
+
+    main(stop)

@@ -17,12 +17,14 @@ from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.signing import Signer
 from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata
 from he_infer.server.storage.blobs import Blobs
-from he_infer.server.workers.pool import WorkerPool
+from he_infer.server.workers.pool import Crashed, WorkerPool
 from he_infer.wire import envelope as wire
 from he_infer.wire.bodies import KeysInfo, KeysList, KeysStored, ModelInfo, ModelList, PlanInfo
 from he_infer.wire.key_set import is_key_set
 from he_infer.wire.refusals import Code, Refused
 
+HIDDEN = "hidden"
+"""The policy of models whose weights clients must not learn."""
 KEY_PARTS = frozenset({"galois", "relin", "public"})
 _NONCE = re.compile(r"[0-9a-f]{32}")
 
@@ -42,13 +44,15 @@ class Limits:
     max_keys: int
     max_request: int
     clock_window: float
-    wall_seconds: float
+    hidden_daily_queries: int
 
 
 class InferenceService:
     """Registers evaluation keys and has ciphertexts evaluated.
 
     Args:
+        pool: evaluates.
+        trials: tries evaluation keys, each set in a process of its own.
         models: what the workers say they serve (`ModelHost.describe`).
         seal: name of the HE library and its wire format, stored with every key.
     """
@@ -59,6 +63,7 @@ class InferenceService:
         metadata: Metadata,
         blobs: Blobs,
         pool: WorkerPool,
+        trials: WorkerPool,
         signer: Signer,
         audit: AuditLog,
         models: Sequence[ModelInfo],
@@ -68,6 +73,7 @@ class InferenceService:
         self._metadata = metadata
         self._blobs = blobs
         self._pool = pool
+        self._trials = trials
         self._signer = signer
         self._audit = audit
         self._seal = seal
@@ -76,7 +82,38 @@ class InferenceService:
         self._models = {model.id: model for model in models}
         self._plans = {plan.digest: plan for model in models for plan in model.plans}
 
-    def register_keys(self, request: Request, plan: str, key_set: str, body: bytes) -> KeysStored:
+    def largest_keys(self, plan: str) -> int:
+        """Bytes that a registration for a plan may have.
+
+        Raises:
+            Refused: `unknown_plan`.
+        """
+        self._find_plan(plan)
+        return self._limits.max_keys
+
+    def largest_request(self, model_id: str) -> int:
+        """Bytes that a request to a model may have.
+
+        Raises:
+            Refused: `unknown_model`.
+        """
+        self._find_model(model_id)
+        return self._limits.max_request
+
+    def expect_keys(self, caller: Caller, plan: str, size: int) -> int | None:
+        """Check, before a registration's body is read, that it could be stored.
+
+        Returns:
+            Bytes that the client may store beside what it has, or None where it has no quota.
+
+        Raises:
+            Refused: `unknown_plan`, `quota`, `busy`.
+        """
+        self._find_plan(plan)
+        self._trials.check_room(caller.client_id)
+        return self._metadata.keys.check_room(caller, size)
+
+    def register_keys(self, request: Request, plan: str, key_set: str, body: bytes | memoryview) -> KeysStored:
         """Check and store a client's key set for a plan; the same bytes again are accepted, others refused.
 
         Returns:
@@ -104,16 +141,13 @@ class InferenceService:
                 raise Refused(
                     Code.SECRET_KEY, "A secret key was sent; it was discarded. Never send one: make new keys."
                 )
-            if not parts.keys() <= KEY_PARTS or (expected.needs_keys and not parts):
+            if not parts.keys() <= KEY_PARTS or expected.needs_keys != bool(parts):
                 raise Refused(
                     Code.BAD_KEYS, "Expected the parts 'galois', 'relin' and 'public' as far as the plan needs them."
                 )
             self._metadata.queries.use_nonce(request.caller.client_id, envelope.header["nonce"], self._nonce_expiry())
-            key_id = secrets.token_hex(16)
-            names = sorted(parts)
-            task = {"do": "check_keys", "plan": plan, "key_id": key_id, "names": names}
-            self._pool.submit(request.caller.client_id, task, [parts[name] for name in names]).result()
-            self._store_keys(request.caller, plan, key_set, key_id, parts)
+            self._try_keys(request.caller, expected, parts)
+            self._store_keys(request.caller, plan, key_set, secrets.token_hex(16), parts)
             return KeysStored(plan=plan, key_set=key_set, bytes=sum(len(data) for data in parts.values()))
 
     def list_keys(self, caller: Caller) -> KeysList:
@@ -135,7 +169,7 @@ class InferenceService:
                 raise Refused(Code.MISSING_KEYS, f"This client has no key set {key_set} for this plan.")
             self._drop_key_blobs(request.caller.client_id, key_id)
 
-    def classify(self, request: Request, model_id: str, body: bytes) -> bytes:
+    def classify(self, request: Request, model_id: str, body: bytes | memoryview) -> bytes:
         """Evaluate a model's head on ciphertexts.
 
         Returns:
@@ -146,9 +180,7 @@ class InferenceService:
         """
         caller = request.caller
         with self._audit.watching("classify", caller.client_id, request.request_id, model=model_id) as details:
-            model = self._models.get(model_id)
-            if model is None:
-                raise Refused(Code.UNKNOWN_MODEL, "No such model is served here; GET /v1/models lists those that are.")
+            model = self._find_model(model_id)
             self._pool.check_room(caller.client_id)
             envelope = self._open(body, wire.Kind.REQUEST, self._limits.max_request)
             match envelope.header:
@@ -165,7 +197,10 @@ class InferenceService:
             if plan is None:
                 raise Refused(Code.UNKNOWN_PLAN, "This model has no plan of this digest; GET /v1/models lists them.")
             record = self._keys_for(caller, plan, key_set)
-            self._metadata.queries.admit(caller, envelope.header["nonce"], self._nonce_expiry(), model_id, plan.batch)
+            daily = self._limits.hidden_daily_queries if model.policy == HIDDEN else None
+            self._metadata.queries.admit(
+                caller, envelope.header["nonce"], self._nonce_expiry(), model_id, plan.batch, daily_default=daily
+            )
             try:
                 reply, out = self._evaluate(caller, plan, record, envelope)
             except Refused:
@@ -185,14 +220,37 @@ class InferenceService:
             "names": [part.name for part in record.parts] if record else [],
         }
         supply = None if record is None else lambda: self._read_keys(caller, record)
-        return self._pool.submit(caller.client_id, task, [data for _, data in envelope.parts], supply).result()
+        try:
+            return self._pool.submit(caller.client_id, task, [data for _, data in envelope.parts], supply).result()
+        except Crashed as error:
+            if record is not None:
+                self._metadata.keys.ban(record.key_id)
+            raise Refused(
+                Code.WORKER_DIED,
+                "This request ended the process that evaluated it. Its key set is refused from now on: delete it, and "
+                "make and register new keys.",
+            ) from error
+
+    def _try_keys(self, caller: Caller, plan: PlanInfo, parts: Mapping[str, bytes]) -> None:
+        names = sorted(parts)
+        task = {"plan": plan.plan, "names": names}
+        try:
+            self._trials.submit(caller.client_id, task, [parts[name] for name in names]).result()
+        except Crashed as error:
+            raise Refused(Code.BAD_KEYS, "The evaluation keys ended the process that tried them.") from error
+        except Refused as refused:
+            if refused.code is Code.WORKER_LIMIT:
+                raise Refused(
+                    Code.BAD_KEYS, "Trying the evaluation keys took longer than the server allows for a registration."
+                ) from refused
+            raise
 
     def _answer(
         self,
         model: ModelInfo,
         plan: str,
         key_set: str,
-        body: bytes,
+        body: bytes | memoryview,
         reply: Mapping[str, Any],
         out: Sequence[bytes],
     ) -> bytes:
@@ -214,7 +272,7 @@ class InferenceService:
         }
         return wire.Envelope(wire.Kind.ANSWER, header, parts).encode()
 
-    def _open(self, body: bytes, kind: wire.Kind, max_bytes: int) -> wire.Envelope:
+    def _open(self, body: bytes | memoryview, kind: wire.Kind, max_bytes: int) -> wire.Envelope:
         try:
             envelope = wire.Envelope.decode(body, kind=kind, max_bytes=max_bytes)
         except UnsupportedVersion as error:
@@ -225,7 +283,8 @@ class InferenceService:
             raise Refused(Code.NOT_AN_ENVELOPE, str(error)) from error
         match envelope.header:
             case {"nonce": str(nonce), "time": int(sent)} if _NONCE.fullmatch(nonce) and not isinstance(sent, bool):
-                if abs(sent / 1000 - time.time()) > self._limits.clock_window:
+                # Whole milliseconds: a time of 400 digits is no number that a float could hold.
+                if abs(sent - round(time.time() * 1000)) > round(self._limits.clock_window * 1000):
                     raise Refused(
                         Code.STALE,
                         f"The envelope's time is more than {self._limits.clock_window:g} s from the server's; "
@@ -245,6 +304,12 @@ class InferenceService:
             raise Refused(Code.UNKNOWN_PLAN, "No model of this server has a plan of this digest; see GET /v1/models.")
         return plan
 
+    def _find_model(self, model_id: str) -> ModelInfo:
+        model = self._models.get(model_id)
+        if model is None:
+            raise Refused(Code.UNKNOWN_MODEL, "No such model is served here; GET /v1/models lists those that are.")
+        return model
+
     def _describe_keys(self, record: KeyRecord) -> KeysInfo:
         return KeysInfo(
             plan=record.plan,
@@ -252,7 +317,7 @@ class InferenceService:
             bytes=sum(part.size for part in record.parts),
             seal=record.seal,
             created=record.created,
-            usable=record.plan in self._plans and record.seal == self._seal,
+            usable=record.plan in self._plans and record.seal == self._seal and not record.banned,
         )
 
     def _keys_for(self, caller: Caller, plan: PlanInfo, key_set: str) -> KeyRecord | None:
@@ -263,6 +328,12 @@ class InferenceService:
             raise Refused(
                 Code.MISSING_KEYS,
                 f"This client has no key set {key_set} for this plan: PUT /v1/keys/<plan>/<key set>.",
+            )
+        if record.banned:
+            raise Refused(
+                Code.BAD_KEYS,
+                f"The key set {key_set} ended a process of the server and is refused since. Delete it, and make and "
+                "register new keys.",
             )
         if record.seal != self._seal:
             raise Refused(

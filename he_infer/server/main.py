@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import signal
 import socket
 import ssl
 import sys
@@ -19,6 +18,7 @@ from he_infer.server.http.app import build_app
 from he_infer.server.http.connections import bounded
 from he_infer.server.service import Service
 from he_infer.server.settings import ServerSettings
+from he_infer.server.stop_signals import StopSignals
 from he_infer.server.workers import import_guard
 from he_infer.wire.refusals import Refused
 
@@ -30,44 +30,64 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, settings: ServerSettings, address: str, port: int) -> None:
         super().__init__(config)
+        self.was_ready = False
         self._settings = settings
         self._address = address
         self._port = port
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.should_exit:
+            return
         if self._settings.port_file is not None:
             write_text(self._settings.port_file, f"{self._port}\n")
         sys.stdout.write(f"he-infer server ready on {self._address}\n")
         sys.stdout.flush()
+        self.was_ready = True
+
+    def finish(self) -> None:
+        """End the server once it has answered what it accepted."""
+        self.should_exit = True
 
 
-def main() -> None:
+def main(stop: StopSignals | None = None) -> None:
     """Run the server with the settings that stand as JSON in the environment; exits 0 after a graceful stop."""
+    if stop is None:
+        stop = StopSignals()
+        stop.install()
     import_guard.install()
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.umask(0o077)
     configure_logging()
     try:
-        serve(ServerSettings(**json.loads(os.environ[SETTINGS_VARIABLE])))
+        serve(ServerSettings(**json.loads(os.environ[SETTINGS_VARIABLE])), stop)
     except (HeInferError, Refused) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
 
 
-def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT.
+def serve(settings: ServerSettings, stop: StopSignals) -> None:
+    """Serve until SIGTERM or SIGINT. Whatever was started has ended when this returns or raises.
 
     Raises:
         HeInferError, OSError, Refused: the server cannot start; the message says why.
+        SystemExit: a signal came before the server was ready.
     """
     if settings.tls_cert is not None and settings.tls_key is not None:
         check_certificate(settings.tls_cert, settings.tls_key)
-    listener = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
+    with listen(settings.host, settings.port, reuse_port=settings.reuse_port) as listener:
+        service = Service(settings)
+        try:
+            stop.check()
+            _run(settings, service, listener, stop)
+        finally:
+            service.stop()
+
+
+def _run(settings: ServerSettings, service: Service, listener: socket.socket, stop: StopSignals) -> None:
     port = int(listener.getsockname()[1])
-    service = Service(settings)
     log = structlog.get_logger("he_infer.server")
     log.info("audit", head=service.audit.head())
     raise_descriptor_limit()
@@ -88,10 +108,12 @@ def serve(settings: ServerSettings) -> None:
     )
     scheme = "https" if settings.tls_cert else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    # uvicorn raises the signals it has handled once more when it is done; by then there is nothing left to do.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ignore)
-    _Server(config, settings, f"{scheme}://{host}:{port}", port).run(sockets=[listener])
+    server = _Server(config, settings, f"{scheme}://{host}:{port}", port)
+    # uvicorn takes the signals itself while it runs. Before and after that they reach it by this way.
+    stop.call_instead(server.finish)
+    server.run(sockets=[listener])
+    if not server.was_ready:
+        raise SystemExit("error: stopped before the server was ready.")
 
 
 def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
@@ -141,7 +163,3 @@ def check_certificate(certificate: Path, key: Path) -> None:
         raise UsageError(
             f"{certificate} and {key} are not a PEM certificate and its private key: {error.reason or error}."
         ) from error
-
-
-def _ignore(_number: int, _frame: object) -> None:
-    return

@@ -1,8 +1,11 @@
 """Puts the server's parts together from its settings, and takes them apart again. Knows no HTTP."""
 
+import math
 import os
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,9 +25,10 @@ from he_infer.server.settings import ServerSettings
 from he_infer.server.storage.blobs import Blobs
 from he_infer.server.storage.objects import ObjectStore
 from he_infer.server.storage.scrub import ORPHAN_AGE, remove_orphans
+from he_infer.server.storage.spool import Spool
 from he_infer.server.tokens import Scope
 from he_infer.server.workers.limits import WorkerConfig, WorkerLimits
-from he_infer.server.workers.pool import WorkerPool
+from he_infer.server.workers.pool import WorkerPool, run_trial
 from he_infer.wire.bodies import ModelInfo
 from he_infer.wire.refusals import Code, Refused
 
@@ -65,61 +69,104 @@ class Service:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
+        self.draining = False
         self._log = structlog.get_logger("he_infer.server")
+        self._stop = threading.Event()
+        self._started = (time.time(), time.monotonic())
+        # Whatever has begun is ended again where a later step fails, or a signal comes between two steps.
+        with ExitStack() as begun:
+            self._begin(begun)
+            self._begun = begun.pop_all()
+
+    def _begin(self, begun: ExitStack) -> None:
+        settings = self.settings
         prepare_data_dir(settings.data_dir)
         self.metadata = open_metadata(settings.database_url, settings.data_dir)
+        begun.callback(self.metadata.close)
         self.blobs = Blobs(settings.blob_url or settings.data_dir / "blobs")
         self.audit = AuditLog(settings.data_dir / AUDIT_FILE)
         if torn := self.audit.repair():
             self._log.warning("audit", note="a line that was cut short is set aside", bytes=torn)
         self.signer = Signer.load_or_create(settings.signing_key or settings.data_dir / SIGNING_KEY_FILE)
-        self.pool = WorkerPool(
-            WorkerConfig(
-                bundles=tuple(path.resolve() for path in settings.bundles),
-                batches=settings.batches,
-                precision=settings.precision,
-                key_cache=settings.key_cache,
-                limits=WorkerLimits(
-                    address_space=settings.worker_memory,
-                    cpu_seconds=settings.cpu_seconds,
-                    # SEAL loads through a file in memory, so the largest thing it may be given must fit into one.
-                    file_bytes=max(settings.max_keys, settings.max_request),
-                ),
-            ),
-            workers=settings.workers,
-            queue=settings.queue,
-            wall_seconds=settings.wall_seconds,
-            queue_seconds=settings.queue_seconds,
-        )
-        self.objects = ObjectStore(
-            self.metadata, self.blobs, self.audit, settings.data_dir / "spool", settings.max_object
-        )
         self.recorder = Recorder(settings.record_dir) if settings.record_dir else None
-        self.draining = False
         self._default_quotas = Quotas(
             storage_quota=settings.storage_quota,
             daily_queries=settings.daily_queries,
             total_queries=settings.total_queries,
             requests_per_minute=settings.requests_per_minute,
         )
-        self._stop = threading.Event()
-        self._started = (time.time(), time.monotonic())
+        self._first_token()
+        self.spool = Spool(settings.data_dir / "spool")
+        self.objects = ObjectStore(self.metadata, self.blobs, self.audit, self.spool, settings.max_object)
+        self.pool = WorkerPool(
+            self._worker_config(settings.cpu_seconds),
+            workers=settings.workers,
+            queue=settings.queue,
+            wall_seconds=settings.wall_seconds,
+            queue_seconds=settings.queue_seconds,
+        )
+        # One at a time: whoever registers waits for others who register, and for nobody else.
+        self.trials = WorkerPool(
+            self._worker_config(math.ceil(settings.registration_seconds)),
+            workers=1,
+            queue=settings.queue,
+            wall_seconds=settings.registration_seconds,
+            entry=run_trial,
+            throw_away=True,
+        )
+        for pool in (self.pool, self.trials):
+            begun.callback(pool.drain, 0.0)
         hello = self.pool.start()
+        self.trials.start()
         self.seal = str(hello["engine"])
+        models = [ModelInfo.model_validate(model) for model in hello["models"]]
+        self._say_limits(models, [str(line) for line in hello["unconfined"]])
         self.metrics = Metrics(self.pool, settings.data_dir, self.seal)
         self.inference = InferenceService(
             metadata=self.metadata,
             blobs=self.blobs,
             pool=self.pool,
+            trials=self.trials,
             signer=self.signer,
             audit=self.audit,
-            models=[ModelInfo.model_validate(model) for model in hello["models"]],
+            models=models,
             seal=self.seal,
-            limits=Limits(settings.max_keys, settings.max_request, settings.clock_window, settings.wall_seconds),
+            limits=Limits(
+                settings.max_keys, settings.max_request, settings.clock_window, settings.hidden_daily_queries
+            ),
         )
-        self._first_token()
         self._housekeeping = threading.Thread(target=self._keep_house, name="he-infer-housekeeping", daemon=True)
         self._housekeeping.start()
+
+    def _worker_config(self, cpu_seconds: int) -> WorkerConfig:
+        settings = self.settings
+        return WorkerConfig(
+            bundles=tuple(path.resolve() for path in settings.bundles),
+            batches=settings.batches,
+            precision=settings.precision,
+            key_cache=settings.key_cache,
+            limits=WorkerLimits(
+                address_space=settings.worker_memory,
+                cpu_seconds=cpu_seconds,
+                # SEAL loads through a file in memory, so the largest thing it may be given must fit into one.
+                file_bytes=max(settings.max_keys, settings.max_request),
+            ),
+        )
+
+    def _say_limits(self, models: Sequence[ModelInfo], unconfined: Sequence[str]) -> None:
+        """Log what an operator should know of this start: limits that hold by default, and locks that do not."""
+        for line in unconfined:
+            self._log.warning("unconfined", note=f"workers run without a lock that this system does not have: {line}")
+        hidden = [model.id for model in models if model.policy == "hidden"]
+        if hidden:
+            images = self.settings.hidden_daily_queries
+            self._log.info(
+                "hidden_limit",
+                models=hidden,
+                images_a_day=images,
+                note=f"a client without a daily limit of its own may classify {images} images a day with each of these "
+                "models; the setting is hidden_daily_queries",
+            )
 
     def authenticate(self, token: str | None, scope: Scope) -> Caller:
         """See `he_infer.server.authentication.authenticate`; the caller's bounds are its own, or else the settings'.
@@ -149,12 +196,14 @@ class Service:
             raise Refused(Code.BUSY, "No worker process is ready yet.", retry_after=1.0)
 
     def stop(self) -> None:
-        """Finish what was accepted, end the workers, close the stores."""
+        """Finish what was accepted, end the workers, close the stores; a second call changes nothing."""
+        if self.draining:
+            return
         self.draining = True
         self._stop.set()
-        self.pool.drain(self.settings.drain_seconds)
-        self._housekeeping.join(timeout=10.0)
-        self.metadata.close()
+        with self._begun:
+            self.pool.drain(self.settings.drain_seconds)
+            self._housekeeping.join(timeout=10.0)
 
     def _first_token(self) -> None:
         """Take the first client's token from the token file, or make it there. Known tokens are left as they are."""
@@ -162,13 +211,9 @@ class Service:
         if path is None:
             return
         if path.exists():
-            text = path.read_text(encoding="utf-8").strip()
-            token_id = tokens.token_id(text)
-            if token_id is None:
-                raise NotThisFormat(f"{path} does not hold a token (hei_...); remove it to have one made.")
-            if self.metadata.tokens.find(token_id) is not None:
+            token = read_token(path)
+            if self.metadata.tokens.find(token.token_id) is not None:
                 return
-            token = tokens.NewToken(token_id, text, tokens.digest(text))
         else:
             token = tokens.new_token()
             write_secret(path, token.text + "\n")
@@ -210,6 +255,24 @@ class Service:
                 file.unlink(missing_ok=True)
         if removed:
             self._log.info("orphans", removed=removed)
+
+
+def read_token(path: Path) -> tokens.NewToken:
+    """The token in a file.
+
+    Raises:
+        NotThisFormat: the file holds no token.
+        OSError: it cannot be read.
+    """
+    # Editors and shells of some systems put a byte order mark before a text, which is no part of it.
+    text = path.read_bytes().decode("utf-8-sig", errors="replace").strip()
+    token_id = tokens.token_id(text)
+    if token_id is None:
+        raise NotThisFormat(
+            f"{path} does not hold a token: expected one line of UTF-8 text that begins with hei_. Remove the file to "
+            "have a token made."
+        )
+    return tokens.NewToken(token_id, text, tokens.digest(text))
 
 
 def write_secret(path: Path, text: str) -> None:

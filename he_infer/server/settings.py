@@ -57,6 +57,11 @@ class ServerSettings(BaseSettings):
     total_queries: int | None = Field(
         None, ge=0, description="Images with any one model, ever, for a client that has no own limit."
     )
+    hidden_daily_queries: int = Field(
+        2000,
+        ge=0,
+        description="Images a day with each model of policy 'hidden', for a client that has no daily limit of its own.",
+    )
     requests_per_minute: int | None = Field(
         None, ge=1, description="Requests a minute for a client that has no own limit."
     )
@@ -75,6 +80,9 @@ class ServerSettings(BaseSettings):
     )
     wall_seconds: float = Field(30.0, gt=0, description="Longest evaluation before its worker is killed.")
     cpu_seconds: int = Field(60, ge=1, description="Processor time of one evaluation.")
+    registration_seconds: float = Field(
+        15.0, gt=0, description="Longest trial of registered evaluation keys before its process is killed."
+    )
     worker_memory: int = Field(4096 * _MIB, ge=512 * _MIB, description="Address space of a worker.")
     key_cache: int = Field(256 * _MIB, ge=0, description="Memory for evaluation keys in each worker.")
     drain_seconds: float = Field(30.0, ge=0, description="How long accepted requests may take once the server stops.")
@@ -83,7 +91,10 @@ class ServerSettings(BaseSettings):
     max_request: int = Field(64 * _MIB, ge=1024, description="Largest classification request.")
     max_object: int = Field(4096 * _MIB, ge=1024, description="Largest sealed object.")
     bodies_in_memory: int = Field(1024 * _MIB, ge=_MIB, description="All request bodies held at one time.")
-    body_seconds: float = Field(120.0, gt=0, description="Longest time for a body to arrive.")
+    body_seconds: float = Field(
+        20.0, gt=0, description="Time for a body to arrive, beside what its size takes at `body_rate`."
+    )
+    body_rate: int = Field(16384, ge=1, description="Least bytes a second at which a body must arrive.")
     head_seconds: float = Field(30.0, gt=0, description="Longest time for the head of a request to arrive.")
     read_seconds: float = Field(60.0, gt=0, description="Longest time that a client may leave its answer unread.")
     clock_window: float = Field(

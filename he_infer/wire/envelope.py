@@ -75,7 +75,7 @@ class Envelope:
         return b"".join((prefix, header, *(data for _, data in self.parts)))
 
     @staticmethod
-    def decode(data: bytes, *, kind: Kind, max_bytes: int) -> "Envelope":
+    def decode(data: bytes | memoryview, *, kind: Kind, max_bytes: int) -> "Envelope":
         """Check and decode a whole message.
 
         Args:
@@ -129,7 +129,7 @@ def parse_canonical(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _check_prefix(data: bytes, kind: Kind, max_bytes: int) -> tuple[int, int]:
+def _check_prefix(data: bytes | memoryview, kind: Kind, max_bytes: int) -> tuple[int, int]:
     if len(data) > max_bytes:
         raise NotThisFormat(f"The message has {len(data)} bytes; at most {max_bytes} are accepted here.")
     if len(data) < len(MAGIC) or data[: len(MAGIC)] != MAGIC:

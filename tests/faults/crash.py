@@ -91,7 +91,7 @@ def kill_workers(
             with Session(server.url, server.token) as own:
                 while not done.is_set():
                     try:
-                        answer = own.classify(client.model, client.plan, parts)
+                        answer = own.classify(client.model, client.plan, client.key_set, parts)
                     except HeInferError as error:
                         outcome.refuse(error)
                     else:

@@ -239,7 +239,7 @@ def rolling(bundle: Path, folder: Path, restarts: int) -> dict[str, Any]:
                 while not done.is_set():
                     began = time.monotonic()
                     try:
-                        answer = own.classify(client.model, client.plan, parts)
+                        answer = own.classify(client.model, client.plan, client.key_set, parts)
                     except HeInferError as error:
                         lost.append(str(error))
                         continue

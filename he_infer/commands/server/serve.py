@@ -32,6 +32,10 @@ def serve(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images a request; repeat for several plans.")] = None,
+    hidden_daily_queries: Annotated[
+        int | None,
+        typer.Option(help="Images a day with each hidden model for a client without a limit of its own; 2000."),
+    ] = None,
     precision: Annotated[float | None, typer.Option(help="Largest error of a score that plans are made for.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM private key of the certificate.")] = None,
@@ -47,6 +51,7 @@ def serve(
     Every option may also stand in a TOML file (`--config`) or in the environment as HE_INFER_SERVER_<NAME>.
     """
     from he_infer.server.settings import load_settings
+    from he_infer.server.stop_signals import hold_back
 
     settings = load_settings(
         config,
@@ -61,6 +66,7 @@ def serve(
         blob_url=blob_url,
         workers=workers,
         batches=tuple(batch) if batch else None,
+        hidden_daily_queries=hidden_daily_queries,
         precision=precision,
         tls_cert=tls_cert,
         tls_key=tls_key,
@@ -78,4 +84,5 @@ def serve(
         **os.environ,
         "HE_INFER_SERVE": settings.model_dump_json(),
     }
+    hold_back()  # a signal between the two programs waits for the server's own handlers
     os.execve(sys.executable, [sys.executable, "-m", "he_infer.server"], environment)  # noqa: S606 - no shell is the point

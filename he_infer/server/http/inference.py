@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from he_infer.server.http.admission import Admission
+from he_infer.server.http.body import announced_length
 from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
 from he_infer.server.http.parameters import Credentials, KeySet, ModelId, PlanDigest
 from he_infer.server.inference import Request as InferenceRequest
@@ -51,7 +52,8 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     ) -> bodies.KeysStored:
         """Register a key set for a plan; a set is never replaced. Needs the scope `classify`."""
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
-        async with admission.body(request, service.settings.max_keys) as body:
+        room = await admission.run(service.inference.expect_keys, caller, plan, announced_length(request))
+        async with admission.bodies.whole(request, caller, service.inference.largest_keys(plan), room) as body:
             return await admission.run(service.inference.register_keys, _asked(request, caller), plan, key_set, body)
 
     @router.get("/v1/keys", responses=refusing())
@@ -82,7 +84,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         """Evaluate a model's head on the ciphertexts of an envelope. Needs the scope `classify`."""
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
         service.pool.check_room(caller.client_id)  # before the body: a server that is full must not read on to say so
-        async with admission.body(request, service.settings.max_request) as body:
+        async with admission.bodies.whole(request, caller, service.inference.largest_request(model)) as body:
             answer = await admission.run(service.inference.classify, _asked(request, caller), model, body)
         return Response(answer, media_type=OCTETS)
 

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from he_infer.server.http import ranges
-from he_infer.server.http.admission import Admission, announced_length
+from he_infer.server.http.admission import Admission
+from he_infer.server.http.body import announced_length
 from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
 from he_infer.server.http.parameters import After, ContentDigest, Credentials, ObjectId, PageLimit, Version
 from he_infer.server.service import Service
@@ -40,9 +41,8 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         caller = await admission.authenticate(request, credentials, Scope.STORE)
         length = announced_length(request)
         with await admission.run(service.objects.expect, caller, object_id, length, version) as incoming:
-            async with admission.in_time():
-                async for piece in request.stream():
-                    await admission.run(incoming.write, piece)
+            async for piece in admission.bodies.pieces(request, length):
+                await admission.run(incoming.write, piece)
             return await admission.run(
                 service.objects.put, caller, request.state.request_id, object_id, incoming, sha256, version
             )

@@ -42,6 +42,9 @@ async def answer_http(request: Request, error: Exception) -> Response:
 def _refusal(request: Request, code: Code, message: str, retry_after: float | None = None) -> Response:
     request.state.outcome = code.value
     headers = {}
+    if "transfer-encoding" in request.headers:
+        # Where two parties may disagree about a body's end, the connection must not be used again.
+        headers["Connection"] = "close"
     if retry_after is not None:
         headers["Retry-After"] = str(max(1, round(retry_after)))
     if code is Code.UNAUTHORISED:

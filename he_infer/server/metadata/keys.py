@@ -1,12 +1,13 @@
 """Which evaluation keys a client has registered, and of which parts they are made."""
 
+import time
 from typing import Any
 
 import sqlalchemy as sa
 
 from he_infer.server.metadata.database import Database, lock_client
 from he_infer.server.metadata.quota import check_quota
-from he_infer.server.metadata.records import KeyPart, KeyRecord
+from he_infer.server.metadata.records import Caller, KeyPart, KeyRecord
 from he_infer.server.metadata.schema import KEY_PARTS, KEYS
 from he_infer.wire.refusals import Code, Refused
 
@@ -56,6 +57,20 @@ class Keys:
                 )
             return record
 
+    def check_room(self, caller: Caller, size: int) -> int | None:
+        """Check that a client may store so many bytes more; returns its room, or None where it has no quota.
+
+        Raises:
+            Refused: `quota`.
+        """
+        with self._transaction(write=False) as sql:
+            return check_quota(sql, caller.client_id, caller.quotas.storage_quota, size)
+
+    def ban(self, key_id: str) -> None:
+        """Refuse these keys from now on: they ended a process of the server."""
+        with self._transaction() as sql:
+            sql.execute(KEYS.update().where(KEYS.c.key_id == key_id).values(banned=time.time()))
+
     def find(self, client_id: str, plan: str, key_set: str) -> KeyRecord | None:
         """The evaluation keys of one set for one plan."""
         # The parts belong to the row, so both are read as of one moment.
@@ -87,4 +102,5 @@ def _named(client_id: str, plan: str, key_set: str) -> sa.ColumnElement[bool]:
 def _read(sql: sa.Connection, row: Any) -> KeyRecord:
     listing = sa.select(KEY_PARTS).where(KEY_PARTS.c.key_id == row["key_id"]).order_by(KEY_PARTS.c.name)
     parts = tuple(KeyPart(part["name"], part["size"], part["sha256"]) for part in sql.execute(listing).mappings())
-    return KeyRecord(row["key_id"], row["plan"], row["seal"], row["created"], parts, row["key_set"])
+    banned = row["banned"] is not None
+    return KeyRecord(row["key_id"], row["plan"], row["seal"], row["created"], parts, row["key_set"], banned)

@@ -18,14 +18,17 @@ class Objects:
     def __init__(self, database: Database) -> None:
         self._transaction = database.transaction
 
-    def check_room(self, caller: Caller, object_id: str, size: int, version: int = 1) -> None:
+    def check_room(self, caller: Caller, object_id: str, size: int, version: int = 1) -> int | None:
         """Check that a version of an object of this size would be accepted.
+
+        Returns:
+            Bytes that the client may store beside what it has, or None where it has no quota.
 
         Raises:
             Refused: `exists`, `version_gap`, `quota`.
         """
         with self._transaction(write=False) as sql:
-            _check_room(sql, caller, object_id, size, version)
+            return _check_room(sql, caller, object_id, size, version)
 
     def add(self, caller: Caller, record: ObjectRecord) -> None:
         """Record a version whose blob is stored.
@@ -103,14 +106,14 @@ class Objects:
             return None if blob is None else str(blob)
 
 
-def _check_room(sql: sa.Connection, caller: Caller, object_id: str, size: int, version: int) -> None:
+def _check_room(sql: sa.Connection, caller: Caller, object_id: str, size: int, version: int) -> int | None:
     newest = sa.select(sa.func.coalesce(sa.func.max(OBJECTS.c.version), 0)).where(_of(caller.client_id, object_id))
     found = int(sql.scalar(newest) or 0)
     if version <= found:
         raise Refused(Code.EXISTS, "This version of the object exists already; nothing is ever overwritten.")
     if version > found + 1:
         raise Refused(Code.VERSION_GAP, f"The object's newest version is {found}; the next one is {found + 1}.")
-    check_quota(sql, caller.client_id, caller.quotas.storage_quota, size)
+    return check_quota(sql, caller.client_id, caller.quotas.storage_quota, size)
 
 
 def _of(client_id: str, object_id: str) -> sa.ColumnElement[bool]:

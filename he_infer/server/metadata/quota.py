@@ -19,14 +19,17 @@ def read_quotas(row: sa.RowMapping) -> Quotas:
     return Quotas(**{column.name: row[column.name] for column in QUOTA_COLUMNS})
 
 
-def check_quota(sql: sa.Connection, client_id: str, quota: int | None, size: int) -> None:
+def check_quota(sql: sa.Connection, client_id: str, quota: int | None, size: int) -> int | None:
     """Check that a client may store so many bytes more.
+
+    Returns:
+        Bytes that it may store beside what it has, or None where it has no quota.
 
     Raises:
         Refused: `quota`.
     """
     if quota is None:
-        return
+        return None
     objects = sa.select(sa.func.coalesce(sa.func.sum(OBJECTS.c.size), 0)).where(OBJECTS.c.client_id == client_id)
     keys = sa.select(sa.func.coalesce(sa.func.sum(KEY_PARTS.c.size), 0)).join(KEYS, KEYS.c.key_id == KEY_PARTS.c.key_id)
     used = int(sql.scalar(objects) or 0) + int(sql.scalar(keys.where(KEYS.c.client_id == client_id)) or 0)
@@ -36,3 +39,4 @@ def check_quota(sql: sa.Connection, client_id: str, quota: int | None, size: int
             f"This client may store {quota} bytes; {used} are used and {size} more were sent. "
             "Delete objects, or ask the operator for a larger quota.",
         )
+    return quota - used

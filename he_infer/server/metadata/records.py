@@ -82,6 +82,8 @@ class KeyRecord:
     created: float
     parts: tuple[KeyPart, ...]
     key_set: str
+    banned: bool = False
+    """Refused, because it ended a process of the server."""
     """The client's id of the set."""
 
 

@@ -41,6 +41,8 @@ KEYS = sa.Table(
     sa.Column("key_id", sa.String(32), nullable=False, unique=True),
     sa.Column("seal", sa.String(32), nullable=False),
     sa.Column("created", sa.Float, nullable=False),
+    # Since when the set is refused, because it ended a process of the server.
+    sa.Column("banned", sa.Float),
 )
 KEY_PARTS = sa.Table(
     "key_parts",

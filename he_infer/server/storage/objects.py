@@ -4,20 +4,15 @@ An object is created under an id of the client's choosing (32 random hex digits)
 is never overwritten: what changes is a new version, numbered from 1, and the older ones stay readable.
 """
 
-import hashlib
-import os
 import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.metadata import Caller, Metadata, ObjectRecord
 from he_infer.server.storage.blobs import Blobs
+from he_infer.server.storage.spool import Incoming, Spool
 from he_infer.wire.bodies import ObjectInfo, ObjectList, VersionList
 from he_infer.wire.refusals import Code, Refused
 
@@ -25,70 +20,20 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class Incoming:
-    """A body on its way in: written to a private file piece by piece, hashed and counted.
-
-    Args:
-        folder: where the file lives until it is stored.
-        limit: largest size in bytes.
-    """
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.path = folder / secrets.token_hex(16)
-        self.size = 0
-        self._limit = limit
-        self._hash = hashlib.sha256()
-        with _storage():
-            self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-    def write(self, data: bytes) -> None:
-        """Take a piece.
-
-        Raises:
-            Refused: `too_large`, `storage`.
-        """
-        self.size += len(data)
-        if self.size > self._limit:
-            raise Refused(Code.TOO_LARGE, f"An object may have at most {self._limit} bytes.")
-        self._hash.update(data)
-        with _storage():
-            self._file.write(data)
-
-    def finish(self) -> str:
-        """Close the file; returns the SHA-256 of all pieces."""
-        with _storage():
-            self._file.close()
-        return self._hash.hexdigest()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            # After a full disk has refused a piece, closing tries the buffered rest again, in vain; that is known.
-            with suppress(OSError):
-                self._file.close()
-        finally:
-            self.path.unlink(missing_ok=True)
-
-
 class ObjectStore:
     """Puts, gets, lists and deletes sealed objects.
 
     Args:
-        spool: folder for bodies on their way in.
+        spool: where bodies lie on their way in.
         max_object: largest object in bytes.
     """
 
-    def __init__(self, metadata: Metadata, blobs: Blobs, audit: AuditLog, spool: Path, max_object: int) -> None:
+    def __init__(self, metadata: Metadata, blobs: Blobs, audit: AuditLog, spool: Spool, max_object: int) -> None:
         self._metadata = metadata
         self._blobs = blobs
         self._audit = audit
         self._spool = spool
         self._max_object = max_object
-        spool.mkdir(mode=0o700, exist_ok=True)
 
     def expect(self, caller: Caller, object_id: str, size: int, version: int = 1) -> Incoming:
         """Check that this version of an object, of this announced size, will be accepted; open a place for its body.
@@ -99,8 +44,8 @@ class ObjectStore:
         _check_id(object_id)
         if size > self._max_object:
             raise Refused(Code.TOO_LARGE, f"An object may have at most {self._max_object} bytes; {size} are announced.")
-        self._metadata.objects.check_room(caller, object_id, size, version)
-        return Incoming(self._spool, self._max_object)
+        room = self._metadata.objects.check_room(caller, object_id, size, version)
+        return self._spool.open(caller.client_id, limit=size, room=room)
 
     def put(
         self, caller: Caller, request_id: str, object_id: str, incoming: Incoming, sha256: str, version: int = 1
@@ -237,11 +182,3 @@ def _public(record: ObjectRecord) -> ObjectInfo:
         sha256=record.sha256,
         created=record.created,
     )
-
-
-@contextmanager
-def _storage() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Refused(Code.STORAGE, "The server cannot write to its disk at the moment.", retry_after=30.0) from error

@@ -106,14 +106,6 @@ class ModelHost:
         for digest in self._served:
             self._evaluator(digest)
 
-    def check_keys(self, plan: str, key_id: str, parts: Mapping[str, bytes]) -> None:
-        """Parse evaluation keys as a client registers them, and keep them in the cache.
-
-        Raises:
-            Refused: `secret_key`, `bad_keys`.
-        """
-        self.load_keys(plan, key_id, parts)
-
     def load_keys(self, plan: str, key_id: str, parts: Mapping[str, bytes]) -> None:
         """Parse evaluation keys and keep them in the cache.
 

@@ -1,43 +1,51 @@
-"""How the server and its own workers talk: a JSON header and raw parts in one byte string, and never a pickle.
+"""How the server and its own workers talk: one JSON header, then the raw parts one by one, and never a pickle.
 
-A worker parses hostile bytes, so the server does not unpickle what a worker sends: it reads JSON and lengths.
+A worker parses hostile bytes, so the server does not unpickle what a worker sends: it reads JSON and lengths. Parts are
+not joined on their way, so that a large one is copied once and not three times.
 """
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
 from he_infer.errors import FormatError
 
-_LENGTH = struct.Struct("<I")
+MAX_HEADER = 64 << 20
+"""Bytes of a header: a worker's first one describes all models with their plans."""
 
 
-def encode(header: Mapping[str, Any], parts: Sequence[bytes] = ()) -> bytes:
-    """Join a header and parts to one frame."""
-    head = json.dumps({**header, "sizes": [len(part) for part in parts]}).encode()
-    return b"".join((_LENGTH.pack(len(head)), head, *parts))
-
-
-def decode(data: bytes) -> tuple[dict[str, Any], list[bytes]]:
-    """Split a frame.
+def send(connection: "Connection[bytes, bytes]", header: Mapping[str, Any], parts: Sequence[bytes] = ()) -> None:
+    """Send a header and parts.
 
     Raises:
-        FormatError: the bytes are not a frame.
+        OSError: the other side is gone.
+    """
+    connection.send_bytes(json.dumps({**header, "sizes": [len(part) for part in parts]}).encode())
+    for part in parts:
+        connection.send_bytes(part)
+
+
+def receive(connection: "Connection[bytes, bytes]", limit: int | None = None) -> tuple[dict[str, Any], list[bytes]]:
+    """Receive a header and its parts.
+
+    Args:
+        connection: the pipe.
+        limit: bytes that all parts together may have.
+
+    Raises:
+        EOFError, OSError: the other side is gone, or sends more than it may.
+        FormatError: what came is not a header, or its parts are of other lengths than announced.
     """
     try:
-        (length,) = _LENGTH.unpack_from(data)
-        start = _LENGTH.size + length
-        header = json.loads(data[_LENGTH.size : start])
+        header = json.loads(connection.recv_bytes(MAX_HEADER))
         sizes = header.pop("sizes")
-        fitting = all(isinstance(size, int) and size >= 0 for size in sizes)
-        if not fitting or sum(sizes) != len(data) - start:
-            raise FormatError("A frame between server and worker has parts of other lengths than announced.")
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FormatError("A frame between server and worker is malformed.") from error
-    view = memoryview(data)
-    parts = []
-    for size in sizes:
-        parts.append(bytes(view[start : start + size]))
-        start += size
+        fitting = all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in sizes)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FormatError("A header between server and worker is malformed.") from error
+    if not fitting or (limit is not None and sum(sizes) > limit):
+        raise FormatError("A header between server and worker announces parts that it must not have.")
+    parts = [connection.recv_bytes(size) for size in sizes]
+    if [len(part) for part in parts] != sizes:
+        raise FormatError("A part between server and worker has another length than announced.")
     return header, parts

@@ -1,6 +1,6 @@
 """The worker processes: started from a fork server, each with a pipe of its own, killed and replaced at will.
 
-Why not an executor from a library: a worker here parses hostile bytes, so nothing that it sends is unpickled (frames
+Why not an executor from a library: a worker here parses hostile bytes, so nothing that it sends is unpickled (messages
 are JSON and raw parts), and workers share no lock or pipe, so that SIGKILL at any moment harms one task alone.
 """
 
@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -29,7 +29,16 @@ _ATTEMPTS = 2
 _MAX_REPLY = 1 << 30
 
 # Loaded once by the fork server. A wrong name here is ignored without a word, so a test imports each.
-PRELOAD = ["he_infer.server.workers.worker"]
+PRELOAD = [
+    "he_infer.server.workers.clean_environment",
+    "he_infer.server.workers.worker",
+    "he_infer.server.workers.trial",
+]
+
+# Signals that the code of a process brings upon itself; SIGKILL comes from outside (an operator, the kernel's OOM).
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS})
+
+Entry = Callable[["Connection[bytes, bytes]", WorkerConfig], None]
 
 
 @dataclass
@@ -43,7 +52,14 @@ class _Job:
 
 
 class _Died(Exception):
-    """The worker ended without an answer."""
+    """The worker ended without an answer; `crashed` where its own code brought it down."""
+
+    def __init__(self, *, crashed: bool = False) -> None:
+        self.crashed = crashed
+
+
+class Crashed(Exception):
+    """A task's bytes brought the process that worked on them down; the task is not tried again."""
 
 
 class _Overdue(Exception):
@@ -53,8 +69,9 @@ class _Overdue(Exception):
 class _Slot:
     """One place for a worker process, and the process in it at the moment."""
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig, entry: Entry) -> None:
         self._config = config
+        self._entry = entry
         self._context = multiprocessing.get_context("forkserver")
         self._process: BaseProcess | None = None
         self._connection: Connection[bytes, bytes] | None = None
@@ -78,7 +95,9 @@ class _Slot:
             return
         self.stop()
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_enter, args=(theirs, self._config), name="he-infer-worker")
+        process = self._context.Process(
+            target=self._entry, args=(theirs, self._config), name="he-infer-worker", daemon=True
+        )
         try:
             process.start()
         except (OSError, EOFError) as error:  # the fork server is gone; the next attempt starts another
@@ -88,15 +107,15 @@ class _Slot:
             theirs.close()
         with self._lock:
             self._process, self._connection = process, ours
-        hello, _ = self._exchange(None, _START_SECONDS)
+        hello, _ = self._exchange(None, (), _START_SECONDS)
         if "error" in hello:
             self.stop()
             raise Refused(Code.INTERNAL, str(hello["message"]))
         self.hello = hello
 
-    def call(self, data: bytes, seconds: float) -> Reply:
-        """Send one frame and wait for its answer, at most `seconds`."""
-        return self._exchange(data, seconds)
+    def call(self, header: Mapping[str, Any], parts: Sequence[bytes], seconds: float) -> Reply:
+        """Send one message and wait for its answer, at most `seconds`."""
+        return self._exchange(header, parts, seconds)
 
     def check_deadline(self, now: float) -> None:
         """Kill the process where it is past its time; called from the pool's watchdog."""
@@ -116,7 +135,7 @@ class _Slot:
             _end(process)
             process.close()
 
-    def _exchange(self, data: bytes | None, seconds: float) -> Reply:
+    def _exchange(self, header: Mapping[str, Any] | None, parts: Sequence[bytes], seconds: float) -> Reply:
         connection, process = self._connection, self._process
         if connection is None or process is None:
             raise _Died
@@ -124,14 +143,14 @@ class _Slot:
             self._overdue = False
             self._deadline = time.monotonic() + seconds
         try:
-            if data is not None:
-                connection.send_bytes(data)
-            return pipe.decode(connection.recv_bytes(_MAX_REPLY))
+            if header is not None:
+                pipe.send(connection, header, parts)
+            return pipe.receive(connection, _MAX_REPLY)
         except (EOFError, OSError, FormatError) as error:
             _end(process)
             if self._overdue or process.exitcode == -signal.SIGXCPU:
                 raise _Overdue from error
-            raise _Died from error
+            raise _Died(crashed=-(process.exitcode or 0) in _CRASHES) from error
         finally:
             with self._lock:
                 self._deadline = None
@@ -142,6 +161,8 @@ class WorkerPool:
 
     Args:
         config: what each worker needs to know to start.
+        entry: what a worker process runs.
+        throw_away: give each task a fresh process, which ends with it.
         workers: how many processes.
         queue: how many tasks may wait.
         wall_seconds: longest time for one task.
@@ -149,15 +170,23 @@ class WorkerPool:
     """
 
     def __init__(
-        self, config: WorkerConfig, *, workers: int, queue: int, wall_seconds: float, queue_seconds: float = math.inf
+        self,
+        config: WorkerConfig,
+        *,
+        workers: int,
+        queue: int,
+        wall_seconds: float,
+        queue_seconds: float = math.inf,
+        entry: Entry | None = None,
+        throw_away: bool = False,
     ) -> None:
-        self._slots = [_Slot(config) for _ in range(workers)]
-        self._queue: FairQueue[_Job] = FairQueue(queue)
+        self._slots = [_Slot(config, entry or run_worker) for _ in range(workers)]
+        self._throw_away = throw_away
+        self._queue: FairQueue[_Job] = FairQueue(queue, workers)
         self._wall_seconds = wall_seconds
         self._queue_seconds = queue_seconds
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
-        self._mean_seconds = 0.05
         self._running = 0
         self._count = threading.Lock()
         self.deaths = 0
@@ -174,7 +203,8 @@ class WorkerPool:
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOAD)
         first = self._slots[0]
         try:
-            first.ensure()
+            if not self._throw_away:
+                first.ensure()
         except (_Died, _Overdue) as error:
             raise Refused(Code.INTERNAL, "The first worker process ended before it was ready.") from error
         for slot in self._slots:
@@ -227,7 +257,7 @@ class WorkerPool:
 
         Returns:
             A future of the worker's answer. It fails with `Refused`: `busy`, `worker_died`, `worker_limit`, or
-            what the worker itself refuses.
+            what the worker itself refuses; and with `Crashed` where the task brought its process down.
 
         Raises:
             Refused: `busy`, `draining`.
@@ -259,11 +289,12 @@ class WorkerPool:
 
     def _wait(self, tenant: str) -> float:
         """Seconds until a new task of this tenant would begin."""
-        return self._mean_seconds * self._queue.turns_before(tenant) / len(self._slots)
+        return self._queue.ahead_of(tenant).seconds / len(self._slots)
 
     def _waits_too_long(self, tenant: str) -> bool:
         # One waiting task a worker is always welcome: where a single task takes longer than the bound, work goes on.
-        return self._queue.turns_before(tenant) >= len(self._slots) and self._wait(tenant) > self._queue_seconds
+        ahead = self._queue.ahead_of(tenant)
+        return ahead.jobs >= len(self._slots) and ahead.seconds / len(self._slots) > self._queue_seconds
 
     def _busy(self, tenant: str) -> Refused:
         seconds = max(1, math.ceil(self._wait(tenant)))
@@ -275,10 +306,11 @@ class WorkerPool:
         return any(slot.hello and slot.pid is not None for slot in self._slots)
 
     def _serve(self, slot: _Slot) -> None:
-        try:
-            slot.ensure()
-        except (_Died, _Overdue, Refused):
-            self.deaths += 1  # the first task tries again
+        if not self._throw_away:
+            try:
+                slot.ensure()
+            except (_Died, _Overdue, Refused):
+                self.deaths += 1  # the first task tries again
         while (job := self._queue.get()) is not None:
             with self._count:
                 self._running += 1
@@ -288,9 +320,11 @@ class WorkerPool:
             except Exception as error:  # a defect must cost its own request alone, not the slot's thread
                 _fail(job, error)
             finally:
+                if self._throw_away:
+                    slot.stop()
+                self._queue.charge(job.tenant, time.monotonic() - started)
                 with self._count:
                     self._running -= 1
-                    self._mean_seconds += 0.1 * (time.monotonic() - started - self._mean_seconds)
 
     def _attempt(self, slot: _Slot, job: _Job) -> None:
         job.attempts += 1
@@ -300,9 +334,11 @@ class WorkerPool:
         except _Overdue:
             self.overdue += 1
             _fail(job, Refused(Code.WORKER_LIMIT, "The evaluation took longer than the server allows."))
-        except _Died:
+        except _Died as died:
             self.deaths += 1
-            if self._stopping.is_set():
+            if died.crashed:
+                _fail(job, Crashed())
+            elif self._stopping.is_set():
                 _fail(job, Refused(Code.DRAINING, "The server shut down during this request."))
             elif job.attempts < _ATTEMPTS:
                 self._queue.put_back(job.tenant, job)
@@ -314,15 +350,15 @@ class WorkerPool:
             job.future.set_result(reply)
 
     def _call(self, slot: _Slot, job: _Job) -> Reply:
-        header, parts = slot.call(pipe.encode(job.header, job.parts), self._wall_seconds)
+        header, parts = slot.call(job.header, job.parts, self._wall_seconds)
         if header.get("needs") and job.supply is not None:
             try:
                 supplied = job.supply()
             except Exception:  # and raised again
                 # The worker waits for parts that will not come: tell it, so that the pipe stays in step.
-                slot.call(pipe.encode({"abort": True}), self._wall_seconds)
+                slot.call({"abort": True}, (), self._wall_seconds)
                 raise
-            header, parts = slot.call(pipe.encode({"supplied": len(supplied)}, supplied), self._wall_seconds)
+            header, parts = slot.call({"supplied": len(supplied)}, supplied, self._wall_seconds)
         if "error" in header:
             raise Refused(Code(header["error"]), str(header["message"]))
         return header, parts
@@ -339,11 +375,18 @@ def _fail(job: _Job, error: Exception) -> None:
         job.future.set_exception(error)
 
 
-def _enter(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
-    """Begin the worker's life, in the worker: the server's own process loads neither numpy nor SEAL."""
+def run_worker(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
+    """Begin a worker's life, in the worker: the server's own process loads neither numpy nor SEAL."""
     from he_infer.server.workers import worker
 
     worker.main(connection, config)
+
+
+def run_trial(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
+    """Begin the life of a process that tries evaluation keys, in that process."""
+    from he_infer.server.workers import trial
+
+    trial.main(connection, config)
 
 
 def _end(process: BaseProcess) -> None:

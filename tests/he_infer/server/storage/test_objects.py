@@ -17,6 +17,7 @@ from he_infer.server.metadata.objects import Objects
 from he_infer.server.storage import blobs as blobs_module
 from he_infer.server.storage.blobs import Blobs
 from he_infer.server.storage.objects import ObjectStore
+from he_infer.server.storage.spool import Spool
 from he_infer.server.tokens import Scope, new_token
 from he_infer.wire.refusals import Code, Refused
 from tests.he_infer.server.support import services
@@ -36,7 +37,7 @@ class Place:
         self.metadata = Metadata(database)
         self.blobs = Blobs(blobs)
         self.objects = ObjectStore(
-            self.metadata, self.blobs, audit.AuditLog(folder / "audit.jsonl"), folder / "spool", max_object=1000
+            self.metadata, self.blobs, audit.AuditLog(folder / "audit.jsonl"), Spool(folder / "spool"), max_object=1000
         )
         self.one = self._client("one", storage_quota=2500)
         self.other = self._client("other")

@@ -10,7 +10,7 @@ from he_infer.ckks.planning.plan import Plan
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.head.bundle import HeadBundle
 from he_infer.server.workers.limits import WorkerConfig, WorkerLimits
-from he_infer.server.workers.pool import WorkerPool
+from he_infer.server.workers.pool import PRELOAD, WorkerPool
 
 
 def _leave_another_fork_server() -> None:
@@ -19,7 +19,7 @@ def _leave_another_fork_server() -> None:
     A worker forked from one that has loaded the image cipher refuses to begin. A server's own process never has one.
     """
     running = forkserver._forkserver
-    if running._forkserver_pid is not None and running._preload_modules != ["he_infer.server.workers.worker"]:
+    if running._forkserver_pid is not None and running._preload_modules != PRELOAD:
         running._stop()
 
 

@@ -3,6 +3,8 @@
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from he_infer.server.workers.fair_queue import FairQueue, QueueClosed, QueueFull
 
@@ -51,20 +53,77 @@ def test_room_is_told_as_put_would_find_it() -> None:
     assert not queue.has_room("b")
 
 
-def test_the_turns_before_a_new_job_are_those_of_fair_shares() -> None:
+def test_the_jobs_ahead_of_a_new_one_are_those_of_fair_shares() -> None:
     queue: FairQueue[int] = FairQueue(50)
     for job in range(20):
         queue.put("flood", job)
     for job in range(3):
         queue.put("steady", job)
-    assert queue.turns_before("flood") == 20 + 3
-    assert queue.turns_before("steady") == 3 + 4
-    assert queue.turns_before("new") == 2
+    assert queue.ahead_of("flood").jobs == 20 + 3
+    assert queue.ahead_of("steady").jobs == 3 + 4
+    assert queue.ahead_of("new").jobs == 2
     order = []
     queue.put("new", -1)
     while len(queue):
         order.append(queue.get())
     assert order.index(-1) == 2
+
+
+@given(st.lists(st.floats(0.001, 1.0), min_size=2, max_size=4))
+def test_tenants_with_much_to_do_share_the_time_whatever_their_jobs_last(lasts: list[float]) -> None:
+    """Each tenant's jobs last as long as its number says; after a while all have had the same time, to a job."""
+    queue: FairQueue[int] = FairQueue(10_000)
+    given_time = dict.fromkeys(range(len(lasts)), 0.0)
+    for tenant in given_time:
+        for _ in range(1000):
+            queue.put(str(tenant), tenant)
+    while min(given_time.values()) < 1.0 and len(queue) > 0:
+        tenant = queue.get()
+        assert tenant is not None
+        queue.charge(str(tenant), lasts[tenant])
+        given_time[tenant] += lasts[tenant]
+        if any(jobs == 0 for jobs in [len(queue._waiting.get(str(name), ())) for name in given_time]):
+            return
+    # What a first job lasts is guessed, so each tenant may be ahead by that guess and one job.
+    assert max(given_time.values()) - min(given_time.values()) <= 2 * (max(lasts) + 0.05)
+
+
+def test_a_tenant_that_was_away_has_saved_no_time_up() -> None:
+    queue: FairQueue[str] = FairQueue(100)
+    for _ in range(50):
+        queue.put("busy", "busy")
+    queue.put("late", "late")
+    assert {queue.get(), queue.get()} == {"busy", "late"}
+    for name in ("busy", "late"):
+        queue.charge(name, 0.05)
+    for _ in range(20):
+        queue.get()
+        queue.charge("busy", 0.05)
+    for _ in range(20):
+        queue.put("late", "late")
+    taken = []
+    for _ in range(10):
+        name = queue.get()
+        assert name is not None
+        queue.charge(name, 0.05)
+        taken.append(name)
+    assert 4 <= taken.count("late") <= 6
+
+
+def test_one_tenant_does_not_hold_all_workers_while_another_is_active() -> None:
+    queue: FairQueue[str] = FairQueue(10, workers=2)
+    queue.put("other", "o1")
+    assert queue.get() == "o1"
+    queue.charge("other", 0.01)
+    for name in ("s1", "s2", "s3"):
+        queue.put("slow", name)
+    assert queue.get() == "s1"
+    taken: list[str | None] = []
+    thread = threading.Thread(target=lambda: taken.append(queue.get()))
+    thread.start()
+    queue.put("other", "o2")
+    thread.join(timeout=10)
+    assert taken == ["o2"]
 
 
 def test_a_job_put_back_is_next_of_all() -> None:

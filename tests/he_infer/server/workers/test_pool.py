@@ -61,9 +61,7 @@ def test_an_unknown_task_is_a_documented_refusal(bench: Bench) -> None:
     with refused(Code.INTERNAL):
         bench.pool.submit("tenant", {"do": "something else"}, []).result(timeout=60)
     with refused(Code.UNKNOWN_PLAN):
-        bench.pool.submit("tenant", {"do": "check_keys", "plan": "0", "key_id": "k", "names": []}, []).result(
-            timeout=60
-        )
+        bench.pool.submit("tenant", {"do": "evaluate", "plan": "0", "key_id": "k", "names": []}, []).result(timeout=60)
     assert bench.right()
 
 

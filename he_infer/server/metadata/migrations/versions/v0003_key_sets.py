@@ -19,4 +19,5 @@ def upgrade() -> None:
         sa.Column("key_id", sa.String(32), nullable=False, unique=True),
         sa.Column("seal", sa.String(32), nullable=False),
         sa.Column("created", sa.Float, nullable=False),
+        sa.Column("banned", sa.Float),
     )
