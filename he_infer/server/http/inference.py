@@ -45,7 +45,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         "/v1/keys/{plan}/{key_set}",
         status_code=201,
         openapi_extra=BODY,
-        responses=refusing(*_ENVELOPE, Code.BAD_KEYS, Code.KEYS_EXIST),
+        responses=refusing(*_ENVELOPE, Code.BAD_KEYS, Code.KEYS_EXIST, Code.QUOTA),
     )
     async def register_keys(
         plan: PlanDigest, key_set: KeySet, request: Request, credentials: Credentials
@@ -75,7 +75,13 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         response_class=Response,
         responses={
             **refusing(
-                *_ENVELOPE, Code.UNKNOWN_MODEL, Code.MISSING_KEYS, Code.BAD_CIPHERTEXT, Code.QUERY_LIMIT, Code.DAMAGED
+                *_ENVELOPE,
+                Code.UNKNOWN_MODEL,
+                Code.MISSING_KEYS,
+                Code.BAD_KEYS,
+                Code.BAD_CIPHERTEXT,
+                Code.QUERY_LIMIT,
+                Code.DAMAGED,
             ),
             200: {**BINARY, "description": "An envelope with the encrypted scores and the receipt."},
         },

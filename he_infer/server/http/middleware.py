@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from he_infer.server.http.refusals import error_body
@@ -37,6 +38,8 @@ class Observation:
         state.update(request_id=exchange.request_id, outcome="ok", client=None)
         try:
             await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:  # nobody is there to be answered, and nothing of the server's is wrong
+            state["outcome"] = "gone"
         except Exception:  # a defect: logged with its traceback, answered without one
             state["outcome"] = Code.INTERNAL.value
             self._log.exception("defect", request_id=exchange.request_id)

@@ -1,0 +1,84 @@
+"""What the attacks share: raw connections to a server, and what its processes hold."""
+
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from he_infer.local_server import LocalServer
+from tests.he_infer.server.support.kit import Client
+from tests.he_infer.server.support.processes import worker_pids
+
+FEATURES = np.random.default_rng(7).uniform(-1, 1, (1, 32))
+
+
+@dataclass
+class Scene:
+    """A server and the two who use it."""
+
+    server: LocalServer
+    honest: Client
+    hostile: str
+    """An ordinary token of another client."""
+    small: str
+    """The token of a third client, whose storage quota is 1 MiB."""
+    bundle: Path
+    read: int = 0
+    """How far the log was looked at."""
+
+    def still_serves(self) -> None:
+        """Check that the honest client gets its answer."""
+        assert self.honest.scores(FEATURES).shape == (1, 3)
+
+    def no_defect(self) -> None:
+        """Check that the server's log has no defect and no traceback since it was last looked at."""
+        with self.server.log_path.open(encoding="utf-8", errors="replace") as file:
+            file.seek(self.read)
+            text = file.read()
+            self.read = file.tell()
+        assert '"event": "defect"' not in text
+        assert "Traceback" not in text
+
+    def worker_pids(self) -> list[int]:
+        """The worker processes there are."""
+        return worker_pids(self.server)
+
+
+def connect(server: LocalServer) -> socket.socket:
+    """A raw connection."""
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def begin(server: LocalServer, method: str, path: str, token: str, *headers: str) -> socket.socket:
+    """A raw connection on which the head of a request was sent."""
+    connection = connect(server)
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", *headers, "", ""]
+    connection.sendall("\r\n".join(lines).encode())
+    return connection
+
+
+def read_answer(connection: socket.socket) -> tuple[int, str, bool]:
+    """An answer's status and error code, and whether the server closes the connection after it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return 0, "closed", True
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length")]
+    if not lengths:  # the HTTP parser's own refusal is a text
+        return int(head.split()[1]), "HTTP", True
+    while len(body) < lengths[0]:
+        body += connection.recv(65536)
+    code = json.loads(body)["error"]["code"] if body else ""
+    return int(head.split()[1]), code, b"connection: close" in head.lower()
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS")))

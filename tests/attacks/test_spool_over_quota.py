@@ -1,0 +1,36 @@
+"""Sealed objects on their way in count against the client's quota as their bytes arrive, all together."""
+
+import contextlib
+import time
+
+from tests.attacks.conftest import QUOTA
+from tests.attacks.kit import Scene, begin
+
+
+def test_many_bodies_at_once_do_not_exceed_the_quota_on_disk(scene: Scene) -> None:
+    spool = scene.server.data_dir / "spool"
+    size = QUOTA - 1000
+    with contextlib.ExitStack() as held:
+        for number in range(12):
+            headers = (f"Content-Length: {size}", f"X-Content-SHA256: {'0' * 64}")
+            connection = held.enter_context(
+                begin(scene.server, "PUT", f"/v1/objects/{number:032x}", scene.small, *headers)
+            )
+            with contextlib.suppress(OSError):  # refused while we still send
+                connection.sendall(b"a" * (size - 1))
+        time.sleep(0.5)
+        assert sum(path.stat().st_size for path in spool.iterdir()) <= QUOTA
+        scene.still_serves()
+    deadline = time.monotonic() + 20
+    while list(spool.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(spool.iterdir()) == []
+    scene.no_defect()
+
+
+def test_a_registration_beyond_the_quota_is_refused_before_its_body(scene: Scene) -> None:
+    path = f"/v1/keys/{scene.honest.plan.digest}/{'cd' * 16}"
+    with begin(scene.server, "PUT", path, scene.small, f"Content-Length: {QUOTA + 1}") as connection:
+        answer = connection.recv(65536)
+    assert b" 403 " in answer.splitlines()[0]
+    assert b'"quota"' in answer or b'"too_large"' in answer
