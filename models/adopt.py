@@ -58,7 +58,7 @@ def adopt(
     """
     wanted = channels or dataset.channels
     if mean is not None and std is not None:
-        preprocessing = Preprocessing(size, wanted, "resize", "dataset", mean, std)
+        preprocessing = Preprocessing(size, wanted, "dataset", mean, std)
     else:
         preprocessing = Preprocessing.fit(dataset.train.images, size=size, channels=wanted)
     module = module.eval()
@@ -107,7 +107,7 @@ def _raw(module: nn.Module, preprocessing: Preprocessing, images: NDArray[Any]) 
     parts = []
     with torch.inference_mode():
         for start in range(0, len(images), _BATCH):
-            given = module(preprocessing.apply(images[start : start + _BATCH]))
+            given = module(torch.from_numpy(preprocessing.apply(images[start : start + _BATCH])))
             if not isinstance(given, Tensor) or given.flatten(1).ndim != 2:
                 raise InputError("The module must return one tensor of features, (N, width).")
             parts.append(given.flatten(1).float())

@@ -77,7 +77,7 @@ class Bundle:
         parts = []
         with torch.inference_mode():
             for start in range(0, max(len(images), 1), _BATCH):
-                parts.append(self.extractor(self.preprocessing.apply(images[start : start + _BATCH])))
+                parts.append(self.extractor(torch.from_numpy(self.preprocessing.apply(images[start : start + _BATCH]))))
         features = torch.cat(parts).float().numpy()
         if features.ndim != 2 or features.shape[1] != self.head.width:
             raise InputError(

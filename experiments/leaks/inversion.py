@@ -62,7 +62,7 @@ def inversion(
     known = dataset.train if limit is None else dataset.train.first(limit)
     shape = bundle.preprocessing
     plain = Preprocessing.plain(shape.size, shape.channels)
-    images = {name: plain.apply(split.images).numpy() for name, split in (("known", known), ("test", dataset.test))}
+    images = {name: plain.apply(split.images) for name, split in (("known", known), ("test", dataset.test))}
     views = {"known": bundle.features(known.images), "test": bundle.features(dataset.test.images)}
     rebuilt: dict[str, Images] = {}
     with show_progress("Training the decoder", epochs, console=console) as step:

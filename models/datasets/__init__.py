@@ -12,7 +12,7 @@ MODALITY = "modality"
 """The name of the set of DICOM patches that comes with installed packages."""
 
 
-def load(name_or_path: str | Path, *, seed: int = 0) -> Dataset:
+def load(name_or_path: str | Path, *, seed: int = 0, side: int | None = None) -> Dataset:
     """A data set by name or from the user's own files.
 
     - `modality`: patches of the DICOM images that come with pydicom and pydicom-data; nothing is fetched.
@@ -22,7 +22,8 @@ def load(name_or_path: str | Path, *, seed: int = 0) -> Dataset:
     - a DICOM folder with a CSV of labels, or that CSV file; see `dicom_table.load_table`.
 
     A known name is taken as such unless it is written as a path (with a separator or a suffix). `seed` chooses the
-    splits of folders, which have none of their own, and nothing else.
+    splits of folders, which have none of their own, and nothing else. `side` is the most pixels that images of folders
+    keep a side (224 by default).
 
     Raises:
         NoSuchDataset: neither a known name nor an existing file or folder.
@@ -39,16 +40,16 @@ def load(name_or_path: str | Path, *, seed: int = 0) -> Dataset:
         from models.datasets.medmnist import load_named
 
         return load_named(text)
-    return _load_path(Path(text).expanduser(), seed)
+    return _load_path(Path(text).expanduser(), seed, side)
 
 
-def _load_path(path: Path, seed: int) -> Dataset:
+def _load_path(path: Path, seed: int, side: int | None) -> Dataset:
     if path.is_dir():
         from models.datasets.dicom_table import find_table, load_table
         from models.datasets.folder import load_folder
 
         table = find_table(path)
-        return load_folder(path, seed=seed) if table is None else load_table(table, seed=seed)
+        return load_folder(path, seed=seed, side=side) if table is None else load_table(table, seed=seed, side=side)
     if not path.exists():
         raise NoSuchDataset(
             f"There is no data set '{path}': neither a file, nor a folder, nor a known name. Known names: {MODALITY}, "
@@ -57,7 +58,7 @@ def _load_path(path: Path, seed: int) -> Dataset:
     if path.suffix.lower() in (".csv", ".tsv"):
         from models.datasets.dicom_table import load_table
 
-        return load_table(path, seed=seed)
+        return load_table(path, seed=seed, side=side)
     from models.datasets.medmnist import load_file
 
     return load_file(path)

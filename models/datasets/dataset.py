@@ -64,6 +64,8 @@ class Dataset:
 
     scaling: str = "dataset"
     """How images are best scaled: `dataset` keeps brightness and contrast, `image` evens them out."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """How pixel values were read, where they came as arrays: type, black, white; see `models.images.values`."""
     orientation: str = "mirror"
     """What leaves the class as it is: `fixed` nothing, `mirror` left-right mirroring, `any` turns by 90 degrees too."""
 

@@ -1,6 +1,8 @@
 """A folder of DICOM (or other) images with a CSV table that gives each file its label."""
 
 import csv
+import io
+from collections import Counter
 from pathlib import Path
 
 from models.datasets.dataset import Dataset
@@ -41,7 +43,7 @@ def find_table(folder: Path) -> Path | None:
     )
 
 
-def load_table(table: Path, *, seed: int) -> Dataset:
+def load_table(table: Path, *, seed: int, side: int | None = None) -> Dataset:
     """Images by a table with a header line: `file`, `label`, and if wanted `split` and `patient`.
 
     Files are looked for below the table's folder, with and without the suffix .dcm. Other names of the columns are
@@ -52,15 +54,15 @@ def load_table(table: Path, *, seed: int) -> Dataset:
         BadContents: a file of the table is missing, or bears two labels, or an unknown split.
     """
     rows = _rows(table)
-    columns = {name.strip().lower().replace(" ", "_"): name for name in rows[0]}
+    columns = {name.strip().lower().replace(" ", "_"): name for name in rows[0][1]}
     file_column = _column(table, columns, FILE_COLUMNS)
     label_column = _column(table, columns, LABEL_COLUMNS)
     split_column = next((columns[name] for name in SPLIT_COLUMNS if name in columns), None)
     patient_column = next((columns[name] for name in PATIENT_COLUMNS if name in columns), None)
     items: dict[Path, Labelled] = {}
     missing: list[str] = []
-    for number, row in enumerate(rows, start=2):
-        file, label = (row[file_column] or "").strip(), (row[label_column] or "").strip()
+    for number, row in rows:
+        file, label = row[file_column].strip(), row[label_column].strip()
         if not file or not label:
             raise BadContents(
                 f"{table}, line {number}: no {'file' if not file else 'label'}. Fill it in, or remove the line."
@@ -73,7 +75,7 @@ def load_table(table: Path, *, seed: int) -> Dataset:
             path,
             label,
             _split(table, number, row[split_column]) if split_column else None,
-            ((row[patient_column] or "").strip() or None) if patient_column else None,
+            row[patient_column].strip() or None if patient_column else None,
         )
         if items.setdefault(path, item).label != label:
             raise BadContents(
@@ -84,21 +86,42 @@ def load_table(table: Path, *, seed: int) -> Dataset:
             f"{len(missing)} of the {len(rows)} files that {table} names are missing, the first is {missing[0]}. They "
             "are looked for below the table's folder: correct the names, or remove the lines."
         )
-    return gather(table.resolve().parent.name, list(items.values()), seed=seed)
+    return gather(table.resolve().parent.name, list(items.values()), seed=seed, side=side)
 
 
-def _rows(table: Path) -> list[dict[str, str | None]]:
+def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """The table's rows with their line numbers.
+
+    Raises:
+        BadLayout: not text, no rows, columns of one name, or a row of more or fewer values than the header.
+    """
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadLayout(f"{table} cannot be read as a table of text (UTF-8).") from error
     first = text.partition("\n")[0]
     separator = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows: list[tuple[int, dict[str, str]]] = []
     try:
-        rows: list[dict[str, str | None]] = list(csv.DictReader(text.splitlines(), delimiter=separator))
+        header = [name.strip() for name in next(reader, [])]
+        while header and not header[-1]:
+            header.pop()
+        doubled = [name for name, count in Counter(header).items() if count > 1]
+        if doubled:
+            raise BadLayout(f"{table} has several columns called '{doubled[0]}'. Rename or remove all but one.")
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            if any(value.strip() for value in values[len(header) :]) or len(values) < len(header):
+                raise BadLayout(
+                    f"{table}, line {reader.line_num}: {len(values)} values, but the header has {len(header)} columns. "
+                    "Put quotes around a value that holds the separator, and a value in every column."
+                )
+            rows.append((reader.line_num, dict(zip(header, values, strict=False))))
     except csv.Error as error:
-        raise BadLayout(f"{table} cannot be read as a table ({error}).") from error
-    if not rows or not first.strip():
+        raise BadLayout(f"{table}, line {reader.line_num}: it cannot be read as a table ({error}).") from error
+    if not rows:
         raise BadLayout(f"{table} holds no rows. Expected a header line (file, label) and one line an image.")
     return rows
 

@@ -1,11 +1,12 @@
 """A folder of images with one subfolder a class, with or without train, val and test folders above them."""
 
+from collections import Counter
 from pathlib import Path
 
 from models.datasets.dataset import Dataset
 from models.datasets.gather import Labelled, gather
-from models.errors import BadContents, BadLayout
-from models.images.load import SUFFIXES
+from models.errors import BadContents, BadLayout, NotAnImage
+from models.images.load import KINDS, sniff
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -18,8 +19,15 @@ _SPLIT_NAMES = {
 }
 
 
-def load_folder(path: Path, *, seed: int) -> Dataset:
-    """`path/CLASS/*` or `path/{train,val,test}/CLASS/*`; DICOM, PNG and JPEG files, of any sizes.
+_JUNK = ("__MACOSX", "$RECYCLE.BIN")
+"""Folders that other programs leave behind."""
+_NAMED_LIKE_IMAGES = (".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+def load_folder(path: Path, *, seed: int, side: int | None = None) -> Dataset:
+    """`path/CLASS/*` or `path/{train,val,test}/CLASS/*`; DICOM, PNG, JPEG, BMP and TIFF files, of any sizes and names.
+
+    Images are found by their content. Other files are left out, and counted in a note.
 
     Raises:
         BadLayout: an empty folder, or one without class folders.
@@ -33,34 +41,57 @@ def load_folder(path: Path, *, seed: int) -> Dataset:
             f"The folder {path} has no subfolders. Expected one subfolder of images for each class, or a CSV table of "
             "labels (columns 'file' and 'label') beside the images."
         )
-    if all(folder.name.lower() in _SPLIT_NAMES for folder in subfolders):
+    others: list[Path] = []
+    named = [folder for folder in subfolders if folder.name.lower() in _SPLIT_NAMES]
+    if any(_SPLIT_NAMES[folder.name.lower()] == "train" for folder in named) and named == subfolders:
         items = [
-            item for folder in subfolders for item in _labelled(_subfolders(folder), _SPLIT_NAMES[folder.name.lower()])
+            item
+            for folder in named
+            for item in _labelled(_subfolders(folder), _SPLIT_NAMES[folder.name.lower()], others)
         ]
     else:
-        items = _labelled(subfolders, None)
+        items = _labelled(subfolders, None, others)
     if not items:
-        raise BadContents(f"No image was found below {path}. Expected files ending in {', '.join(SUFFIXES)}.")
-    return gather(path.resolve().name, items, seed=seed)
+        raise BadContents(f"No image was found below {path}. Expected {KINDS} files.")
+    dataset = gather(path.resolve().name, items, seed=seed, side=side)
+    if not others:
+        return dataset
+    kinds = Counter(file.suffix.lower() or "no suffix" for file in others)
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return dataset.with_notes(f"{len(others)} file(s) that are no image were left out ({listed}), first {others[0]}.")
 
 
 def _subfolders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(
+        entry
+        for entry in path.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _JUNK
+    )
 
 
-def _labelled(folders: list[Path], split: str | None) -> list[Labelled]:
+def _labelled(folders: list[Path], split: str | None, others: list[Path]) -> list[Labelled]:
+    """The images below each class folder; files that are none are added to `others`."""
     items: list[Labelled] = []
     for folder in folders:
-        # DICOM files often have no suffix at all.
-        files = sorted(
-            file
-            for file in folder.rglob("*")
-            if file.is_file() and not file.name.startswith(".") and file.suffix.lower() in (*SUFFIXES, "")
-        )
+        files = []
+        for file in sorted(folder.rglob("*")):
+            if file.name.startswith(".") or not file.is_file():
+                continue
+            # A file that is named like an image but is none is for the reader to refuse, with its reason.
+            if _is_image(file) or file.suffix.lower() in _NAMED_LIKE_IMAGES:
+                files.append(file)
+            else:
+                others.append(file)
         if not files:
             raise BadContents(
-                f"The class folder {folder} holds no image. Expected files ending in {', '.join(SUFFIXES)}: add some, "
-                "or remove the folder."
+                f"The class folder {folder} holds no image. Expected {KINDS} files: add some, or remove the folder."
             )
         items.extend(Labelled(file, folder.name, split) for file in files)
     return items
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        return sniff(path) is not None
+    except NotAnImage:
+        return False

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from models.datasets.checks import checked
 from models.datasets.dataset import SPLITS, Dataset, Split
 from models.datasets.medmnist_index import orientation
 from models.errors import BadContents, ImageError
-from models.images import dicom
-from models.images.load import load_image
+from models.images.load import load_frames, measure
+from models.images.preprocessing import Preprocessing
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Shares of the splits where the data has none of its own: those of MedMNIST."""
@@ -45,22 +45,28 @@ class Labelled:
 class _Loaded:
     item: Labelled
     pixels: NDArray[np.uint16]
+    """Cut and resized: the image as it was read is dropped at once, so that memory does not grow with its size."""
     shape: tuple[int, ...]
     group: str
+    frames: int
+    remarks: tuple[str, ...]
 
 
-def gather(name: str, items: Sequence[Labelled], *, seed: int) -> Dataset:
-    """Read all files and make a data set of them.
+def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None = None) -> Dataset:
+    """Read all files, one at a time, and make a data set of them.
 
-    Images are cut to their central square and resized to the median short side, between 28 and 224 pixels; uint16.
-    Where the data has no splits, patients (or equal pictures, where patients are unknown) are dealt out 7:1:2.
+    Images are cut to their central square and resized to the median short side, at least 28 and at most `side` (224 by
+    default) pixels; uint16. Where the data has no splits, patients (or equal pictures, where patients are unknown) are
+    dealt out 7:1:2; a missing validation or test split is dealt out of the training images in the same shares.
 
     Raises:
         BadContents: no image can be read, or fewer than two classes are left; see `checks.checked`.
     """
     if not items:
         raise BadContents(f"'{name}' names no image at all.")
-    loaded, unreadable = _load(items)
+    given = [item.split for item in items]
+    _check_given(name, given)
+    loaded, unreadable, notes = _load(items, side or _SIDES[1])
     if not loaded:
         raise BadContents(f"None of the {len(items)} images of '{name}' can be read. The first reason: {unreadable[0]}")
     classes = _classes([one.item.label for one in loaded])
@@ -70,17 +76,15 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int) -> Dataset:
             "label in the table, for each."
         )
     labels = np.array([classes.index(one.item.label) for one in loaded], dtype=np.int64)
-    given = [one.item.split for one in loaded]
-    dealt = _given(name, given) if any(given) else _deal([one.group for one in loaded], labels, len(classes), seed)
-    notes, images = _sized(loaded)
+    dealt, said = _splits(loaded, labels, len(classes), seed)
+    notes += said
+    images = _stacked(loaded)
     splits = {}
     for split in SPLITS:
         chosen = np.array([where == split for where in dealt], dtype=bool)
         splits[split] = Split(images[chosen], labels[chosen])
     if unreadable:
         notes.append(f"{len(unreadable)} of {len(items)} files were left out. The first reason: {unreadable[0]}")
-    if not any(given):
-        notes.append(f"The splits were dealt out here (seed {seed}), 7:1:2, {_describe_groups(loaded)}")
     return checked(
         Dataset(
             name=name,
@@ -113,29 +117,59 @@ def _describe_groups(loaded: Sequence[_Loaded]) -> str:
     return f"{among}; {risk}" if known else f"by picture; {risk}"
 
 
-def _load(items: Sequence[Labelled]) -> tuple[list[_Loaded], list[str]]:
-    loaded, unreadable = [], []
+def _load(items: Sequence[Labelled], most: int) -> tuple[list[_Loaded], list[str], list[str]]:
+    """The images, reduced; why others were left out; what a reader must know of their sizes, frames and kinds."""
+    shorts, unreadable = [], []
+    readable = []
     for item in items:
         try:
-            image = load_image(item.path)
-            patient = item.patient or _patient(item.path)
+            rows, columns = measure(item.path)
         except ImageError as error:
             unreadable.append(str(error))
             continue
-        pixels = np.rint(image * np.float32(65535)).astype(np.uint16)
-        content = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-        loaded.append(_Loaded(item, pixels, image.shape, f"{_PATIENT}{patient}" if patient else content))
-    return loaded, unreadable
+        readable.append(item)
+        shorts.append(min(rows, columns))
+    if not readable:
+        return [], unreadable, []
+    side = int(np.clip(np.median(shorts), _SIDES[0], most))
+    plain = {channels: Preprocessing.plain(side, channels) for channels in (1, 3)}
+    loaded = []
+    for item in readable:
+        try:
+            (image,) = load_frames(item.path)
+        except ImageError as error:
+            unreadable.append(str(error))
+            continue
+        pixels = image.pixels
+        content = hashlib.sha256(str(pixels.shape).encode() + _to_uint16(pixels).tobytes()).hexdigest()
+        if pixels.ndim == 3 and float(np.ptp(pixels, axis=2).max()) <= _GREY:
+            pixels = pixels[..., 0]
+        sized = plain[3 if pixels.ndim == 3 else 1].apply(pixels[None])[0]
+        reduced = _to_uint16(sized.transpose(1, 2, 0) if pixels.ndim == 3 else sized[0])
+        patient = item.patient or (image.identifiers.patient if image.identifiers else None)
+        group = f"{_PATIENT}{patient}" if patient else content
+        loaded.append(_Loaded(item, reduced, pixels.shape[:2], group, image.frames, image.remarks))
+    return loaded, unreadable, _describe_images(loaded, side)
 
 
-def _patient(path: Path) -> str | None:
-    """The PatientID of a DICOM file; None for other files and for blank ones."""
-    with path.open("rb") as file:
-        head = file.read(132)
-    if head[128:132] != b"DICM":
-        return None
-    with dicom.quiet():
-        return str(dicom.read(path).get("PatientID") or "").strip() or None
+def _describe_images(loaded: Sequence[_Loaded], side: int) -> list[str]:
+    notes = []
+    sizes = Counter(one.shape for one in loaded)
+    if loaded and set(sizes) != {(side, side)}:
+        low, high = min(sizes), max(sizes)
+        notes.append(
+            f"The images come in {len(sizes)} size(s), {low[0]} x {low[1]} to {high[0]} x {high[1]} pixels; each was "
+            f"cut to its central square and resized to {side} x {side}."
+        )
+    several = [one for one in loaded if one.frames > 1]
+    if several:
+        notes.append(
+            f"{len(several)} file(s) hold several frames, up to {max(one.frames for one in several)}; the middle one "
+            "of each was taken."
+        )
+    odd = Counter(remark for one in loaded for remark in one.remarks)
+    notes += [f"{count} image(s): {remark}" for remark, count in sorted(odd.items())]
+    return notes
 
 
 def _classes(labels: Sequence[str]) -> tuple[str, ...]:
@@ -146,19 +180,41 @@ def _classes(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _given(name: str, given: Sequence[str | None]) -> list[str]:
-    """The data's own splits; where it has no validation split, an error says so."""
-    missing = [split for split in SPLITS if split not in given]
-    if None in given or missing:
+def _check_given(name: str, given: Sequence[str | None]) -> None:
+    """Refuse splits that cannot be used, before anything is read."""
+    if any(given) and (None in given or "train" not in given):
         raise BadContents(
             f"'{name}' has splits of its own, but {'some images are in none' if None in given else ''}"
-            f"{' and ' if None in given and missing else ''}{f'no image is in {missing}' if missing else ''}. Give "
-            "every image one of train, val, test, or give none a split."
+            f"{' and ' if None in given and 'train' not in given else ''}"
+            f"{'no image is in train' if 'train' not in given else ''}. Give every image one of train, val, test "
+            "(train alone is enough), or give none a split."
         )
-    return [split for split in given if split is not None]
 
 
-def _deal(groups: Sequence[str], labels: NDArray[np.int64], classes: int, seed: int) -> list[str]:
+def _splits(
+    loaded: Sequence[_Loaded], labels: NDArray[np.int64], classes: int, seed: int
+) -> tuple[list[str], list[str]]:
+    """The split of each image, and a note where some were dealt out here."""
+    given = [one.item.split for one in loaded]
+    missing = [split for split in SPLITS if split not in given]
+    if not missing:
+        return [str(split) for split in given], []
+    pool = [index for index, split in enumerate(given) if split in (None, "train")]
+    wanted = {split: SHARES[split] for split in SPLITS if split == "train" or split in missing}
+    dealt = _deal([loaded[index].group for index in pool], labels[pool], classes, seed, wanted)
+    where = [str(split) for split in given]
+    for index, split in zip(pool, dealt, strict=True):
+        where[index] = split
+    among = _describe_groups([loaded[index] for index in pool])
+    if len(missing) == len(SPLITS):
+        return where, [f"The splits were dealt out here (seed {seed}), 7:1:2, {among}"]
+    named = " and ".join("validation" if split == "val" else split for split in missing if split != "train")
+    return where, [f"There is no {named} split; it was dealt out of the training images here (seed {seed}), {among}"]
+
+
+def _deal(
+    groups: Sequence[str], labels: NDArray[np.int64], classes: int, seed: int, shares: Mapping[str, float]
+) -> list[str]:
     """Deal groups out to the splits, each time to the one that lacks most of what the group holds."""
     counts: dict[str, Counter[int]] = {}
     for group, label in zip(groups, labels.tolist(), strict=True):
@@ -167,43 +223,28 @@ def _deal(groups: Sequence[str], labels: NDArray[np.int64], classes: int, seed: 
     np.random.default_rng(seed).shuffle(order)
     order.sort(key=lambda group: -sum(counts[group].values()))  # large groups first: small ones even things out
     total = np.bincount(labels, minlength=classes)
-    have = {split: np.zeros(classes) for split in SPLITS}
+    shares = {split: share / sum(shares.values()) for split, share in shares.items()}
+    have = {split: np.zeros(classes) for split in shares}
     where: dict[str, str] = {}
     for group in order:
 
         def lack(split: str, group: str = group) -> float:
-            want = np.maximum(SHARES[split] * total, 1e-9)
+            want = np.maximum(shares[split] * total, 1e-9)
             return float(sum(n * (1 - have[split][label] / want[label]) for label, n in counts[group].items()))
 
-        best = max(SPLITS, key=lambda split: (round(lack(split), 9), SHARES[split]))
+        best = max(shares, key=lambda split: (round(lack(split), 9), shares[split]))
         where[group] = best
         for label, n in counts[group].items():
             have[best][label] += n
     return [where[group] for group in groups]
 
 
-def _sized(loaded: Sequence[_Loaded]) -> tuple[list[str], NDArray[np.uint16]]:
-    from models.images.preprocessing import Preprocessing
-
-    colour = any(
-        one.pixels.ndim == 3 and float(np.ptp(one.pixels.astype(np.float32), axis=2).max()) > _GREY * 65535
-        for one in loaded
-    )
-    shorts = [min(one.shape[:2]) for one in loaded]
-    side = int(np.clip(np.median(shorts), *_SIDES))
-    plain = Preprocessing.plain(side, 3 if colour else 1)
-    images = np.empty((len(loaded), side, side, 3) if colour else (len(loaded), side, side), dtype=np.uint16)
-    for index, one in enumerate(loaded):
-        pixels = plain.apply([one.pixels])[0].permute(1, 2, 0).numpy()
-        images[index] = _to_uint16(pixels if colour else pixels[..., 0])
-    sizes = Counter(one.shape[:2] for one in loaded)
-    if len(sizes) == 1 and (side, side) in sizes:
-        return [], images
-    low, high = min(sizes), max(sizes)
-    return [
-        f"The images come in {len(sizes)} size(s), {low[0]} x {low[1]} to {high[0]} x {high[1]} pixels; each was cut "
-        f"to its central square and resized to {side} x {side}."
-    ], images
+def _stacked(loaded: Sequence[_Loaded]) -> NDArray[np.uint16]:
+    """All images in one array, grey ones repeated to three channels where any is in colour."""
+    colour = any(one.pixels.ndim == 3 for one in loaded)
+    if not colour:
+        return np.stack([one.pixels for one in loaded])
+    return np.stack([one.pixels if one.pixels.ndim == 3 else np.repeat(one.pixels[..., None], 3, 2) for one in loaded])
 
 
 def _to_uint16(values: NDArray[Any]) -> NDArray[np.uint16]:

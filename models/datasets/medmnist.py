@@ -14,7 +14,8 @@ import numpy as np
 from models.datasets import medmnist_index as index
 from models.datasets.checks import checked
 from models.datasets.dataset import SPLITS, Dataset, Split
-from models.errors import BadContents, BadLayout, NoSuchDataset
+from models.errors import BadContents, BadLayout, InputError, NoSuchDataset
+from models.images.values import choose_range, to_canonical
 
 DATA_FOLDER_VARIABLE = "HE_INFER_DATA"
 _SIDES = (8, 1024)
@@ -57,13 +58,25 @@ def load_file(path: Path) -> Dataset:
     arrays = _read(path)
     base_and_size = index.split_name(path.stem)
     entry = index.ENTRIES[base_and_size[0]] if base_and_size else None
-    labels = {name: _labels(path, name, arrays[f"{name}_labels"]) for name in SPLITS}
+    labels, notes = _all_labels(path, arrays)
     highest = max((int(values.max()) for values in labels.values() if len(values)), default=0)
-    if entry is not None and highest < len(entry.classes):
+    named = _class_names(path, arrays.get("classes"))
+    if named is not None and highest >= len(named):
+        raise BadContents(
+            f"{path}: labels run to {highest}, but 'classes' names {len(named)}. One name for each label."
+        )
+    if named is not None:
+        classes = named
+    elif entry is not None and highest < len(entry.classes):
         classes = entry.classes
     else:
         classes = tuple(f"class {label}" for label in range(highest + 1))
-    splits = {name: Split(_images(path, name, arrays[f"{name}_images"]), labels[name]) for name in SPLITS}
+    images = {name: _images(path, name, arrays[f"{name}_images"]) for name in SPLITS}
+    try:
+        values = choose_range(images)
+    except InputError as error:
+        raise BadContents(f"{path}: {error}") from error
+    splits = {name: Split(to_canonical(images.pop(name), values), labels[name]) for name in SPLITS}
     return checked(
         Dataset(
             name=path.stem,
@@ -72,7 +85,9 @@ def load_file(path: Path) -> Dataset:
             train=splits["train"],
             val=splits["val"],
             test=splits["test"],
+            notes=tuple(notes if values.type == "uint8" else [*notes, f"Pixels are {values}."]),
             orientation=index.orientation(base_and_size[0] if base_and_size else "", classes),
+            values=values.to_json(),
         )
     )
 
@@ -93,7 +108,7 @@ def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
                     f"{path} lacks {', '.join(missing)}. An .npz data set needs {', '.join(wanted)}; this file has "
                     f"{', '.join(file.files) or 'nothing'}."
                 )
-            return {name: file[name] for name in wanted}
+            return {name: file[name] for name in (*wanted, *(("classes",) if "classes" in file.files else ()))}
     except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BadLayout(
             f"{path} cannot be read as an .npz data set ({type(error).__name__}). Expected a whole file with "
@@ -114,25 +129,57 @@ def _images(path: Path, split: str, images: np.ndarray[Any, Any]) -> np.ndarray[
             f"{path}: {split}_images are {images.shape[1]} x {images.shape[2]} pixels. Sides of {_SIDES[0]} to "
             f"{_SIDES[1]} are read: resize them."
         )
-    if images.dtype.kind == "f":
-        return images.astype(np.float32)
-    if images.dtype.kind == "b":
-        return images.astype(np.uint8) * np.uint8(255)
-    if images.dtype.kind in "iu" and images.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
-        if images.size and (images.min() < 0 or images.max() > np.iinfo(np.uint16).max):
-            raise BadContents(
-                f"{path}: {split}_images are {images.dtype} from {images.min()} to {images.max()}. Integer "
-                "pixels must lie in 0..65535: shift or scale them."
-            )
-        return images.astype(np.uint16)
     return images
+
+
+def _class_names(path: Path, given: np.ndarray[Any, Any] | None) -> tuple[str, ...] | None:
+    """The names in the array `classes`, where there is one."""
+    if given is None:
+        return None
+    if given.ndim != 1 or given.dtype.kind not in "USiu" or len(given) < 2:
+        raise BadContents(
+            f"{path}: 'classes' has the shape {given.shape} and type {given.dtype}. Expected names, (N,)."
+        )
+    try:
+        names = tuple(one.decode() if isinstance(one, bytes) else str(one) for one in given.tolist())
+    except UnicodeDecodeError as error:
+        raise BadContents(f"{path}: 'classes' holds names that are not UTF-8.") from error
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
+        raise BadContents(f"{path}: 'classes' holds a name twice or an empty one. Give each class a name of its own.")
+    return names
+
+
+def _all_labels(
+    path: Path, arrays: dict[str, np.ndarray[Any, Any]]
+) -> tuple[dict[str, np.ndarray[Any, np.dtype[np.int64]]], list[str]]:
+    """The labels of each split as (N,), and a note where they came one-hot."""
+    given = {name: arrays[f"{name}_labels"] for name in SPLITS}
+    notes = []
+    if all(_is_one_hot(values) for values in given.values()):
+        width = {values.shape[1] for values in given.values()}
+        if len(width) > 1:
+            raise BadContents(f"{path}: one-hot labels have {sorted(width)} columns. All splits need the same classes.")
+        given = {name: values.argmax(axis=1) for name, values in given.items()}
+        notes.append(f"The labels came one-hot, {width.pop()} columns: the column of the 1 was taken as the class.")
+    return {name: _labels(path, name, values) for name, values in given.items()}, notes
+
+
+def _is_one_hot(labels: np.ndarray[Any, Any]) -> bool:
+    return bool(
+        labels.ndim == 2
+        and labels.shape[1] > 1
+        and labels.dtype.kind in "iufb"
+        and np.isin(labels, (0, 1)).all()
+        and (labels.astype(np.int64).sum(axis=1) == 1).all()
+    )
 
 
 def _labels(path: Path, split: str, labels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise BadContents(
-            f"{path}: {split}_labels has {labels.shape[1]} labels an image (a multi-label set, such as chestmnist). "
-            "Only sets with one class an image are read: choose one label column and save it as (N, 1)."
+            f"{path}: {split}_labels has {labels.shape[1]} columns, and not one 1 in every row (a multi-label set, "
+            "such as chestmnist). Only sets with one class an image are read: whole numbers (N,) or (N, 1), or one-hot "
+            "rows, which are taken as labels.argmax(axis=1)."
         )
     if labels.ndim not in (1, 2):
         raise BadContents(f"{path}: {split}_labels has the shape {labels.shape}. Expected (N,) or (N, 1).")

@@ -18,8 +18,8 @@ from models.datasets.checks import checked
 from models.datasets.dataset import Dataset, Split
 from models.datasets.patches import Box, fields, split_box
 from models.errors import ImageError, NoSuchDataset
-from models.images import dicom
-from models.images.load import to_grey
+from models.images import dicom, display
+from models.images.load import load_image, to_grey
 
 CLASSES = ("CT", "MR", "ultrasound", "radiograph")
 
@@ -152,7 +152,7 @@ def _look(path: Path) -> _Picture | None:
     """What a file shows, from its header; None where it is not a picture of one of the four kinds."""
     with dicom.quiet():
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
+            header = dicom.read_header(path)
             kind = _CLASS_OF.get(str(header.get("Modality", "")))
             # A perfusion map bears the modality CT, but is computed, and drawn in false colours.
             computed = "PERFUSION" in (header.get("ImageType") or ())
@@ -199,7 +199,7 @@ def _patients(pictures: Sequence[_Picture]) -> list[_Patient]:
 
 def _thumbnail(picture: _Picture) -> NDArray[np.float32] | None:
     try:
-        image = to_grey(dicom.display(dicom.read(picture.path), picture.path))
+        image = to_grey(load_image(picture.path))
     except ImageError:
         return None
     rows = np.linspace(0, image.shape[0], 33).astype(int)
@@ -231,9 +231,9 @@ def _views(patient: _Patient) -> list[_View]:
     views: list[_View] = []
     for picture in patient.pictures:
         dataset = dicom.read(picture.path)
-        count = dicom.frames(dataset)
+        count = dicom.count_frames(dataset)
         for frame in sorted({round(at) for at in np.linspace(0, count - 1, min(count, _FRAMES))}):
-            image = to_grey(dicom.display(dataset, picture.path, frame))
+            image = to_grey(display.show(dataset, picture.path, frame))
             views.extend(_View(image, box, f"{picture.path.name}, frame {frame}") for box in _regions(dataset, image))
     return views
 

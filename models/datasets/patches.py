@@ -64,7 +64,7 @@ def fields(image: NDArray[np.float32], box: Box, *, sides: Sequence[int], size: 
             for left in _starts(box.left, box.width, side):
                 piece = image[top : top + side, left : left + side]
                 if _informative(piece):
-                    sized = plain.apply(piece[None])[0, 0].numpy()
+                    sized = plain.apply(piece[None])[0, 0]
                     found.append(np.rint(np.clip(sized, 0, 1) * np.float32(65535)).astype(np.uint16))
     return found
 

@@ -1,26 +1,46 @@
-"""A DICOM object -> display values of one frame. Knows pydicom; knows nothing of files other than DICOM.
+"""Opens DICOM files, whatever they are called and with or without a preamble. Knows pydicom; shows no pixels.
 
-The grey pipeline is that of PS3.4 annex N.2: stored values -> Modality LUT (or rescale) -> VOI LUT (or window) ->
-presentation (MONOCHROME1 turned). Enhanced multi-frame objects keep these in functional groups, which are looked up.
+One function opens every file, so that whoever asks for a patient, a frame count or pixels asks the same object.
 """
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
-from pydicom.pixels.utils import pixel_array
 
-from models.errors import DamagedImage, ImageError, NotAnImage
+from models.errors import DamagedImage, NotAnImage
 
 _PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
+"""Groups 0002 and 0008 in either byte order: one of them begins a file without a preamble."""
+
+
+@dataclass(frozen=True)
+class Identifiers:
+    """Whose image a file holds, as its header says; None where it does not."""
+
+    sop_instance: str | None = None
+    series: str | None = None
+    study: str | None = None
+    accession: str | None = None
+    patient: str | None = None
+
+
+def looks_like(head: bytes) -> bool:
+    """Whether the first 136 bytes of a file can be those of a DICOM file, with or without a preamble."""
+    if head[128:132] == b"DICM":
+        return True
+    # A first element of group 0002 or 0008 with a small element number, in the byte order that the group has.
+    if len(head) < 8 or head[:2] not in _FIRST_GROUPS:
+        return False
+    element = int.from_bytes(head[2:4], "little" if head[1:2] == b"\x00" else "big")
+    return element <= 0x0070
 
 
 def read(path: Path) -> pydicom.Dataset:
@@ -29,46 +49,76 @@ def read(path: Path) -> pydicom.Dataset:
     Raises:
         NotAnImage: not DICOM, or an object without pixels (a report, a structure set, a directory).
     """
-    try:
-        with quiet():
-            dataset = _read(path)
-    except InvalidDicomError as error:
-        raise NotAnImage(f"{path} is not a DICOM file, in spite of its name: the DICOM header is missing.") from error
-    except Exception as error:  # the parser meets foreign bytes here, and lets many kinds of error through
-        raise NotAnImage(f"{path} cannot be parsed as DICOM ({type(error).__name__}).") from error
+    dataset = _open(path)
     if not any(element in dataset for element in _PIXEL_ELEMENTS):
-        what = dataset.get("SOPClassUID")
+        what = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
         kind = f" ({what.name})" if isinstance(what, pydicom.uid.UID) else ""
         raise NotAnImage(f"{path} is a DICOM object without pixels{kind}. An image object is needed.")
     return dataset
 
 
-def frames(dataset: pydicom.Dataset) -> int:
-    """Number of frames, at least 1."""
-    return max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
-
-
-def display(dataset: pydicom.Dataset, path: Path, frame: int | None = None) -> NDArray[np.float32]:
-    """Display values of one frame (the middle one by default): (H, W) or (H, W, 3), float32 in [0, 1].
+def read_header(path: Path) -> pydicom.Dataset:
+    """Read a DICOM file's elements up to its pixels.
 
     Raises:
-        ImageError: no such frame.
-        DamagedImage: the pixels cannot be decoded.
+        NotAnImage: not DICOM.
     """
-    count = frames(dataset)
-    index = count // 2 if frame is None else frame
-    if not 0 <= index < count:
-        raise ImageError(f"{path} holds {count} frame(s), numbered from 0; frame {index} was asked for.")
+    return _open(path, stop_before_pixels=True)
+
+
+def identify(dataset: pydicom.Dataset) -> Identifiers:
+    """The identifiers of an object; blank ones are None."""
+    keywords = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
+    return Identifiers(*(text(dataset, keyword) or None for keyword in keywords))
+
+
+def count_frames(dataset: pydicom.Dataset) -> int:
+    """Number of frames, at least 1.
+
+    Raises:
+        DamagedImage: Number of Frames is no whole number.
+    """
+    value = number(dataset, "NumberOfFrames", 1.0)
+    if value != int(value):
+        raise DamagedImage(f"(0028,0008) Number of Frames is {value}. Expected a whole number.")
+    return max(int(value), 1)
+
+
+def number(dataset: pydicom.Dataset, keyword: str, default: float) -> float:
+    """The first value of a numeric element; the default where it is missing or empty.
+
+    Raises:
+        DamagedImage: it holds something that is no number; the text names the tag.
+    """
     try:
         with quiet():
-            return _display(dataset, index)
-    except ImageError:
-        raise
-    except Exception as error:  # codecs of several packages run here, on foreign bytes
-        raise DamagedImage(
-            f"The pixels of {path} cannot be decoded ({type(error).__name__}): the file is cut off or damaged, or its "
-            "compression is not supported."
-        ) from error
+            value = dataset.get(keyword)
+            if isinstance(value, pydicom.multival.MultiValue | list | tuple):
+                value = value[0] if len(value) else None
+            return default if value is None or str(value).strip() == "" else float(value)
+    except (TypeError, ValueError, OverflowError, NotImplementedError, AttributeError) as error:
+        tag = pydicom.datadict.tag_for_keyword(keyword) or 0
+        named = f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {pydicom.datadict.dictionary_description(tag)}"
+        raise DamagedImage(f"{named} does not hold a number, which was expected.") from error
+
+
+def text(dataset: pydicom.Dataset, keyword: str) -> str:
+    """An element as text without blanks around it; empty where it is missing or cannot be read."""
+    try:
+        with quiet():
+            value = dataset.get(keyword)
+            return "" if value is None else str(value).strip().strip("\0")
+    except Exception:  # the parser meets foreign bytes here; an identifier that cannot be read is none
+        return ""
+
+
+def describe_syntax(dataset: pydicom.Dataset) -> str:
+    """The transfer syntax by name and number, for messages."""
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        return "no transfer syntax stated"
+    name = pydicom.uid.UID(syntax).name
+    return f"transfer syntax {syntax}" + (f", {name}" if name != syntax else "")
 
 
 @contextmanager
@@ -85,130 +135,33 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _read(path: Path) -> pydicom.Dataset:
+def _open(path: Path, **options: Any) -> pydicom.Dataset:
     try:
-        return pydicom.dcmread(path)
+        with quiet():
+            return _read(path, options)
+    except InvalidDicomError as error:
+        raise NotAnImage(f"{path} is not a DICOM file, in spite of its name: the DICOM header is missing.") from error
+    except FileNotFoundError:
+        raise NotAnImage(f"There is no file {path}.") from None
+    except Exception as error:  # the parser meets foreign bytes here, and lets many kinds of error through
+        raise NotAnImage(f"{path} cannot be parsed as DICOM ({type(error).__name__}).") from error
+
+
+def _read(path: Path, options: dict[str, Any]) -> pydicom.Dataset:
+    try:
+        dataset = pydicom.dcmread(path, **options)
     except InvalidDicomError:
-        # Without a preamble. Taken only where it proves to be an image: forced reading makes something of any text.
-        dataset = pydicom.dcmread(path, force=True)
-        if "SOPClassUID" not in dataset or "Rows" not in dataset:
+        # Without a preamble. Taken only where it proves to be an object: forced reading makes something of any text.
+        dataset = pydicom.dcmread(path, force=True, **options)
+        if "SOPClassUID" not in dataset and "Rows" not in dataset:
             raise
-        if getattr(dataset.file_meta, "TransferSyntaxUID", None) is None:
-            implicit = dataset.original_encoding[0]
-            dataset.file_meta.TransferSyntaxUID = (
-                pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
-            )
-        return dataset
-
-
-def _display(dataset: pydicom.Dataset, index: int) -> NDArray[np.float32]:
-    stored = pixel_array(dataset, index=index)
-    photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
-    if photometric == "PALETTE COLOR":
-        colours = apply_color_lut(stored, dataset)
-        return _unit(colours[..., :3], np.iinfo(colours.dtype).max)
-    if stored.ndim == 3:
-        return _unit(stored[..., :3], 2 ** int(dataset.get("BitsStored", 8)) - 1)
-    grey = _windowed(stored, dataset, _attributes(dataset, index))
-    padding = _padding(stored, dataset)
-    if photometric == "MONOCHROME1":
-        grey = 1 - grey
-    grey[padding] = 0
-    return np.ascontiguousarray(grey, dtype=np.float32)
-
-
-def _unit(values: NDArray[Any], maximum: int) -> NDArray[np.float32]:
-    return np.asarray(np.clip(values.astype(np.float32) / np.float32(maximum), 0, 1))
-
-
-def _attributes(dataset: pydicom.Dataset, index: int) -> pydicom.Dataset:
-    """The attributes of one frame that turn stored into display values, wherever the object keeps them."""
-    wanted = (
-        "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter", "WindowWidth",
-        "VOILUTFunction", "VOILUTSequence", "BitsStored", "PixelRepresentation",
-    )  # fmt: skip
-    places = [dataset]
-    shared = dataset.get("SharedFunctionalGroupsSequence")
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
-    groups = [shared[0]] if shared else []
-    if per_frame and index < len(per_frame):
-        groups.append(per_frame[index])
-    for group in groups:
-        for macro in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-            if group.get(macro):
-                places.append(group[macro][0])
-    attributes = pydicom.Dataset()
-    for place in places:
-        for keyword in wanted:
-            if keyword in place and place[keyword].value not in (None, ""):
-                attributes[keyword] = place[keyword]
-    return attributes
-
-
-def _windowed(stored: NDArray[Any], dataset: pydicom.Dataset, attributes: pydicom.Dataset) -> NDArray[np.float64]:
-    values = np.asarray(apply_modality_lut(stored, attributes), dtype=np.float64)
-    if attributes.get("VOILUTSequence"):
-        table = attributes.VOILUTSequence[0]
-        whole = values.astype(np.int64) if values.dtype.kind == "f" else values
-        looked_up = apply_voi(whole, attributes)
-        return np.clip(looked_up / (2.0 ** int(table.LUTDescriptor[2]) - 1), 0, 1)
-    window = _window(attributes)
-    if window is not None:
-        return window_values(values, *window)
-    bits = int(dataset.get("BitsStored", 16))
-    plain = np.array_equal(values, stored)
-    if plain and bits <= 8 and stored.dtype.kind == "u":
-        return np.clip(values / (2.0**bits - 1), 0, 1)
-    kept = values[~_padding(stored, dataset)]
-    low, high = (kept.min(), kept.max()) if kept.size else (0.0, 0.0)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DamagedImage("The image holds pixels that are not numbers (NaN or infinite).")
-    return np.clip((values - low) / max(high - low, np.finfo(np.float64).tiny), 0, 1)
-
-
-def _window(attributes: pydicom.Dataset) -> tuple[float, float, str] | None:
-    """The first window (centre, width, function); None where there is none or it makes no sense."""
-    centre, width = attributes.get("WindowCenter"), attributes.get("WindowWidth")
-    if centre is None or width is None:
-        return None
-    first = [value[0] if isinstance(value, (list, pydicom.multival.MultiValue)) else value for value in (centre, width)]
-    function = str(attributes.get("VOILUTFunction", "LINEAR") or "LINEAR").upper()
-    centre, width = float(first[0]), float(first[1])
-    smallest = 1.0 if function == "LINEAR" else np.finfo(np.float64).tiny
-    if not (np.isfinite(centre) and np.isfinite(width)) or width < smallest:
-        return None
-    return centre, width, function
-
-
-def window_values(
-    values: NDArray[np.float64], centre: float, width: float, function: str = "LINEAR"
-) -> NDArray[np.float64]:
-    """Window rescaled values to [0, 1] by PS3.3 C.11.2.1.2 (LINEAR) or C.11.2.1.3 (LINEAR_EXACT, SIGMOID).
-
-    Raises:
-        ImageError: an unknown function.
-    """
-    if function == "LINEAR":
-        if width <= 1:  # a step, where the standard's formula would divide by zero
-            return np.asarray(values > centre - 0.5, dtype=np.float64)
-        return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
-    if function == "LINEAR_EXACT":
-        return np.clip((values - centre) / width + 0.5, 0, 1)
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
-    raise ImageError("The image names an unknown VOI LUT function. Expected LINEAR, LINEAR_EXACT or SIGMOID.")
-
-
-def _padding(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_]:
-    """Where the pixels are padding (PS3.3 C.7.5.1.1.2): outside of the scanner's field of view."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, dtype=bool)
-    # Where the element is encoded as US but the pixels are signed, the same 16 bits mean a negative number.
-    if stored.dtype.kind == "i" and int(value) > np.iinfo(stored.dtype).max:
-        value = int(value) - 2 ** (8 * stored.dtype.itemsize)
-    limit = dataset.get("PixelPaddingRangeLimit", value)
-    if stored.dtype.kind == "i" and int(limit) > np.iinfo(stored.dtype).max:
-        limit = int(limit) - 2 ** (8 * stored.dtype.itemsize)
-    low, high = sorted((int(value), int(limit)))
-    return np.asarray((stored >= low) & (stored <= high))
+    if dataset.file_meta.get("TransferSyntaxUID") is None:
+        implicit, little = dataset.original_encoding
+        dataset.file_meta.TransferSyntaxUID = (
+            pydicom.uid.ExplicitVRBigEndian
+            if little is False
+            else pydicom.uid.ImplicitVRLittleEndian
+            if implicit
+            else pydicom.uid.ExplicitVRLittleEndian
+        )
+    return dataset

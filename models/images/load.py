@@ -1,25 +1,76 @@
-"""One image file (DICOM, PNG or JPEG) -> display values for feature extraction.
+"""One image file (DICOM, PNG, JPEG, BMP or TIFF) -> display values for feature extraction.
 
 The values are those a reader would see: rescaled, windowed, MONOCHROME1 turned, palettes looked up; float32 from 0
 (black) to 1 (white). The stored pixels are not kept: what must come back bit for bit goes through the image cipher.
+A file's kind is told by its content, whatever its name.
 """
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DamagedImage, ImageError, NotAnImage
 
+if TYPE_CHECKING:
+    from PIL import Image as Raster
+
+    from models.images.dicom import Identifiers
+
+T = TypeVar("T")
 Display = NDArray[np.float32]
+Frames = Literal["middle", "all"] | int
+"""Which frames of a multi-frame image are taken: the middle one, all, or the one of this number, from 0."""
 
-SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
-"""What a folder scan takes for images. `load_image` itself goes by the content, whatever the name."""
+KINDS = "DICOM, PNG, JPEG, BMP or TIFF"
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_DICOM_NAMES = (".dcm", ".dicom", ".ima", ".dic")
+MAX_PIXELS = 1 << 28
+"""Images with more pixels are refused before they are unpacked."""
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
+
+@dataclass(frozen=True, eq=False)
+class FrameImage:
+    """One frame as a reader would see it, and what its file says of it."""
+
+    pixels: Display
+    """(H, W) for grey, (H, W, 3) for colour; float32 in [0, 1]."""
+    frame: int = 0
+    """The frame's number, from 0."""
+    frames: int = 1
+    """Number of frames in the file."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on what is hardly a picture of a patient: a mask, a segmentation, a black frame."""
+    identifiers: "Identifiers | None" = field(default=None)
+    """None where the file is not DICOM."""
+
+
+def sniff(path: Path) -> Literal["dicom", "raster"] | None:
+    """A file's kind by its first bytes; None where it is no image that is read here.
+
+    Raises:
+        NotAnImage: no such file, a folder, or one that cannot be opened.
+    """
+    from models.images.dicom import looks_like
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(136)
+    except FileNotFoundError:
+        raise NotAnImage(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise NotAnImage(f"{path} is a folder; an image file was expected.") from None
+    except OSError as error:
+        raise NotAnImage(f"{path} cannot be opened: {error.strerror}.") from error
+    if looks_like(head):
+        return "dicom"
+    return "raster" if head.startswith(_SIGNATURES) else None
 
 
 def load_image(path: str | Path, *, frame: int | None = None) -> Display:
@@ -33,15 +84,35 @@ def load_image(path: str | Path, *, frame: int | None = None) -> Display:
         DamagedImage: the pixels cannot be decoded.
         ImageError: `frame` is out of range.
     """
+    return next(load_frames(path, "middle" if frame is None else frame)).pixels
+
+
+def load_frames(path: str | Path, frames: Frames = "middle") -> Iterator[FrameImage]:
+    """Read frames of one image file, one at a time.
+
+    Raises:
+        NotAnImage, DamagedImage, ImageError: as `load_image`; before the first frame or at the one that is damaged.
+    """
     path = Path(path)
-    kind = _kind(path)
-    if kind == "dicom":
+    if _kind(path) == "dicom":
+        yield from _load_dicom(path, frames)
+    else:
+        yield from _load_raster(path, frames)
+
+
+def measure(path: Path) -> tuple[int, int]:
+    """Rows and columns as the header says, without decoding.
+
+    Raises:
+        NotAnImage, DamagedImage: as `load_image`.
+    """
+    if _kind(path) == "dicom":
         from models.images import dicom
 
-        return dicom.display(dicom.read(path), path, frame)
-    if frame not in (None, 0):
-        raise ImageError(f"{path} holds one frame; frame {frame} was asked for.")
-    return _load_raster(path)
+        header = dicom.read_header(path)
+        return int(dicom.number(header, "Rows", 0)), int(dicom.number(header, "Columns", 0))
+    with _opened(path) as image:
+        return image.height, image.width
 
 
 def to_grey(image: NDArray[Any]) -> NDArray[np.float32]:
@@ -51,43 +122,98 @@ def to_grey(image: NDArray[Any]) -> NDArray[np.float32]:
     return image.astype(np.float32)
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Path) -> Literal["dicom", "raster"]:
+    kind = sniff(path)
+    if kind is not None:
+        return kind
+    if path.stat().st_size == 0:
+        raise NotAnImage(f"{path} is empty. Expected a {KINDS} image.")
+    if path.suffix.lower() in _DICOM_NAMES:  # the reader says what is missing
+        return "dicom"
+    raise NotAnImage(f"{path} is not an image that can be read here. Expected {KINDS}.")
+
+
+def _choose(path: Path, frames: Frames, count: int) -> range:
+    if frames == "all":
+        return range(count)
+    index = count // 2 if frames == "middle" else int(frames)
+    if not 0 <= index < count:
+        raise ImageError(f"{path} holds {count} frame(s), numbered from 0; frame {index} was asked for.")
+    return range(index, index + 1)
+
+
+def _load_dicom(path: Path, frames: Frames) -> Iterator[FrameImage]:
+    from models.images import dicom, display
+
+    dataset = dicom.read(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(132)
-    except FileNotFoundError:
-        raise NotAnImage(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise NotAnImage(f"{path} is a folder; an image file was expected.") from None
-    except OSError as error:
-        raise NotAnImage(f"{path} cannot be opened: {error.strerror}.") from error
-    if head[128:132] == b"DICM":
-        return "dicom"
-    if head.startswith((_PNG, _JPEG)):
-        return "raster"
-    if not head:
-        raise NotAnImage(f"{path} is empty. Expected a DICOM, PNG or JPEG image.")
-    # Old DICOM files may lack the preamble; the reader decides, since their first bytes are no signature.
-    if path.suffix.lower() in (".dcm", ".dicom", ".ima", ""):
-        return "dicom"
-    raise NotAnImage(f"{path} is not an image that can be read here. Expected DICOM, PNG or JPEG.")
+        count = dicom.count_frames(dataset)
+        rows, columns = dicom.number(dataset, "Rows", 0), dicom.number(dataset, "Columns", 0)
+    except ImageError as error:
+        raise type(error)(f"{path}: {error}") from error
+    if not 0 < rows * columns <= MAX_PIXELS:
+        raise DamagedImage(
+            f"{path}: (0028,0010) Rows and (0028,0011) Columns are {rows:g} x {columns:g}. Expected 1 to {MAX_PIXELS} "
+            "pixels."
+        )
+    identifiers = dicom.identify(dataset)
+    for index in _choose(path, frames, count):
+        pixels = display.show(dataset, path, index)
+        yield FrameImage(pixels, index, count, display.remark(dataset, pixels), identifiers)
 
 
-def _load_raster(path: Path) -> Display:
-    from PIL import Image, ImageOps
+def _load_raster(path: Path, frames: Frames) -> Iterator[FrameImage]:
+    from PIL import ImageOps
+
+    with _opened(path) as opened:
+        count = int(getattr(opened, "n_frames", 1))
+        for index in _choose(path, frames, count):
+
+            def read(index: int = index) -> Display:
+                opened.seek(index)
+                return _to_display(path, ImageOps.exif_transpose(opened))
+
+            yield FrameImage(_guarded(path, read), index, count)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[Raster.Image]":
+    from PIL import Image
+
+    image = _guarded(path, lambda: Image.open(path, formats=_FORMATS))
+    try:
+        yield image
+    finally:
+        image.close()
+
+
+def _guarded(path: Path, read: Callable[[], T]) -> T:
+    """What `read` gives; an image library's errors become a DamagedImage."""
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=("PNG", "JPEG")) as opened:
-                image = ImageOps.exif_transpose(opened)
-                image.load()
+            return read()
     except Image.DecompressionBombError as error:
         raise DamagedImage(f"{path} announces more pixels than this program is willing to unpack.") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # the library's decoders raise many kinds of error on foreign bytes
         raise DamagedImage(f"{path} cannot be decoded: the file is cut off or damaged. Fetch it again.") from error
+
+
+def _to_display(path: Path, image: "Raster.Image") -> Display:
+    from PIL import Image
+
+    image.load()
     if image.mode in ("I;16", "I;16L", "I;16B", "I"):
         return np.asarray(np.clip(np.asarray(image).astype(np.float32) / np.float32(65535), 0, 1))
+    if image.mode == "F":
+        values = np.asarray(image, dtype=np.float32)
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+            raise DamagedImage(f"{path} holds fractions outside of 0 (black) to 1 (white). Scale them to that range.")
+        return values
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
     if image.mode in ("LA", "La") or "transparency" in image.info or image.mode in ("RGBA", "RGBa", "PA"):

@@ -7,16 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from models.errors import DamagedBundle, InputError
+from models.images.values import to_display
 
 VERSION = 1
 SIDES = (8, 1024)
 SCALINGS = ("dataset", "image")
-FRAMINGS = ("resize", "crop")
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _FLAT = 1e-3
@@ -27,18 +25,16 @@ _FLAT = 1e-3
 class Preprocessing:
     """How images become network inputs.
 
-    In order: to display units (uint8 / 255, uint16 / 65535, float as it is), to the wanted number of channels
-    (luminance, or grey repeated), framed, then scaled. Framing `resize` cuts to the central square and resizes that
-    to `size` (bilinear, antialiased); `crop` takes the central `size` x `size` pixels as they are. Scaling `dataset`
-    subtracts `mean` and divides by `std`, one number a channel, of the training images; `image` does so with each
-    image's own mean and deviation, which makes the result independent of brightness and contrast.
+    In order: to display units (`values.to_display`), to the wanted number of channels (luminance, or grey repeated),
+    cut to the central square, resized to `size` (bilinear, antialiased), then scaled. Scaling `dataset` subtracts
+    `mean` and divides by `std`, one number a channel, of the training images; `image` does so with each image's own
+    mean and deviation, which makes the result independent of brightness and contrast.
     """
 
     size: int
     """Side of the network's input in pixels."""
     channels: int
     """1 grey, 3 colour."""
-    framing: str
     scaling: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -48,7 +44,6 @@ class Preprocessing:
         sound = (
             SIDES[0] <= self.size <= SIDES[1]
             and self.channels in (1, 3)
-            and self.framing in FRAMINGS
             and self.scaling in SCALINGS
             and len(self.mean) == len(self.std) == self.channels
             and all(np.isfinite(number) for number in numbers)
@@ -56,41 +51,37 @@ class Preprocessing:
         )
         if not sound:
             raise InputError(
-                f"This preprocessing makes no sense: size {self.size}, {self.channels} channel(s), framing "
-                f"'{self.framing}', scaling '{self.scaling}', {len(self.mean)} means, {len(self.std)} deviations. "
-                f"Expected a size of {SIDES[0]} to {SIDES[1]}, 1 or 3 channels, framing {' or '.join(FRAMINGS)}, "
-                f"scaling {' or '.join(SCALINGS)}, positive deviations."
+                f"This preprocessing makes no sense: size {self.size}, {self.channels} channel(s), scaling "
+                f"'{self.scaling}', {len(self.mean)} means, {len(self.std)} deviations. Expected a size of {SIDES[0]} "
+                f"to {SIDES[1]}, 1 or 3 channels, scaling {' or '.join(SCALINGS)}, positive deviations."
             )
 
     @classmethod
     def plain(cls, size: int, channels: int) -> "Preprocessing":
-        """Framing alone: the result is in display units."""
-        return cls(size, channels, "resize", "dataset", (0.0,) * channels, (1.0,) * channels)
+        """Cutting and resizing alone: the result is in display units."""
+        return cls(size, channels, "dataset", (0.0,) * channels, (1.0,) * channels)
 
     @classmethod
-    def fit(
-        cls, images: NDArray[Any], *, size: int, channels: int, framing: str = "resize", scaling: str = "dataset"
-    ) -> "Preprocessing":
+    def fit(cls, images: NDArray[Any], *, size: int, channels: int, scaling: str = "dataset") -> "Preprocessing":
         """Measure mean and deviation on training images (N, H, W[, 3]); never on validation or test images."""
-        plain = cls(size, channels, framing, "dataset", (0.0,) * channels, (1.0,) * channels)
-        total, squares, count = torch.zeros(channels), torch.zeros(channels), 0
+        plain = cls(size, channels, "dataset", (0.0,) * channels, (1.0,) * channels)
+        total, squares, count = np.zeros(channels), np.zeros(channels), 0
         for start in range(0, len(images), 1024):
-            part = plain.apply(images[start : start + 1024]).double()
-            total = total + part.sum(dim=(0, 2, 3))
-            squares = squares + (part**2).sum(dim=(0, 2, 3))
+            part = plain.apply(images[start : start + 1024]).astype(np.float64)
+            total = total + part.sum(axis=(0, 2, 3))
+            squares = squares + (part**2).sum(axis=(0, 2, 3))
             count += part.shape[0] * part.shape[2] * part.shape[3]
         mean = total / max(count, 1)
-        std = (squares / max(count, 1) - mean**2).clamp_min(_FLAT**2).sqrt()
+        std = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, _FLAT**2))
         return cls(
             size,
             channels,
-            framing,
             scaling,
             tuple(round(v, 6) for v in mean.tolist()),
             tuple(round(v, 6) for v in std.tolist()),
         )
 
-    def apply(self, images: NDArray[Any] | Sequence[NDArray[Any]]) -> torch.Tensor:
+    def apply(self, images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Turn images into network input (N, channels, size, size), float32.
 
         Args:
@@ -98,7 +89,7 @@ class Preprocessing:
                 uint16, or float in display units.
 
         Raises:
-            InputError: another shape or type, an empty batch, or pixels that are not numbers.
+            InputError: another shape or type, an empty batch, or pixels that are not numbers or not in display units.
         """
         if isinstance(images, np.ndarray):
             if images.ndim not in (3, 4):
@@ -110,12 +101,15 @@ class Preprocessing:
         else:
             if not images:
                 raise InputError("No image was given. At least one is needed.")
-            pixels = torch.cat([self._sized(np.asarray(image)[None]) for image in images])
+            pixels = np.concatenate([self._sized(np.asarray(image)[None]) for image in images])
         if self.scaling == "image":
-            mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-            std = pixels.std(dim=(1, 2, 3), keepdim=True, unbiased=False)
-            return (pixels - mean) / std.clamp_min(_FLAT)
-        return (pixels - torch.tensor(self.mean).view(1, -1, 1, 1)) / torch.tensor(self.std).view(1, -1, 1, 1)
+            mean = pixels.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+            std = pixels.std(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+            scaled = (pixels - mean) / np.maximum(std, _FLAT)
+        else:
+            mean, std = (np.array(values, dtype=np.float32).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
+            scaled = (pixels - mean) / std
+        return np.ascontiguousarray(scaled, dtype=np.float32)
 
     @property
     def digest(self) -> str:
@@ -124,7 +118,7 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """The form that the bundle carries."""
-        return {"version": VERSION, **asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return {"version": VERSION, "framing": "resize", **asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Preprocessing":
@@ -139,10 +133,11 @@ class Preprocessing:
                     f"The bundle's preprocessing has version {values['version']!r}; this release knows "
                     f"{VERSION}. Use a newer release."
                 )
+            if values["framing"] != "resize":
+                raise DamagedBundle(f"The bundle's images are framed by {values['framing']!r}; expected 'resize'.")
             return cls(
                 size=int(values["size"]),
                 channels=int(values["channels"]),
-                framing=str(values["framing"]),
                 scaling=str(values["scaling"]),
                 mean=tuple(float(v) for v in values["mean"]),
                 std=tuple(float(v) for v in values["std"]),
@@ -152,33 +147,29 @@ class Preprocessing:
                 "The bundle's preprocessing is incomplete or makes no sense. Export the bundle again."
             ) from error
 
-    def _sized(self, images: NDArray[Any]) -> torch.Tensor:
+    def _sized(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """(N, H, W[, 3]) -> (N, channels, size, size) in display units."""
         if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)) or 0 in images.shape:
             raise InputError(f"An image has the shape {images.shape[1:]}. Expected (H, W) or (H, W, 3), not empty.")
-        if images.dtype == np.uint8:
-            values = images.astype(np.float32) / np.float32(255)
-        elif images.dtype == np.uint16:
-            values = images.astype(np.float32) / np.float32(65535)
-        elif images.dtype.kind == "f":
-            values = images.astype(np.float32)
-            if not np.isfinite(values).all():
-                raise InputError("An image holds pixels that are not numbers (NaN or infinite). Replace them first.")
-        else:
-            raise InputError(f"Images are of type {images.dtype}. Expected uint8, uint16, or float in display units.")
-        pixels = torch.from_numpy(np.ascontiguousarray(values))
-        pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+        pixels = to_display(images)
+        pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
         if pixels.shape[1] == 3 and self.channels == 1:
-            pixels = (pixels * torch.tensor(_LUMINANCE).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+            weights = np.array(_LUMINANCE, dtype=np.float32).reshape(1, 3, 1, 1)
+            pixels = (pixels * weights).sum(axis=1, keepdims=True)
         elif pixels.shape[1] == 1 and self.channels == 3:
-            pixels = pixels.expand(-1, 3, -1, -1)
+            pixels = np.repeat(pixels, 3, axis=1)
         side = min(pixels.shape[2:])
-        if self.framing == "crop" and side > self.size:
-            side = self.size
         top, left = (pixels.shape[2] - side) // 2, (pixels.shape[3] - side) // 2
         pixels = pixels[:, :, top : top + side, left : left + side]
-        if side != self.size:
-            pixels = functional.interpolate(
-                pixels, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=True
-            )
-        return pixels.contiguous()
+        return pixels if side == self.size else _resized(pixels, self.size)
+
+
+def _resized(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Square images (N, C, side, side) resampled to (N, C, size, size): bilinear, antialiased where they shrink."""
+    from PIL import Image
+
+    flat = np.ascontiguousarray(pixels).reshape(-1, *pixels.shape[2:])
+    small = np.empty((len(flat), size, size), dtype=np.float32)
+    for index, channel in enumerate(flat):
+        small[index] = np.asarray(Image.fromarray(channel).resize((size, size), Image.Resampling.BILINEAR))
+    return small.reshape(*pixels.shape[:2], size, size)

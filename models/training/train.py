@@ -215,6 +215,7 @@ def _train(
                 "digest": dataset.digest,
                 "train": len(dataset.train),
                 "val": len(dataset.val),
+                **({"values": dict(dataset.values)} if dataset.values else {}),
             },
             "recipe": asdict(recipe),
             "chosen_epoch": best[0].number if count == 1 else [one.number for one in best],
@@ -239,7 +240,9 @@ class _Trainer:
             channels=dataset.channels,
             scaling=recipe.scaling or dataset.scaling,
         )
-        self.inputs = {name: self.preprocessing.apply(getattr(dataset, name).images) for name in ("train", "val")}
+        self.inputs = {
+            name: torch.from_numpy(self.preprocessing.apply(getattr(dataset, name).images)) for name in ("train", "val")
+        }
         self.labels = {name: torch.from_numpy(getattr(dataset, name).labels) for name in ("train", "val")}
         counts = torch.bincount(self.labels["train"], minlength=len(dataset.classes)).float()
         present = int((counts > 0).sum())

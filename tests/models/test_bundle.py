@@ -50,7 +50,7 @@ def _made(**changes: Any) -> Bundle:
     values: dict[str, Any] = {
         "name": "vector – Größe",
         "classes": ("no finding", "finding", "unclear"),
-        "preprocessing": Preprocessing(8, 1, "resize", "dataset", (0.25,), (0.5,)),
+        "preprocessing": Preprocessing(8, 1, "dataset", (0.25,), (0.5,)),
         "extractor": network,
         "extractor_json": config.to_json(),
         "head": head,

@@ -41,6 +41,9 @@ def train(
         typer.Option(help="hidden: the server keeps its weights to itself. open: faster, but clients may learn them."),
     ] = "hidden",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
+    side: Annotated[
+        int, typer.Option(min=28, max=224, help="Images are cut to their central square and reduced to this side.")
+    ] = 64,
     json_file: JsonFile = None,
 ) -> None:
     """Train extractor and head on a data set and write them to one bundle.
@@ -60,7 +63,7 @@ def train(
     if not out.resolve().parent.is_dir():
         raise UsageError(f"There is no folder {out.resolve().parent} to write {out.name} to. Make it first.")
     console = Console()
-    dataset = datasets.load(data, seed=seed)
+    dataset = datasets.load(data, seed=seed, side=side)
     height, breadth = dataset.size
     console.print(
         f"{dataset.name}: {len(dataset.train)} training, {len(dataset.val)} validation and {len(dataset.test)} test "
@@ -70,12 +73,21 @@ def train(
         highlight=False,
     )
     for note in dataset.notes:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
-    recipe = Recipe(epochs=epochs).suited_to(dataset)
+        Console(stderr=True).print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    recipe = Recipe(epochs=epochs, largest_side=side).suited_to(dataset)
+    networks = recipe.towers_for(dataset, head, width or 512, hidden)
+    seen = min(side, *dataset.size)
+    console.print(
+        f"The network sees {seen} x {seen} pixels. Training: {networks} network(s), {recipe.epochs} passes each.",
+        highlight=False,
+    )
     began = time.perf_counter()
     with show_progress("Training", recipe.epochs, console=console) as progress:
 
         def show(epoch: Epoch) -> None:
+            if epoch.number == 1:
+                # Foretold at once, and where no terminal shows a bar.
+                console.print(f"Training takes about {_describe_seconds(epoch.seconds * epoch.of)}.", highlight=False)
             progress(epoch.number, epoch.of, f"Training (validation accuracy {epoch.val_accuracy:.3f})")
 
         bundle = fit(
@@ -122,3 +134,7 @@ def train(
                 "bundle": str(out),
             },
         )
+
+
+def _describe_seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"

@@ -1,8 +1,11 @@
 """Folders of images and DICOM tables: what is read, which splits come of it, and what is refused."""
 
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from models import datasets
@@ -82,7 +85,7 @@ def test_files_that_cannot_be_read_are_left_out_and_counted(tmp_path: Path) -> N
         (lambda root: [(root / name).mkdir(parents=True) for name in "ab"], "holds no image"),
         (lambda root: png(root / "a" / "1.png", np.zeros((30, 30), np.uint8)), "single class"),
         (lambda root: [(_folder(root)), (root / "c").mkdir()], "class folder .*c holds no image"),
-        (lambda root: _folder(root, prefix="train"), r"no image is in \['val', 'test'\]"),
+        (lambda root: _folder(root, prefix="test"), "single class"),
     ],
 )
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path: Path, make: object, message: str) -> None:
@@ -170,3 +173,145 @@ def test_a_table_of_bytes_and_two_tables_are_refused(tmp_path: Path) -> None:
     (root / "labels.csv").rename(root / "two.csv")
     with pytest.raises(BadLayout, match="holds 2 tables"):
         datasets.load(root)
+
+
+# Files of every name, splits of every name, tables of every kind
+
+
+def _patients(root: Path, **options: Any) -> Path:
+    """Two classes of five patients with four images each."""
+    random = np.random.default_rng(0)
+    for label in "ab":
+        for patient in range(5):
+            for image in range(4):
+                pixels = random.integers(0, 4096, (32, 32)).astype(np.uint16)
+                path = dicom(root / label / f"{label}{patient}_{image}.dcm", pixels, patient=f"{label}{patient}")
+                if options.get("bare"):
+                    dataset = pydicom.Dataset(pydicom.dcmread(path))
+                    dataset.save_as(path, implicit_vr=True, little_endian=True)
+                if "name" in options:
+                    path.rename(path.with_name(options["name"](label, patient, image)))
+    return root
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bare": True},
+        {"name": lambda label, patient, image: f"{label}{patient}_{image}.IMA"},
+        {"name": lambda label, patient, image: f"{label}{patient}_{image}"},
+        {"name": lambda label, patient, image: f"{label}{patient}_1.2.840.{image}.113619"},
+        {"bare": True, "name": lambda label, patient, image: f"{label}{patient}_{image}.IMG"},
+    ],
+    ids=["no preamble", "IMA", "no suffix", "a UID", "no preamble and a foreign suffix"],
+)
+def test_dicom_is_found_by_content_and_no_patient_straddles(options: dict[str, Any], tmp_path: Path) -> None:
+    dataset = datasets.load(_patients(tmp_path / "d", **options))
+    assert sum(len(part) for _, part in dataset.splits()) == 40
+    where: dict[str, set[str]] = {}
+    for part, paths in dataset.sources.items():
+        for path in paths:
+            where.setdefault(path.name.split("_")[0], set()).add(part)
+    assert [splits for splits in where.values() if len(splits) > 1] == []
+    assert any("among 10 patients" in note for note in dataset.notes)
+
+
+def test_files_that_are_no_image_are_left_out_and_counted(tmp_path: Path) -> None:
+    root = _folder(tmp_path / "own")
+    (root / "a" / "README.txt").write_text("notes")
+    (root / "b" / "Thumbs.db").write_bytes(b"x" * 200)
+    (root / "__MACOSX" / "a").mkdir(parents=True)
+    report(root / "a" / "report.dcm")
+    dataset = datasets.load(root)
+    assert any("2 file(s) that are no image were left out (1 .db, 1 .txt)" in note for note in dataset.notes)
+    assert any("1 of 21 files were left out" in note and "without pixels" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif", ".tiff", ".jpg", ".png"])
+def test_every_usual_format_is_read(suffix: str, tmp_path: Path) -> None:
+    part = split(24, 3, side=32)
+    for index, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
+        png(tmp_path / "own" / "ab"[label] / f"{index}{suffix}", image)
+    dataset = datasets.load(tmp_path / "own")
+    assert sum(len(one) for _, one in dataset.splits()) == 24
+
+
+@pytest.mark.parametrize(
+    ("names", "dealt"),
+    [(("Training", "Testing"), "validation"), (("train", "val"), "test"), (("TRAIN",), "validation and test")],
+)
+def test_missing_splits_are_dealt_out_of_training(names: tuple[str, ...], dealt: str, tmp_path: Path) -> None:
+    for name in names:
+        _folder(tmp_path / "own", count=40 if name.lower().startswith("train") else 12, prefix=name)
+    dataset = datasets.load(tmp_path / "own")
+    assert all(len(part) > 0 for _, part in dataset.splits())
+    assert any(f"There is no {dealt} split" in note for note in dataset.notes)
+    for part, paths in dataset.sources.items():
+        given = (
+            {"train", "training"} if part == "train" or part in dealt or (part == "val" and "valid" in dealt) else None
+        )
+        assert given is None or {path.parts[-3].lower() for path in paths} <= given
+
+
+def test_images_are_reduced_to_the_side_that_is_asked_for(tmp_path: Path) -> None:
+    part = split(24, 3, side=300)
+    for index, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
+        png(tmp_path / "own" / "ab"[label] / f"{index}.png", image)
+    assert datasets.load(tmp_path / "own").size == (224, 224)
+    small = datasets.load(tmp_path / "own", side=64)
+    assert small.size == (64, 64)
+    assert any("resized to 64 x 64" in note for note in small.notes)
+
+
+def test_memory_does_not_grow_with_the_images_size(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for index in range(24):
+        png(tmp_path / "own" / "ab"[index % 2] / f"{index}.png", random.integers(0, 255, (1500, 1500)).astype(np.uint8))
+    tracemalloc.start()
+    datasets.load(tmp_path / "own", side=64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * 4 * 1500 * 1500  # a few copies of one image as float32; all of them would be 24
+
+
+def _exported(root: Path, text: str) -> Path:
+    for index in range(24):
+        dicom(root / f"f{index}.dcm", np.random.default_rng(index).integers(0, 4096, (32, 32)).astype(np.uint16))
+    (root / "labels.csv").write_text(text, encoding="utf-8")
+    return root
+
+
+def _rows(line: str) -> str:
+    return "".join(line.format(i=i, label=["normal", "viral"][i % 2]) for i in range(24))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,label,\n" + _rows("f{i}.dcm,{label},\n"),
+        "\ufefffile;label\r\n" + _rows("f{i}.dcm;{label}\r\n"),
+        "file,label\n" + _rows('f{i}.dcm,"Pneumonia, {label}"\n'),
+        "file,label,note\n" + _rows('f{i}.dcm,{label},"two\nlines"\n'),
+        "file,label\n\n" + _rows("f{i}.dcm,{label}\n\n"),
+    ],
+    ids=["a trailing comma", "a mark and semicolons", "quoted commas", "quoted line breaks", "empty lines"],
+)
+def test_a_table_that_others_export_is_read(text: str, tmp_path: Path) -> None:
+    dataset = datasets.load(_exported(tmp_path / "d", text))
+    assert sum(len(part) for _, part in dataset.splits()) == 24
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\n" + _rows("f{i}.dcm,Pneumonia, {label}\n"), "line 2: 3 values, but the header has 2"),
+        ("file,label\n" + _rows("f{i}.dcm\n"), "line 2: 1 values"),
+        ("file,label,label\n" + _rows("f{i}.dcm,{label},x\n"), "several columns called 'label'"),
+        ("file,label\n" + _rows('f{i}.dcm,"{label}\n'), "cannot be read as a table|1 values|3 values"),
+        ("", "no rows"),
+        ("file,label\n", "no rows"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused_by_its_line(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=message):
+        datasets.load(_exported(tmp_path / "d", text))

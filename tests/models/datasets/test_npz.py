@@ -10,7 +10,8 @@ import pytest
 
 from models import datasets
 from models.datasets import medmnist, medmnist_index
-from models.errors import BadContents, BadLayout, DatasetError, NoSuchDataset
+from models.errors import BadContents, BadLayout, DatasetError, InputError, NoSuchDataset
+from models.images.preprocessing import Preprocessing
 from tests.models.kit import arrays, npz, split
 
 
@@ -47,7 +48,7 @@ def test_sixteen_bit_and_wider_integers_keep_their_depth(tmp_path: Path) -> None
     [
         ({"train_labels": np.zeros((24, 1), np.uint8)}, "holds a single class"),
         ({"test_images": np.zeros((0, 16, 16), np.uint8), "test_labels": np.zeros((0, 1))}, "test split .* is empty"),
-        ({"val_images": np.full((8, 16, 16), np.nan, np.float32)}, "val split.*are of type|not numbers"),
+        ({"val_images": np.full((8, 16, 16), np.nan, np.float32)}, "float32, uint8"),
         ({"test_images": np.zeros((8, 20, 20), np.uint8)}, r"must have one size"),
         ({"train_images": np.zeros((23, 16, 16), np.uint8)}, "23 images but 24 labels"),
         ({"train_labels": np.zeros((24, 14), np.uint8)}, "multi-label"),
@@ -56,8 +57,8 @@ def test_sixteen_bit_and_wider_integers_keep_their_depth(tmp_path: Path) -> None
         ({"test_labels": np.full((8, 1), 5)}, "classes without a training image"),
         ({"train_images": np.zeros((24, 4, 4), np.uint8)}, "4 x 4 pixels"),
         ({"train_images": np.zeros((24, 16, 16, 16, 1), np.uint8)}, "three-dimensional volumes"),
-        ({"train_images": np.full((24, 16, 16), 70000)}, "must lie in 0..65535"),
-        ({"train_images": np.full((24, 16, 16), -4)}, "must lie in 0..65535"),
+        ({"train_images": np.full((24, 16, 16), 70000)}, "int64, uint8"),
+        ({"train_images": np.full((24, 16, 16), -4, np.int16)}, "int16, uint8"),
         ({"train_images": np.array([np.zeros((16, 16)), np.zeros((8, 8))], dtype=object)}, "no pickled objects"),
         ({"train_images": np.zeros((24, 16, 16), np.complex64)}, "complex64"),
     ],
@@ -225,3 +226,85 @@ def test_every_published_file_has_a_sum_and_an_address_in_the_record() -> None:
             assert len(bytes.fromhex(medmnist_index.md5(base, size))) == 16
             assert medmnist_index.split_name(medmnist_index.file_name(base, size).removesuffix(".npz")) == (base, size)
             assert f"records/{medmnist_index.RECORD}/" in medmnist_index.url(base, size)
+
+
+# Ranges of values, one-hot labels, names of classes
+
+
+@pytest.mark.parametrize(
+    ("kind", "black", "white"),
+    [
+        (np.uint8, 0, 255),
+        (np.int64, 0, 255),
+        (np.uint16, 0, 255),
+        (np.float32, 0, 255),
+        (np.float64, 0, 255),
+        (np.float16, 0, 255),
+        (np.float32, 0, 1),
+        (np.float32, -1, 1),
+        (np.uint16, 0, 65535),
+        (np.int32, 0, 65535),
+        (np.bool_, 0, 1),
+    ],
+)
+def test_pixels_of_every_type_look_alike_and_the_range_is_said(
+    tmp_path: Path, kind: Any, black: float, white: float
+) -> None:
+    plain = arrays()
+    changes = {}
+    for name in ("train", "val", "test"):
+        pixels = plain[f"{name}_images"].astype(np.float64) / 255
+        scaled = pixels * (white - black) + black
+        changes[f"{name}_images"] = (pixels > 0.5) if kind is np.bool_ else scaled.round(6).astype(kind)
+        if np.dtype(kind).kind in "iu" and white == 255:
+            changes[f"{name}_images"] = plain[f"{name}_images"].astype(kind)
+    dataset = datasets.load(npz(tmp_path / "own.npz", **changes))
+    shown = Preprocessing.plain(16, 1).apply(dataset.train.images)[:, 0]
+    expected = plain["train_images"] / 255
+    np.testing.assert_allclose(shown, (expected > 0.5) if kind is np.bool_ else expected, atol=2e-3)
+    assert (dataset.values["black"], dataset.values["white"]) == (black, white)
+    assert any("(black)" in note for note in dataset.notes) == (kind is not np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (lambda x: x.astype(np.float32), lambda x: x.astype(np.float32) / 255, "differ in range"),
+        (lambda x: x.astype(np.float32), lambda x: x, "one type"),
+        (lambda x: x.astype(np.float32) - 1024, lambda x: x.astype(np.float32), "run from -1024"),
+        (lambda x: x.astype(np.float32) * 10, lambda x: x.astype(np.float32), "nothing says which"),
+        (lambda x: x.astype(np.int64) - 1, lambda x: x.astype(np.int64), "run from -1"),
+        (lambda x: x.astype(np.int64) * 1000, lambda x: x.astype(np.int64), "run from 0 to"),
+    ],
+)
+def test_values_that_explain_themselves_in_no_way_are_refused(
+    tmp_path: Path, train: Any, test: Any, message: str
+) -> None:
+    plain = arrays()
+    changes = {f"{name}_images": change(plain[f"{name}_images"]) for name, change in (("train", train), ("val", train))}
+    with pytest.raises(BadContents, match=message):
+        datasets.load(npz(tmp_path / "own.npz", **changes, test_images=test(plain["test_images"])))
+
+
+@pytest.mark.parametrize("pixels", [np.full((1, 9, 9), 200.0), np.full((1, 9, 9), -0.5), np.full((1, 9, 9), 200, "u2")])
+def test_at_use_values_out_of_range_are_refused(pixels: Any) -> None:
+    with pytest.raises(InputError, match=r"read as|must lie in"):
+        Preprocessing.plain(8, 1).apply(pixels)
+
+
+def test_one_hot_labels_are_read_and_said(tmp_path: Path) -> None:
+    plain = arrays()
+    changes = {f"{n}_labels": np.eye(2, dtype=int)[plain[f"{n}_labels"][:, 0]] for n in ("train", "val", "test")}
+    dataset = datasets.load(npz(tmp_path / "own.npz", **changes))
+    np.testing.assert_array_equal(dataset.train.labels, plain["train_labels"][:, 0])
+    assert any("one-hot" in note for note in dataset.notes)
+    changes["val_labels"] = np.eye(3, dtype=int)[plain["val_labels"][:, 0]]
+    with pytest.raises(BadContents, match="same classes"):
+        datasets.load(npz(tmp_path / "own.npz", **changes))
+
+
+def test_names_of_classes_in_the_file_are_taken(tmp_path: Path) -> None:
+    assert datasets.load(npz(tmp_path / "own.npz", classes=np.array(["sane", "krank"]))).classes == ("sane", "krank")
+    for wrong in (["only"], ["a", "a"], [["a", "b"]], ["a", ""], [0.5, 1.5]):
+        with pytest.raises(BadContents, match="classes"):
+            datasets.load(npz(tmp_path / "own.npz", classes=np.array(wrong)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.errors import DamagedImage, ImageError, NotAnImage
-from models.images.dicom import window_values
+from models.images.display import window_values
 from models.images.load import load_image, to_grey
 from tests.models.kit import dicom, png, report
 
@@ -45,7 +45,7 @@ def test_window_functions_of_the_standard() -> None:
     np.testing.assert_allclose(window_values(np.array([0.0, 1.0]), 0.5, 1), [0, 1])
     np.testing.assert_allclose(window_values(np.array([0.0]), 0, 100, "SIGMOID"), [0.5])
     np.testing.assert_allclose(window_values(np.array([-50.0, 0.0, 50.0]), 0, 100, "LINEAR_EXACT"), [0, 0.5, 1])
-    with pytest.raises(ImageError, match="VOI LUT function"):
+    with pytest.raises(ImageError, match="VOI LUT Function"):
         window_values(values, 1, 1, "CUBIC")
 
 

@@ -278,7 +278,7 @@ def test_towers_in_a_bundle_come_back_and_a_damaged_description_is_refused(tmp_p
     with torch.inference_mode():
         torch.testing.assert_close(towers(images), torch.cat([one(images) for one in networks], dim=1))
     head = Head((Linear(np.ones((2, 48)), np.zeros(2)),))
-    preprocessing = Preprocessing(8, 1, "resize", "dataset", (0.5,), (0.25,))
+    preprocessing = Preprocessing(8, 1, "dataset", (0.5,), (0.25,))
     parts = {"classes": ("a", "b"), "preprocessing": preprocessing, "extractor": towers, "input_bound": 4.0}
     path = tmp_path / "towers.hebundle"
     Bundle("towers", head=head, extractor_json=towers.to_json(), **parts).save(path)

@@ -1,0 +1,66 @@
+"""Stored pixels of one frame, decompressed. The codecs are pydicom's and pylibjpeg's."""
+
+from typing import Any
+
+import pydicom
+from numpy.typing import NDArray
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.pixels.utils import pixel_array
+
+from models.images.dicom import count_frames
+
+_SEQUENTIAL = (0xC0, 0xC1)
+"""Start-of-frame markers of sequential DCT coding, of 8 and of 12 bits."""
+
+
+def decode(dataset: pydicom.Dataset, index: int) -> NDArray[Any]:
+    """Stored values of frame `index`: (H, W), or (H, W, 3) in RGB.
+
+    Raises:
+        Exception: whatever the codecs raise; `display.show` gives it one form.
+    """
+    try:
+        return pixel_array(dataset, index=index)
+    except Exception:
+        mended = _mend(dataset, index)
+        if mended is None:
+            raise
+        return pixel_array(mended, index=0)
+
+
+def _mend(dataset: pydicom.Dataset, index: int) -> pydicom.Dataset | None:
+    """The object with this frame alone and its JPEG scan header corrected; None where there is nothing to correct.
+
+    Some encoders of 12-bit JPEG write 0 for the end of the spectral selection of a sequential scan, which must be 63
+    (ITU-T T.81, table B.3). Decoders that ignore the field read these files; libjpeg does not.
+    """
+    if dataset.file_meta.TransferSyntaxUID not in (pydicom.uid.JPEGBaseline8Bit, pydicom.uid.JPEGExtended12Bit):
+        return None
+    frame = correct_scans(get_frame(dataset.PixelData, index, number_of_frames=count_frames(dataset)))
+    if frame is None:
+        return None
+    mended = pydicom.Dataset()
+    mended.file_meta = dataset.file_meta
+    for element in dataset:
+        if element.tag.group == 0x0028:
+            mended[element.tag] = element
+    mended.NumberOfFrames = 1
+    mended.PixelData = encapsulate([frame])
+    mended["PixelData"].is_undefined_length = True
+    return mended
+
+
+def correct_scans(frame: bytes) -> bytes | None:
+    """A sequential JPEG whose scans end their spectral selection at 63; None where none had to be corrected."""
+    corrected = bytearray(frame)
+    at, sequential, changed = 2, False, False
+    while at + 4 <= len(corrected) and corrected[at] == 0xFF:
+        marker, length = corrected[at + 1], int.from_bytes(corrected[at + 2 : at + 4], "big")
+        sequential = sequential or marker in _SEQUENTIAL
+        if marker == 0xDA:
+            end = at + 2 + length - 2  # of the selection; one byte for the approximation follows
+            if sequential and end < len(corrected) and corrected[end] != 63:
+                corrected[end], changed = 63, True
+            break  # entropy-coded data follow; a further scan of one component is not mended
+        at += 2 + length
+    return bytes(corrected) if changed else None
