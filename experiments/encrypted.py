@@ -79,7 +79,7 @@ def evaluate_plan(
         began = time.perf_counter()
         answer = evaluator.evaluate(sent, keys)
         spent.append(1e3 * (time.perf_counter() - began))
-        scores.append(unpack(plan, secret.decrypt(answer), len(block)))
+        scores.append(unpack(plan, secret.open_answer(plan, answer), len(block)))
         up, down = sum(map(len, sent)), sum(map(len, answer))
         if progress is not None:
             progress(start + len(block), len(features))

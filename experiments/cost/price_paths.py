@@ -100,7 +100,7 @@ def classify_encrypted(
     def ask(row: Features) -> PathReply:
         sent = secret.encrypt(pack(plan, row[None]), plan.input_scale)
         answer = evaluator.evaluate(sent, keys)
-        return PathReply(unpack(plan, secret.decrypt(answer), 1)[0], sent, answer)
+        return PathReply(unpack(plan, secret.open_answer(plan, answer), 1)[0], sent, answer)
 
     timed = time_one_by_one(np.asarray(features, dtype=np.float64), ask, step)
     size = sum(len(part) for part in parts.values())

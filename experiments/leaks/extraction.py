@@ -4,6 +4,7 @@ Every query is a real one: a server process of its own, a client's session, encr
 attacker is a client with a token, an account of its own and nothing else.
 """
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from he_infer.commands.json_option import JsonFile
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from experiments.leaks.extraction_attack import ExtractionRow
+    from experiments.leaks.extraction_attack import AffineHead, ExtractionRow
     from he_infer.client.connection.session import Session
     from he_infer.local_server import LocalServer
     from models.bundle import Bundle
@@ -114,7 +115,8 @@ def run_attacks(
                     answers, limited = _ask(server, attacker, bundle, queries, step)
                 rows += _rows(bundle, dataset, kind, policy, queries, answers, limited)
                 if kind == "linear":
-                    rows += _from_one_answer(server, attacker, bundle, dataset, policy)
+                    rows += _from_pairs(server, attacker, bundle, dataset, policy)
+                    rows += _from_crafted_key(server, attacker, bundle, dataset, policy)
             queries = _queries(linear, "linear", np.random.default_rng(seed))
             with show_progress("linear head, query limit", len(queries), console=console) as step:
                 answers, limited = _ask(server, restrained, bundles["linear", "hidden"], queries, step)
@@ -181,6 +183,13 @@ class _Attacker:
         if parts:
             session.register(self.plan, self.key_set, parts)
 
+    def register(self, parts: dict[str, bytes]) -> None:
+        """Register other keys, as a new key set."""
+        from he_infer.wire.key_set import new_key_set
+
+        self.key_set = new_key_set()
+        self.session.register(self.plan, self.key_set, parts)
+
     def ask(self, query: NDArray[np.float64]) -> tuple[list[bytes], list[bytes]]:
         """The ciphertexts of one feature vector (d,) and those of its answer."""
         from he_infer.ckks.packing import pack
@@ -192,7 +201,7 @@ class _Attacker:
         """(1, classes)."""
         from he_infer.ckks.packing import unpack
 
-        return unpack(self.plan, self.secret.decrypt(answer), 1)
+        return unpack(self.plan, self.secret.open_answer(self.plan, answer), 1)
 
 
 def _ask(
@@ -218,48 +227,63 @@ def _ask(
     return np.concatenate(opened), False
 
 
-def _from_one_answer(
+def _from_pairs(
     server: "LocalServer", token: str, bundle: "Bundle", dataset: "Dataset", policy: str
 ) -> "list[ExtractionRow]":
-    """Recover a head from one answer's other parts; no rows where an answer is several ciphertexts."""
+    """Two features a query, at two heights; the scores are what an honest client would get."""
+    from experiments.leaks import extraction_answer
+    from he_infer.client.connection.session import Session
+
+    weight = bundle.head.linear[0].weight
+    with Session(server.url, token) as session:
+        attacker = _Attacker(session, bundle)
+        high, low = extraction_answer.choose_heights(attacker.plan, float(np.abs(weight).max()))
+        queries = extraction_answer.list_pairs(bundle.head.width, high, low)
+        answers = np.concatenate([attacker.scores(attacker.ask(query)[1]) for query in queries])
+        stolen = extraction_answer.split_pairs(attacker.plan, answers, high, low)
+    return [_judge("heights", bundle, dataset, policy, stolen, len(queries))]
+
+
+def _from_crafted_key(
+    server: "LocalServer", token: str, bundle: "Bundle", dataset: "Dataset", policy: str
+) -> "list[ExtractionRow]":
+    """One answer's second polynomial, under a public part made to give it away; no rows for other layouts or none."""
     from experiments.leaks import extraction_answer, extraction_attack
     from he_infer.client.connection.session import Session
 
-    height = 0.99 * bundle.input_bound
-    zero, one = np.zeros(bundle.head.width), np.zeros(bundle.head.width)
-    one[0] = height
     with Session(server.url, token) as session:
         attacker = _Attacker(session, bundle)
-        plan, tile = attacker.plan, extraction_answer.find_tile(attacker.plan)
-        if tile is None:
+        tile = extraction_answer.find_tile(attacker.plan)
+        if tile is None or not attacker.plan.refreshes:
             return []
-        _, nothing = attacker.ask(zero)
+        attacker.register({"public": extraction_answer.craft_public_part(attacker.plan, secrets.token_bytes(64))})
+        one = np.zeros(bundle.head.width)
+        one[0] = 0.99 * bundle.input_bound
         request, answer = attacker.ask(one)
-        slots = [attacker.secret.decrypt(parts)[0] for parts in (nothing, answer)]
-        biases = attacker.scores(nothing)[0]
-    found = {
-        "coefficients": extraction_answer.read_coefficients(plan, tile, slots[0], slots[1], height),
-        "ciphertext": extraction_answer.divide_ciphertexts(plan, tile, request[0], answer[0], biases),
-    }
+        weight = extraction_answer.divide_second_polynomial(attacker.plan, tile, request[0], answer[0])
+    stolen = extraction_attack.AffineHead(weight, np.zeros(len(weight)))
+    return [_judge("crafted key", bundle, dataset, policy, stolen, 1)]
+
+
+def _judge(
+    name: str, bundle: "Bundle", dataset: "Dataset", policy: str, stolen: "AffineHead", queries: int
+) -> "ExtractionRow":
+    from experiments.leaks import extraction_attack as attack
+
     features = bundle.features(dataset.test.images).astype(np.float64)
     true = bundle.scores(features)
-    weight = bundle.head.linear[0].weight
-    needed = extraction_attack.count_unknowns(bundle.head.width, 1)
-    return [
-        extraction_attack.ExtractionRow(
-            attack=attack,
-            head="linear",
-            policy=policy,
-            width=bundle.head.width,
-            unknowns=needed,
-            queries=2,
-            limited=False,
-            weight_error=extraction_attack.compute_relative_error(stolen.weight, weight),
-            score_error=extraction_attack.compute_relative_error(stolen.evaluate(features), true),
-            label_agreement=extraction_attack.compute_label_agreement(stolen.evaluate(features), true),
-        )
-        for attack, stolen in found.items()
-    ]
+    return attack.ExtractionRow(
+        attack=name,
+        head="linear",
+        policy=policy,
+        width=bundle.head.width,
+        unknowns=attack.count_unknowns(bundle.head.width, 1),
+        queries=queries,
+        limited=False,
+        weight_error=attack.compute_relative_error(stolen.weight, bundle.head.linear[0].weight),
+        score_error=attack.compute_relative_error(stolen.evaluate(features), true),
+        label_agreement=attack.compute_label_agreement(stolen.evaluate(features), true),
+    )
 
 
 def _rows(

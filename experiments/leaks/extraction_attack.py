@@ -42,8 +42,8 @@ class ExtractionRow:
     """Result of an attack after a number of queries."""
 
     attack: str
-    """`scores`: chosen queries and their scores alone. `coefficients`: an answer's other decrypted coefficients.
-    `ciphertext`: an answer's bytes, of which its second polynomial is read."""
+    """`scores`: chosen queries and their scores alone. `heights`: two features in one query, at two heights beyond the
+    bound. `crafted key`: the second polynomial of an answer under a public part made to give it away."""
     head: str
     policy: str
     width: int

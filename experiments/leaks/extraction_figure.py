@@ -17,10 +17,9 @@ def draw_extraction(rows: Sequence[ExtractionRow], limit: int) -> Picture:
         ("scores", "open", False, GREEN, "-", "o", "scores, open"),
         ("scores", "hidden", False, BLUE, "--", "s", "scores, hidden"),
         ("scores", "hidden", True, VERMILION, ":", "x", f"scores, hidden, {limit} queries a day"),
-        ("coefficients", "open", False, GREEN, "none", "^", "other coefficients, open"),
-        ("coefficients", "hidden", False, BLUE, "none", "v", "other coefficients, hidden"),
-        ("ciphertext", "open", False, GREEN, "none", "D", "second polynomial, open"),
-        ("ciphertext", "hidden", False, BLUE, "none", "P", "second polynomial, hidden"),
+        ("heights", "open", False, GREEN, "none", "^", "two heights a query, open"),
+        ("heights", "hidden", False, BLUE, "none", "v", "two heights a query, hidden"),
+        ("crafted key", "hidden", False, BLUE, "none", "P", "second polynomial under a crafted key, hidden"),
     )
 
     def drawn(figure: Figure) -> None:

@@ -1,17 +1,36 @@
 """A plan with a head's weights encoded for one engine, and its evaluation on encrypted values."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from he_infer.ckks import mask
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, Value
 from he_infer.ckks.layouts.hidden_layer import Term
 from he_infer.ckks.layouts.ring import to_slots
 from he_infer.ckks.planning.circuit import Activation, Circuit, build_circuit
+from he_infer.ckks.planning.cost import count_primitives, keeps_weights
+from he_infer.ckks.planning.order import Digits, Moment
 from he_infer.ckks.planning.plan import Plan, Stage
+from he_infer.ckks.planning.scale_walk import StageScales, walk_scales
 from he_infer.errors import HeadError, UsageError
 from he_infer.head.layers import Head
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The weights of one product: encoded once and kept, or encoded whenever they are used."""
+
+    encode: Callable[[], PlainValue]
+    kept: PlainValue | None
+
+    @classmethod
+    def hold(cls, encode: Callable[[], PlainValue], *, keep: bool) -> "_Weights":
+        return cls(encode, encode() if keep else None)
+
+    @property
+    def value(self) -> PlainValue:
+        return self.encode() if self.kept is None else self.kept
 
 
 @dataclass(frozen=True)
@@ -20,52 +39,63 @@ class _Hidden:
 
     stage: Stage
     activation: Activation
-    products: Mapping[tuple[int, int], Sequence[tuple[Term, PlainValue | float]]]
-    """By giant step and target; a number where every slot has the same weight."""
+    products: Mapping[tuple[int, int], Sequence[tuple[Term, _Weights]]]
+    """By giant step and target."""
     biases: Sequence[PlainValue]
-    weight_scale: float
+    last: bool
 
 
 class EncodedHead:
     """A plan with a head's weights encoded for one engine.
 
+    Weights are kept encoded where they take less memory than `cost.KEPT_WEIGHTS`, and else encoded as they are used.
+
     Raises:
-        UsageError: the plan was made for another head.
+        UsageError: the plan was made for another head, or for an engine with other digits.
         HeadError: an answer's scores do not depend on the features.
     """
 
     def __init__(self, plan: Plan, head: Head, engine: Engine) -> None:
         if head.digest != plan.head_digest:
             raise UsageError("The plan was made for another head.")
+        if plan.digits is Digits.CENTRED and engine.digits is not Digits.CENTRED:
+            raise UsageError(
+                "The plan was made for an engine with centred digits; this one would err by more than it predicts. "
+                "Publish the model for any engine, or serve it with the native one."
+            )
         self.plan = plan
         self.engine = engine
-        form = build_circuit(head)
-        level, scale = plan.parameters.levels, plan.input_scale
-        self._hidden: list[_Hidden] = []
-        for index, stage in enumerate(plan.stages):
-            hidden, level, scale = self._encode(form, index, stage, level, scale)
-            self._hidden.append(hidden)
-        self._encode_answer(form, scale)
+        circuit = build_circuit(head)
+        self._walk = walk_scales(plan, engine.primes)
+        self._keep = keeps_weights(plan, count_primitives(plan, circuit))
+        self._hidden = [self._encode_stage(circuit, index, scales) for index, scales in enumerate(self._walk.stages)]
+        self._encode_output(circuit)
 
     def run(self, values: Sequence[Value], keys: EvaluationKeys) -> list[Value]:
-        """Evaluate on the input values, in the order of the plan's packing."""
-        held = list(values)
+        """Evaluate on the input values, in the order of the plan's packing.
+
+        Returns:
+            The plan's answers at level 0, re-randomised where the plan refreshes; see `answer` for what leaves of them.
+        """
+        engine, held = self.engine, list(values)
         for hidden in self._hidden:
             held = [self._activate(value, hidden, keys) for value in self._linear(held, hidden, keys)]
         answers = []
-        for target, (sources, plains) in enumerate(self._last):
-            answer = self.engine.dot([held[source] for source in sources], plains)
-            answer = self.engine.add_plain(answer, self._constants[target])
-            answers.append(self._mask(answer, target, keys) if self.plan.refreshes else answer)
+        for (sources, weights), constant in zip(self._output, self._constants, strict=True):
+            answer = engine.dot([held[source] for source in sources], [each.value for each in weights])
+            answer = engine.add_plain(answer, constant)
+            for _ in range(self._walk.output_level):
+                answer = engine.rescale(answer)
+            answers.append(engine.refresh(answer, keys) if self.plan.refreshes else answer)
         return answers
 
     @property
     def encoded(self) -> list[PlainValue]:
         """Everything encoded that is kept."""
-        products = [plain for hidden in self._hidden for held in hidden.products.values() for _, plain in held]
-        plains = [plain for plain in products if isinstance(plain, PlainValue)]
-        plains += [bias for hidden in self._hidden for bias in hidden.biases]
-        return plains + [plain for _, held in self._last for plain in held] + self._constants
+        weights = [each for hidden in self._hidden for held in hidden.products.values() for _, each in held]
+        weights += [each for _, held in self._output for each in held]
+        plains = [each.kept for each in weights if each.kept is not None]
+        return plains + [bias for hidden in self._hidden for bias in hidden.biases] + self._constants
 
     def _linear(self, values: list[Value], hidden: _Hidden, keys: EvaluationKeys) -> list[Value]:
         engine, layout = self.engine, hidden.stage.layout
@@ -77,100 +107,95 @@ class EncodedHead:
         totals: dict[int, Value] = {}
         for (giant, target), products in hidden.products.items():
             inputs = [rotated[term.source, term.baby] for term, _ in products]
-            plains = [
-                engine.encode_constant(weight, inputs[0].level, hidden.weight_scale)
-                if isinstance(weight, float)
-                else weight
-                for _, weight in products
-            ]
-            partial = engine.dot(inputs, plains)
+            total = engine.dot(inputs, [weights.value for _, weights in products])
             if giant:
-                partial = engine.rotate(partial, giant * layout.images, keys)
-            totals[target] = engine.add(totals[target], partial) if target in totals else partial
+                total = engine.rotate(total, giant * layout.images, keys)
+            totals[target] = engine.add(totals[target], total) if target in totals else total
         return [self._finish(totals[target], target, hidden, keys) for target in range(layout.targets)]
 
     def _finish(self, value: Value, target: int, hidden: _Hidden, keys: EvaluationKeys) -> Value:
+        engine, stage = self.engine, hidden.stage
+        if stage.rescaled and self.plan.order.folds is Moment.AFTER:
+            value = self._fold(engine.rescale(value), hidden, keys)
+        else:
+            value = self._fold(value, hidden, keys)
+            if stage.rescaled:
+                value = engine.rescale(value)
+        return engine.add_plain(value, hidden.biases[target])
+
+    def _fold(self, value: Value, hidden: _Hidden, keys: EvaluationKeys) -> Value:
         engine, layout = self.engine, hidden.stage.layout
         for fold in layout.folds:
             value = engine.add(value, engine.rotate(value, fold * layout.images, keys))
         if layout.conjugated:
             value = engine.add(value, engine.conjugate(value, keys))
-        # Last, though key switches of fewer primes are cheaper: their error is then one of the product's large scale.
-        if hidden.stage.rescaled:
-            value = engine.rescale(value)
-        return engine.add_plain(value, hidden.biases[target])
+        return value
 
     def _activate(self, value: Value, hidden: _Hidden, keys: EvaluationKeys) -> Value:
         engine, activation = self.engine, hidden.activation
-        power = engine.rescale(engine.square(value, keys))
+        power = engine.square(value, keys)
         if activation.degree == 2:
-            return power
+            return self._rescale_last(power, hidden)
+        power = engine.rescale(power)
         power = engine.add_plain(power, engine.encode_constant(activation.e, power.level, power.scale))
         dropped = engine.drop(value, power.level)
         if activation.degree == 3:
-            return engine.rescale(engine.multiply(power, dropped, keys))
+            return self._rescale_last(engine.multiply(power, dropped, keys), hidden)
         power = engine.square(power, keys)
         if activation.f:
             factor = engine.encode_constant(activation.f, power.level, power.scale / dropped.scale)
             power = engine.add(power, engine.dot([dropped], [factor]))
-        return engine.rescale(power)
+        return self._rescale_last(power, hidden)
 
-    def _mask(self, value: Value, target: int, keys: EvaluationKeys) -> Value:
-        """Hide everything but the scores: a fresh encryption of zero, and noise in all coefficients without a score.
+    def _rescale_last(self, value: Value, hidden: _Hidden) -> Value:
+        """Rescale an activation's last product, unless the last layer's products come first."""
+        if hidden.last and self.plan.order.output is Moment.BEFORE:
+            return value
+        return self.engine.rescale(value)
 
-        The noise is uniform modulo the prime, from the system's generator; `mask` has its statistical distance from
-        what shows nothing. The second polynomial is hidden by ring-LWE, see `Engine.refresh`.
-        """
-        engine = self.engine
-        value = engine.refresh(value, keys)
-        noise = mask.draw(engine.primes[0], self.plan.parameters.ring_size)
-        scores = self.plan.output.read(target)
-        for part, times in ((noise.upper, mask.ADDITIONS), (noise.lower, 1)):
-            part[scores] = 0.0
-            encoded = engine.encode(to_slots(part / value.scale), value.level, value.scale)
-            for _ in range(times):
-                value = engine.add_plain(value, encoded)
-        return value
+    def _encode_stage(self, circuit: Circuit, index: int, scales: StageScales) -> _Hidden:
+        engine, stage, layer = self.engine, self.plan.stages[index], circuit.linear[index]
+        layout = stage.layout
+        # With one place a ciphertext and no imaginary part all slots have one weight, which is cheap to encode.
+        constant = layout.places == 1 and layout.parts == 1
+        products: defaultdict[tuple[int, int], list[tuple[Term, _Weights]]] = defaultdict(list)
 
-    def _encode(self, form: Circuit, index: int, stage: Stage, level: int, scale: float) -> tuple[_Hidden, int, float]:
-        """A stage's weights and biases, and the level and scale after it."""
-        engine, layout = self.engine, stage.layout
-        layer = form.linear[index]
-        # The exact prime, so that rescaling gives back the exact scale.
-        weight_scale = float(engine.primes[level]) if stage.rescaled else stage.weight_scale
-        products: defaultdict[tuple[int, int], list[tuple[Term, PlainValue | float]]] = defaultdict(list)
-        for term in layout.terms(layer.weight):
+        def encode(term: Term) -> PlainValue:
             vector = layout.vector(layer.weight, term)
-            constant = layout.places == 1 and layout.parts == 1
-            encoded = float(vector[0].real) if constant else engine.encode(vector, level, weight_scale)
-            products[term.giant, term.target].append((term, encoded))
-        scale *= weight_scale
-        if stage.rescaled:
-            scale /= engine.primes[level]
-            level -= 1
-        biases = [engine.encode(layout.constant(layer.bias, target), level, scale) for target in range(layout.targets)]
-        hidden = _Hidden(stage, form.activations[index], products, biases, weight_scale)
-        start = scale
-        for step in range(stage.multiplications):
-            scale *= start if step and stage.degree == 3 else scale
-            scale /= engine.primes[level]
-            level -= 1
-        return hidden, level, scale
+            if constant:
+                return engine.encode_constant(float(vector[0].real), scales.level, scales.weight_scale)
+            return engine.encode(vector, scales.level, scales.weight_scale)
 
-    def _encode_answer(self, form: Circuit, scale: float) -> None:
-        engine, answer = self.engine, self.plan.output
-        layer = form.linear[-1]
-        self._last: list[tuple[list[int], list[PlainValue]]] = []
+        for term in layout.terms(layer.weight):
+            weights = _Weights.hold(partial(encode, term), keep=self._keep and not constant)
+            products[term.giant, term.target].append((term, weights))
+        biases = [
+            engine.encode(layout.constant(layer.bias, target), scales.level_of_values, scales.scale_of_values)
+            for target in range(layout.targets)
+        ]
+        last = index == len(self.plan.stages) - 1
+        return _Hidden(stage, circuit.activations[index], products, biases, last)
+
+    def _encode_output(self, circuit: Circuit) -> None:
+        engine, output, walk = self.engine, self.plan.output, self._walk
+        layer = circuit.linear[-1]
+        self._output: list[tuple[list[int], list[_Weights]]] = []
         self._constants: list[PlainValue] = []
-        for target in range(answer.targets):
-            vectors = [(source, answer.vector(layer.weight, target, source)) for source in range(answer.sources)]
-            kept = [(source, vector) for source, vector in vectors if vector is not None]
-            if not kept:
+
+        def encode(target: int, source: int) -> PlainValue:
+            vector = output.vector(layer.weight, target, source)
+            if vector is None:
+                raise HeadError("A product without weights cannot be encoded.")
+            return engine.encode(vector, walk.output_level, self.plan.output_scale)
+
+        for target in range(output.targets):
+            sources = [source for source in range(output.sources) if output.occupied(layer.weight, target, source)]
+            if not sources:
                 raise HeadError(
                     "Some of the head's scores do not depend on the features: their weights are all zero. Leave those "
                     "classes out, or train the head again."
                 )
-            plains = [engine.encode(vector, 0, self.plan.output_scale) for _, vector in kept]
-            self._last.append(([source for source, _ in kept], plains))
-            constant = to_slots(answer.constant(layer.bias, target))
-            self._constants.append(engine.encode(constant, 0, scale * self.plan.output_scale))
+            held = [_Weights.hold(partial(encode, target, source), keep=self._keep) for source in sources]
+            self._output.append((sources, held))
+            constant = to_slots(output.constant(layer.bias, target))
+            self._constants.append(engine.encode(constant, walk.output_level, walk.product_scale))

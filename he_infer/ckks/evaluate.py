@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from he_infer.ckks.answer import write_answer
 from he_infer.ckks.encoded_head import EncodedHead
 from he_infer.ckks.engines.protocol import EvaluationKeys
 from he_infer.ckks.engines.seal import SealEngine
@@ -31,7 +32,7 @@ class Evaluator:
         return self._engine.load_keys(parts, plan.galois_elements, plan.relinearise, plan.refreshes)
 
     def evaluate(self, parts: Sequence[bytes], keys: EvaluationKeys | None) -> list[bytes]:
-        """Serialized ciphertexts of the packed features into those of the scores."""
+        """Serialized ciphertexts of the packed features into the answers' parts; see `answer`."""
         if len(parts) != self.plan.sources:
             raise NotThisFormat(f"The request has {len(parts)} ciphertexts; the plan takes {self.plan.sources}.")
         if keys is None:
@@ -39,4 +40,8 @@ class Evaluator:
                 raise MissingKey("The plan needs evaluation keys.")
             keys = self._engine.load_keys({}, (), relinearise=False, public=False)
         values = [self._engine.load(data, self.plan.input_scale) for data in parts]
-        return [self._engine.dump(answer) for answer in self._head.run(values, keys)]
+        prime = self._engine.primes[0]
+        return [
+            write_answer(self.plan, target, self._engine.read_polynomials(answer), prime)
+            for target, answer in enumerate(self._head.run(values, keys))
+        ]

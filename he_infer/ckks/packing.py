@@ -1,12 +1,12 @@
-"""What the client does in clear: features into slots, slots into scores. numpy only."""
+"""What the client does in clear: features into slots, opened answers into scores. numpy only."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from he_infer.ckks.answer import OpenedAnswer
 from he_infer.ckks.layouts.last_layer import Trace
-from he_infer.ckks.layouts.ring import to_coefficients
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import ShapeError
 
@@ -24,12 +24,11 @@ def pack(plan: Plan, features: NDArray[np.floating]) -> list[NDArray[np.generic]
     return first.pack(values)
 
 
-def unpack(plan: Plan, slots: Sequence[NDArray[np.generic]], n: int) -> NDArray[np.float64]:
-    """The (slots,) vectors of the answer's ciphertexts into scores (n, classes)."""
-    expected = (plan.parameters.slots,)
-    if len(slots) != plan.targets or any(vector.shape != expected for vector in slots) or not 1 <= n <= plan.batch:
+def unpack(plan: Plan, answers: Sequence[OpenedAnswer], n: int) -> NDArray[np.float64]:
+    """The opened answers of a request into scores (n, classes)."""
+    if len(answers) != plan.targets or not 1 <= n <= plan.batch:
         raise ShapeError(
-            f"The answer has {len(slots)} ciphertexts for {n} images; the plan gives {plan.targets} for at most "
-            f"{plan.batch} images."
+            f"There are {len(answers)} answers for {n} images; the plan gives {plan.targets} for at most {plan.batch} "
+            "images."
         )
-    return plan.output.unpack([to_coefficients(vector) for vector in slots])[:n]
+    return plan.output.unpack([answer.scores for answer in answers])[:n]

@@ -210,7 +210,7 @@ class EncryptedClassifier:
         sent = time.perf_counter()
         answer = self._session.classify(self._model, self._plan, self.key_set, ciphertexts)
         received = time.perf_counter()
-        opened = unpack(self._plan, self._secret_key.decrypt(answer.parts), len(block))
+        opened = unpack(self._plan, self._secret_key.open_answer(self._plan, answer.parts), len(block))
         ended = time.perf_counter()
         if not np.isfinite(opened).all():
             raise NotAuthentic("The server's answer does not decrypt to scores; it did not compute what was asked.")

@@ -15,6 +15,7 @@ from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
 from he_infer.ckks.layouts.ring import to_coefficients, to_slots
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.noise import SIGMA, ErrorModel
+from he_infer.ckks.planning.order import Digits
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import EngineError
 
@@ -34,11 +35,13 @@ class ClearEngine(Engine):
     Args:
         parameters: ring size and chain; the primes are taken as powers of two.
         seed: of the simulated noise, see `noise`; None: exact arithmetic.
+        digits: of the key switches that are simulated.
     """
 
-    def __init__(self, parameters: Parameters, seed: int | None = None) -> None:
+    def __init__(self, parameters: Parameters, seed: int | None = None, digits: Digits = Digits.POSITIVE) -> None:
         super().__init__(parameters, tuple(1 << bits for bits in parameters.modulus_bits))
-        self._model = ErrorModel(parameters)
+        self.digits = digits
+        self._model = ErrorModel(parameters, digits)
         self._random = None if seed is None else np.random.default_rng(seed)
         self._keys: dict[str, NDArray[np.complex128]] = {}
         """The errors of each key that was used, drawn once: (digits, slots)."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.planning.order import Digits
 from he_infer.errors import EngineError
 
 _SCALE_TOLERANCE = 1e-9
@@ -59,8 +60,15 @@ class EvaluationKeys:
 class Engine(ABC):
     """Checked operations. Values of other parameters, levels or scales are refused before the engine is asked.
 
+    An engine offers `digits` and the methods at the end of this class, which get what the checks let through. For
+    `evaluate` it also reads requests and keys (`load`, `load_keys`) and gives an answer's coefficients
+    (`read_polynomials`); the clear engine has no bytes and leaves these out.
+
     Every method raises EngineError where an operation is not allowed.
     """
+
+    digits = Digits.POSITIVE
+    """The range of its key switches' digits. A plan for centred digits is refused by an engine with positive ones."""
 
     def __init__(self, parameters: Parameters, primes: tuple[int, ...]) -> None:
         self.parameters = parameters
@@ -162,6 +170,13 @@ class Engine(ABC):
             raise EngineError("The evaluation keys hold no public key; they were made for another plan.")
         return Value(value.level, value.scale, value.parameters_id, self._refresh(value.data, value.level, keys))
 
+    def read_polynomials(self, value: Value) -> NDArray[np.uint64]:
+        """The coefficients (2, N) of a value at level 0, not transformed, as residues of 0 .. q - 1."""
+        self._check(value)
+        if value.level != 0:
+            raise EngineError(f"Coefficients are read at level 0; the value is at level {value.level}.")
+        return self._read_polynomials(value.data)
+
     def rescale(self, value: Value) -> Value:
         """Divide by the level's prime and drop it: one level less, the scale divided by the prime."""
         self._check(value)
@@ -232,6 +247,9 @@ class Engine(ABC):
 
     @abstractmethod
     def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Any: ...
+
+    def _read_polynomials(self, value: Any) -> NDArray[np.uint64]:
+        raise EngineError("This engine has no polynomials: it computes in clear.")
 
     @abstractmethod
     def _rescale(self, value: Any) -> Any: ...

@@ -5,6 +5,7 @@ binding from here, so that a process without the client's code has nothing that 
 """
 
 import os
+import struct
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -16,14 +17,23 @@ from numpy.typing import NDArray
 from tenseal import sealapi as sealapi
 
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, Value
+from he_infer.ckks.engines.seal_format import (
+    CiphertextShape,
+    check_header,
+    inflate,
+    read_ciphertext,
+    state_size,
+    wrap,
+)
+from he_infer.ckks.key_shapes import GALOIS, PUBLIC, RELIN, KeyShapes
 from he_infer.ckks.parameters import Parameters
-from he_infer.errors import FormatError, MissingKey, NotThisFormat, SecretKeyRefused, UnsupportedVersion
+from he_infer.ckks.planning.plan import Plan
+from he_infer.errors import FormatError, KeyProblem, NotThisFormat, SecretKeyRefused
 
-SEAL_VERSION = (4, 3)
-"""Major and minor version in the header of every serialized SEAL object; another minor's bytes are refused."""
-
-_HEADER_BYTES = 16
-_MAGIC = b"\x5e\xa1"
+_SECRET_KEY_BYTES = 72
+"""Bytes of a secret key's body beside its residues: id, count, scale, and the header of its words."""
+_EXPANDED_BYTES = 97
+"""Bytes of an expanded ciphertext's body before its residues."""
 
 
 @lru_cache(maxsize=8)
@@ -86,17 +96,27 @@ def parse(thing: Any, parameters: Parameters, data: bytes) -> Any:
     return thing
 
 
-def check_header(data: bytes) -> None:
-    """Check SEAL's own 16-byte header: magic, version, size."""
-    if len(data) < _HEADER_BYTES or data[:2] != _MAGIC:
-        raise NotThisFormat("The bytes do not begin as a SEAL object does.")
-    if (data[3], data[4]) != SEAL_VERSION:
-        raise UnsupportedVersion(
-            f"The bytes were written by SEAL {data[3]}.{data[4]}; this release reads "
-            f"{SEAL_VERSION[0]}.{SEAL_VERSION[1]}."
-        )
-    if int.from_bytes(data[8:16], "little") != len(data):
-        raise NotThisFormat("The SEAL object is cut off, or something follows it.")
+def identify(parms_id: Any) -> bytes:
+    """A parameters' id as its 32 bytes."""
+    return struct.pack("<4Q", *(int(word) for word in parms_id))
+
+
+def shape_of_fresh(parameters: Parameters, scale: float) -> CiphertextShape:
+    """A request's ciphertext: seeded, at the top of the chain."""
+    data = primes(parameters)[: len(parameters.data_bits)]
+    return CiphertextShape(identify(context(parameters).first_parms_id()), parameters.ring_size, data, scale)
+
+
+def shapes_of_keys(parameters: Parameters, elements: tuple[int, ...], *, relinearise: bool, public: bool) -> KeyShapes:
+    """The parts of a key set, for a chain and what is done with it."""
+    identity = identify(context(parameters).key_parms_id())
+    level = CiphertextShape(identity, parameters.ring_size, primes(parameters), 1.0)
+    return KeyShapes.build(level, elements=elements, relinearise=relinearise, public=public)
+
+
+def shapes_for(plan: Plan) -> KeyShapes:
+    """The parts of a plan's key set, with their exact sizes; see `KeyShapes`."""
+    return shapes_of_keys(plan.parameters, plan.galois_elements, relinearise=plan.relinearise, public=plan.refreshes)
 
 
 class SealEngine(Engine):
@@ -117,47 +137,40 @@ class SealEngine(Engine):
     def load_keys(
         self, parts: Mapping[str, bytes], elements: tuple[int, ...], relinearise: bool, public: bool = False
     ) -> EvaluationKeys:
-        """Parse a client's keys: `galois` for the elements, `relin` and `public` as far as they are needed.
+        """Parse a client's keys: `galois` for exactly the elements, `relin` and `public` as far as they are needed.
 
         Raises:
             SecretKeyRefused: a part is a secret key.
-            MissingKey: a rotation, the relinearisation key or the public key is missing.
-            FormatError: see `parse`.
+            MissingKey: a part is missing.
+            KeyProblem: there is a part that is not needed.
+            FormatError: a part is not exactly of its shape; see `KeyShapes`.
         """
-        for data in parts.values():
-            self._refuse_secret(data)
+        shapes = shapes_of_keys(self.parameters, elements, relinearise=relinearise, public=public)
+        try:
+            bodies = shapes.read(parts)
+        except (FormatError, KeyProblem):
+            for data in parts.values():
+                self._refuse_secret(data)
+            raise
         loaded: dict[str, Any] = {}
-        if elements:
-            if "galois" not in parts:
-                raise MissingKey("The evaluation keys lack the part 'galois'.")
-            loaded["galois"] = parse(sealapi.GaloisKeys(), self.parameters, parts["galois"])
-            if not all(loaded["galois"].has_key(element) for element in elements):
-                raise MissingKey("The Galois keys lack a rotation of the plan; they were made for another one.")
-        if relinearise:
-            if "relin" not in parts:
-                raise MissingKey("The evaluation keys lack the part 'relin'.")
-            loaded["relin"] = parse(sealapi.RelinKeys(), self.parameters, parts["relin"])
+        for name, kind in ((GALOIS, sealapi.GaloisKeys), (RELIN, sealapi.RelinKeys), (PUBLIC, sealapi.PublicKey)):
+            if name in bodies:
+                loaded[name] = parse(kind(), self.parameters, wrap(bodies[name]))
         if public:
-            if "public" not in parts:
-                raise MissingKey("The evaluation keys lack the part 'public'.")
-            key = parse(sealapi.PublicKey(), self.parameters, parts["public"])
-            loaded["public"] = sealapi.Encryptor(self._context, key)
-        size = sum(len(data) for data in parts.values())
-        return EvaluationKeys(self.parameters.id, frozenset(elements), relinearise, public, loaded, size)
+            loaded[PUBLIC] = sealapi.Encryptor(self._context, loaded[PUBLIC])
+        return EvaluationKeys(
+            self.parameters.id, frozenset(elements), relinearise, public, loaded, sum(shapes.sizes.values())
+        )
 
     def load(self, data: bytes, scale: float) -> Value:
         """Parse a fresh ciphertext.
 
         Raises:
-            FormatError: not a ciphertext of these parameters, of another scale or level, or a transparent one.
+            FormatError: not a seeded ciphertext of these parameters at the top of the chain with this scale. A seeded
+                one is never transparent: its second polynomial is not zero.
         """
-        ciphertext = parse(sealapi.Ciphertext(), self.parameters, data)
-        if list(ciphertext.parms_id()) != list(self._ids[-1]) or ciphertext.size() != 2:
-            raise NotThisFormat("The ciphertext is not a fresh one at the top of the modulus chain.")
-        if abs(ciphertext.scale / scale - 1.0) > 1e-9:
-            raise NotThisFormat("The ciphertext's scale is not the plan's.")
-        if ciphertext.is_transparent():
-            raise NotThisFormat("The ciphertext is transparent: it encrypts nothing.")
+        body = read_ciphertext(data, shape_of_fresh(self.parameters, scale))
+        ciphertext = parse(sealapi.Ciphertext(), self.parameters, wrap(body))
         return Value(self.parameters.levels, float(ciphertext.scale), self.parameters.id, ciphertext)
 
     def size_of(self, plain: PlainValue) -> int:
@@ -169,7 +182,11 @@ class SealEngine(Engine):
         return dump(value.data)
 
     def _refuse_secret(self, data: bytes) -> None:
+        """Say so where a part that is not accepted is a secret key; nothing of another size is inflated."""
+        size = self.parameters.ring_size * len(self.parameters.modulus_bits)
         try:
+            if state_size(data) != _SECRET_KEY_BYTES + 8 * size:
+                return
             parse(sealapi.SecretKey(), self.parameters, data)
         except FormatError:
             return
@@ -229,6 +246,14 @@ class SealEngine(Engine):
         zero = sealapi.Ciphertext()
         keys.data["public"].encrypt_zero(self._ids[level], zero)
         return self._add(value, zero)
+
+    def _read_polynomials(self, value: Any) -> NDArray[np.uint64]:
+        plain = sealapi.Ciphertext()
+        self._evaluator.transform_from_ntt(value, plain)
+        # SEAL's binding reads residues one by one; its serialized form is read at once.
+        words = 2 * self.parameters.ring_size
+        body = inflate(dump(plain), _EXPANDED_BYTES + 8 * words)
+        return np.frombuffer(body, dtype="<u8", count=words, offset=_EXPANDED_BYTES).reshape(2, -1).astype(np.uint64)
 
     def _rescale(self, value: Any) -> Any:
         out = sealapi.Ciphertext()

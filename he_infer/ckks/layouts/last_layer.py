@@ -1,8 +1,8 @@
 """The last linear layer: scores are read off as coefficients, so that it takes no rotation and no key.
 
 Slotwise products need rotations to be summed. A polynomial's coefficients need none: a product of polynomials *is* a
-sum of products. Both layouts put each score into a coefficient of its own; the other coefficients hold sums that are
-nobody's business and are masked under the policy `hidden`.
+sum of products. Both layouts put each score into a coefficient of its own, or into few; the other coefficients hold
+sums that are nobody's business, and do not leave the server. A `Selection` says which coefficients do.
 
 - `Tile` (a head of one linear layer): the client writes features into coefficients. With m features a chunk, R rows and
   B images, x[b, j] stands at X^(b m R + j) and W[r, j] at X^(r m + m - 1 - j), so that X^(b m R + r m + m - 1) of the
@@ -15,13 +15,49 @@ nobody's business and are masked under the policy `hidden`.
   numbers need a subring of at least two slots: the rotations' generator is 3, which does not fix i = X^(N/2).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.ckks.layouts.hidden_layer import padded
 from he_infer.ckks.layouts.ring import monomial, to_coefficients, to_slots
+
+CHECKS = 2
+"""Coefficients that leave although an honest evaluation leaves nothing in them: they show the client that it opens what
+it asked for."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The numbers that leave an answer: each one is a coefficient of its first polynomial, or the sum of two."""
+
+    first: NDArray[np.int64]
+    """(numbers,)"""
+    second: NDArray[np.int64]
+    """(numbers,) the coefficient that is added; -1 where there is none."""
+    checks: int
+    """So many of the last numbers are of coefficients that hold nothing."""
+
+    @property
+    def scores(self) -> int:
+        """Numbers that scores are made of."""
+        return len(self.first) - self.checks
+
+    def take(self, coefficients: NDArray[Any]) -> NDArray[Any]:
+        """The numbers (numbers,) of an answer's coefficients (N,); sums of integers wrap as their type does."""
+        second = np.where(self.second >= 0, coefficients[self.second], 0).astype(coefficients.dtype)
+        return np.asarray(coefficients[self.first] + second)
+
+
+def _select(first: NDArray[np.int64], second: NDArray[np.int64] | None, checks: list[int]) -> Selection:
+    flat = first.reshape(-1)
+    added = np.full(len(flat), -1) if second is None else second.reshape(-1)
+    held = np.array(checks, dtype=np.int64)
+    return Selection(np.concatenate([flat, held]), np.concatenate([added, np.full(len(held), -1)]), len(held))
 
 
 @dataclass(frozen=True)
@@ -66,9 +102,16 @@ class Tile:
             packed.append(to_slots(coefficients))
         return packed
 
+    def occupied(self, weight: NDArray[np.float64], target: int, source: int) -> bool:
+        """Whether a product has a weight that is not zero."""
+        return bool(self._block(weight, target, source).any())
+
+    def _block(self, weight: NDArray[np.float64], target: int, source: int) -> NDArray[np.float64]:
+        return weight[target * self.rows :, source * self.chunk :][: self.rows, : self.chunk]
+
     def vector(self, weight: NDArray[np.float64], target: int, source: int) -> NDArray[np.generic] | None:
         """The (slots,) weights of one product, or None where all are zero."""
-        block = weight[target * self.rows :, source * self.chunk :][: self.rows, : self.chunk]
+        block = self._block(weight, target, source)
         if not block.any():
             return None
         full = np.zeros((self.rows, self.chunk))
@@ -77,8 +120,13 @@ class Tile:
         coefficients[: full.size] = full[:, ::-1].reshape(-1)
         return to_slots(coefficients)
 
-    def read(self, target: int) -> NDArray[np.int64]:
-        """The coefficients of an answer that hold scores, (images, rows); all others are masked."""
+    def selection(self, target: int) -> Selection:
+        """The numbers that leave an answer: scores (images, rows), then checks beyond the last coefficient in use."""
+        free = self.images * self.rows * self.chunk + self.chunk - 1
+        return _select(self._places(target), None, list(range(free, min(free + CHECKS, self.ring_size))))
+
+    def _places(self, target: int) -> NDArray[np.int64]:
+        """(images, rows) the coefficients that hold scores."""
         rows = min(self.rows, self.outputs - target * self.rows)
         image = np.arange(self.images)[:, None] * (self.rows * self.chunk)
         return np.asarray(image + np.arange(rows) * self.chunk + self.chunk - 1)
@@ -86,13 +134,12 @@ class Tile:
     def constant(self, values: NDArray[np.float64], target: int) -> NDArray[np.float64]:
         """The (coefficients,) that add one number a row."""
         coefficients = np.zeros(self.ring_size)
-        coefficients[self.read(target)] = values[target * self.rows :][: self.rows]
+        coefficients[self._places(target)] = values[target * self.rows :][: self.rows]
         return coefficients
 
-    def unpack(self, answers: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        """The coefficients of all answers into scores (images, outputs)."""
-        found = [coefficients[self.read(target)] for target, coefficients in enumerate(answers)]
-        return np.concatenate(found, axis=1)
+    def unpack(self, numbers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """The score numbers of all answers into scores (images, outputs)."""
+        return np.concatenate([each.reshape(self.images, -1) for each in numbers], axis=1)
 
 
 @dataclass(frozen=True)
@@ -142,9 +189,16 @@ class Trace:
         """Answer ciphertexts."""
         return -(-self.outputs // self.rows)
 
+    def occupied(self, weight: NDArray[np.float64], target: int, source: int) -> bool:
+        """Whether a product has a weight that is not zero."""
+        return bool(self._block(weight, target, source).any())
+
+    def _block(self, weight: NDArray[np.float64], target: int, source: int) -> NDArray[np.float64]:
+        return weight[target * self.rows :, source * self.width :][: self.rows, : self.width]
+
     def vector(self, weight: NDArray[np.float64], target: int, source: int) -> NDArray[np.generic] | None:
         """The (slots,) weights of one product, or None where all are zero."""
-        block = weight[target * self.rows :, source * self.width :][: self.rows, : self.width]
+        block = self._block(weight, target, source)
         if not block.any():
             return None
         full = np.zeros((2 * -(-len(block) // 2), self.width))
@@ -157,8 +211,25 @@ class Trace:
             slots += np.tile(held, self.places // self.width) * monomial(pair, self.ring_size)
         return slots
 
-    def read(self, target: int) -> NDArray[np.int64]:
-        """The coefficients of an answer that hold scores, (pairs, 2 max(2, B)); all others are masked."""
+    def selection(self, target: int) -> Selection:
+        """The numbers that leave an answer, then checks in coefficients that no score takes, if there are any.
+
+        For one image a score is one number: the even class of a pair stands in one coefficient, the odd one is the sum
+        of two, over the square root of two. For more they are a pair's (2 B) coefficients.
+        """
+        places = self._places(target)
+        copies = self.places // self.width
+        free = copies - 1
+        checks = [free, free + copies] if len(places) < copies else []
+        if self._grain == self.images:
+            return _select(places, None, checks)
+        count = min(self.rows, self.outputs - target * self.rows)
+        first, second = places[:, :2].reshape(-1)[:count], np.full(count, -1)
+        second[1::2] = places[:, 3][: count // 2]
+        return _select(first, second, checks)
+
+    def _places(self, target: int) -> NDArray[np.int64]:
+        """(pairs, 2 max(2, B)) the coefficients that hold scores."""
         count = min(self.rows, self.outputs - target * self.rows)
         step = self.ring_size // 2 // self._grain
         return np.asarray(np.arange(-(-count // 2))[:, None] + step * np.arange(2 * self._grain))
@@ -171,17 +242,19 @@ class Trace:
         coefficients = np.zeros(self.ring_size)
         held = np.repeat((pairs[::2] + 1j * pairs[1::2])[:, None], self._grain, axis=1)
         present = np.arange(self._grain) % self.images < self.used
-        coefficients[self.read(target)] = to_coefficients(held * present)
+        coefficients[self._places(target)] = to_coefficients(held * present)
         return coefficients
 
-    def unpack(self, answers: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        """The coefficients of all answers into scores (used, outputs)."""
-        scores = []
-        for target, coefficients in enumerate(answers):
-            slots = to_slots(coefficients[self.read(target)])
-            pairs = slots.reshape(len(slots), -1, self.images).mean(axis=1)
-            scores += [part[: self.used] for pair in pairs for part in (pair.real, pair.imag)]
-        return np.stack(scores[: self.outputs], axis=1)
+    def unpack(self, numbers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """The score numbers of all answers into scores (used, outputs)."""
+        if self._grain != self.images:
+            scores = np.concatenate([each / np.where(np.arange(len(each)) % 2, math.sqrt(2), 1.0) for each in numbers])
+            return scores[None]
+        parts = []
+        for each in numbers:
+            pairs = to_slots(each.reshape(-1, 2 * self._grain))[:, : self.used]
+            parts += [part for pair in pairs for part in (pair.real, pair.imag)]
+        return np.stack(parts[: self.outputs], axis=1)
 
 
 OutputLayout = Tile | Trace

@@ -29,11 +29,14 @@ def list_tiles(circuit: Circuit, ring_size: int, batch: int) -> Iterator[Tile]:
         if rows > room or rows in seen:
             continue
         seen.add(rows)
-        most = min(room // rows, inputs)
+        # Two coefficients beyond the last one in use are left for the checks, where a feature a ciphertext leaves any.
+        most = min(max((ring_size - 1) // (batch * rows + 1), 1), inputs)
         chunk = -(-inputs // -(-inputs // most))
         yield Tile(inputs, outputs, ring_size, batch, chunk, rows)
     if room and outputs > 64:
-        yield Tile(inputs, outputs, ring_size, batch, min(room, inputs), max(1, room // inputs))
+        chunk = min(max((ring_size - 1) // (batch + 1), 1), inputs)
+        rows = max(1, (ring_size - chunk - 1) // (batch * chunk))
+        yield Tile(inputs, outputs, ring_size, batch, chunk, rows)
 
 
 def list_hidden_layouts(circuit: Circuit, ring_size: int, images: int) -> Iterator[tuple[HiddenLayout, ...]]:

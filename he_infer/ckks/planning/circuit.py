@@ -36,6 +36,10 @@ class Activation:
         """Ciphertext products one after another; each takes a level."""
         return 1 if self.degree == 2 else 2
 
+    def scaled(self, factor: float) -> "Activation":
+        """The activation of `factor` v that gives factor^degree times the values of this one of v."""
+        return Activation(self.degree, self.e * factor**2, self.f * factor**3)
+
     def __call__(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """Evaluate elementwise."""
         if self.degree == 2:
@@ -74,6 +78,11 @@ class Measured:
     outputs: NDArray[np.float64]
     """Root mean square."""
 
+    def scaled(self, factor: float, degree: int) -> "Measured":
+        """The sizes after the inputs were multiplied by a factor and the outputs by its power."""
+        power = factor**degree
+        return Measured(self.inputs * factor, self.slopes * power / factor, self.outputs * power)
+
     def only(self, kept: NDArray[np.bool_]) -> "Measured":
         """Of some of the values."""
         return Measured(self.inputs[kept], self.slopes[kept], self.outputs[kept])
@@ -87,13 +96,15 @@ class Circuit:
     activations: tuple[Activation, ...]
     measured: tuple["Measured | None", ...]
     """What is known of each activation's values; None: the head's were not measured."""
+    gain: float = 1.0
+    """What the last layer's weights and biases are multiplied by, a power of two."""
 
     def evaluate(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Features (n, width) -> scores (n, classes), as the head gives them."""
         values = x
         for layer, activation in zip(self.linear, self.activations, strict=False):
             values = activation(values @ layer.weight.T + layer.bias)
-        return np.asarray(values @ self.linear[-1].weight.T + self.linear[-1].bias)
+        return np.asarray(values @ self.linear[-1].weight.T + self.linear[-1].bias) / self.gain
 
 
 def build_circuit(head: Head) -> Circuit:
@@ -124,7 +135,30 @@ def build_circuit(head: Head) -> Circuit:
         measured[index] = _only(measured[index], kept)
     if not all(layer.weight.any() for layer in layers):
         raise HeadError("The head's scores do not depend on the features: all weights of a layer are zero. Train it.")
-    return Circuit(tuple(layers), tuple(activations), tuple(measured))
+    for index, activation in enumerate(activations):
+        factor = _power_towards_one(layers[index])
+        layers[index] = Linear(layers[index].weight * factor, layers[index].bias * factor)
+        activations[index] = activation.scaled(factor)
+        layers[index + 1] = Linear(layers[index + 1].weight / factor**activation.degree, layers[index + 1].bias)
+        sizes = measured[index]
+        measured[index] = None if sizes is None else sizes.scaled(factor, activation.degree)
+    gain = max(1.0, _power_towards_one(layers[-1]))
+    layers[-1] = Linear(layers[-1].weight * gain, layers[-1].bias * gain)
+    return Circuit(tuple(layers), tuple(activations), tuple(measured), gain)
+
+
+_SMALL, _LARGE = 2.0**-3, 2.0**12
+"""Norms of a layer's largest row that are left as they are."""
+
+
+def _power_towards_one(layer: Linear) -> float:
+    """The power of two that brings the norm of a layer's largest row near one; 1 where it is not far from it.
+
+    Small weights would be rounded to zeros when they are encoded at a scale, and large ones take room that the scale
+    then lacks; what is taken out of one layer is put into the next, exactly.
+    """
+    norm = math.sqrt(float(layer.norms.max()))
+    return 1.0 if _SMALL <= norm <= _LARGE else 2.0 ** -round(math.log2(norm))
 
 
 def _measured(

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from he_infer.ckks import mask
+from he_infer.ckks.answer import count_part_bytes
 from he_infer.ckks.layouts.last_layer import Tile
 from he_infer.ckks.planning.circuit import Circuit
-from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.planning.order import Moment
+from he_infer.ckks.planning.plan import Plan, Stage
 
 PRIMITIVES = (
     "load", "multiply", "constant", "rotate", "square", "product", "rescale", "add", "encode", "refresh", "dump",
 )  # fmt: skip
 """load: parse a seeded ciphertext; multiply: by an encoded vector, and add; constant: encode a number; rotate: also
-conjugate; square, product: relinearised; encode: a vector, at run time; refresh: a fresh encryption of zero, added."""
+conjugate; square, product: relinearised; encode: a vector, at run time; refresh: a fresh encryption of zero, added;
+dump: an answer's coefficients, cut and packed."""
+
+KEPT_WEIGHTS = 1 << 28
+"""Bytes up to which a plan's encoded weights are kept; more are encoded as they are used, at every request."""
 
 LINK = 12.5e6
 """Bytes a second (100 Mbit/s) that a plan's traffic is priced at when plans are compared."""
@@ -76,11 +82,30 @@ class Cost:
 
 
 def count_primitives(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
-    """Count the primitives of one evaluation, exactly as `evaluate` does them."""
+    """Count the primitives of one evaluation, exactly as `EncodedHead` does them."""
+    counts = _count_once(plan, circuit)
+    if keeps_weights(plan, counts):
+        return counts
+    constant = {each.level for each in counts if each.primitive == "constant"}
+    encoded = [
+        Count("encode", each.level, each.times)
+        for each in counts
+        if each.primitive == "multiply" and each.level not in constant
+    ]
+    return (*counts, *encoded)
+
+
+def keeps_weights(plan: Plan, counts: tuple[Count, ...]) -> bool:
+    """Whether the encoded weights are kept between requests."""
+    return count_weight_bytes(plan, counts) <= KEPT_WEIGHTS
+
+
+def _count_once(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
+    """The primitives where weights are kept."""
     times: Counter[tuple[str, int]] = Counter()
     level = plan.parameters.levels
     times["load", level] += plan.sources
-    for stage, linear, activation in zip(plan.stages, circuit.linear, circuit.activations, strict=False):
+    for index, (stage, linear) in enumerate(zip(plan.stages, circuit.linear, strict=False)):
         layout = stage.layout
         products = len(layout.occupied(linear.weight))
         times["multiply", level] += products
@@ -89,37 +114,49 @@ def count_primitives(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
         times["rotate", level] += layout.sources * len(layout.baby) + layout.targets * len(layout.giant)
         times["add", level] += layout.targets * len(layout.giant)
         after = layout.targets * (len(layout.folds) + layout.conjugated)
-        times["rotate", level] += after
-        times["add", level] += after
+        folded = level - 1 if stage.rescaled and plan.order.folds is Moment.AFTER else level
+        times["rotate", folded] += after
+        times["add", folded] += after
         if stage.rescaled:
             times["rescale", level] += layout.targets
             level -= 1
         times["add", level] += layout.targets
-        times["square", level] += layout.targets
-        times["rescale", level] += layout.targets
-        level -= 1
-        if stage.degree > 2:
-            times["add", level] += layout.targets
-            times["square" if stage.degree == 4 else "product", level] += layout.targets
-            if activation.f:
-                times["multiply", level] += layout.targets
-            times["rescale", level] += layout.targets
-            level -= 1
-    weight = circuit.linear[-1].weight
-    blocks = _blocks(plan)
-    filled = sum(
-        bool(weight[row : row + blocks[0], column : column + blocks[1]].any())
-        for row in range(0, weight.shape[0], blocks[0])
-        for column in range(0, weight.shape[1], blocks[1])
-    )
-    times["multiply", 0] += filled
-    times["add", 0] += plan.targets
+        postponed = index == len(plan.stages) - 1 and plan.order.output is Moment.BEFORE
+        level = _count_activation(times, stage, bool(circuit.activations[index].f), level, postponed=postponed)
+    times["multiply", level] += _count_filled(plan, circuit.linear[-1].weight)
+    times["add", level] += plan.targets
+    if level:
+        times["rescale", level] += plan.targets
     if plan.refreshes:
         times["refresh", 0] += plan.targets
-        times["encode", 0] += 2 * plan.targets
-        times["add", 0] += plan.targets * (mask.ADDITIONS + 1)
     times["dump", 0] += plan.targets
     return tuple(Count(primitive, at, number) for (primitive, at), number in sorted(times.items()) if number)
+
+
+def _count_activation(
+    times: Counter[tuple[str, int]], stage: Stage, linear_term: bool, level: int, *, postponed: bool
+) -> int:
+    """Count an activation's products and rescalings; returns the level after it."""
+    targets = stage.layout.targets
+    times["square", level] += targets
+    if stage.degree > 2:
+        times["rescale", level] += targets
+        level -= 1
+        times["add", level] += targets
+        times["square" if stage.degree == 4 else "product", level] += targets
+        if linear_term:
+            times["multiply", level] += targets
+    if not postponed:
+        times["rescale", level] += targets
+        level -= 1
+    return level
+
+
+def _count_filled(plan: Plan, weight: NDArray[np.float64]) -> int:
+    """Products of the last layer: blocks of its weights that are not zero everywhere."""
+    rows, columns = _blocks(plan)
+    filled = np.logical_or.reduceat(weight != 0, np.arange(0, weight.shape[0], rows), axis=0)
+    return int(np.logical_or.reduceat(filled, np.arange(0, weight.shape[1], columns), axis=1).sum())
 
 
 def estimate_cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int], float] | None = None) -> Cost:
@@ -139,23 +176,24 @@ def estimate_cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int],
         counts,
         spent / 1e3,
         bytes_up=round(plan.sources * (fresh + _OVERHEAD)),
-        bytes_down=round(plan.targets * (2 * size * estimate_stored_bytes(primes[0]) + _OVERHEAD)),
+        bytes_down=sum(count_part_bytes(plan, target) for target in range(plan.targets)),
         key_bytes=round(keys * len(parameters.data_bits) * whole + plan.refreshes * whole),
-        weight_bytes=count_weight_bytes(plan, counts),
+        weight_bytes=count_weight_bytes(plan, counts) if keeps_weights(plan, counts) else 0,
     )
 
 
 def count_weight_bytes(plan: Plan, counts: tuple[Count, ...]) -> int:
     """Memory of the encoded weights and biases: N words a prime each; those of a one-place layout are not kept."""
-    lazy = {each.level for each in counts if each.primitive == "constant"}
+    constant = {each.level for each in counts if each.primitive == "constant"}
     kept = sum(
-        (each.level + 1) * each.times for each in counts if each.primitive == "multiply" and each.level not in lazy
+        (each.level + 1) * each.times for each in counts if each.primitive == "multiply" and each.level not in constant
     )
     level = plan.parameters.levels
     for stage in plan.stages:
         kept += (level - stage.rescaled + 1) * stage.layout.targets
         level -= stage.levels
-    return 8 * plan.parameters.ring_size * (kept + plan.targets)
+    late = bool(plan.stages) and plan.order.output is Moment.BEFORE
+    return 8 * plan.parameters.ring_size * (kept + (1 + late) * plan.targets)
 
 
 def look_up_price(ring_size: int, primitive: str, level: int) -> float:
@@ -185,8 +223,8 @@ _INCOMPRESSIBLE = 7.8
 
 
 def _blocks(plan: Plan) -> tuple[int, int]:
-    answer = plan.output
-    return answer.rows, answer.chunk if isinstance(answer, Tile) else answer.width
+    output = plan.output
+    return output.rows, output.chunk if isinstance(output, Tile) else output.width
 
 
 def log2(value: float) -> float:

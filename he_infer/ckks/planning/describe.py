@@ -4,6 +4,8 @@ import math
 
 from he_infer.ckks.layouts.last_layer import Tile
 from he_infer.ckks.planning.cost import Cost
+from he_infer.ckks.planning.leakage import bits_per_query
+from he_infer.ckks.planning.order import Moment
 from he_infer.ckks.planning.plan import Plan, Stage
 
 
@@ -20,7 +22,8 @@ def tabulate(plan: Plan, cost: Cost) -> list[tuple[str, str]]:
         ("keys, once", f"{cost.key_bytes / 1e6:.2f} MB"),
         ("encoded weights", f"{cost.weight_bytes / 1e6:.1f} MB of memory"),
         ("server time", f"{cost.server_ms:.2f} ms, {cost.server_ms / plan.batch:.3f} ms an image"),
-        ("error of a score", f"at most {plan.error:.1e}; asked for {plan.precision:g}"),
+        ("error of a score", f"at most {plan.error:.1e}; planned for {plan.precision:g}"),
+        *_told(plan),
     ]
 
 
@@ -31,24 +34,35 @@ def draw(plan: Plan) -> list[str]:
         f"client   {plan.width} features x {plan.batch} -> {_packed(plan)}",
         f"  │      level {level}, scale 2^{scale:.0f}",
     ]
-    for stage in plan.stages:
-        lines += _stage(stage)
-        level -= stage.levels
+    for index, stage in enumerate(plan.stages):
+        postponed = index == len(plan.stages) - 1 and plan.order.output is Moment.BEFORE
+        lines += _stage(stage, plan.order.folds, postponed=postponed)
+        level -= stage.levels - postponed
         lines.append(f"  │      level {level}")
-    answer = plan.output
+    output = plan.output
     where = (
-        f"{answer.chunk} features and {answer.rows} rows an image in {answer.ring_size} coefficients"
-        if isinstance(answer, Tile)
-        else f"{answer.rows} scores an answer, read off as coefficients"
+        f"{output.chunk} features and {output.rows} rows an image in {output.ring_size} coefficients"
+        if isinstance(output, Tile)
+        else f"{output.rows} scores an answer, read off as coefficients"
     )
-    lines.append(f"server   {answer.inputs} -> {answer.outputs}: products with weights alone ({where})")
+    lines.append(f"server   {output.inputs} -> {output.outputs}: products with weights alone ({where})")
+    if level:
+        lines.append("  ├ ÷      rescale")
     if plan.refreshes:
-        lines.append("  │      add an encryption of zero; noise over every coefficient without a score")
+        lines.append("  │      add an encryption of zero, and noise as wide as the precision to each score")
     lines.append(f"client   {plan.targets} answer{'s' * (plan.targets > 1)} -> {plan.classes} scores x {plan.batch}")
     return lines
 
 
-def _stage(stage: Stage) -> list[str]:
+def _told(plan: Plan) -> list[tuple[str, str]]:
+    """What an answer can tell of the head at the most."""
+    if plan.policy != "hidden":
+        return []
+    told, without = bits_per_query(plan), bits_per_query(plan, with_noise=False)
+    return [("told of the head", f"at most {told:.0f} bits a request; {without:.0f} without the server's noise")]
+
+
+def _stage(stage: Stage, order: Moment, *, postponed: bool) -> list[str]:
     layout = stage.layout
     lines = [f"server   {layout.inputs} -> {layout.outputs}: {layout.diagonals} diagonals"]
     for count, what in (
@@ -57,15 +71,17 @@ def _stage(stage: Stage) -> list[str]:
     ):
         if count:
             lines.append(f"  ├ ↻ {count:4d} {what}")
+    rescale = ["  ├ ÷      rescale"] if stage.rescaled else []
+    folds = []
     if layout.folds:
         steps = ", ".join(map(str, layout.folds))
-        lines.append(f"  ├ ↻ {layout.targets * len(layout.folds):4d} folds by {steps}")
+        folds.append(f"  ├ ↻ {layout.targets * len(layout.folds):4d} folds by {steps}")
     if layout.conjugated:
-        lines.append(f"  ├ ↻ {layout.targets:4d} conjugation, which drops imaginary parts")
-    if stage.rescaled:
-        lines.append("  ├ ÷      rescale")
+        folds.append(f"  ├ ↻ {layout.targets:4d} conjugation, which drops imaginary parts")
+    lines += rescale + folds if order is Moment.AFTER else folds + rescale
     name = {2: "v^2", 3: "v (v^2 + e)", 4: "(v^2 + e)^2 + f v"}[stage.degree]
-    lines.append(f"  ├ × {layout.targets * stage.multiplications:4d} {name}, relinearised and rescaled")
+    after = "relinearised" if postponed else "relinearised and rescaled"
+    lines.append(f"  ├ × {layout.targets * stage.multiplications:4d} {name}, {after}")
     return lines
 
 
@@ -83,6 +99,6 @@ def _keys(plan: Plan) -> str:
     names = [
         f"{len(plan.galois_elements)} Galois" if plan.galois_elements else "",
         "relinearisation" if plan.relinearise else "",
-        "public (masks)" if plan.refreshes else "",
+        "public (encryptions of zero)" if plan.refreshes else "",
     ]
     return ", ".join(name for name in names if name) or "none"

@@ -23,6 +23,7 @@ from he_infer.ckks.layouts.last_layer import OutputLayout, Tile
 from he_infer.ckks.layouts.ring import to_slots
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.circuit import MOMENT, Activation, Circuit, Measured
+from he_infer.ckks.planning.order import Digits, Moment
 from he_infer.ckks.planning.plan import Stage
 from he_infer.head.layers import Linear
 
@@ -41,8 +42,6 @@ WORST_OF_UNKNOWN = 12.0
 independent features, which is what is then assumed: up to 49 deviations were seen, so this is no bound."""
 
 _ROUNDING = 1 / math.sqrt(12)
-_MASK_GRID = 2.0**-48
-"""Rounding of a mask in double precision, as a share of the modulus."""
 
 
 @lru_cache(maxsize=8)
@@ -62,6 +61,7 @@ class ErrorModel:
     """
 
     parameters: Parameters
+    digits: Digits = Digits.POSITIVE
 
     fresh: ClassVar[float] = math.hypot(SIGMA, _ROUNDING)
     """A fresh symmetric encryption, with the rounding of its encoding."""
@@ -80,8 +80,9 @@ class ErrorModel:
 
     def key_switch(self, level: int) -> float:
         """A key switch at a level: digits times the key's errors over the special prime, and its rounding."""
+        share = 12 if self.digits is Digits.CENTRED else 3
         squares = self._digits(level)
-        return math.sqrt(self.parameters.ring_size * SIGMA**2 * squares / 3 + self.rescaling**2)
+        return math.sqrt(self.parameters.ring_size * SIGMA**2 * squares / share + self.rescaling**2)
 
     def drawn_key_switch(self, level: int) -> float:
         """The part of `key_switch` that differs between ciphertexts: the digits less their mean, and the rounding."""
@@ -95,6 +96,8 @@ class ErrorModel:
             errors: (digits, slots) the key's own errors, one row a data prime.
             level: the ciphertext's.
         """
+        if self.digits is Digits.CENTRED:
+            return np.zeros_like(errors[0])
         bits = self.parameters.modulus_bits
         shares = np.array([2.0 ** (each - bits[-1]) for each in bits[: level + 1]])
         return np.asarray(shares @ errors[: len(shares)] * _mean_digits(self.parameters.ring_size))
@@ -113,6 +116,8 @@ class ErrorModel:
 
     def first_slot_of_key_switch(self, level: int, scale: float) -> float:
         """A key switch in the first slot, where the mean of the digits is largest: 1 / sin(pi / 2N) of one's."""
+        if self.digits is Digits.CENTRED:
+            return 0.0
         nu = SIGMA * math.sqrt(self._digits(level)) * self.parameters.ring_size / math.pi
         return self.in_slot(nu) / scale
 
@@ -142,7 +147,9 @@ def spread_features(width: int, bound: float, scale: float, model: ErrorModel) -
     return Spread(np.zeros(width), rms, np.full(width, model.in_slot(model.fresh) / scale), np.zeros(width))
 
 
-def pass_linear(spread: Spread, layer: Linear, stage: Stage, *, level: int, scale: float, model: ErrorModel) -> Spread:
+def pass_linear(
+    spread: Spread, layer: Linear, stage: Stage, *, level: int, scale: float, model: ErrorModel, folds: Moment
+) -> Spread:
     """The spread after a hidden layer's linear map on values of a level and scale."""
     layout = stage.layout
     mean, rms = _moments(layer, spread)
@@ -154,10 +161,16 @@ def pass_linear(spread: Spread, layer: Linear, stage: Stage, *, level: int, scal
     variance = _spread_over(layer, inside) + rounding * beyond * float((spread.rms**2).sum())
     double = 4.0 if layout.conjugated else 1.0
     folded = 2.0 ** len(layout.folds)
-    switches = double * folded * len(layout.giant) + double * (folded - 1) + layout.conjugated
-    variance = variance + switches * model.slot_of_key_switch(level, scale * stage.weight_scale) ** 2
-    if stage.rescaled:
-        variance = variance + model.slot_of_rescaling(scale) ** 2
+    product = model.slot_of_key_switch(level, scale * stage.weight_scale) ** 2
+    variance = variance + double * folded * len(layout.giant) * product
+    later = double * (folded - 1) + layout.conjugated
+    if folds is Moment.BEFORE:
+        variance = variance + later * product
+        if stage.rescaled:
+            variance = variance + model.slot_of_rescaling(scale) ** 2
+    else:
+        variance = variance + double * folded * model.slot_of_rescaling(scale) ** 2
+        variance = variance + later * model.slot_of_key_switch(level - 1, scale) ** 2
     # The first slot of each rotated input meets one weight, and a giant step carries it to a row of its own.
     peak = model.first_slot_of_key_switch(level, scale) * math.sqrt(double * len(layout.baby)) * layer.largest
     return Spread(mean, rms, np.sqrt(variance), peak, (len(layout.giant) + 1) if layout.baby else 0)
@@ -191,8 +204,11 @@ def pass_activation(
     scale: float,
     primes: Sequence[float],
     model: ErrorModel,
+    postponed: bool,
 ) -> Spread:
     """The spread after an activation whose products are rescaled by `primes`, the first one first.
+
+    `postponed`: the last product is not rescaled here.
 
     `measured` is the circuit's, where it knows the values' sizes; else those follow from features of typical size.
     """
@@ -204,8 +220,10 @@ def pass_activation(
     current = scale
     for index, prime in enumerate(primes):
         product = current * (scale if index and activation.degree == 3 else current)
-        added = model.slot_of_key_switch(level - index, product) ** 2 + model.slot_of_rescaling(product / prime) ** 2
         last = index == len(primes) - 1
+        added = model.slot_of_key_switch(level - index, product) ** 2
+        if not (last and postponed):
+            added += model.slot_of_rescaling(product / prime) ** 2
         later = 1.0 if last else (reach if activation.degree == 3 else 2 * (reach**2 + abs(activation.e))) ** 2
         variance = variance + added * later
         current = product / prime
@@ -215,26 +233,41 @@ def pass_activation(
 
 
 def predict_scores(
-    spread: Spread, circuit: Circuit, output: OutputLayout, *, scale: float, output_scale: float, model: ErrorModel
+    spread: Spread,
+    circuit: Circuit,
+    output: OutputLayout,
+    *,
+    scale: float,
+    output_scale: float,
+    answer_scale: float,
+    model: ErrorModel,
 ) -> float:
-    """Predict the largest deviation of a score's error."""
+    """Predict the largest deviation of a score's error, before the server's noise.
+
+    Args:
+        spread: the last layer's inputs.
+        circuit: the head's.
+        output: the last layer's layout.
+        scale: of the last layer's inputs.
+        output_scale: of its weights.
+        answer_scale: of the answer, after the last rescaling.
+        model: of the plan's engine.
+    """
     last = circuit.linear[-1]
-    norms = last.norms
-    product = scale * output_scale
-    masking = math.hypot(model.zero, _MASK_GRID * 2.0 ** model.parameters.modulus_bits[0]) / product
+    late = (model.zero / answer_scale) ** 2
     if isinstance(output, Tile):
         # Every coefficient has an error, so that of a score meets the weights of all rows beside it.
-        together = max(float(norms[row : row + output.rows].sum()) for row in range(0, len(norms), output.rows))
-        variance = (model.fresh / scale) ** 2 * together + (model.encoding / output_scale) ** 2 * float(
-            (spread.rms**2).sum()
-        )
-        return math.sqrt(variance + masking**2)
+        together = float(np.add.reduceat(last.norms, np.arange(0, last.outputs, output.rows)).max())
+        rounding = (model.encoding / output_scale) ** 2 * float((spread.rms**2).sum())
+        return math.sqrt((model.fresh / scale) ** 2 * together + rounding + late)
     # A score of B images is read from 2 B coefficients, as a slot is, and meets the errors of all of them.
+    if answer_scale < scale * output_scale:
+        late += (model.rescaling / answer_scale) ** 2
     images = output.images
     copies = output.places / output.width
     own = _spread_over(last, spread.error**2)
     if spread.hit:
         own = own + np.sort((last.weight * spread.peak) ** 2, axis=1)[:, -spread.hit :].sum(axis=1)
-    others = float((spread.error**2).mean()) * float(np.sort(norms)[-output.rows :].sum()) / copies
+    others = float((spread.error**2).mean()) * float(np.sort(last.norms)[-output.rows :].sum()) / copies
     rounding = (model.encoding / output_scale) ** 2 * float((spread.rms**2).mean()) * output.sources
-    return math.sqrt(float(own.max()) + others + images * (rounding + masking**2))
+    return math.sqrt(float(own.max()) + others + images * (rounding + late))

@@ -15,10 +15,12 @@ from he_infer.ckks.layouts.hidden_layer import HiddenLayout
 from he_infer.ckks.layouts.last_layer import OutputLayout, Tile, Trace
 from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.planning.order import Digits, Moment, Order
 from he_infer.errors import ParameterError, UnsupportedVersion
 
-VERSION = 2
+VERSION = 3
 POLICIES = ("hidden", "open")
+MAX_ANSWER_BITS = 56
 _LARGEST = 1 << 20
 
 
@@ -51,6 +53,16 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class AnswerForm:
+    """How an answer leaves: see `he_infer.ckks.answer`."""
+
+    bits: int
+    """Bits of a residue after the last switch of modulus, to 2^bits: a multiple of four."""
+    noise: int
+    """Width, in residues modulo the first prime, of the uniform noise added to each number that leaves; 0: none."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a head is computed; see `search.make_plan`."""
 
@@ -61,6 +73,12 @@ class Plan:
     output: OutputLayout
     output_scale: float
     """Scale of the last layer's encoded weights."""
+    gain: float
+    """What the circuit's scores are multiplied by, so that a head of small weights uses the modulus as any other."""
+    order: Order
+    digits: Digits
+    """The digits that the predicted error rests on."""
+    answer: AnswerForm
     width: int
     classes: int
     head_digest: str
@@ -90,7 +108,7 @@ class Plan:
 
     @property
     def refreshes(self) -> bool:
-        """Whether answers are masked and re-randomised, which takes the client's public key."""
+        """Whether answers are re-randomised, which takes the client's public key."""
         return self.policy == "hidden"
 
     @property
@@ -137,8 +155,12 @@ class Plan:
                 }
                 for stage in self.stages
             ],
-            "answer": _write_output(self.output),
-            "answer_scale": self.output_scale,
+            "output": _write_output(self.output),
+            "output_scale": self.output_scale,
+            "gain": self.gain,
+            "order": {"folds": self.order.folds.value, "output": self.order.output.value},
+            "digits": self.digits.value,
+            "answer": {"bits": self.answer.bits, "noise": self.answer.noise},
         }
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
@@ -158,7 +180,9 @@ class Plan:
         try:
             value = json.loads(text)
             if value["version"] != VERSION:
-                raise UnsupportedVersion(f"A plan of version {value['version']}; this release reads {VERSION}.")
+                raise UnsupportedVersion(
+                    f"A plan of version {value['version']}; this release reads {VERSION}. Publish the model again."
+                )
             plan = _build(value)
         except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
             raise ParameterError("The plan is damaged: a member is missing or of the wrong type.") from error
@@ -181,8 +205,12 @@ def _build(value: dict[str, Any]) -> Plan:
         Parameters(value["ring_size"], tuple(value["modulus_bits"])),
         float(value["input_scale"]),
         stages,
-        _read_output(value["answer"]),
-        float(value["answer_scale"]),
+        _read_output(value["output"]),
+        float(value["output_scale"]),
+        float(value["gain"]),
+        Order(Moment(value["order"]["folds"]), Moment(value["order"]["output"])),
+        Digits(value["digits"]),
+        AnswerForm(value["answer"]["bits"], value["answer"]["noise"]),
         int(value["width"]),
         int(value["classes"]),
         str(value["head_digest"]),
@@ -227,16 +255,16 @@ def _read_hidden_layout(value: dict[str, Any]) -> HiddenLayout:
     )
 
 
-def _write_output(answer: OutputLayout) -> dict[str, Any]:
+def _write_output(output: OutputLayout) -> dict[str, Any]:
     common = {
-        "inputs": answer.inputs,
-        "outputs": answer.outputs,
-        "ring_size": answer.ring_size,
-        "images": answer.images,
+        "inputs": output.inputs,
+        "outputs": output.outputs,
+        "ring_size": output.ring_size,
+        "images": output.images,
     }
-    if isinstance(answer, Tile):
-        return {"kind": "tile", **common, "chunk": answer.chunk, "rows": answer.rows}
-    return {"kind": "trace", **common, "used": answer.used}
+    if isinstance(output, Tile):
+        return {"kind": "tile", **common, "chunk": output.chunk, "rows": output.rows}
+    return {"kind": "trace", **common, "used": output.used}
 
 
 def _read_output(value: dict[str, Any]) -> OutputLayout:
@@ -275,15 +303,19 @@ def _check(plan: Plan) -> None:
         fits = fits and layout.images >= plan.batch and _power(layout.images) and layout.images <= slots
         fits = fits and all(_whole(step) and 0 < step < slots for step in steps) and layout.parts in (1, 2)
         before = layout.outputs
-    answer = plan.output
-    counts += [answer.inputs, answer.outputs, answer.images]
-    fits = fits and answer.inputs == before and isinstance(answer, Trace) == bool(plan.stages)
-    if isinstance(answer, Tile):
-        counts += [answer.chunk, answer.rows]
-        fits = fits and answer.images == plan.batch and answer.images * answer.chunk * answer.rows <= ring
+    output = plan.output
+    counts += [output.inputs, output.outputs, output.images]
+    fits = fits and output.inputs == before and isinstance(output, Trace) == bool(plan.stages)
+    if isinstance(output, Tile):
+        counts += [output.chunk, output.rows]
+        fits = fits and output.images == plan.batch and output.images * output.chunk * output.rows <= ring
     else:
-        fits = fits and answer.used == plan.batch <= answer.images and _power(answer.images) and answer.images <= slots
-    scales = [plan.input_scale, plan.output_scale, *(stage.weight_scale for stage in plan.stages)]
+        fits = fits and output.used == plan.batch <= output.images and _power(output.images) and output.images <= slots
+    bits, noise = plan.answer.bits, plan.answer.noise
+    fits = fits and _whole(bits) and 8 <= bits <= MAX_ANSWER_BITS and bits % 4 == 0
+    fits = fits and _whole(noise) and 0 <= noise < 1 << (plan.parameters.modulus_bits[0] - 1)
+    fits = fits and (noise > 0) == (plan.policy == "hidden")
+    scales = [plan.input_scale, plan.output_scale, plan.gain, *(stage.weight_scale for stage in plan.stages)]
     fits = fits and all(_whole(count) and 0 < count <= _LARGEST for count in counts)
     fits = fits and all(math.isfinite(scale) and scale >= 1 for scale in scales)
     if not fits or sum(stage.levels for stage in plan.stages) != plan.parameters.levels:

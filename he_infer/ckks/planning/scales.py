@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from he_infer.ckks.layouts.last_layer import Tile, Trace
-from he_infer.ckks.parameters import BUDGET, MAX_PRIME, Parameters
+from he_infer.ckks.layouts.last_layer import OutputLayout, Tile, Trace
+from he_infer.ckks.parameters import BUDGET, Parameters
 from he_infer.ckks.planning.circuit import Circuit
 from he_infer.ckks.planning.cost import log2
 from he_infer.ckks.planning.noise import (
@@ -14,19 +14,31 @@ from he_infer.ckks.planning.noise import (
     WORST_OF_PRODUCTS,
     WORST_OF_UNKNOWN,
     ErrorModel,
+    Spread,
     pass_activation,
     pass_linear,
     predict_scores,
     spread_features,
 )
-from he_infer.ckks.planning.plan import Stage
+from he_infer.ckks.planning.order import Moment, Order
+from he_infer.ckks.planning.plan import MAX_ANSWER_BITS, AnswerForm, Stage
 from he_infer.ckks.planning.reach import Reach
 from he_infer.ckks.planning.request import PlanRequest
 
+PREFERRED_PRIME = 50
+"""Bits of the largest primes that are tried first: an engine in double precision computes modulo such primes."""
 _LEAST_SCALE = 12.0
 """log2 of the smallest scale of values between layers."""
 _GUARD = 1.0
 """Bits of modulus that no value reaches: one for the sign."""
+_GUARD_OF_PAIRS = 1.5
+"""The same where scores are read in pairs: a coefficient, or a sum of two, is up to sqrt(2) times a score."""
+_LEAST_NOISE = 16
+"""Residues that the server's noise must at least span, so that its whole numbers are fine enough."""
+_DEEP = 5
+"""Levels from which on every size of prime is tried."""
+_CUT = 32.0
+"""The bits that an answer leaves out cost a deviation of the precision over this."""
 
 
 @dataclass(frozen=True)
@@ -39,73 +51,128 @@ class Scales:
     """Each hidden layer's weights."""
     output: float
     """The last layer's weights."""
+    answer: AnswerForm
     error: float
+    """In units of the head's scores."""
 
 
-def scale_tile(request: PlanRequest, tile: Tile, reach: Reach) -> Scales | None:
-    """One prime, split between features and weights so that the error is least; None: the values have no room."""
+def form_answer(request: PlanRequest, parameters: Parameters, output: OutputLayout, answer_scale: float) -> AnswerForm:
+    """The noise and the bits of an answer: both as coarse as the precision allows.
+
+    Half of the precision is the noise's: uniform over the width of one precision where a score is one number, and of
+    five deviations of half a precision where it is read from the 2 B coefficients of B images.
+    """
+    images = output.images if isinstance(output, Trace) and output.images > 1 else 1
+    unit = request.precision_of_circuit * answer_scale
+    width = unit if images == 1 else unit * math.sqrt(12 / images) / (2 * WORST)
+    cut = math.sqrt((1 + 2 * parameters.ring_size / 3) / 12 * images)
+    bits = max(8, math.ceil(parameters.modulus_bits[0] + math.log2(cut * _CUT / unit)))
+    return AnswerForm(min(MAX_ANSWER_BITS, -(-bits // 4) * 4), math.floor(width) if request.policy == "hidden" else 0)
+
+
+def _sum_errors(request: PlanRequest, deviations: float, deviation: float) -> float:
+    """The largest error of a score, in its own units, from the deviation of the encryption's in the circuit's."""
+    precision = request.precision_of_circuit
+    drowned = precision / 2 if request.policy == "hidden" else 0.0
+    return (math.hypot(deviations * deviation, WORST * precision / _CUT) + drowned) / request.circuit.gain
+
+
+def scale_tile(request: PlanRequest, tile: Tile, reach: Reach, largest: int) -> Scales | None:
+    """One prime, split between features and weights so that the error is least; None: the values have no room.
+
+    `largest`: bits of the largest prime to try.
+    """
     found: Scales | None = None
     own = request.parameters
-    widest = min(MAX_PRIME, BUDGET[tile.ring_size])
+    widest = min(largest, BUDGET[tile.ring_size])
     for bits in range(30, widest + 1) if own is None else (own.modulus_bits[0],):
         parameters = Parameters(tile.ring_size, (bits,)) if own is None else own
         if parameters.levels:
             continue
-        model = ErrorModel(parameters)
-        room = bits - _GUARD - log2(reach.scores + request.precision)
+        model = ErrorModel(parameters, request.digits)
+        # SEAL encodes at scales of two bits less than the modulus at the most.
+        room = min(bits - _GUARD - log2(reach.scores + request.precision_of_circuit), bits - 2)
         for tenths in range(3, 8):
             scale = math.floor(room * tenths / 10)
             rest = math.floor(room - scale)
             if rest < 1 or scale + log2(request.input_bound) > bits - _GUARD:
                 continue
+            answer_scale = 2.0 ** (scale + rest)
+            form = form_answer(request, parameters, tile, answer_scale)
+            if request.policy == "hidden" and form.noise < _LEAST_NOISE:
+                continue
             spread = spread_features(tile.inputs, request.input_bound, 2.0**scale, model)
-            error = WORST * predict_scores(
-                spread, request.circuit, tile, scale=2.0**scale, output_scale=2.0**rest, model=model
+            deviation = predict_scores(
+                spread,
+                request.circuit,
+                tile,
+                scale=2.0**scale,
+                output_scale=2.0**rest,
+                answer_scale=answer_scale,
+                model=model,
             )
+            error = _sum_errors(request, WORST, deviation)
             if found is None or error < found.error:
-                found = Scales(parameters, 2.0**scale, (), 2.0**rest, error)
-        if found is not None and found.error <= request.precision / 2:
+                found = Scales(parameters, 2.0**scale, (), 2.0**rest, form, error)
+        if found is not None and found.error <= request.effective_precision:
             break
     return found
 
 
 def scale_stages(
-    request: PlanRequest, stages: tuple[Stage, ...], output: Trace, reach: Reach, before: Scales | None
+    request: PlanRequest,
+    stages: tuple[Stage, ...],
+    output: Trace,
+    order: Order,
+    reach: Reach,
+    before: Scales | None,
+    largest: int,
 ) -> Scales | None:
     """The shortest chain whose error is within the precision, else the one with the least error; None: no room.
 
-    `before` is what a similar layout took: it is tried first, since that is nearly always right.
+    `before` is what a similar layout took: it is tried first, since that is nearly always right. `largest`: bits of the
+    largest prime to try.
     """
-    trial = _Trial(request, stages, output, reach)
+    precision = request.effective_precision
+    trial = _Trial(request, stages, output, order, reach)
     if before is not None:
         kept = trial.predict(before.parameters, before.input, before.weights)
-        if kept is not None and (kept.error <= request.precision or before.error > request.precision):
+        if kept is not None and (kept.error <= precision or before.error > precision):
             return kept
     levels = sum(stage.levels for stage in stages)
     found: Scales | None = None
-    for parameters in _list_chains(output.ring_size, levels) if request.parameters is None else (request.parameters,):
+    own = request.parameters
+    for parameters in _list_chains(output.ring_size, levels, largest) if own is None else (own,):
         if parameters.levels != levels or not parameters.switches_keys:
             continue
         for scales in _list_scalings(parameters, stages, reach):
             tried = trial.predict(parameters, *scales)
             if tried is not None and (found is None or tried.error < found.error):
                 found = tried
-        if found is not None and found.error <= request.precision:
+        if found is not None and found.error <= precision:
             break
     return found
 
 
-def _list_chains(ring_size: int, levels: int) -> Iterator[Parameters]:
-    """Chains [q0, q, ..., q, special] within the budget, fewest bits of data first."""
+def _list_chains(ring_size: int, levels: int, largest: int) -> Iterator[Parameters]:
+    """Chains [first, last, prime, ..., prime, special] within the budget, fewest bits of data first.
+
+    `last` is what the last rescaling divides by: where the last layer's products come before it, it is the room of
+    their weights, and may be as large as it goes.
+    """
     budget = BUDGET[ring_size]
-    options = []
-    for first, prime in product(range(30, MAX_PRIME + 1, 3), range(30, MAX_PRIME + 1, 3)):
-        data = first + levels * prime
-        special = min(MAX_PRIME, max(first, prime), budget - data)
-        if special >= 30 and first >= prime - 24:
-            options.append((data, -special, abs(first - prime), first, prime, special))
-    for _, _, _, first, prime, special in sorted(options):
-        yield Parameters(ring_size, (first, *(prime,) * levels, special))
+    options = set()
+    sizes = sorted({*range(30, largest + 1, 3), largest})
+    # In deep heads the scale falls by the difference of twice the scale and the prime at each layer: bits count.
+    primes_between = range(30, largest + 1) if levels >= _DEEP else sizes
+    for first, prime in product(sizes, primes_between):
+        for last in {prime, max(prime, (prime + largest) // 2), largest}:
+            primes = (first, last, *(prime,) * (levels - 1))
+            special = min(largest, max(primes), budget - sum(primes))
+            if special >= 30 and first >= prime - 24:
+                options.add((sum(primes), -special, abs(first - prime), primes, special))
+    for _, _, _, primes, special in sorted(options):
+        yield Parameters(ring_size, (*primes, special))
 
 
 def _list_scalings(
@@ -137,38 +204,73 @@ class _Trial:
     request: PlanRequest
     stages: tuple[Stage, ...]
     output: Trace
+    order: Order
     reach: Reach
 
     def predict(self, parameters: Parameters, input_scale: float, weights: tuple[float, ...]) -> Scales | None:
         """The scales with the largest one of the output that has room, and their error; None: a value has no room."""
-        walked = self._walk(parameters.data_bits, math.log2(input_scale), [math.log2(w) for w in weights])
+        bits = parameters.data_bits
+        walked = self._walk(bits, math.log2(input_scale), [math.log2(w) for w in weights])
         if walked is None:
             return None
         entering, rest = walked
+        level, scale = entering[-1]
+        answer_scale = 2.0 ** (scale + rest - sum(bits[1 : level + 1]))
+        form = form_answer(self.request, parameters, self.output, answer_scale)
+        if self.request.policy == "hidden" and form.noise < _LEAST_NOISE:
+            return None
+        model = ErrorModel(parameters, self.request.digits)
         circuit = self.request.circuit
-        model = ErrorModel(parameters)
+        deviation = predict_scores(
+            self._spread(parameters, model, input_scale, weights, entering),
+            circuit,
+            self.output,
+            scale=2.0**scale,
+            output_scale=2.0**rest,
+            answer_scale=answer_scale,
+            model=model,
+        )
+        error = _sum_errors(self.request, _count_deviations(circuit), deviation)
+        return Scales(parameters, input_scale, weights, 2.0**rest, form, error)
+
+    def _spread(
+        self,
+        parameters: Parameters,
+        model: ErrorModel,
+        input_scale: float,
+        weights: tuple[float, ...],
+        entering: list[tuple[int, float]],
+    ) -> Spread:
+        """The spread of the last layer's inputs."""
+        circuit, bits = self.request.circuit, parameters.data_bits
         spread = spread_features(circuit.linear[0].inputs, self.request.input_bound, input_scale, model)
         for index, (stage, weight_scale) in enumerate(zip(self.stages, weights, strict=True)):
             level, scale = entering[index]
             scaled = replace(stage, weight_scale=weight_scale)
-            spread = pass_linear(spread, circuit.linear[index], scaled, level=level, scale=2.0**scale, model=model)
+            folds = self.order.folds if stage.rescaled else Moment.BEFORE
+            spread = pass_linear(
+                spread, circuit.linear[index], scaled, level=level, scale=2.0**scale, model=model, folds=folds
+            )
             scale += math.log2(weight_scale)
             if stage.rescaled:
-                scale -= parameters.data_bits[level]
+                scale -= bits[level]
                 level -= 1
-            primes = [2.0 ** parameters.data_bits[level - step] for step in range(stage.multiplications)]
             spread = pass_activation(
                 spread,
                 circuit.activations[index],
                 circuit.measured[index],
                 level=level,
                 scale=2.0**scale,
-                primes=primes,
+                primes=[2.0 ** bits[level - step] for step in range(stage.multiplications)],
                 model=model,
+                postponed=self._is_postponed(index, stage.multiplications - 1),
             )
-        scale = 2.0 ** entering[-1][1]
-        deviation = predict_scores(spread, circuit, self.output, scale=scale, output_scale=2.0**rest, model=model)
-        return Scales(parameters, input_scale, weights, 2.0**rest, _count_deviations(circuit) * deviation)
+        return spread
+
+    def _is_postponed(self, index: int, step: int) -> bool:
+        """Whether an activation's product is rescaled after the last layer only."""
+        last = index == len(self.stages) - 1 and step == self.stages[index].multiplications - 1
+        return last and self.order.output is Moment.BEFORE
 
     def _walk(
         self, bits: tuple[int, ...], scale: float, weights: list[float]
@@ -188,13 +290,16 @@ class _Trial:
                 scale += start if step and stage.degree == 3 else scale
                 if scale + log2(self.reach.after[index]) + _GUARD > sum(bits[: level + 1]):
                     return None
-                scale -= bits[level]
-                level -= 1
+                if not self._is_postponed(index, step):
+                    scale -= bits[level]
+                    level -= 1
             if scale < _LEAST_SCALE:
                 return None
             entering.append((level, scale))
-        rest = math.floor(bits[0] - _GUARD - scale - log2(self.reach.scores))
-        if rest < 1 or scale + log2(self.reach.after[-1]) + _GUARD > bits[0]:
+        room = sum(bits[: level + 1])
+        # SEAL encodes at scales of two bits less than the modulus at the most.
+        rest = math.floor(min(room - _GUARD_OF_PAIRS - log2(self.reach.scores), room - 2) - scale)
+        if rest < 1 or scale + log2(self.reach.after[-1]) + _GUARD > room:
             return None
         return entering, rest
 

@@ -6,17 +6,19 @@ The choice follows from the head, the arguments and the table of `cost` alone, s
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from he_infer.ckks.layouts.hidden_layer import padded
 from he_infer.ckks.layouts.last_layer import OutputLayout, Trace
-from he_infer.ckks.parameters import BUDGET, Parameters
+from he_infer.ckks.parameters import BUDGET, MAX_PRIME, Parameters
 from he_infer.ckks.planning.candidates import list_hidden_layouts, list_tiles
 from he_infer.ckks.planning.cost import estimate_cost
+from he_infer.ckks.planning.leakage import hides
+from he_infer.ckks.planning.order import Digits, Moment, Order
 from he_infer.ckks.planning.plan import Plan, Stage
 from he_infer.ckks.planning.reach import Reach, bound_values
 from he_infer.ckks.planning.request import PlanRequest
-from he_infer.ckks.planning.scales import Scales, scale_stages, scale_tile
+from he_infer.ckks.planning.scales import PREFERRED_PRIME, Scales, scale_stages, scale_tile
 from he_infer.errors import ParameterError
 from he_infer.head.layers import Head
 
@@ -32,6 +34,8 @@ def make_plan(
     precision: float = 1e-3,
     input_bound: float = 4.0,
     parameters: Parameters | None = None,
+    digits: Digits = Digits.POSITIVE,
+    max_request: int | None = None,
 ) -> Plan:
     """Plan a head; see `PlanRequest` for the arguments.
 
@@ -39,40 +43,76 @@ def make_plan(
         HeadError: no score depends on the features.
         ParameterError: a request that cannot be had, or parameters that do not carry the head; the message says why.
     """
-    return search_plan(PlanRequest(head, batch, policy, precision, input_bound, parameters))
+    return search_plan(PlanRequest(head, batch, policy, precision, input_bound, parameters, digits, max_request))
+
+
+@dataclass
+class _Found:
+    """The best plan so far, and what kept others from being taken."""
+
+    best: Plan | None = None
+    least: float = math.inf
+    """Its price."""
+    reached: float = math.inf
+    """The least error of any plan."""
+    told: bool = False
+    """Whether a plan was precise enough and did not hide."""
+    smallest: float = math.inf
+    """Bytes of the smallest request that was too large."""
 
 
 def search_plan(request: PlanRequest) -> Plan:
     """The cheapest plan that meets the request; raises as `make_plan` does."""
-    best: Plan | None = None
-    least = math.inf
-    reached = math.inf
+    found = _Found()
     own = request.parameters
-    for ring_size in BUDGET if own is None else (own.ring_size,):
-        if best is not None and request.circuit.activations:
-            # A larger ring takes more than twice the time for the same layers.
-            break
-        for certain in (True, False):
-            for plan in _list_plans(request, ring_size, certain=certain):
-                reached = min(reached, plan.error)
-                if plan.error > request.precision:
-                    continue
-                spent = estimate_cost(plan, request.circuit).total_ms * (1.0 if certain else _PRICE_OF_LIKELY)
-                if spent < least:
-                    best, least = plan, spent
-    if best is None:
-        raise ParameterError(_explain_refusal(request, reached))
-    return best
+    for largest in (PREFERRED_PRIME, MAX_PRIME) if own is None else (MAX_PRIME,):
+        for ring_size in BUDGET if own is None else (own.ring_size,):
+            if found.best is not None and request.circuit.activations:
+                # A larger ring takes more than twice the time for the same layers.
+                break
+            for certain in (True, False):
+                _search_ring(request, ring_size, found, certain=certain, largest=largest)
+        if found.best is not None:
+            return found.best
+    raise ParameterError(_explain_refusal(request, found))
 
 
-def _explain_refusal(request: PlanRequest, reached: float) -> str:
-    """The message for a request that no plan meets; `reached` is the least error of any plan."""
+def _search_ring(request: PlanRequest, ring_size: int, found: _Found, *, certain: bool, largest: int) -> None:
+    for plan in _list_plans(request, ring_size, certain=certain, largest=largest):
+        found.reached = min(found.reached, plan.error)
+        if plan.error > request.effective_precision:
+            continue
+        if plan.policy == "hidden" and not hides(plan):
+            found.told = True
+            continue
+        cost = estimate_cost(plan, request.circuit)
+        if request.max_request is not None and cost.bytes_up > request.max_request:
+            found.smallest = min(found.smallest, cost.bytes_up)
+            continue
+        price = cost.total_ms * (1.0 if certain else _PRICE_OF_LIKELY)
+        if price < found.least:
+            found.best, found.least = plan, price
+
+
+def _explain_refusal(request: PlanRequest, found: _Found) -> str:
+    """The message for a request that no plan meets."""
     own, circuit = request.parameters, request.circuit
     where = "any ring up to N = 32768" if own is None else str(own)
-    if reached < math.inf:
+    if found.smallest < math.inf:
         return (
-            f"Scores to {request.precision:g} cannot be had within {where}; the best is {reached:.1e}. Ask for less "
-            "precision, or train the head with more weight decay."
+            f"A request of {request.batch} images takes {found.smallest} bytes or more; at most {request.max_request} "
+            "are allowed. Ask for fewer images a request, or allow larger requests."
+        )
+    if found.told:
+        return (
+            f"An answer for {request.batch} images has so many scores that a client with keys of its own making could "
+            "read weights from it, in any ring up to N = 32768. Ask for fewer images a request, or use the policy "
+            "'open'."
+        )
+    if found.reached < math.inf:
+        return (
+            f"Scores to {request.effective_precision:g} cannot be had within {where}; the best is "
+            f"{found.reached:.1e}. Ask for less precision, or train the head with more weight decay."
         )
     levels = sum(activation.multiplications for activation in circuit.activations)
     if own is not None and own.levels < levels:
@@ -86,15 +126,15 @@ def _explain_refusal(request: PlanRequest, reached: float) -> str:
     )
 
 
-def _list_plans(request: PlanRequest, ring_size: int, *, certain: bool) -> Iterator[Plan]:
+def _list_plans(request: PlanRequest, ring_size: int, *, certain: bool, largest: int) -> Iterator[Plan]:
     """For each layout that may be the best, the shortest chain that reaches the precision, or the best there is."""
     circuit = request.circuit
     reach = bound_values(circuit, request.input_bound, certain=certain)
     if not circuit.activations:
         for tile in list_tiles(circuit, ring_size, request.batch):
-            scales = scale_tile(request, tile, reach)
+            scales = scale_tile(request, tile, reach, largest)
             if scales is not None:
-                yield _build_plan(request, scales, (), tile)
+                yield _build_plan(request, scales, (), tile, Order())
         return
     images = padded(request.batch)
     if images > ring_size // 2:
@@ -102,11 +142,26 @@ def _list_plans(request: PlanRequest, ring_size: int, *, certain: bool) -> Itera
     for rescaled in (False, True):
         if not rescaled and any(activation.degree > 2 for activation in circuit.activations):
             continue
-        yield from _list_deep_plans(request, ring_size, images, reach, rescaled=rescaled)
+        for order in _list_orders(request.digits, rescaled=rescaled):
+            yield from _list_deep_plans(request, ring_size, images, reach, order, rescaled=rescaled, largest=largest)
+
+
+def _list_orders(digits: Digits, *, rescaled: bool) -> tuple[Order, ...]:
+    """The orders that may be best: key switches at a small scale are for engines whose first slot does not suffer."""
+    if digits is Digits.CENTRED and rescaled:
+        return Order(Moment.AFTER, Moment.BEFORE), Order(Moment.BEFORE, Moment.BEFORE)
+    return (Order(Moment.BEFORE, Moment.BEFORE),)
 
 
 def _list_deep_plans(
-    request: PlanRequest, ring_size: int, images: int, reach: Reach, *, rescaled: bool
+    request: PlanRequest,
+    ring_size: int,
+    images: int,
+    reach: Reach,
+    order: Order,
+    *,
+    rescaled: bool,
+    largest: int,
 ) -> Iterator[Plan]:
     circuit = request.circuit
     last = circuit.linear[-1]
@@ -119,14 +174,16 @@ def _list_deep_plans(
         )
         # Layouts with or without baby steps differ little among themselves: the chain of the first one serves all.
         baby = bool(layouts[0].baby)
-        scales = scale_stages(request, stages, output, reach, chosen.get(baby))
+        scales = scale_stages(request, stages, output, order, reach, chosen.get(baby), largest)
         if scales is None:
             break
         chosen[baby] = scales
-        yield _build_plan(request, scales, stages, output)
+        yield _build_plan(request, scales, stages, output, order)
 
 
-def _build_plan(request: PlanRequest, scales: Scales, stages: tuple[Stage, ...], output: OutputLayout) -> Plan:
+def _build_plan(
+    request: PlanRequest, scales: Scales, stages: tuple[Stage, ...], output: OutputLayout, order: Order
+) -> Plan:
     return Plan(
         policy=request.policy,
         parameters=scales.parameters,
@@ -134,11 +191,15 @@ def _build_plan(request: PlanRequest, scales: Scales, stages: tuple[Stage, ...],
         stages=tuple(replace(stage, weight_scale=w) for stage, w in zip(stages, scales.weights, strict=True)),
         output=output,
         output_scale=scales.output,
+        gain=request.circuit.gain,
+        order=order,
+        digits=request.digits,
+        answer=scales.answer,
         width=request.head.width,
         classes=request.head.classes,
         head_digest=request.head.digest,
         input_bound=float(request.input_bound),
-        precision=float(request.precision),
+        precision=request.effective_precision,
         batch=request.batch,
         error=scales.error,
     )

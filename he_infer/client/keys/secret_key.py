@@ -1,13 +1,18 @@
 """The CKKS secret key: the only code that encrypts under it and decrypts. Client only."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.seal import context, dump, parse, sealapi
+from he_infer.ckks.answer import OpenedAnswer, read_answer, shift_of_noise
+from he_infer.ckks.engines.seal import context, dump, identify, parse, primes, sealapi
+from he_infer.ckks.engines.seal_format import wrap, write_expanded
+from he_infer.ckks.layouts.ring import to_coefficients, to_slots
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.planning.scale_walk import walk_scales
 from he_infer.errors import MissingKey, NotThisFormat, ShapeError
 
 
@@ -46,7 +51,7 @@ class SecretKey:
         return cls(parameters, parse(sealapi.SecretKey(), parameters, data[end:]))
 
     def evaluation_keys(self, plan: Plan) -> dict[str, bytes]:
-        """Seeded keys for exactly what the plan does: rotations (`galois`), products (`relin`), masks (`public`)."""
+        """Seeded keys for exactly the plan's rotations, products and encryptions of zero; see `keys_for`."""
         if plan.parameters != self.parameters:
             raise MissingKey("The secret key was made for other parameters than the plan's.")
         return self.keys_for(plan.galois_elements, relinearise=plan.relinearise, public=plan.refreshes)
@@ -75,6 +80,59 @@ class SecretKey:
             out.append(dump(self._encryptor.encrypt_symmetric(plain)))
         return out
 
+    def open_answer(self, plan: Plan, parts: Sequence[bytes]) -> list[OpenedAnswer]:
+        """Open the parts of an answer: c0 + c1 s modulo 2^bits, for the numbers of c0 that were sent.
+
+        Args:
+            plan: the request's.
+            parts: one for each of the plan's answers; see `he_infer.ckks.answer`.
+
+        Returns:
+            For each answer its score numbers and checks, in units of scores.
+
+        Raises:
+            NotThisFormat: not the answers of this plan.
+            UnsupportedVersion: answers of another version.
+        """
+        if len(parts) != plan.targets:
+            raise NotThisFormat(f"The server sent {len(parts)} answers; the plan gives {plan.targets}.")
+        chain = primes(plan.parameters)
+        bits, prime = plan.answer.bits, chain[0]
+        unit = walk_scales(plan, chain).answer_scale * plan.gain
+        opened = []
+        for target, data in enumerate(parts):
+            answer, selection = read_answer(plan, target, data), plan.output.selection(target)
+            product = selection.take(self._multiply(answer.second, bits))
+            sums = (answer.numbers + product) & np.uint64((1 << bits) - 1)
+            residues = _centre(sums, bits) * (prime / 2.0**bits) - shift_of_noise(plan.answer.noise, selection)
+            numbers = residues / unit
+            opened.append(OpenedAnswer(numbers[: selection.scores], numbers[selection.scores :]))
+        return opened
+
+    def _multiply(self, polynomial: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
+        """The coefficients (N,) of a polynomial times the secret, modulo 2^64, for a polynomial modulo 2^bits.
+
+        Through slots in double precision, in two halves where the numbers are long: all sums stay far below the 53
+        bits that are exact, since the secret is -1, 0 or 1 in each coefficient.
+        """
+        total = np.zeros(len(polynomial), dtype=np.int64)
+        for shift in range(0, bits, 28):
+            half = (polynomial >> np.uint64(shift)) & np.uint64((1 << 28) - 1)
+            product = to_coefficients(to_slots(half.astype(np.float64)) * self._slots)
+            total += np.rint(product).astype(np.int64) << shift
+        return total.view(np.uint64)
+
+    @cached_property
+    def _slots(self) -> NDArray[np.complex128]:
+        """The secret's slots: the decryption of the ciphertext (0, 1), which SEAL makes without a transform of ours."""
+        level = self._context.last_parms_id()
+        size = self.parameters.ring_size
+        one = write_expanded(identify(level), np.stack([np.zeros(size), np.ones(size)]).astype(np.uint64), 1.0)
+        plain = sealapi.Plaintext()
+        self._decryptor.decrypt(parse(sealapi.Ciphertext(), self.parameters, wrap(one)), plain)
+        secret = np.rint(to_coefficients(np.array(self._encoder.decode_complex(plain))))
+        return to_slots(secret)
+
     def decrypt(self, parts: Sequence[bytes]) -> list[NDArray[np.complex128]]:
         """The (slots,) complex vectors in ciphertexts.
 
@@ -93,3 +151,9 @@ class SecretKey:
                 raise NotThisFormat("The ciphertext is not of a form that can be decrypted.") from error
             out.append(np.array(self._encoder.decode_complex(plain)))
         return out
+
+
+def _centre(values: NDArray[np.uint64], bits: int) -> NDArray[np.float64]:
+    """Residues modulo 2^bits as numbers around zero."""
+    moved = (values + np.uint64(1 << (bits - 1))) & np.uint64((1 << bits) - 1)
+    return np.asarray(moved.astype(np.float64) - 2.0 ** (bits - 1))

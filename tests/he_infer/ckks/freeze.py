@@ -1,4 +1,4 @@
-"""Writes tests/vectors/ckks-v2.json: `python -m tests.he_infer.ckks.freeze`.
+"""Writes tests/vectors/ckks-v3.json: `python -m tests.he_infer.ckks.freeze`.
 
 Only where a format changes on purpose. Where the planner chooses otherwise, `made` alone is written: `python -m
 tests.he_infer.ckks.freeze made`.
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from he_infer.ckks.engines.seal import SEAL_VERSION
+from he_infer.ckks.engines.seal_format import SEAL_VERSION
+from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.packing import pack
 from he_infer.ckks.parameters import Parameters
@@ -19,7 +20,7 @@ from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys.secret_key import SecretKey
 from tests.he_infer.ckks.kit import features, make_head
 
-FILE = Path(__file__).parents[2] / "vectors" / "ckks-v2.json"
+FILE = Path(__file__).parents[2] / "vectors" / "ckks-v3.json"
 SMALL = Parameters(4096, (36, 30, 36))
 SCALE = 2.0**24
 STEP = 3
@@ -42,14 +43,18 @@ def main() -> None:
     small = SecretKey.generate(SMALL)
     slots = np.random.default_rng(3).normal(size=SMALL.slots)
     keys = small.keys_for([galois_element(STEP, SMALL.ring_size)], relinearise=True, public=False)
+    request = secret.encrypt(pack(plan, x), plan.input_scale)
+    parts = secret.evaluation_keys(plan)
+    evaluator = Evaluator(plan, make_head((20, 3)))
     frozen = {
         "seal": list(SEAL_VERSION),
         "plans": made(),
         "made": made(),
         "linear": {
             "secret": text(secret.to_bytes()),
-            "public": text(secret.evaluation_keys(plan)["public"]),
-            "request": [text(part) for part in secret.encrypt(pack(plan, x), plan.input_scale)],
+            "public": text(parts["public"]),
+            "request": [text(part) for part in request],
+            "answer": [text(part) for part in evaluator.evaluate(request, evaluator.load_keys(parts))],
         },
         "keys": {
             "secret": text(small.to_bytes()),

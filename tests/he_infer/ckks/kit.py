@@ -47,7 +47,7 @@ def on_seal(plan: Plan, head: Head, x: np.ndarray) -> np.ndarray:
     for start in range(0, len(x), plan.batch):
         block = x[start : start + plan.batch]
         answer = evaluator.evaluate(secret.encrypt(pack(plan, block), plan.input_scale), keys)
-        out.append(unpack(plan, secret.decrypt(answer), len(block)))
+        out.append(unpack(plan, secret.open_answer(plan, answer), len(block)))
     return np.concatenate(out)
 
 

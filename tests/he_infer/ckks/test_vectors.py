@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from he_infer.ckks.engines.seal import SEAL_VERSION, SealEngine
+from he_infer.ckks.engines.seal import SealEngine
+from he_infer.ckks.engines.seal_format import SEAL_VERSION
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.packing import unpack
@@ -49,8 +50,25 @@ def test_a_frozen_request_is_computed_under_its_frozen_key() -> None:
     secret, evaluator = SecretKey.from_bytes(read(frozen["secret"])), Evaluator(plan, head)
     keys = evaluator.load_keys({"public": read(frozen["public"])})
     answer = evaluator.evaluate([read(part) for part in frozen["request"]], keys)
-    scores = unpack(plan, secret.decrypt(answer), 1)
+    scores = unpack(plan, secret.open_answer(plan, answer), 1)
     assert np.abs(scores - head.evaluate(features(1, 20))).max() < plan.precision
+
+
+def test_a_frozen_answer_is_opened_with_its_frozen_key() -> None:
+    frozen, head = FROZEN["linear"], make_head((20, 3))
+    plan = Plan.from_json(FROZEN["plans"][0])
+    opened = SecretKey.from_bytes(read(frozen["secret"])).open_answer(plan, [read(part) for part in frozen["answer"]])
+    scores = unpack(plan, opened, 1)
+    assert np.abs(scores - head.evaluate(features(1, 20))).max() < plan.precision
+
+
+def test_an_answer_of_another_version_is_refused_by_name() -> None:
+    plan = Plan.from_json(FROZEN["plans"][0])
+    secret = SecretKey.from_bytes(read(FROZEN["linear"]["secret"]))
+    data = bytearray(read(FROZEN["linear"]["answer"][0]))
+    data[3] = 1
+    with pytest.raises(UnsupportedVersion, match="version 1; this release reads 2"):
+        secret.open_answer(plan, [bytes(data)])
 
 
 def test_frozen_keys_rotate_and_multiply() -> None:

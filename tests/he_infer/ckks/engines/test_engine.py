@@ -11,7 +11,7 @@ from he_infer.ckks.engines.seal import SealEngine
 from he_infer.ckks.layouts.ring import conjugation, galois_element, monomial, to_coefficients, to_slots
 from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
-from he_infer.errors import EngineError, MissingKey, ParameterError
+from he_infer.errors import EngineError, MissingKey, NotThisFormat, ParameterError
 
 PARAMETERS = Parameters(8192, (50, 40, 50))
 SCALE = 2.0**36
@@ -146,7 +146,7 @@ def test_keys_of_another_plan_are_refused() -> None:
     secret, engine = SecretKey.generate(PARAMETERS), SealEngine(PARAMETERS)
     three, five = galois_element(3, 8192), galois_element(5, 8192)
     parts = secret.keys_for([three], relinearise=False, public=False)
-    with pytest.raises(MissingKey, match="rotation"):
+    with pytest.raises(NotThisFormat, match="There is a key where the plan has none"):
         engine.load_keys(parts, (five,), relinearise=False)
     with pytest.raises(MissingKey, match="'public'"):
         engine.load_keys(parts, (three,), relinearise=False, public=True)

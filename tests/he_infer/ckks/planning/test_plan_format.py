@@ -17,22 +17,35 @@ TILE = {"kind", "inputs", "outputs", "ring_size", "images", "chunk", "rows"}
 TRACE = {"kind", "inputs", "outputs", "ring_size", "images", "used"}
 
 
-@pytest.mark.parametrize(("widths", "answer", "stages"), [((20, 3), TILE, 0), ((20, 6, 3), TRACE, 1)])
+@pytest.mark.parametrize(("widths", "output", "stages"), [((20, 3), TILE, 0), ((20, 6, 3), TRACE, 1)])
 def test_layouts_written_have_the_documented_member_names(
-    widths: tuple[int, ...], answer: set[str], stages: int
+    widths: tuple[int, ...], output: set[str], stages: int
 ) -> None:
     value = json.loads(make_plan(make_head(widths)).to_json())
-    assert set(value["answer"]) == answer
+    assert set(value["output"]) == output
     assert [set(stage) for stage in value["stages"]] == [STAGE] * stages
     assert [set(stage["layout"]) for stage in value["stages"]] == [HIDDEN] * stages
 
 
-def drop_kind(value: dict[str, Any]) -> None:
-    value["answer"]["kind"] = "Trace"
+MEMBERS = {
+    "version", "policy", "ring_size", "modulus_bits", "input_scale", "width", "classes", "head_digest", "input_bound",
+    "precision", "batch", "error", "stages", "output", "output_scale", "gain", "order", "digits", "answer",
+}  # fmt: skip
 
 
-def add_to_answer(value: dict[str, Any]) -> None:
-    value["answer"]["extra"] = 1
+def test_plan_written_has_the_documented_member_names() -> None:
+    value = json.loads(make_plan(make_head((20, 6, 3))).to_json())
+    assert set(value) == MEMBERS
+    assert set(value["order"]) == {"folds", "output"}
+    assert set(value["answer"]) == {"bits", "noise"}
+
+
+def rename_kind(value: dict[str, Any]) -> None:
+    value["output"]["kind"] = "Trace"
+
+
+def add_to_output(value: dict[str, Any]) -> None:
+    value["output"]["extra"] = 1
 
 
 def add_to_layout(value: dict[str, Any]) -> None:
@@ -43,7 +56,7 @@ def drop_from_layout(value: dict[str, Any]) -> None:
     del value["stages"][0]["layout"]["lanes"]
 
 
-@pytest.mark.parametrize("change", [drop_kind, add_to_answer, add_to_layout, drop_from_layout])
+@pytest.mark.parametrize("change", [rename_kind, add_to_output, add_to_layout, drop_from_layout])
 def test_unknown_or_missing_member_is_refused(change: Callable[[dict[str, Any]], None]) -> None:
     value = json.loads(make_plan(make_head((20, 6, 3))).to_json())
     change(value)

@@ -49,7 +49,7 @@ class Bench:
         _, out = self.pool.submit("tenant", task, self.parts if parts is None else parts, self.supply).result(
             timeout=60
         )
-        return unpack(self.plan, self.secret.decrypt(out), 1)
+        return unpack(self.plan, self.secret.open_answer(self.plan, out), 1)
 
     def right(self, key_id: str = "k") -> bool:
         return bool(np.abs(self.evaluate(key_id) - self.expected).max() < 1e-3)

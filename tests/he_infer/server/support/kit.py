@@ -112,7 +112,7 @@ class Client:
         return self.opened(answer.parts, len(features))
 
     def opened(self, parts: Sequence[bytes], images: int = 1) -> np.ndarray:
-        return unpack(self.plan, self.secret.decrypt(list(parts)), images)
+        return unpack(self.plan, self.secret.open_answer(self.plan, list(parts)), images)
 
     def enveloped(self, parts: list[bytes] | None = None, **changes: object) -> bytes:
         """A request's envelope, with changes to its header."""

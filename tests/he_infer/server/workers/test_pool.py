@@ -90,7 +90,7 @@ def test_a_worker_killed_in_a_task_costs_one_retry(bench: Bench) -> None:
         time.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
     _, out = future.result(timeout=60)
-    assert np.abs(unpack(bench.plan, bench.secret.decrypt(out), 1) - bench.expected).max() < 1e-3
+    assert np.abs(unpack(bench.plan, bench.secret.open_answer(bench.plan, out), 1) - bench.expected).max() < 1e-3
 
 
 def test_a_worker_that_dies_twice_in_a_task_is_reported(bench: Bench) -> None:

@@ -1,0 +1,170 @@
+"""The form in which an answer leaves the server: its second polynomial, and of the first one only the scores' numbers.
+
+A ciphertext at level 0 is a pair of polynomials (c0, c1) modulo the first prime q; whoever has the secret s reads
+c0 + c1 s. A coefficient of that sum takes the same coefficient of c0, and all of c1. So an answer is
+
+- c1, all N coefficients, and
+- the numbers that the layout selects from c0: a coefficient for each score, or the sum of two, and the checks.
+
+What is not sent cannot be read, by whatever client and with whatever keys. Under the policy `hidden` the engine has
+added a fresh encryption of zero, so that c1 is pseudorandom, and noise is added here to every number of c0, uniform and
+as wide as the published precision: a number then tells at most log2(q / noise) bits, see `planning.leakage`.
+
+At the end both are switched to the modulus 2^r, round(c 2^r / q): lower bits hold noise alone, and do not leave.
+
+Bytes: MAGIC, then the N coefficients of c1 and the numbers of c0, each group packed by itself, least significant bytes
+first: two numbers make r / 4 bytes, the first one in the lower bits (an odd group is padded by zero). With r above 32
+the lower 32 bits of all numbers come first, four bytes each, and then the rest of all, r - 32 bits in the same way.
+"""
+
+import math
+import secrets
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.layouts.last_layer import Selection
+from he_infer.ckks.planning.plan import Plan
+from he_infer.errors import NotThisFormat, UnsupportedVersion
+
+MAGIC = b"HEA\x02"
+"""Four bytes: three letters and the format's version."""
+_WORD = 32
+
+
+@dataclass(frozen=True)
+class SwitchedAnswer:
+    """One answer modulo 2^bits."""
+
+    second: NDArray[np.uint64]
+    """(N,) all coefficients of c1."""
+    numbers: NDArray[np.uint64]
+    """(numbers,) what was selected from c0."""
+
+
+@dataclass(frozen=True)
+class OpenedAnswer:
+    """One answer, opened with the secret key, in units of scores."""
+
+    scores: NDArray[np.float64]
+    """(numbers,) what the layout makes scores of."""
+    checks: NDArray[np.float64]
+    """(checks,) near zero where the answer is what was asked for."""
+
+
+def count_part_bytes(plan: Plan, target: int) -> int:
+    """The exact length of an answer's part."""
+    bits = plan.answer.bits
+    numbers = len(plan.output.selection(target).first)
+    return len(MAGIC) + _count_packed(plan.parameters.ring_size, bits) + _count_packed(numbers, bits)
+
+
+def write_answer(plan: Plan, target: int, polynomials: NDArray[np.uint64], prime: int) -> bytes:
+    """Serialize an answer.
+
+    Args:
+        plan: the answer's.
+        target: which of the plan's answers it is.
+        polynomials: (2, N) coefficients of c0 and c1, below the prime.
+        prime: the first one of the chain.
+    """
+    selection = plan.output.selection(target)
+    numbers = _sum_modulo(selection, polynomials[0], prime)
+    if plan.answer.noise:
+        numbers = (numbers + draw_noise(plan.answer.noise, selection)) % np.uint64(prime)
+    bits = plan.answer.bits
+    return MAGIC + pack_residues(_switch(polynomials[1], prime, bits), bits) + pack_residues(
+        _switch(numbers, prime, bits), bits
+    )  # fmt: skip
+
+
+def read_answer(plan: Plan, target: int, data: bytes) -> SwitchedAnswer:
+    """Parse a part.
+
+    Raises:
+        UnsupportedVersion: an answer of another version.
+        NotThisFormat: not an answer of this plan.
+    """
+    if data[:3] == MAGIC[:3] and data[3:4] != MAGIC[3:]:
+        raise UnsupportedVersion(f"An answer of version {data[3] if len(data) > 3 else '?'}; this release reads 2.")
+    if data[:4] != MAGIC or len(data) != count_part_bytes(plan, target):
+        raise NotThisFormat("The answer is not of the plan's form: it is cut off, or of another plan.")
+    bits, size = plan.answer.bits, plan.parameters.ring_size
+    end = len(MAGIC) + _count_packed(size, bits)
+    count = len(plan.output.selection(target).first)
+    return SwitchedAnswer(unpack_residues(data[len(MAGIC) : end], size, bits), unpack_residues(data[end:], count, bits))
+
+
+def draw_noise(width: int, selection: Selection) -> NDArray[np.uint64]:
+    """(numbers,) uniform integers from the system's generator, below the width; below sqrt(2) of it for sums of two.
+
+    They are not centred: `shift_of_noise` is their mean, which whoever opens the answer takes off again.
+    """
+    doubled = selection.second >= 0
+    noise = np.empty(len(doubled), dtype=np.uint64)
+    noise[~doubled] = draw_below(width, int((~doubled).sum()))
+    noise[doubled] = draw_below(round(width * math.sqrt(2)), int(doubled.sum()))
+    return noise
+
+
+def draw_below(bound: int, count: int) -> NDArray[np.uint64]:
+    """(count,) uniform integers of 0 .. bound - 1, bound at most 2^63, from the system's generator.
+
+    Rejection sampling: reducing modulo the bound would be biased towards small numbers.
+    """
+    below = np.uint64((1 << max(bound - 1, 1).bit_length()) - 1)
+    numbers = np.frombuffer(secrets.token_bytes(8 * count), dtype="<u8") & below
+    while (outside := numbers >= np.uint64(bound)).any():
+        drawn = np.frombuffer(secrets.token_bytes(8 * int(outside.sum())), dtype="<u8")
+        numbers[outside] = drawn & below
+    return numbers.astype(np.uint64)
+
+
+def shift_of_noise(width: int, selection: Selection) -> NDArray[np.float64]:
+    """(numbers,) the mean of `draw_noise`, in residues."""
+    wide = np.where(selection.second >= 0, round(width * math.sqrt(2)), width)
+    return np.asarray(np.maximum(wide - 1, 0) / 2)
+
+
+def _sum_modulo(selection: Selection, coefficients: NDArray[np.uint64], prime: int) -> NDArray[np.uint64]:
+    return np.asarray(selection.take(coefficients) % np.uint64(prime))
+
+
+def _switch(residues: NDArray[np.uint64], prime: int, bits: int) -> NDArray[np.uint64]:
+    """round(c 2^bits / q) modulo 2^bits; double precision errs by 2^(bits - 52) of a unit."""
+    switched = np.rint(residues.astype(np.float64) * (2.0**bits / prime)).astype(np.uint64)
+    return np.asarray(switched & np.uint64((1 << bits) - 1))
+
+
+def pack_residues(values: NDArray[np.uint64], bits: int) -> bytes:
+    """Numbers below 2^bits as bytes; see the module for the order."""
+    if bits > _WORD:
+        low = values & np.uint64((1 << _WORD) - 1)
+        return bytes(low.astype("<u4").tobytes()) + pack_residues(values >> np.uint64(_WORD), bits - _WORD)
+    padded = np.zeros(2 * -(-len(values) // 2), dtype="<u8")
+    padded[: len(values)] = values
+    words = padded[::2] | (padded[1::2] << np.uint64(bits))
+    return bytes(words.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : bits // 4].tobytes())
+
+
+def unpack_residues(data: bytes, count: int, bits: int) -> NDArray[np.uint64]:
+    """The `count` numbers that `pack_residues` wrote.
+
+    Raises:
+        NotThisFormat: the padding of an odd group is not zero.
+    """
+    if bits > _WORD:
+        low = np.frombuffer(data, dtype="<u4", count=count).astype(np.uint64)
+        return low | (unpack_residues(data[4 * count :], count, bits - _WORD) << np.uint64(_WORD))
+    words = np.zeros((-(-count // 2), 8), dtype=np.uint8)
+    words[:, : bits // 4] = np.frombuffer(data, dtype=np.uint8).reshape(-1, bits // 4)
+    whole = words.view("<u8").reshape(-1).astype(np.uint64)
+    pairs = np.stack([whole & np.uint64((1 << bits) - 1), whole >> np.uint64(bits)], axis=1).reshape(-1)
+    if pairs[count:].any():
+        raise NotThisFormat("The answer's padding is not zero.")
+    return pairs[:count]
+
+
+def _count_packed(count: int, bits: int) -> int:
+    return (4 * count if bits > _WORD else 0) + -(-count // 2) * ((bits - 1) % _WORD + 1) // 4
