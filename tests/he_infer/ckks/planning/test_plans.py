@@ -60,13 +60,12 @@ def test_every_packing_is_the_matrix_product(
     x = features(batch, width, seed=seed)
     exact = simulate(plan, head, x, seed=None)
     scale = 1 + np.abs(head.evaluate(x)).max()
-    # What is left without noise is the mask's rounding in double precision.
-    assert np.abs(exact - head.evaluate(x)).max() < 1e-3 * scale
+    assert np.abs(exact - head.evaluate(x)).max() < 1e-6 * scale
 
 
 def test_simulated_noise_is_of_the_size_of_the_real_one() -> None:
     head = make_head((64, 16, 10), seed=5)
-    plan = make_plan(head)
+    plan = make_plan(head, policy="open")
     x = features(60, 64)
     clear = head.evaluate(x)
     real, simulated = (
@@ -78,7 +77,8 @@ def test_simulated_noise_is_of_the_size_of_the_real_one() -> None:
 @pytest.mark.parametrize(("widths", "batch"), [((512, 10), 1), ((100, 10), 64), ((64, 16, 10), 1), ((64, 16, 10), 64)])
 def test_the_predicted_error_is_near_the_simulated_one(widths: tuple[int, ...], batch: int) -> None:
     head = make_head(widths, seed=3)
-    plan = make_plan(head, batch=batch)
+    # Under `hidden` half of the precision is the server's noise, beside which the encryption's does not show.
+    plan = make_plan(head, batch=batch, policy="open")
     x = features(640, widths[0])
     errors = (simulate(plan, head, x) - head.evaluate(x)).reshape(-1, batch, widths[-1])
     # What is predicted is the error in the place of a request that fares worst.
@@ -105,7 +105,7 @@ def test_measured_sizes_keep_the_error_within_what_is_asked_where_features_hang_
     measured = Head((first, Polynomial((0.0, 0.0, 1.0), rms), last))
     errors = {}
     for head in (unknown, measured):
-        plan = make_plan(head, batch=batch)
+        plan = make_plan(head, batch=batch, policy="open")
         errors[head] = np.abs(simulate(plan, head, x) - head.evaluate(x)).max() / plan.error
     assert errors[unknown] > 1.5  # or the test shows nothing
     assert 1 / 16 < errors[measured] <= 1
