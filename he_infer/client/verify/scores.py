@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from he_infer.ckks.answer_check import checks_hold
 from he_infer.ckks.packing import unpack
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.keys.secret_key import SecretKey
@@ -25,9 +26,16 @@ def open_scores(secret_key: SecretKey, plan: Plan, parts: Sequence[bytes], image
 
     Raises:
         NotThisFormat: not an answer of this plan.
-        NotAuthentic: it does not decrypt to numbers.
+        NotAuthentic: it was not encrypted for this key, or does not decrypt to numbers.
     """
-    scores = unpack(plan, secret_key.decrypt(parts), images)
+    answers = secret_key.open_answer(plan, parts)
+    if not checks_hold(plan, answers):
+        raise NotAuthentic(
+            "The server's answer does not open under this key: numbers that must be zero are not. The key file may be "
+            "another one than the server has keys of, the server's key set may be another one, or the server did not "
+            "compute what was asked."
+        )
+    scores = unpack(plan, answers, images)
     if not np.isfinite(scores).all():
         raise NotAuthentic("The server's answer does not decrypt to scores; it did not compute what was asked.")
     return scores

@@ -30,6 +30,7 @@ from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, V
 from he_infer.ckks.engines.seal import primes
 from he_infer.ckks.layouts.ring import conjugation, galois_element, to_coefficients
 from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.planning.order import Digits
 from he_infer.errors import MissingKey, NotThisFormat
 
 _EXACT = 2.0**53
@@ -59,6 +60,7 @@ class NativeEngine(Engine):
     def __init__(self, parameters: Parameters, kernels: Kernels | None = None, *, centred: bool = True) -> None:
         super().__init__(parameters, primes(parameters))
         self.centred = centred
+        self.digits = Digits.CENTRED if centred else Digits.POSITIVE
         self.kernels = kernels or load_kernels()
         self.size = parameters.ring_size
         self.ring = build_ring(self.size, self.primes)

@@ -75,6 +75,7 @@ class Recorder(Engine):
     def __init__(self, native: NativeEngine) -> None:
         super().__init__(native.parameters, native.primes)
         self.native = native
+        self.digits = native.digits
         self.instructions: list[Instruction] = []
         self.blocks: list[Doubles] = []
         self.inputs: list[Register] = []

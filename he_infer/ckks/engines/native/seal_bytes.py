@@ -14,7 +14,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from he_infer.ckks.engines.native.kernels.seeds import SEED_BYTES
-from he_infer.ckks.engines.seal import SEAL_VERSION, check_header
+from he_infer.ckks.engines.seal_format import SEAL_VERSION, check_header
 from he_infer.errors import MissingKey, NotThisFormat, SecretKeyRefused, Truncated
 
 _HEADER = struct.Struct("<HBBBBHQ")
