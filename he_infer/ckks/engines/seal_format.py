@@ -80,8 +80,10 @@ def check_header(data: bytes) -> int:
         )
     if size != len(data):
         raise NotThisFormat("The SEAL object is cut off, or something follows it.")
-    if length != _HEADER.size or reserved or compression not in (_PLAIN, _ZSTD):
+    if length != _HEADER.size or reserved:
         raise NotThisFormat("The SEAL object's header is not one that this release reads.")
+    if compression not in (_PLAIN, _ZSTD):
+        raise NotThisFormat(f"The SEAL object is compressed by method {compression}; this release reads zstd.")
     return int(compression)
 
 

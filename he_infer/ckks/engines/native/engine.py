@@ -16,6 +16,7 @@ from he_infer.ckks.engines.native.kernels.execution import (
     ADD_ENCODED,
     ADD_ZERO,
     DROP,
+    INVERT,
     MULTIPLY,
     RESCALE,
     ROTATE,
@@ -246,6 +247,11 @@ class NativeEngine(Engine):
         samples = draw_zero(self.size, self.kernels.fill_ternary, self.kernels.fill_errors)
         block, key = keys.data["block"], keys.data["offsets"][PUBLIC]
         return self.run(ADD_ZERO, value, level + 1, np.empty_like(value), right=samples, keys=block, key=key)
+
+    def _read_polynomials(self, value: Any) -> NDArray[np.uint64]:
+        prime, both = self.primes[0], value.reshape(2, self.size)
+        whole = np.stack([self.run(INVERT, each, 1, np.empty(self.size)) for each in both]).astype(np.int64)
+        return np.where(whole < 0, whole + prime, whole).astype(np.uint64)
 
     def _rescale(self, value: Any) -> Doubles:
         rows = self._rows(value)
