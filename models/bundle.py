@@ -31,6 +31,51 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
+class Extractor:
+    """Images to features: all that a client runs of a model."""
+
+    preprocessing: Preprocessing
+    module: nn.Module
+    """(N, channels, size, size) -> (N, width)."""
+    width: int
+    input_bound: float
+
+    @staticmethod
+    def of(path: Path, file: BundleFile, width: int) -> "Extractor":
+        """The extractor of a client's part or of a whole bundle.
+
+        Raises:
+            DamagedBundle: its description or weights do not fit together.
+        """
+        weights = {k.removeprefix(_PREFIX): v for k, v in file.tensors.items() if k.startswith(_PREFIX)}
+        try:
+            preprocessing = Preprocessing.from_json(file.description["preprocessing"])
+            module = _extractor(path, file.description["extractor"], weights, None)
+        except DamagedBundle as error:
+            raise DamagedBundle(f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedBundle(f"{path}: the extractor's description is incomplete ({error}).") from error
+        return Extractor(preprocessing, module, width, file.input_bound)
+
+    def features(self, images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Feature vectors (N, width), float32; see `Bundle.features`."""
+        self.module.eval()
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, max(len(images), 1), _BATCH):
+                parts.append(self.module(torch.from_numpy(self.preprocessing.apply(images[start : start + _BATCH]))))
+        features = torch.cat(parts).float().numpy()
+        if features.ndim != 2 or features.shape[1] != self.width:
+            raise InputError(f"The extractor gives features of shape {features.shape[1:]}; expected ({self.width},).")
+        if not np.isfinite(features).all() or np.abs(features).max() > self.input_bound:
+            raise InputError(
+                f"The extractor gives features beyond the bundle's bound of {self.input_bound:g}. Such an image lies "
+                "far from the training images: check that it is of the kind that the bundle was trained for."
+            )
+        return features
+
+
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """A trained model, ready for use at the client; its head alone goes to the server."""
 
@@ -73,22 +118,7 @@ class Bundle:
             InputError: images of another shape or type, or features beyond the bound (only possible with a user's own
                 extractor, since the built-in one is bounded).
         """
-        self.extractor.eval()
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, max(len(images), 1), _BATCH):
-                parts.append(self.extractor(torch.from_numpy(self.preprocessing.apply(images[start : start + _BATCH]))))
-        features = torch.cat(parts).float().numpy()
-        if features.ndim != 2 or features.shape[1] != self.head.width:
-            raise InputError(
-                f"The extractor gives features of shape {features.shape[1:]}; expected ({self.head.width},)."
-            )
-        if not np.isfinite(features).all() or np.abs(features).max() > self.input_bound:
-            raise InputError(
-                f"The extractor gives features beyond the bundle's bound of {self.input_bound:g}. Such an image lies "
-                "far from the training images: check that it is of the kind that the bundle was trained for."
-            )
-        return features
+        return Extractor(self.preprocessing, self.extractor, self.head.width, self.input_bound).features(images)
 
     def scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """The head in the clear: features (N, width) -> scores (N, classes). The reference for the encrypted result."""

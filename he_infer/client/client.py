@@ -1,0 +1,157 @@
+"""The public client: one object that classifies image files through a server, which sees none of them."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from he_infer.client.connection.session import Session
+from he_infer.client.images.find import find_images
+from he_infer.client.images.reader import Frames, ImageReader
+from he_infer.client.keys.key_file import KeyFile
+from he_infer.client.model import ClientModel
+from he_infer.client.results import Result
+from he_infer.client.run import IN_FLIGHT, Progress, Run, RunOptions
+from he_infer.client.served_model import ServedModel
+from he_infer.errors import NotAuthentic
+
+
+class Client:
+    """Classifies image files with one model of one server, under one key file.
+
+    Images, features, scores and the secret key stay in this process and its decoders. What a call gives is a label and
+    probabilities of at most three digits.
+
+        with Client("https://cloud.example:8443", model="chest.client.hebundle", key="hospital.key",
+                    passphrase=passphrase, token=token) as client:
+            for result in client.iterate(["scans/"]):
+                print(result.path, result.label, result.probability)
+
+    Args:
+        server_url: the server's address; plain http only to loopback, unless `insecure_http`.
+        model: the client's part of a published model, or a whole bundle.
+        key: the key file, from `he-infer keys new`.
+        passphrase: it opens the key file.
+        token: the bearer token that the server's operator gave (`hei_...`).
+        ca_file: PEM file of the authority behind the server's certificate, where the system does not know it.
+        client_cert: PEM file with a certificate and its key, for a server that asks for one.
+        insecure_http: allow plain http to other hosts: whoever is on the way reads the token.
+        accept_new_server_key: pin the signing key that the server states now in the place of the pinned one.
+        canaries: test questions an image; None: at least one in the first request; 0: none.
+        frames: of a multi-frame file: "middle", "all", or a number from 0.
+        in_flight: requests under way at a time.
+        decoders: processes that decode image files.
+        patience: seconds in which a busy or restarting server is asked again.
+
+    Raises:
+        FormatError, KeyProblem, OSError: model or key file cannot be used.
+        NotAuthentic: the model is not of the publisher, or the server not of the signing key, that the key file pins.
+        UsageError, ServerError: the server does not offer the model, or cannot be reached.
+    """
+
+    def __init__(
+        self,
+        server_url: str,
+        *,
+        model: str | Path,
+        key: str | Path,
+        passphrase: str,
+        token: str,
+        ca_file: str | Path | None = None,
+        client_cert: str | Path | None = None,
+        insecure_http: bool = False,
+        accept_new_server_key: bool = False,
+        canaries: float | None = None,
+        frames: Frames = "middle",
+        in_flight: int = IN_FLIGHT,
+        decoders: int = 2,
+        patience: float = 30.0,
+    ) -> None:
+        self.model = ClientModel.load(Path(model))
+        self._keys = KeyFile.load(Path(key), passphrase)
+        if self._keys.publisher != self.model.publisher:
+            raise NotAuthentic(
+                f"{model} was published by {self.model.publisher or 'nobody (a whole bundle)'}; the key file was made "
+                f"for a model of {self._keys.publisher or 'nobody (a whole bundle)'}. Compare the publisher's key with "
+                "what the model's owner says; where the change is theirs, make a new key file with 'he-infer keys new'."
+            )
+        self._options = RunOptions(frames, canaries, in_flight)
+        self.session = Session(
+            server_url,
+            token,
+            ca_file=None if ca_file is None else Path(ca_file),
+            client_cert=None if client_cert is None else Path(client_cert),
+            server_key=None if accept_new_server_key else self._keys.server_key,
+            insecure_http=insecure_http,
+            patience=patience,
+        )
+        self._reader = ImageReader(decoders)
+        self._served: ServedModel | None = None
+        self._accept = (Path(key), passphrase) if accept_new_server_key else None
+
+    def classify(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> list[Result]:
+        """Classify files and folders; one result an image, in a stable order.
+
+        Args:
+            paths: image files, and folders of them.
+            on_progress: called with the number of files done and their total.
+
+        Raises:
+            ImageError: a path does not exist, or there is no file.
+            WrongAnswer, NotAuthentic, ServerError: see `Run`.
+        """
+        return list(self.start(paths, on_progress))
+
+    def iterate(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> Iterator[Result]:
+        """The results one after another, as they come. Where it raises, discard those that it gave before.
+
+        Raises as `classify` does.
+        """
+        return iter(self.start(paths, on_progress))
+
+    def start(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> Run:
+        """A run over files and folders: iterate over it once; its `report` holds costs and receipts.
+
+        Raises as `classify` does.
+        """
+        files = find_images([Path(path) for path in paths])
+        return Run(
+            self.session,
+            self.model,
+            self.served,
+            self._keys.secret_key,
+            self._keys.key_set,
+            self._reader,
+            files,
+            self._options,
+            on_progress,
+        )
+
+    @property
+    def served(self) -> ServedModel:
+        """The server's model, checked against the client's own.
+
+        Raises:
+            UsageError, NotAuthentic, ProtocolMismatch, ServerError: see `ClientModel.expect`.
+        """
+        if self._served is None:
+            if self._accept is not None:
+                path, passphrase = self._accept
+                self._keys = self._keys.pinned(self.session.server_key, accept_new=True)
+                self._keys.save(path, passphrase, update=True)
+                self._accept = None
+            self._served = self.model.expect(self.session.models())
+        return self._served
+
+    def close(self) -> None:
+        """Close connections and end the decoding processes."""
+        self.session.close()
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Image files at the client: found, and decoded in processes that hold no key."""

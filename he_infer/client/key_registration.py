@@ -1,0 +1,54 @@
+"""Registering a key file's evaluation keys, and proving the chain: keys, server's key set, server's head."""
+
+import numpy as np
+
+from he_infer.ckks.packing import pack
+from he_infer.client.connection.session import Session
+from he_infer.client.keys.key_file import KeyFile
+from he_infer.client.model import ClientModel
+from he_infer.client.served_model import ServedModel
+from he_infer.client.verify.canaries import system_generator, wrong_rows
+from he_infer.client.verify.scores import open_scores
+from he_infer.errors import WrongAnswer
+
+
+def register_keys(session: Session, keys: KeyFile) -> int:
+    """Register the key set for each of the file's plans that needs keys; returns their bytes.
+
+    Raises:
+        RequestRefused, ServerError: see `Session.register`.
+    """
+    total = 0
+    for plan in keys.plans:
+        if plan.needs_keys:
+            parts = keys.secret_key(plan).evaluation_keys(plan)
+            total += session.register(plan, keys.key_set, parts).bytes
+    return total
+
+
+def prove_keys(session: Session, keys: KeyFile, model: ClientModel, served: ServedModel) -> int:
+    """Ask canary questions through each plan with the registered keys; returns how many were asked.
+
+    Raises:
+        WrongAnswer: an answer is wrong.
+        NotAuthentic, ServerError: see `Session.classify`.
+    """
+    asked = 0
+    for plan in served.plans:
+        if all(plan.digest != own.digest for own in keys.plans):
+            continue
+        count = min(plan.batch, len(model.questions))
+        chosen = system_generator().choice(len(model.questions), count, replace=False)
+        secret_key = keys.secret_key(plan)
+        sent = secret_key.encrypt(pack(plan, model.questions[chosen]), plan.input_scale)
+        answer = session.classify(served, plan, keys.key_set, sent)
+        scores = open_scores(secret_key, plan, answer.parts, count)
+        asked += count
+        if wrong_rows(plan, scores, np.asarray(model.answers[chosen])):
+            raise WrongAnswer(
+                f"The keys are registered, but a test question for {plan.batch} images a request was answered wrongly. "
+                "Register again with 'he-infer keys register'; if it fails again, the server does not compute the "
+                "published model: ask its operator.",
+                [answer.receipt.to_json()],
+            )
+    return asked

@@ -1,0 +1,341 @@
+"""One run over many images: reading, extraction, encryption, the server and decryption overlap.
+
+A run gives one result an image, in the order of the files. What goes wrong with one image is that image's refusal. What
+says that the answers cannot be trusted ends the run: at once in the first request, otherwise after the last, so that a
+server does not learn from the client's behaviour which of its answers was looked at.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.ckks.packing import pack
+from he_infer.ckks.planning.plan import Plan
+from he_infer.client.connection.session import Session
+from he_infer.client.images.reader import Frames, ImageReader, ReadImage
+from he_infer.client.keys.secret_key import SecretKey
+from he_infer.client.model import ClientModel
+from he_infer.client.release.rounding import to_probabilities
+from he_infer.client.results import Result, RunReport
+from he_infer.client.served_model import ServedModel
+from he_infer.client.stages import map_ahead, run_ahead
+from he_infer.client.verify.answer import Answer
+from he_infer.client.verify.canaries import system_generator, wrong_rows
+from he_infer.client.verify.scores import count_outside, open_scores
+from he_infer.errors import ServerError, WrongAnswer
+
+EXTRACTED_TOGETHER = 32
+"""Images whose features are computed in one call."""
+IN_FLIGHT = 4
+"""Requests that are under way at a time."""
+_READ_AHEAD = 16
+_SHARE = 0.06
+"""Server time that one more image in a request takes, as a share of a request of one image (docs/engine.md)."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is done."""
+
+    frames: Frames = "middle"
+    canary_rate: float | None = None
+    """Canary questions an image; None: at least one in the first request; 0: none."""
+    in_flight: int = IN_FLIGHT
+
+
+@dataclass(frozen=True, eq=False)
+class _Extracted:
+    """An image with its features, or with its refusal."""
+
+    image: ReadImage
+    features: NDArray[np.float64] | None = None
+    refusal: str | None = None
+    last_of_file: bool = True
+
+
+@dataclass(eq=False)
+class _Block:
+    """What goes into one request, and the images whose results follow it."""
+
+    entries: list[_Extracted] = field(default_factory=list)
+    rows: list[NDArray[np.float64]] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+    """For each row the index of its entry, or -1 - q for canary question q."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Answered:
+    block: _Block
+    order: NDArray[np.int64]
+    """Row i of the request is row order[i] of the block."""
+    answer: Answer | None
+    seconds: float
+    error: ServerError | None = None
+
+
+class Run:
+    """Classifies files with one model under one plan; iterate over it once for its results.
+
+    Raises:
+        WrongAnswer: an answer to a canary question is wrong, or an answer lies outside the range that the model's scores
+            can have. All results of the run are then worthless, those that were given before too.
+        NotAuthentic: an answer's receipt is not the server's, or is that of another request.
+        ServerError and subclasses: the first request failed. Where a later one fails, its images and all after it are
+            refused with the reason.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        model: ClientModel,
+        served: ServedModel,
+        secret_keys: Callable[[Plan], SecretKey],
+        key_set: str,
+        reader: ImageReader,
+        files: Sequence[Path],
+        options: RunOptions,
+        progress: Progress | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        self.report = RunReport()
+        self.plan = choose_plan(served.plans, len(files))
+        self._session = session
+        self._model = model
+        self._served = served
+        self._secret_key = secret_keys(self.plan)
+        self._key_set = key_set
+        self._reader = reader
+        self._files = files
+        self._options = options
+        self._progress = progress
+        self._rng = rng or system_generator()
+        self._crypt = threading.Lock()
+        self._done = 0
+        self._wrong = self._outside = 0
+        self._down: ServerError | None = None
+
+    def __iter__(self) -> Iterator[Result]:
+        began = time.perf_counter()
+        with (
+            ThreadPoolExecutor(self._reader.processes) as readers,
+            ThreadPoolExecutor(self._options.in_flight) as senders,
+        ):
+            extracted = run_ahead(self._extract_all(readers), 2 * max(EXTRACTED_TOGETHER, self.plan.batch))
+            blocks = self._fill_blocks(extracted)
+            answers = map_ahead(blocks, self._ask, senders, self._options.in_flight)
+            first = True
+            try:
+                for answered in answers:
+                    yield from self._open(answered)
+                    if (self._wrong or self._outside) and first:
+                        break
+                    first = first and answered.answer is None
+            finally:
+                answers.close()  # type: ignore[attr-defined]  # generators, whose threads end with them
+                extracted.close()  # type: ignore[attr-defined]
+        self.report.seconds = time.perf_counter() - began
+        if self._wrong or self._outside:
+            raise self._distrust()
+
+    def _extract_all(self, readers: ThreadPoolExecutor) -> Iterator[_Extracted]:
+        """Read and extract, in the order of the files."""
+
+        def read(path: Path) -> list[tuple[ReadImage, bool]]:
+            started = time.perf_counter()
+            images = self._reader.read(path, self._options.frames)
+            self.report.spend("reading", time.perf_counter() - started)
+            return [(image, image is images[-1]) for image in images]
+
+        # Images of one file follow each other; a file's last one moves the progress on.
+        frames = itertools.chain.from_iterable(map_ahead(self._files, read, readers, _READ_AHEAD))
+        for chunk in _chunks(frames, EXTRACTED_TOGETHER):
+            yield from self._extract(chunk)
+
+    def _extract(self, chunk: Sequence[tuple[ReadImage, bool]]) -> Iterator[_Extracted]:
+        pictures = [image.pixels for image, _ in chunk if image.pixels is not None]
+        started = time.perf_counter()
+        rows = iter(self._features(pictures))
+        self.report.spend("extraction", time.perf_counter() - started)
+        for image, last in chunk:
+            if image.pixels is None:
+                yield _Extracted(image, None, image.refusal, last)
+                continue
+            bare = ReadImage(image.path, image.frame, None, None, image.identifiers, image.remarks)
+            features, refusal = next(rows)
+            yield _Extracted(bare, features, refusal, last)
+
+    def _features(self, pictures: list[NDArray[np.float32]]) -> list[tuple[NDArray[np.float64] | None, str | None]]:
+        """Features of each picture, or the reason why it has none."""
+        from models.errors import ModelsError
+
+        if not pictures:
+            return []
+        try:
+            return [(row, None) for row in self._model.extractor.features(pictures).astype(np.float64)]
+        except ModelsError as error:
+            if len(pictures) == 1:
+                return [(None, " ".join(str(error).split()))]
+        # One picture spoils a call: each is tried alone.
+        return [pair for picture in pictures for pair in self._features([picture])]
+
+    def _fill_blocks(self, extracted: Iterable[_Extracted]) -> Iterator[_Block]:
+        """Rows for requests, with canary questions at places that a server cannot tell."""
+        rate = self._options.canary_rate
+        block = _Block()
+        if rate != 0:
+            self._add_question(block)
+        for entry in extracted:
+            while len(block.rows) >= self.plan.batch:
+                yield block
+                block = _Block()
+            if entry.features is not None:
+                for _ in range(self._draw_count(rate or 0.0)):
+                    self._add_question(block)
+                    if len(block.rows) >= self.plan.batch:
+                        yield block
+                        block = _Block()
+                block.rows.append(entry.features)
+                block.owners.append(len(block.entries))
+            block.entries.append(entry)
+        if rate != 0 and 0 < len(block.rows) < self.plan.batch:
+            self._add_question(block)
+        yield block
+
+    def _draw_count(self, rate: float) -> int:
+        return int(rate) + int(self._rng.random() < rate - int(rate))
+
+    def _add_question(self, block: _Block) -> None:
+        question = int(self._rng.integers(len(self._model.questions)))
+        block.rows.append(self._model.questions[question])
+        block.owners.append(-1 - question)
+
+    def _ask(self, block: _Block) -> _Answered:
+        """Encrypt a block's rows in random order, and have the head evaluated on them."""
+        order = self._rng.permutation(len(block.rows))
+        real = any(owner >= 0 for owner in block.owners)
+        if self._down is not None or (not real and not block.rows):
+            return _Answered(block, order, None, 0.0, self._down)
+        with self._crypt:
+            started = time.perf_counter()
+            rows = np.stack([block.rows[index] for index in order])
+            sent = self._secret_key.encrypt(pack(self.plan, rows), self.plan.input_scale)
+            self.report.spend("encryption", time.perf_counter() - started)
+        started = time.perf_counter()
+        try:
+            answer = self._session.classify(self._served, self.plan, self._key_set, sent)
+        except ServerError as error:
+            if self.report.requests == 0:
+                raise
+            self._down = error
+            return _Answered(block, order, None, 0.0, error)
+        return _Answered(block, order, answer, time.perf_counter() - started)
+
+    def _open(self, answered: _Answered) -> Iterator[Result]:
+        block, answer = answered.block, answered.answer
+        probabilities: dict[int, NDArray[np.float64]] = {}
+        if answer is not None:
+            with self._crypt:
+                started = time.perf_counter()
+                scores = np.empty((len(block.rows), len(self._model.classes)))
+                scores[answered.order] = open_scores(self._secret_key, self.plan, answer.parts, len(block.rows))
+                self.report.spend("decryption", time.perf_counter() - started)
+            self._judge(block, scores, answer)
+            self.report.spend("server", answered.seconds)
+            given = to_probabilities(scores, self.plan.precision)
+            probabilities = {owner: given[row] for row, owner in enumerate(block.owners) if owner >= 0}
+        if self._wrong or self._outside:
+            return
+        share = answered.seconds / max(1, len(block.rows))
+        for index, entry in enumerate(block.entries):
+            refusal = entry.refusal
+            if refusal is None and index not in probabilities:
+                refusal = f"{entry.image.path} was not classified: {answered.error}"
+            yield self._result(entry, probabilities.get(index), refusal, answer, share)
+            self._done += entry.last_of_file
+            if self._progress is not None and entry.last_of_file:
+                self._progress(self._done, len(self._files))
+
+    def _judge(self, block: _Block, scores: NDArray[np.float64], answer: Answer) -> None:
+        """Count the request, and what in its answer cannot be believed."""
+        report = self.report
+        report.requests += 1
+        report.bytes_up += answer.bytes_up
+        report.bytes_down += answer.bytes_down
+        report.receipts.append(answer.receipt)
+        asked = [(row, -1 - owner) for row, owner in enumerate(block.owners) if owner < 0]
+        if asked:
+            rows, questions = np.array(asked).T
+            report.canaries += len(asked)
+            report.canary_requests += 1
+            self._wrong += wrong_rows(self.plan, scores[rows], self._model.answers[questions])
+        self._outside += count_outside(self.plan, scores, self._model.score_bounds)
+
+    def _result(
+        self,
+        entry: _Extracted,
+        probabilities: NDArray[np.float64] | None,
+        refusal: str | None,
+        answer: Answer | None,
+        seconds: float,
+    ) -> Result:
+        label = probability = None
+        named: dict[str, float] = {}
+        if probabilities is not None:
+            best = int(probabilities.argmax())
+            label, probability = self._model.classes[best], float(probabilities[best])
+            named = {name: float(value) for name, value in zip(self._model.classes, probabilities, strict=True)}
+        self.report.classified += label is not None
+        self.report.refused += label is None
+        return Result(
+            path=entry.image.path,
+            label=label,
+            probability=probability,
+            probabilities=named,
+            refusal=refusal,
+            identifiers=entry.image.identifiers,
+            frame=entry.image.frame,
+            model=self._model.id,
+            publisher=self._model.publisher,
+            plan=None if label is None else self.plan.digest,
+            threshold=None,
+            receipt=answer.receipt if answer is not None and label is not None else None,
+            seconds=None if label is None else seconds,
+        )
+
+    def _distrust(self) -> WrongAnswer:
+        found = []
+        if self._wrong:
+            found.append(f"{self._wrong} of {self.report.canaries} test questions were answered wrongly")
+        if self._outside:
+            found.append(f"{self._outside} answers lie outside the range that this model's scores can have")
+        return WrongAnswer(
+            f"No result of this run is to be trusted: {' and '.join(found)}. Likely causes, the likeliest first: (1) the "
+            "key file is not the one whose keys were registered, or is damaged; (2) the server's key set "
+            f"{self._key_set} is damaged: delete it with 'he-infer keys forget', then 'he-infer keys register'; (3) the "
+            "server computes something else than the published model. Keep the receipts, and ask its operator.",
+            [receipt.to_json() for receipt in self.report.receipts],
+        )
+
+
+def choose_plan(plans: Sequence[Plan], images: int) -> Plan:
+    """The plan that takes the least server time for so many images; of equal ones the smallest batch."""
+
+    def cost(plan: Plan) -> float:
+        return -(-(images + 1) // plan.batch) * (1.0 + _SHARE * (plan.batch - 1))
+
+    return min(plans, key=cost)
+
+
+def _chunks(items: Iterable[tuple[ReadImage, bool]], size: int) -> Iterator[list[tuple[ReadImage, bool]]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
