@@ -4,8 +4,28 @@ Layers, lowest first: `ckks` (the encrypted computation), `wire` (what crosses t
 side) and `client` (the trusted side, the only one that holds a secret key).
 """
 
+from typing import TYPE_CHECKING, Any
+
 from he_infer._origin import check_siblings
 
+if TYPE_CHECKING:
+    from he_infer.client.client import Client
+    from he_infer.client.results import Result
+
+__all__ = ["Client", "Result", "__version__"]
 __version__ = "0.1.0"
 
 check_siblings()
+
+
+def __getattr__(name: str) -> Any:
+    """Load the client at first use: the server imports this package too, and must not be able to load it."""
+    if name == "Client":
+        from he_infer.client.client import Client
+
+        return Client
+    if name == "Result":
+        from he_infer.client.results import Result
+
+        return Result
+    raise AttributeError(f"module 'he_infer' has no attribute '{name}'")

@@ -1,13 +1,17 @@
 """What both command lines share: expected errors become one line, long work shows a bar. Knows no command."""
 
 import errno
+import io
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import typer
 from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 # The error trees whose messages are written for users. Named rather than imported, so that a process which must not
 # load a package (the server and `cipher`, say) does not do so in order to print an error.
@@ -41,6 +45,46 @@ _EXTRAS = {
     "pkcs11": "custody",
     "shamir_mnemonic": "custody",
 }
+
+
+_KEPT_FORMATS = frozenset("\u200c\u200d")
+"""Joiners that some scripts need within a name."""
+
+
+def clean(text: object) -> str:
+    """A text from outside as one line for a terminal: control characters, line breaks and direction marks are shown.
+
+    Text from a server, a file's name or a DICOM header may hold sequences that move the cursor, hide what stands there
+    or turn it round.
+    """
+    shown = []
+    for character in " ".join(str(text).split()):
+        hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+        shown.append(f"\\x{ord(character):02x}" if hidden and character not in _KEPT_FORMATS else character)
+    return "".join(shown)
+
+
+class PlainTable(Table):
+    """A table whose cells and title are plain text: brackets in a name are no markup, and nothing moves the cursor."""
+
+    def __init__(self, *headers: Column | str, title: object = None, **options: Any) -> None:
+        super().__init__(*headers, title=None if title is None else Text(clean(title)), **options)
+
+    def add_row(self, *cells: object, **options: Any) -> None:
+        """Add a row of texts, each shown as it is."""
+        super().add_row(*(Text(clean(cell)) for cell in cells), **options)
+
+
+def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A console that takes nothing for markup."""
+    return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def use_any_encoding() -> None:
+    """Let output to a terminal of another encoding than UTF-8 replace what it lacks, rather than end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Progress(Protocol):
@@ -97,6 +141,7 @@ def run(app: typer.Typer) -> None:
     Exit codes: 0 done, 1 an expected error (one line on standard error), 2 wrong usage, 130 interrupted. An error
     that nobody expected keeps its traceback, since it is a defect to report.
     """
+    use_any_encoding()
     try:
         app()
     except Exception as error:
@@ -111,14 +156,14 @@ def run(app: typer.Typer) -> None:
 def explain(error: BaseException) -> str | None:
     """One line for an error that a user can mend; None for a defect."""
     if any(kind.__module__ in _ERROR_TREES for kind in type(error).__mro__):
-        return " ".join(str(error).split())
+        return clean(error)
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is not None:
             return f"This command needs the package '{error.name}'. Install it with: pip install 'he-infer[{extra}]'"
         return None
     if isinstance(error, OSError) and error.strerror:
-        return _explain_system(error)
+        return clean(_explain_system(error))
     return None
 
 

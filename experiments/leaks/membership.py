@@ -49,7 +49,7 @@ def membership(
     from experiments.bundles import load_or_train
     from experiments.leaks import members
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
-    from he_infer.client.release.noise import rounded
+    from he_infer.client.release.rounding import round_scores
     from he_infer.terminal import show_progress
     from models import datasets
 
@@ -75,7 +75,7 @@ def membership(
             precision = found.plan.precision
             for digits in (precision, 0.1):
                 name = f"score, decrypted, hidden, to {digits:g}"
-                signals[name] = members.compute_loss_signal(rounded(found.scores, digits), labels)
+                signals[name] = members.compute_loss_signal(round_scores(found.scores, digits), labels)
     signals["weights and features, open"] = members.compute_gradient_signal(bundle.head, features, labels)
     results = {name: members.infer_membership(signal, member, seed=seed) for name, signal in signals.items()}
     right = {

@@ -1,4 +1,4 @@
-"""Features to scores through a server: pack, encrypt, send, check, decrypt, unpack. The only flow that opens scores.
+"""Features to scores through a server, for measurements: demo and experiments compare scores with those in clear.
 
 It knows ciphertexts and a session. It knows neither images nor the extractor: features come in as an array.
 """
@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.packing import pack, unpack
+from he_infer.ckks.packing import pack
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.connection.session import Session
 from he_infer.client.keys.secret_key import SecretKey
-from he_infer.client.release.noise import LEAST_BITS, Flooding, rounded
+from he_infer.client.release.rounding import round_scores
 from he_infer.client.served_model import ServedModel
 from he_infer.client.verify.canaries import Canaries, CanaryReport, places, system_generator, wrong_rows
 from he_infer.client.verify.receipts import Receipt
-from he_infer.errors import MissingKey, NotAuthentic, ShapeError, WrongAnswer
+from he_infer.client.verify.scores import open_scores
+from he_infer.errors import MissingKey, ShapeError, WrongAnswer
 from he_infer.wire.key_set import new_key_set
 
 Progress = Callable[[int, int], None]
@@ -66,19 +67,8 @@ class Scores:
 
     @property
     def rounded(self) -> NDArray[np.float64]:
-        """(n, classes), to the plan's precision: fit for a report or an export, see `release`."""
-        return rounded(self._opened, self.precision)
-
-    def flooding(self, queries: int, bits: int = LEAST_BITS) -> Flooding:
-        """The noise with which scores of `queries` images may be shared under this key; see `release.Flooding`."""
-        return Flooding(self.precision, self._opened.shape[1], queries, bits)
-
-    def shared(self, flooding: Flooding) -> NDArray[np.float64]:
-        """(n, classes), flooded and rounded anew at each call: fit to be shown to others.
-
-        Each call counts as sharing the images once more.
-        """
-        return flooding.apply(self._opened)
+        """(n, classes), to the plan's precision; for measurements. No command gives scores out."""
+        return round_scores(self._opened, self.precision)
 
     def errors(self, clear: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, classes), how far the decrypted scores lie from scores in clear.
@@ -210,10 +200,8 @@ class EncryptedClassifier:
         sent = time.perf_counter()
         answer = self._session.classify(self._model, self._plan, self.key_set, ciphertexts)
         received = time.perf_counter()
-        opened = unpack(self._plan, self._secret_key.open_answer(self._plan, answer.parts), len(block))
+        opened = open_scores(self._secret_key, self._plan, answer.parts, len(block))
         ended = time.perf_counter()
-        if not np.isfinite(opened).all():
-            raise NotAuthentic("The server's answer does not decrypt to scores; it did not compute what was asked.")
         request = Request(
             images=len(block),
             bytes_up=answer.bytes_up,

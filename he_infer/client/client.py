@@ -9,6 +9,7 @@ from he_infer.client.connection.session import Session
 from he_infer.client.images.find import find_images
 from he_infer.client.images.reader import Frames, ImageReader
 from he_infer.client.keys.key_file import KeyFile
+from he_infer.client.keys.wrappings.wrapping import Unlock
 from he_infer.client.model import ClientModel
 from he_infer.client.results import Result
 from he_infer.client.run import IN_FLIGHT, Progress, Run, RunOptions
@@ -31,7 +32,7 @@ class Client:
         server_url: the server's address; plain http only to loopback, unless `insecure_http`.
         model: the client's part of a published model, or a whole bundle.
         key: the key file, from `he-infer keys new`.
-        passphrase: it opens the key file.
+        passphrase: it opens the key file; or another way, see `he_infer.client.keys.wrappings`.
         token: the bearer token that the server's operator gave (`hei_...`).
         ca_file: PEM file of the authority behind the server's certificate, where the system does not know it.
         client_cert: PEM file with a certificate and its key, for a server that asks for one.
@@ -55,7 +56,7 @@ class Client:
         *,
         model: str | Path,
         key: str | Path,
-        passphrase: str,
+        passphrase: str | Unlock,
         token: str,
         ca_file: str | Path | None = None,
         client_cert: str | Path | None = None,
@@ -87,7 +88,7 @@ class Client:
         )
         self._reader = ImageReader(decoders)
         self._served: ServedModel | None = None
-        self._accept = (Path(key), passphrase) if accept_new_server_key else None
+        self._accept = Path(key) if accept_new_server_key else None
 
     def classify(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> list[Result]:
         """Classify files and folders; one result an image, in a stable order.
@@ -136,9 +137,8 @@ class Client:
         """
         if self._served is None:
             if self._accept is not None:
-                path, passphrase = self._accept
                 self._keys = self._keys.pinned(self.session.server_key, accept_new=True)
-                self._keys.save(path, passphrase, update=True)
+                self._keys.save(self._accept, update=True)
                 self._accept = None
             self._served = self.model.expect(self.session.models())
         return self._served

@@ -86,8 +86,8 @@ class Run:
     """Classifies files with one model under one plan; iterate over it once for its results.
 
     Raises:
-        WrongAnswer: an answer to a canary question is wrong, or an answer lies outside the range that the model's scores
-            can have. All results of the run are then worthless, those that were given before too.
+        WrongAnswer: an answer to a canary question is wrong, or an answer lies outside the range that the model's
+            scores can have. All results of the run are then worthless, those that were given before too.
         NotAuthentic: an answer's receipt is not the server's, or is that of another request.
         ServerError and subclasses: the first request failed. Where a later one fails, its images and all after it are
             refused with the reason.
@@ -318,10 +318,10 @@ class Run:
         if self._outside:
             found.append(f"{self._outside} answers lie outside the range that this model's scores can have")
         return WrongAnswer(
-            f"No result of this run is to be trusted: {' and '.join(found)}. Likely causes, the likeliest first: (1) the "
-            "key file is not the one whose keys were registered, or is damaged; (2) the server's key set "
-            f"{self._key_set} is damaged: delete it with 'he-infer keys forget', then 'he-infer keys register'; (3) the "
-            "server computes something else than the published model. Keep the receipts, and ask its operator.",
+            f"No result of this run is to be trusted: {' and '.join(found)}. Likely causes, the likeliest first: (1) "
+            "the key file is not the one whose keys were registered, or is damaged; (2) the server's key set "
+            f"{self._key_set} is damaged: delete it with 'he-infer keys forget', then 'he-infer keys register'; (3) "
+            "the server computes something else than the published model. Keep the receipts, and ask its operator.",
             [receipt.to_json() for receipt in self.report.receipts],
         )
 

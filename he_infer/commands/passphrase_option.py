@@ -1,5 +1,6 @@
 """Where the commands take a passphrase from: a file, the environment or a prompt; never an argument."""
 
+import codecs
 import os
 import sys
 from pathlib import Path
@@ -41,7 +42,7 @@ def get_passphrase(
     if file is not None:
         if file.stat().st_mode & 0o077:
             raise UsageError(f"{file} is open to other users; expected mode 0600. Run: chmod 600 {file}")
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = decode_secret(file.read_bytes(), file).splitlines()
         passphrase = lines[0] if lines else ""
     elif variable in os.environ:
         passphrase = os.environ[variable]
@@ -51,6 +52,25 @@ def get_passphrase(
         raise UsageError(f"No passphrase: give {option}, set {variable}, or run this in a terminal.")
     if not passphrase:
         raise UsageError("The passphrase is empty.")
+    if any("\ud800" <= character <= "\udfff" for character in passphrase):
+        raise UsageError(
+            f"The passphrase is not UTF-8 text: this terminal or {variable} has another encoding. Set LANG to a UTF-8 "
+            f"locale, or give {option} with a UTF-8 file."
+        )
     if confirm and len(passphrase) < SHORTEST:
         raise UsageError(f"The passphrase is too short; expected at least {SHORTEST} characters.")
     return passphrase
+
+
+def decode_secret(data: bytes, file: Path) -> str:
+    """The text of a secret's file: UTF-8, or UTF-16 with a byte order mark, which does not become part of the secret.
+
+    Raises:
+        UsageError: another encoding. Guessing it could make two passphrases of one.
+    """
+    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    encoding = next((name for mark, name in marks.items() if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text. Save it as UTF-8, for example with iconv -t UTF-8.") from error

@@ -174,6 +174,11 @@ def sign(client: BundleFile, server: BundleFile, key: Ed25519PrivateKey) -> tupl
     return signed[0], signed[1]
 
 
+def fingerprint(public_key: str) -> str:
+    """A public key of 64 hex digits in groups of eight, to be compared by people."""
+    return " ".join(public_key[start : start + 8] for start in range(0, len(public_key), 8))
+
+
 def _verified(path: Path, file: BundleFile, part: str) -> Publication:
     if file.part != part:
         raise NotThisFormat(

@@ -46,8 +46,3 @@ def load_publishing_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
     if len(raw) != _BYTES:
         raise NotThisFormat(f"{path} is not a publishing key of he-infer.")
     return Ed25519PrivateKey.from_private_bytes(raw)
-
-
-def fingerprint(public_key: str) -> str:
-    """A public key of 64 hex digits in groups of eight, to be compared by people."""
-    return " ".join(public_key[start : start + 8] for start in range(0, len(public_key), 8))

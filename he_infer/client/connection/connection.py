@@ -4,16 +4,21 @@ Knows no route but `/v1/info` and `/healthz`. A request is repeated only where t
 busy, never for what an answer holds: a server must not learn anything of a score from what the client does next.
 """
 
+import contextlib
+import ipaddress
+import json
 import secrets
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from he_infer.client.connection.deadline import SECONDS, DeadlineTransport
 from he_infer.errors import (
     MissingKey,
     NotAuthentic,
@@ -23,15 +28,32 @@ from he_infer.errors import (
     ServerBusy,
     ServerUnreachable,
     Unauthorised,
+    UsageError,
 )
 from he_infer.wire import envelope as wire
 from he_infer.wire.bodies import Info
 from he_infer.wire.refusals import Code
 
 OCTETS = {"Content-Type": "application/octet-stream"}
+MOST_JSON = 16 << 20
+"""Most bytes of a JSON answer."""
+ANSWER_SECONDS = 120.0
+"""Longest time from the end of a request to the last byte of its answer, for answers of few bytes."""
+LEAST_RATE = 64 << 10
+"""Bytes a second: how slow a large answer may be."""
+_MOST_REFUSAL = 64 << 10
 Result = TypeVar("Result")
 Body = TypeVar("Body", bound=BaseModel)
 Parts = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, read within its bounds."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes = field(repr=False)
 
 
 class Connection:
@@ -46,8 +68,10 @@ class Connection:
             the server states at first contact is taken and held.
         timeout: seconds for connecting, and for each pause in an answer.
         patience: seconds in which a busy or restarting server is asked again.
+        insecure_http: whether plain http may go to other hosts than this one.
 
     Raises:
+        UsageError: plain http to another host, without `insecure_http`.
         ServerUnreachable: the address or the PEM file is not usable.
         ServerError and its subclasses, by every method: see `he_infer.errors`.
     """
@@ -62,8 +86,11 @@ class Connection:
         server_key: str | None,
         timeout: float,
         patience: float,
+        insecure_http: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
+        if not insecure_http:
+            refuse_plain_http(self.url)
         self._patience = patience
         self._server_key = server_key
         self._info: Info | None = None
@@ -71,9 +98,10 @@ class Connection:
         try:
             self._http = httpx2.Client(
                 base_url=self.url,
-                headers={"Authorization": f"Bearer {token}"},
+                # Compressed answers are never asked for: a small body could become a huge one.
+                headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
                 timeout=timeout,
-                verify=trust(ca_file, client_cert),
+                transport=DeadlineTransport(trust(ca_file, client_cert)),
                 # A proxy from the environment is not asked: requests go to the server that was named, or nowhere.
                 trust_env=False,
             )
@@ -97,22 +125,22 @@ class Connection:
         info = self._agree()
         return self._server_key or info.receipt_key
 
-    def request(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
+    def request(self, method: str, path: str, **arguments: Any) -> Reply:
         """Send once."""
         self._agree()
         return self._send_once(method, path, **arguments)
 
-    def get(self, path: str, **arguments: Any) -> httpx2.Response:
+    def get(self, path: str, **arguments: Any) -> Reply:
         """GET with patience."""
         self._agree()
         return self._patiently(lambda: self._send_once("GET", path, **arguments))
 
-    def put(self, path: str, **arguments: Any) -> httpx2.Response:
+    def put(self, path: str, **arguments: Any) -> Reply:
         """PUT with patience."""
         self._agree()
         return self._patiently(lambda: self._send_once("PUT", path, **arguments))
 
-    def parse(self, kind: type[Body], response: httpx2.Response) -> Body:
+    def parse(self, kind: type[Body], response: Reply) -> Body:
         """Read a JSON answer.
 
         Raises:
@@ -126,8 +154,8 @@ class Connection:
             ) from error
 
     def send(
-        self, method: str, path: str, kind: wire.Kind, header: Mapping[str, Any], parts: Parts
-    ) -> tuple[bytes, httpx2.Response]:
+        self, method: str, path: str, kind: wire.Kind, header: Mapping[str, Any], parts: Parts, *, most: int = MOST_JSON
+    ) -> tuple[bytes, Reply]:
         """Send an envelope, with patience; each time with a fresh nonce and time.
 
         Where one of the clocks has jumped, the server's is taken anew, and the envelope is sent once more.
@@ -136,10 +164,10 @@ class Connection:
             The envelope that was answered, and the answer to it.
         """
 
-        def once() -> tuple[bytes, httpx2.Response]:
+        def once() -> tuple[bytes, Reply]:
             stamp = {"nonce": secrets.token_hex(16), "time": int((time.time() + self._clock_offset) * 1000)}
             encoded = wire.Envelope(kind, {**header, **stamp}, parts).encode()
-            return encoded, self._send_once(method, path, content=encoded, headers=OCTETS)
+            return encoded, self._send_once(method, path, most=most, content=encoded, headers=OCTETS)
 
         self._agree()
         try:
@@ -168,7 +196,11 @@ class Connection:
                     "differ. Install the same release on both sides."
                 )
             if self._server_key is not None and info.receipt_key != self._server_key:
-                raise NotAuthentic(f"{self.url} signs with another key than the one expected of it.")
+                raise NotAuthentic(
+                    f"{self.url} signs with another key than the one expected of it. Expected: {self._server_key}. "
+                    f"Stated now: {info.receipt_key}. Compare it with what the server's operator says; where the "
+                    "change is theirs, give --accept-new-server-key once."
+                )
             # The server judges an envelope's freshness by its own clock, so its clock is the one to use.
             self._clock_offset = info.time / 1000 - time.time()
             self._server_key = info.receipt_key
@@ -187,33 +219,61 @@ class Connection:
                     raise
             time.sleep(wait)
 
-    def _send_once(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
-        """Send once.
+    def _send_once(
+        self, method: str, path: str, *, most: int = MOST_JSON, seconds: float = ANSWER_SECONDS, **arguments: Any
+    ) -> Reply:
+        """Send once, and read the answer within its bounds.
+
+        Args:
+            method: the HTTP method.
+            path: the route.
+            most: the largest answer that is read, bytes.
+            seconds: longest time until its last byte, besides that for `most` bytes at the least rate.
+            arguments: handed to httpx.
 
         Raises:
-            ServerUnreachable, and what the refusal's code stands for.
+            ServerUnreachable, ProtocolMismatch, and what the refusal's code stands for.
         """
+        limit = SECONDS.set(seconds + (most / LEAST_RATE if most > MOST_JSON else 0.0))
         try:
-            response = self._http.request(method, path, **arguments)
+            with self._http.stream(method, path, **arguments) as response:
+                refused = not response.is_success
+                content = self._read(response, _MOST_REFUSAL if refused else most)
+                reply = Reply(response.status_code, dict(response.headers), content)
         except httpx2.ConnectError as error:
             raise ServerUnreachable(
                 f"No server answers at {self.url}. Is it running, and are address, port and TLS right?"
             ) from error
+        except httpx2.ReadTimeout as error:
+            raise ServerUnreachable(f"{self.url} answers too slowly, or not at all; it was given up.") from error
         except httpx2.TransportError as error:
             raise ServerUnreachable(f"The connection to {self.url} failed before it answered.") from error
         except (httpx2.InvalidURL, httpx2.HTTPError, ValueError) as error:
             raise ServerUnreachable(f"{self.url} is not a usable address, or its answer is not HTTP.") from error
-        if response.is_success:
-            return response
-        raise self._refusal(response)
+        finally:
+            SECONDS.reset(limit)
+        if refused:
+            raise self._refusal(reply)
+        return reply
 
-    def _refusal(self, response: httpx2.Response) -> Exception:
+    def _read(self, response: httpx2.Response, most: int) -> bytes:
+        coding = response.headers.get("Content-Encoding", "identity")
+        if coding.lower() != "identity":
+            raise ProtocolMismatch(f"{self.url} answers with the content encoding '{coding}', which was not asked for.")
+        content = bytearray()
+        for piece in response.iter_raw():
+            content += piece
+            if len(content) > most:
+                raise ProtocolMismatch(f"{self.url} answers with more than the {most} bytes that this route can have.")
+        return bytes(content)
+
+    def _refusal(self, response: Reply) -> Exception:
         try:
-            error = response.json()["error"]
+            error = json.loads(response.content)["error"]
             code, message = str(error["code"]), str(error["message"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return ProtocolMismatch(
-                f"{self.url} answers with status {response.status_code}, but not as a server of he-infer does."
+                f"{self.url} answers with status {response.status}, but not as a server of he-infer does."
             )
         match code:
             case Code.UNAUTHORISED:
@@ -224,7 +284,7 @@ class Connection:
             case Code.FORBIDDEN:
                 return Unauthorised(message)
             case Code.BUSY | Code.DRAINING | Code.STORAGE | Code.RATE_LIMIT:
-                return ServerBusy(message, retry_after=_seconds(response.headers.get("Retry-After")))
+                return ServerBusy(message, retry_after=_seconds(response.headers.get("retry-after")))
             case Code.UNSUPPORTED_VERSION:
                 return ProtocolMismatch(message)
             case Code.MISSING_KEYS:
@@ -238,13 +298,33 @@ class Connection:
                 return RequestRefused(message, code)
 
 
-def trust(ca_file: Path | None, client_cert: Path | None = None) -> ssl.SSLContext | bool:
+def refuse_plain_http(url: str) -> None:
+    """Refuse an address whose traffic anybody on the way could read.
+
+    Raises:
+        UsageError: plain http to another host than this one.
+    """
+    try:
+        address = httpx2.URL(url)
+        host = address.host
+    except (httpx2.InvalidURL, UnicodeError, ValueError):
+        return  # it is refused where it is used
+    if address.scheme != "http" or not host or host == "localhost":
+        return
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    raise UsageError(
+        f"{url} is plain http to another host: whoever is on the way reads the token and changes what is sent. Use "
+        "https, or give --insecure-http where something else protects the connection."
+    )
+
+
+def trust(ca_file: Path | None, client_cert: Path | None = None) -> ssl.SSLContext:
     """What a server's certificate is checked against, and what is shown to a server that asks.
 
     The former is one authority's PEM file, or those that the system knows.
     """
-    if ca_file is None and client_cert is None:
-        return True
     context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
     if client_cert is not None:
         context.load_cert_chain(client_cert)

@@ -19,7 +19,8 @@ from he_infer.wire import envelope as wire
 from he_infer.wire.bodies import KeysInfo, KeysList, KeysStored, ModelList, ObjectInfo, ObjectList, VersionList
 from he_infer.wire.refusals import Code
 
-MAX_ANSWER = 1 << 30
+MAX_OBJECT = 4 << 30
+"""Largest sealed object that is read, bytes: what servers store by default."""
 
 
 class Session:
@@ -34,6 +35,7 @@ class Session:
             the server states at first contact is taken and held for the session.
         timeout: seconds for connecting, and for each pause in an answer.
         patience: seconds in which a busy or restarting server is asked again.
+        insecure_http: whether plain http may go to other hosts than this one.
 
     Raises:
         ServerError and its subclasses, by every method: see `he_infer.errors`.
@@ -49,6 +51,7 @@ class Session:
         server_key: str | None = None,
         timeout: float = 60.0,
         patience: float = 30.0,
+        insecure_http: bool = False,
     ) -> None:
         self._connection = Connection(
             url,
@@ -58,6 +61,7 @@ class Session:
             server_key=server_key,
             timeout=timeout,
             patience=patience,
+            insecure_http=insecure_http,
         )
         self.url = self._connection.url
 
@@ -143,11 +147,12 @@ class Session:
         """
         named = tuple((f"ct{index}", data) for index, data in enumerate(parts))
         header = {"model": model.id, "plan": plan.digest, "key_set": key_set}
+        most = _answer_bytes(plan)
         sent, response = self._connection.send(
-            "POST", f"/v1/models/{model.id}/classify", wire.Kind.REQUEST, header, named
+            "POST", f"/v1/models/{model.id}/classify", wire.Kind.REQUEST, header, named, most=most
         )
         return Answer.verified(
-            wire.Envelope.decode(response.content, kind=wire.Kind.ANSWER, max_bytes=MAX_ANSWER),
+            wire.Envelope.decode(response.content, kind=wire.Kind.ANSWER, max_bytes=most),
             sent=sent,
             received=len(response.content),
             server_key=self.server_key,
@@ -185,8 +190,8 @@ class Session:
             RequestRefused: `not_found`.
             NotAuthentic: the bytes are not those that were stored.
         """
-        response = self._connection.get(object_path(object_id, version))
-        if hashlib.sha256(response.content).hexdigest() != response.headers.get("X-Content-SHA256"):
+        response = self._connection.get(object_path(object_id, version), most=MAX_OBJECT)
+        if hashlib.sha256(response.content).hexdigest() != response.headers.get("x-content-sha256"):
             raise NotAuthentic(f"The server's object {object_id} is not what was stored.")
         return response.content
 
@@ -197,7 +202,7 @@ class Session:
             RequestRefused: `not_found`, or `bad_range` where the object has no byte there.
         """
         headers = {"Range": f"bytes={start}-{end - 1}"}
-        return self._connection.get(object_path(object_id, version), headers=headers).content
+        return self._connection.get(object_path(object_id, version), most=end - start, headers=headers).content
 
     def objects(self) -> Iterable[ObjectInfo]:
         """All objects of this client in the order of their ids, each in its newest version."""
@@ -236,3 +241,8 @@ def keys_path(plan: str, key_set: str) -> str:
 def object_path(object_id: str, version: int | None = None) -> str:
     """Route of an object, or of one version of it."""
     return f"/v1/objects/{object_id}" if version is None else f"/v1/objects/{object_id}/versions/{version}"
+
+
+def _answer_bytes(plan: Plan) -> int:
+    """Most bytes of an answer under a plan: two polynomials a ciphertext, uncompressed, with room for its header."""
+    return (256 << 10) + plan.targets * (2 * 8 * plan.parameters.ring_size + (64 << 10))

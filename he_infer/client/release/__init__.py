@@ -1,1 +1,1 @@
-"""What may leave the client: rounded or noised scores and their budget."""
+"""What may leave the client: labels and rounded probabilities."""

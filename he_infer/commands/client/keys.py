@@ -5,19 +5,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
 
 from he_infer.commands.client import wrappings
-from he_infer.commands.client.connection_options import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.client.connection_options import (
+    DEFAULT_URL,
+    AcceptNewServerKey,
+    CaFile,
+    ClientCert,
+    InsecureHttp,
+    ModelFile,
+    TokenFile,
+    Url,
+    open_session,
+)
 from he_infer.commands.client.rotate import prune, rotate
 from he_infer.commands.client.unlock_option import get_unlock
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
+from he_infer.terminal import PlainTable, make_console
 
 if TYPE_CHECKING:
     from he_infer.client.connection.session import Session
     from he_infer.client.keys.key_file import KeyFile
+    from he_infer.client.model import ClientModel
     from he_infer.client.served_model import ServedModel
 
 app = typer.Typer(help="Make, register, show and list the client's keys.", no_args_is_help=True)
@@ -26,76 +37,89 @@ for command in (rotate, prune, wrappings.recover):
     app.command()(command)
 
 KeyPath = Annotated[Path, typer.Argument(metavar="KEYFILE", help="The secret key's file, sealed under a passphrase.")]
-Model = Annotated[str | None, typer.Option(help="Id of the model; not needed where the server has one.")]
 
 
 @app.command()
 def new(
     key_file: KeyPath,
     *,
-    url: Url = DEFAULT_URL,
-    model: Model = None,
+    bundle_file: ModelFile,
     batch: Annotated[
-        int, typer.Option(min=1, help="Images a request: which of the model's plans to make keys for.")
-    ] = 1,
+        list[int] | None,
+        typer.Option(min=1, help="Images a request; repeat for several.", show_default="all that are published"),
+    ] = None,
+    url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
     client_cert: ClientCert = None,
+    insecure_http: InsecureHttp = False,
+    server_key: Annotated[
+        str | None, typer.Option(help="The server's public key, hex, as its operator gave it: another one is refused.")
+    ] = None,
     passphrase_file: PassphraseFile = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Make a secret key for a model of a server, and register its evaluation keys there.
+    """Make secret keys for a model, register its key set with a server, and prove both with test questions.
 
-    The secret key stays in KEYFILE on this machine; the server gets evaluation keys, which decrypt nothing.
+    The secret keys stay in KEYFILE on this machine; the server gets evaluation keys, which decrypt nothing. The file
+    also pins the server's signing key and the model's publisher: compare both with what their owners say.
 
-    Example: `he-infer keys new hospital.key --url https://cloud.example:8443 --token-file cloud.token`
+    Example: `he-infer keys new hospital.key --bundle chest.client.hebundle --url https://cloud.example:8443`
     """
     from he_infer.client.keys.key_file import KeyFile
+    from he_infer.client.model import ClientModel
     from he_infer.errors import UsageError
+    from he_infer.publication.parts import fingerprint
 
     if key_file.exists():
         raise UsageError(f"{key_file} exists; a key is never overwritten. Choose another name, or remove it yourself.")
-    with _session(url, token_file, ca_file, client_cert) as session:
-        served = choose_model(session.models(), model)
-        plan = next((plan for plan in served.plans if plan.batch == batch), None)
-        if plan is None:
+    model = ClientModel.load(bundle_file)
+    with open_session(url, token_file, ca_file, client_cert, insecure_http, server_key=server_key) as session:
+        served = model.expect(session.models())
+        plans = [plan for plan in served.plans if batch is None or plan.batch in batch]
+        if batch is not None and len(plans) != len(set(batch)):
             sizes = ", ".join(str(plan.batch) for plan in served.plans)
-            raise UsageError(f"{served.id} has no plan for {batch} images a request; the server offers: {sizes}.")
-        keys = KeyFile.new([plan], server_key=session.server_key)
+            raise UsageError(
+                f"{served.id} has no plan for {_list(batch)} images a request; there are plans for: {sizes}."
+            )
+        keys = KeyFile.new(plans, server_key=session.server_key, publisher=model.publisher)
         keys.save(key_file, get_passphrase(passphrase_file, confirm=True))
-        typer.echo(f"Secret key written to {key_file}.")
-        _register(session, keys, json_file, served.id)
+        typer.echo(f"Secret keys written to {key_file}.")
+        typer.echo(f"Pinned: server {fingerprint(session.server_key)}")
+        if model.publisher is not None:
+            typer.echo(f"Pinned: publisher {fingerprint(model.publisher)}")
+        _register(session, keys, model, served, json_file)
 
 
 @app.command()
 def register(
     key_file: KeyPath,
     *,
+    bundle_file: ModelFile,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
     client_cert: ClientCert = None,
+    insecure_http: InsecureHttp = False,
+    accept_new_server_key: AcceptNewServerKey = False,
     passphrase_file: PassphraseFile = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Register the evaluation keys of an existing secret key, with another server or again.
+    """Register the key set of an existing key file, with another server or again, and prove it with test questions.
 
-    Example: `he-infer keys register hospital.key --url https://other.example:8443 --token-file other.token`
+    Example: `he-infer keys register hospital.key --bundle chest.client.hebundle --url https://other.example:8443`
     """
     from he_infer.client.keys.key_file import KeyFile
-    from he_infer.errors import MissingKey
+    from he_infer.client.model import ClientModel
 
+    model = ClientModel.load(bundle_file)
     keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
-    with _session(url, token_file, ca_file, client_cert) as session:
-        for served in session.models():
-            if {plan.digest for plan in keys.plans} <= {plan.digest for plan in served.plans}:
-                keys.pinned(session.server_key)
-                _register(session, keys, json_file, served.id)
-                return
-        raise MissingKey(
-            f"{key_file} was made for a plan that {url} does not offer: its model or precision changed. Make new keys "
-            "with 'he-infer keys new'."
-        )
+    with open_session(url, token_file, ca_file, client_cert, insecure_http) as session:
+        pinned = keys.pinned(session.server_key, accept_new=accept_new_server_key)
+        served = model.expect(session.models())
+        if pinned != keys:
+            pinned.save(key_file, update=True)
+        _register(session, pinned, model, served, json_file)
 
 
 @app.command()
@@ -107,7 +131,7 @@ def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
     from he_infer.client.keys.key_file import KeyFile
 
     keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
-    table = Table(show_header=False)
+    table = PlainTable(show_header=False)
     table.add_row("made", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(keys.created)))
     table.add_row("key set", keys.key_set)
     table.add_row("server's signing key", keys.server_key or "none yet")
@@ -121,7 +145,7 @@ def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
             f"plan for {plan.batch} images a request",
             f"{plan.digest}: {len(plan.galois_elements)} rotation keys, {switching} relinearisation",
         )
-    Console(width=120).print(table)
+    make_console(width=120).print(table)
 
 
 @app.command()
@@ -132,6 +156,7 @@ def forget(
     token_file: TokenFile = None,
     ca_file: CaFile = None,
     client_cert: ClientCert = None,
+    insecure_http: InsecureHttp = False,
 ) -> None:
     """Have a server delete a key set. The key file stays; its keys can be registered again.
 
@@ -139,7 +164,7 @@ def forget(
     """
     from he_infer.errors import MissingKey
 
-    with _session(url, token_file, ca_file, client_cert) as session:
+    with open_session(url, token_file, ca_file, client_cert, insecure_http) as session:
         entries = [entry for entry in session.key_sets() if entry.key_set == key_set]
         if not entries:
             raise MissingKey(f"{url} has no key set {key_set} of this client. 'he-infer keys list' shows those it has.")
@@ -155,14 +180,17 @@ def list_(
     token_file: TokenFile = None,
     ca_file: CaFile = None,
     client_cert: ClientCert = None,
+    insecure_http: InsecureHttp = False,
 ) -> None:
     """List the key sets that are registered for this client at a server.
 
     Example: `he-infer keys list --url https://cloud.example:8443 --token-file cloud.token`
     """
-    with _session(url, token_file, ca_file, client_cert) as session:
+    with open_session(url, token_file, ca_file, client_cert, insecure_http) as session:
         plans = {plan.digest: (served, plan) for served in session.models() for plan in served.plans}
-        table = Table(Column("key set", no_wrap=True), "model", "images a request", "plan", "registered", "MB", "state")
+        table = PlainTable(
+            Column("key set", no_wrap=True), "model", "images a request", "plan", "registered", "MB", "state"
+        )
         for entry in session.key_sets():
             served, plan = plans.get(entry.plan, (None, None))
             table.add_row(
@@ -174,41 +202,23 @@ def list_(
                 f"{entry.bytes / 1e6:.1f}",
                 "usable" if entry.usable else "not usable",
             )
-    Console(width=120).print(table)
+    make_console(width=120).print(table)
 
 
-def choose_model(models: "list[ServedModel]", wanted: str | None) -> "ServedModel":
-    """The model of this id or name, or the only one there is.
-
-    Raises:
-        UsageError: there is none such, or a choice is needed; the message lists those there are.
-    """
-    from he_infer.errors import UsageError
-
-    fitting = [model for model in models if wanted in (None, model.id, model.name)]
-    if len(fitting) == 1:
-        return fitting[0]
-    offered = ", ".join(model.id for model in models) or "none"
-    problem = "Choose one with --model" if wanted is None else f"The server has no one model {wanted!r}"
-    raise UsageError(f"{problem}; it serves: {offered}.")
+def _list(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
-def _session(url: str, token_file: Path | None, ca_file: Path | None, client_cert: Path | None) -> "Session":
-    from he_infer.client.connection.session import Session
-    from he_infer.commands.client.token_option import get_token
+def _register(
+    session: "Session", keys: "KeyFile", model: "ClientModel", served: "ServedModel", json_file: Path | None
+) -> None:
+    from he_infer.client.key_registration import prove_keys, register_keys
+    from he_infer.files import PRIVATE, write_json
 
-    return Session(url, get_token(token_file), ca_file=ca_file, client_cert=client_cert)
-
-
-def _register(session: "Session", keys: "KeyFile", json_file: Path | None, model: str) -> None:
-    from he_infer.files import write_json
-
-    total = 0
-    for plan in keys.plans:
-        if plan.needs_keys:
-            parts = keys.secret_key(plan).evaluation_keys(plan)
-            total += session.register(plan, keys.key_set, parts).bytes
-    typer.echo(f"Key set {keys.key_set} registered for {model}: {total / 1e6:.1f} MB.")
+    total = register_keys(session, keys)
+    typer.echo(f"Key set {keys.key_set} registered for {served.id}: {total / 1e6:.1f} MB.")
+    asked = prove_keys(session, keys, model, served)
+    typer.echo(f"{asked} test questions through {len(keys.plans)} plans were answered rightly.")
     if json_file is not None:
-        figures = {"model": model, "plan": keys.plans[0].digest, "key_set": keys.key_set}
-        write_json(json_file, {**figures, "evaluation_key_bytes": total})
+        figures = {"model": served.id, "plans": [plan.digest for plan in keys.plans], "key_set": keys.key_set}
+        write_json(json_file, {**figures, "evaluation_key_bytes": total, "test_questions": asked}, mode=PRIVATE)

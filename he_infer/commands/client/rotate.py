@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from he_infer.commands.client.connection_options import DEFAULT_URL, CaFile, ClientCert, TokenFile, Url
+from he_infer.commands.client.connection_options import (
+    DEFAULT_URL,
+    CaFile,
+    ClientCert,
+    InsecureHttp,
+    TokenFile,
+    Url,
+    open_session,
+)
 from he_infer.commands.client.unlock_option import get_unlock
 from he_infer.commands.passphrase_option import PassphraseFile
 
@@ -29,6 +37,7 @@ def rotate(
     token_file: TokenFile = None,
     ca_file: CaFile = None,
     client_cert: ClientCert = None,
+    insecure_http: InsecureHttp = False,
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Replace the secret keys by fresh ones for the same plans; the file opens in the same ways as before.
@@ -41,7 +50,7 @@ def rotate(
     from he_infer.client.keys.key_file import KeyFile
 
     keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
-    with _open(url, token_file, ca_file, client_cert) as session:
+    with open_session(url, token_file, ca_file, client_cert, insecure_http, server_key=keys.server_key) as session:
         keys = keys.pinned(session.server_key)
         fresh = keys.rotated(time.time() + overlap_days * _DAY)
         for plan in fresh.plans:
@@ -59,6 +68,7 @@ def prune(
     token_file: TokenFile = None,
     ca_file: CaFile = None,
     client_cert: ClientCert = None,
+    insecure_http: InsecureHttp = False,
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Delete replaced keys whose time is over at the server.
@@ -68,7 +78,7 @@ def prune(
     from he_infer.client.keys.key_file import KeyFile
 
     keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
-    with _open(url, token_file, ca_file, client_cert) as session:
+    with open_session(url, token_file, ca_file, client_cert, insecure_http, server_key=keys.server_key) as session:
         keys.pinned(session.server_key)
         _prune(session, keys, key_file)
 
@@ -86,10 +96,3 @@ def _prune(session: "Session", keys: "KeyFile", key_file: Path) -> None:
         replace(keys, retired=kept).save(key_file, update=True)
     left = len(keys.retired) - len(ended)
     typer.echo(f"{len(ended)} replaced key sets deleted at the server, {left} in their overlap.")
-
-
-def _open(url: str, token_file: Path | None, ca_file: Path | None, client_cert: Path | None) -> "Session":
-    from he_infer.client.connection.session import Session
-    from he_infer.commands.client.token_option import get_token
-
-    return Session(url, get_token(token_file), ca_file=ca_file, client_cert=client_cert)

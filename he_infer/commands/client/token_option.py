@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from he_infer.commands.passphrase_option import decode_secret
 from he_infer.errors import NotThisFormat, UsageError
 
 VARIABLE = "HE_INFER_TOKEN"
@@ -20,7 +21,7 @@ def get_token(file: Path | None) -> str:
     if file is not None:
         if file.stat().st_mode & 0o077:
             raise UsageError(f"{file} is open to other users; expected mode 0600. Run: chmod 600 {file}")
-        text, place = file.read_text(encoding="utf-8", errors="replace").strip(), str(file)
+        text, place = decode_secret(file.read_bytes(), file).strip(), str(file)
     else:
         text, place = os.environ.get(VARIABLE, "").strip(), VARIABLE
         if not text:
