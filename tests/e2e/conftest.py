@@ -15,7 +15,9 @@ class Setup:
     """A client's files, and the server's address."""
 
     data: Path
+    whole: Path
     bundle: Path
+    """The client's part."""
     key: Path
     token: Path
     url: str
@@ -39,8 +41,15 @@ def client(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     data, bundle = trained
     folder = tmp_path_factory.mktemp("client")
     token, key = folder / "cloud.token", folder / "hospital.key"
-    with LocalServer([bundle], folder / "server", options=["--workers", "1"]) as server:
+    run(
+        *("publish", bundle, "--to", folder / "published", "--batch", 1, "--batch", 16),
+        *("--publishing-key", folder / "publishing.key"),
+        HE_INFER_PASSPHRASE=WORDS,
+    )
+    part, served = (folder / "published" / f"shapes.{name}.hebundle" for name in ("client", "server"))
+    with LocalServer([served], folder / "server", options=["--workers", "1"]) as server:
         token.touch(mode=0o600)
         token.write_text(server.token)
-        run("keys", "new", key, "--url", server.url, "--token-file", token, HE_INFER_PASSPHRASE=WORDS)
-        yield Setup(data, bundle, key, token, server.url)
+        where = ("--url", server.url, "--token-file", token)
+        run("keys", "new", key, "--bundle", part, *where, HE_INFER_PASSPHRASE=WORDS)
+        yield Setup(data, bundle, part, key, token, server.url)

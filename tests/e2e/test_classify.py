@@ -1,5 +1,6 @@
 """`he-infer classify` on real files against a real server, and one clear line for each mistake."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from he_infer.client.connection.session import Session
+from he_infer.local_server import LocalServer
 from tests.e2e.conftest import Setup
 from tests.e2e.kit import WORDS, images, run, write_dicom
 
@@ -32,10 +35,85 @@ def test_folders_and_files_of_all_kinds_are_classified(client: Setup, tmp_path: 
     )
     figures = json.loads((tmp_path / "f.json").read_text())
     assert len(figures["images"]) == 9
-    right = [Path(row["image"]).name.startswith(row["class"]) for row in figures["images"]]
+    right = [Path(row["path"]).name.startswith(row["label"]) for row in figures["images"]]
     assert np.mean(right) > 0.7
-    assert all(0.5 <= row["probability"] <= 1 and row["server_ms"] > 0 for row in figures["images"])
+    assert all(0.5 <= row["probability"] <= 1 and row["seconds"] > 0 for row in figures["images"])
+    assert figures["canaries"]["sent"] >= 1
+    assert (tmp_path / "f.json").stat().st_mode & 0o077 == 0
+    (dicom,) = (row for row in figures["images"] if row["path"].endswith("bar.dcm"))
+    assert all(dicom[name] for name in ("sop_instance", "series", "study"))
+    assert [study["study"] for study in figures["studies"]] == [dicom["study"]]
+    assert all(row["publisher"] == figures["images"][0]["publisher"] for row in figures["images"])
     assert "KB up" in out
+
+
+def test_a_patient_s_disc_is_classified_in_spite_of_its_other_files(client: Setup, tmp_path: Path) -> None:
+    disc = tmp_path / "disc"
+    disc.mkdir()
+    for index, pixels in enumerate(images(0, 3, 70)):
+        write_dicom(disc / f"IM{index:04d}.dcm", pixels, "P1")
+    (disc / "README.txt").write_text("how to view these images\n")
+    (disc / "EMPTY.dcm").touch()
+    shutil.copy(get_testdata_file("DICOMDIR"), disc / "DICOMDIR")
+    files = ("--json", tmp_path / "f.json", "--csv", tmp_path / "f.csv", "--jsonl", tmp_path / "f.jsonl")
+    out = run("classify", disc, *client.options, *files, status=3, HE_INFER_PASSPHRASE=WORDS)
+    figures = json.loads((tmp_path / "f.json").read_text())
+    named = {Path(row["path"]).name: row for row in figures["images"]}
+    assert len(named) == 6
+    for name in ("README.txt", "EMPTY.dcm", "DICOMDIR"):
+        assert named[name]["label"] is None
+        assert named[name]["refusal"]
+    assert sum(row["label"] is not None for row in named.values()) == 3
+    lines = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == [row["path"] for row in figures["images"]]
+    rows = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))
+    assert [row["path"] for row in rows] == [line["path"] for line in lines]
+    assert "not classified" in out
+
+
+def test_names_with_brackets_are_shown_as_they_are(client: Setup, tmp_path: Path) -> None:
+    scans = tmp_path / "scans [bold]x"
+    scans.mkdir()
+    Image.fromarray(images(0, 1, 71)[0]).save(scans / "[red]a[nothing].png")
+    out = run("classify", scans, *client.options, HE_INFER_PASSPHRASE=WORDS, COLUMNS="300")
+    assert "[red]a[nothing].png" in out
+    assert "[bold]x" in out
+
+
+def test_a_terminal_without_unicode_gets_its_results(client: Setup, tmp_path: Path) -> None:
+    image = tmp_path / "Größe-尺.png"
+    Image.fromarray(images(0, 1, 72)[0]).save(image)
+    out = run(
+        *("classify", image, *client.options),
+        HE_INFER_PASSPHRASE=WORDS,
+        PYTHONIOENCODING="ascii",
+        PYTHONUTF8="0",
+        LC_ALL="C",
+    )
+    assert "disc" in out
+
+
+def test_a_whole_bundle_is_used_with_a_word_on_what_it_means(client: Setup, tmp_path: Path) -> None:
+    token = tmp_path / "t"
+    with LocalServer([client.whole], tmp_path / "server", options=["--workers", "1"]) as server:
+        token.touch(mode=0o600)
+        token.write_text(server.token)
+        where = ("--bundle", client.whole, "--url", server.url, "--token-file", token)
+        run("keys", "new", tmp_path / "k", *where, HE_INFER_PASSPHRASE=WORDS)
+        image = client.data / "bar" / "000.png"
+        out = run("classify", image, "--key", tmp_path / "k", *where, HE_INFER_PASSPHRASE=WORDS)
+        assert "could be computed here" in " ".join(out.split())
+        other = run(
+            "classify",
+            image,
+            *client.options[:2],
+            "--key",
+            tmp_path / "k",
+            *where[2:],
+            status=1,
+            HE_INFER_PASSPHRASE=WORDS,
+        )
+        assert "published by" in other
 
 
 def test_data_set_gives_the_same_accuracy_encrypted(client: Setup, tmp_path: Path) -> None:
@@ -44,7 +122,7 @@ def test_data_set_gives_the_same_accuracy_encrypted(client: Setup, tmp_path: Pat
         "--data",
         client.data,
         "--bundle",
-        client.bundle,
+        client.whole,
         "--json",
         tmp_path / "a.json",
         program="experiments",
@@ -97,12 +175,16 @@ def _empty_folder(folder: Path) -> Path:
         (_without_pixels, "without pixels"),
         (_cut_dicom, "cut off or damaged"),
         (_cut_png, "cut off or damaged"),
-        (_empty_folder, "holds no file"),
+        (_empty_folder, "There is no file in"),
     ],
 )
-def test_unreadable_image_gives_one_line(make, expected: str, client: Setup, tmp_path: Path) -> None:
-    line = run("classify", make(tmp_path), *client.options, status=1, HE_INFER_PASSPHRASE=WORDS)
-    assert expected in line
+def test_an_image_that_cannot_be_read_is_a_row_with_its_reason(
+    make, expected: str, client: Setup, tmp_path: Path
+) -> None:
+    path = make(tmp_path)
+    status = 1 if make in (_missing, _empty_folder) else 3
+    said = run("classify", path, *client.options, status=status, HE_INFER_PASSPHRASE=WORDS, COLUMNS="400")
+    assert expected in said
 
 
 def test_wrong_keys_tokens_servers_and_bundles_give_one_line(client: Setup, tmp_path: Path) -> None:
@@ -130,15 +212,13 @@ def test_wrong_keys_tokens_servers_and_bundles_give_one_line(client: Setup, tmp_
     assert "No server answers" in refused(url="http://127.0.0.1:9")
 
 
-def test_keys_of_another_plan_and_unregistered_keys_are_told_apart(client: Setup, tmp_path: Path) -> None:
-    from he_infer.client.connection.session import Session
-
-    token = client.token.read_text()
-    with Session(client.url, token) as session:
-        (kept,) = session.key_sets()
-        session.forget_keys(kept.plan, kept.key_set)
+def test_unregistered_keys_are_named_and_registered_again(client: Setup, tmp_path: Path) -> None:
+    with Session(client.url, client.token.read_text()) as session:
+        for kept in session.key_sets():
+            session.forget_keys(kept.plan, kept.key_set)
     image = client.data / "bar" / "000.png"
     line = run("classify", image, *client.options, status=1, HE_INFER_PASSPHRASE=WORDS)
     assert "keys register" in line
-    run("keys", "register", client.key, "--url", client.url, "--token-file", client.token, HE_INFER_PASSPHRASE=WORDS)
+    where = ("--bundle", client.bundle, "--url", client.url, "--token-file", client.token)
+    run("keys", "register", client.key, *where, HE_INFER_PASSPHRASE=WORDS)
     run("classify", image, *client.options, HE_INFER_PASSPHRASE=WORDS)

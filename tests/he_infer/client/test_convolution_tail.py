@@ -49,11 +49,11 @@ def test_images_are_classified_as_in_clear(tmp_path: Path) -> None:
         token.touch(mode=0o600)
         token.write_text(server.token)
         there = ["--url", server.url, "--token-file", token]
-        he_infer("keys", "new", tmp_path / "k.key", *there, HE_INFER_PASSPHRASE=WORDS)
+        he_infer("keys", "new", tmp_path / "k.key", "--bundle", path, *there, HE_INFER_PASSPHRASE=WORDS)
         given = ["--bundle", path, "--key", tmp_path / "k.key", *there, "--json", out]
         he_infer("classify", *images, *given, HE_INFER_PASSPHRASE=WORDS)
     clear = bundle.scores(bundle.features([load_image(image) for image in images]))
     rows = json.loads(out.read_text())["images"]
-    assert [row["class"] for row in rows] == [bundle.classes[label] for label in clear.argmax(axis=1)]
+    assert [row["label"] for row in rows] == [bundle.classes[label] for label in clear.argmax(axis=1)]
     expected = bundle.probabilities(clear).max(axis=1)
     np.testing.assert_allclose([row["probability"] for row in rows], expected, atol=2e-3)

@@ -49,29 +49,32 @@ def token_file(server: LocalServer, tmp_path: Path) -> Path:
     return path
 
 
-def test_keys_are_made_registered_shown_and_listed(server: LocalServer, token_file: Path, tmp_path: Path) -> None:
+def test_keys_are_made_registered_shown_and_listed(
+    server: LocalServer, token_file: Path, tmp_path: Path, bundle: Path
+) -> None:
     key, figures = tmp_path / "hospital.key", tmp_path / "figures.json"
     there = ("--url", server.url, "--token-file", token_file)
-    out = he_infer("keys", "new", key, *there, "--json", figures, HE_INFER_PASSPHRASE=WORDS)
+    mine = ("--bundle", bundle, *there)
+    out = he_infer("keys", "new", key, *mine, "--json", figures, HE_INFER_PASSPHRASE=WORDS)
     assert "registered" in out
+    assert "answered rightly" in out
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     stated = json.loads(figures.read_text())
     assert stated["evaluation_key_bytes"] > 0
+    assert stated["test_questions"] == 1
     with Session(server.url, server.token) as session:
-        assert {keys.plan for keys in session.key_sets()} == {stated["plan"]}
+        assert [keys.plan for keys in session.key_sets()] == stated["plans"]
     assert stated["key_set"] in he_infer("keys", "list", *there)
     he_infer("keys", "forget", stated["key_set"], *there)
     assert stated["key_set"] not in he_infer("keys", "list", *there)
     assert "has no key set" in he_infer("keys", "forget", stated["key_set"], *there, status=1)
-    he_infer("keys", "register", key, *there, HE_INFER_PASSPHRASE=WORDS)
+    he_infer("keys", "register", key, *mine, HE_INFER_PASSPHRASE=WORDS)
     assert stated["key_set"] in he_infer("keys", "list", *there)
     shown = he_infer("keys", "show", key, HE_INFER_PASSPHRASE=WORDS)
-    assert stated["plan"] in shown
-    assert "overwritten" in he_infer("keys", "new", key, *there, status=1, HE_INFER_PASSPHRASE=WORDS)
+    assert stated["plans"][0] in shown
+    assert "overwritten" in he_infer("keys", "new", key, *mine, status=1, HE_INFER_PASSPHRASE=WORDS)
     assert "passphrase" in he_infer("keys", "show", key, status=1, HE_INFER_PASSPHRASE="wrong").lower()
-    offered = he_infer("keys", "new", tmp_path / "k", *there, "--model", "none", status=1, HE_INFER_PASSPHRASE=WORDS)
-    assert "toy-chest" in offered
-    assert "no plan for 7" in he_infer("keys", "new", tmp_path / "k", *there, "--batch", 7, status=1)
+    assert "no plan for 7" in he_infer("keys", "new", tmp_path / "k", *mine, "--batch", 7, status=1)
     assert not (tmp_path / "k").exists()
 
 

@@ -80,21 +80,21 @@ def test_classify_keeps_receipts_and_canaries_with_its_report(tmp_path: Path, mo
         monkeypatch.setenv("HE_INFER_URL", server.url)
         monkeypatch.setenv("HE_INFER_TOKEN", server.token)
         run = CliRunner().invoke
-        made = run(app, ["keys", "new", str(tmp_path / "my.key")])
+        made = run(app, ["keys", "new", str(tmp_path / "my.key"), "--bundle", str(bundle_file)])
         assert made.exit_code == 0, made.exception
         asked = ["classify", str(tmp_path / "scans"), "--bundle", str(bundle_file), "--key", str(tmp_path / "my.key")]
-        asked += ["--canaries", "0.5", "--receipts", str(kept), "--json", str(report)]
+        asked += ["--canaries", "1", "--receipts", str(kept), "--json", str(report)]
         done = run(app, asked)
         assert done.exit_code == 0, done.exception
-        assert "2 canaries, all answered rightly" in done.output
+        assert "4 test questions, all answered rightly" in done.output
     figures = json.loads(report.read_text())
-    assert figures["canaries"] == {"sent": 2, "requests": 2, "wrong": 0}
-    assert len(figures["receipts"]) == 5
-    assert {row["receipt"] for row in figures["images"]} < set(range(5))
+    assert figures["canaries"] == {"sent": 4, "requests": 4, "wrong": 0}
+    assert len(figures["receipts"]) == 7
+    assert {row["receipt"] for row in figures["images"]} < set(range(7))
     for file in (report, kept):
         verified = run(app, ["receipts", "verify", str(file), "--bundle", str(bundle_file)])
         assert verified.exit_code == 0, verified.exception
-        assert "5, all signatures right" in verified.output
+        assert "7, all signatures right" in verified.output
     other = tmp_path / "other.hebundle"
     small_bundle(other, seed=9)
     refused = run(app, ["receipts", "verify", str(kept), "--bundle", str(other)])
