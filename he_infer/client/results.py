@@ -46,6 +46,8 @@ class Result:
     """The server's signed receipt for the request that the image went with."""
     seconds: float | None
     """This image's share of the time from sending its request to the last byte of the answer."""
+    remarks: tuple[str, ...] = ()
+    """Sentences on what is hardly a picture of a patient: a mask, a segmentation, a black frame."""
 
     @property
     def classified(self) -> bool:
@@ -71,6 +73,7 @@ class Result:
             "threshold": self.threshold,
             "receipt": self.receipt.signature if self.receipt else None,
             "seconds": None if self.seconds is None else round(self.seconds, 6),
+            "remarks": " ".join(self.remarks) or None,
         }
 
 

@@ -309,6 +309,7 @@ class Run:
             threshold=None,
             receipt=answer.receipt if answer is not None and label is not None else None,
             seconds=None if label is None else seconds,
+            remarks=entry.image.remarks,
         )
 
     def _distrust(self) -> WrongAnswer:

@@ -9,6 +9,7 @@ import json
 import logging
 import struct
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,38 +51,19 @@ def _load() -> None:
 def _decode(path: Path, frames: Any, out: BinaryIO) -> None:
     import numpy as np
 
-    from models.images.load import load_image
+    from models.images.load import load_frames
 
     refuse_inflating(path)
-    identifiers, count = _identify(path)
-    chosen = range(count) if frames == "all" else [None if frames == "middle" else int(frames)]
-    for frame in chosen:
-        pixels = np.ascontiguousarray(load_image(path, frame=frame), dtype="<f4")
-        number = count // 2 if frame is None else frame
-        header = {"shape": list(pixels.shape), "frame": number, "remarks": [], "identifiers": identifiers}
+    for image in load_frames(path, frames):
+        pixels = np.ascontiguousarray(image.pixels, dtype="<f4")
+        known = asdict(image.identifiers) if image.identifiers else {}
+        header = {
+            "shape": list(pixels.shape),
+            "frame": image.frame,
+            "remarks": list(image.remarks),
+            "identifiers": {name: known.get(name) for name in ("sop_instance", "series", "study", "accession")},
+        }
         _send(out, header, pixels.tobytes())
-
-
-def _identify(path: Path) -> tuple[dict[str, str | None], int]:
-    """The identifiers of a DICOM file, and how many frames it has."""
-    import pydicom
-
-    from models.images import dicom
-
-    keywords = {
-        "sop_instance": "SOPInstanceUID",
-        "series": "SeriesInstanceUID",
-        "study": "StudyInstanceUID",
-        "accession": "AccessionNumber",
-    }
-    try:
-        with dicom.quiet():
-            header = pydicom.dcmread(
-                path, stop_before_pixels=True, specific_tags=[*keywords.values(), "NumberOfFrames"]
-            )
-    except (pydicom.errors.InvalidDicomError, OSError):
-        return {}, 1
-    return {name: str(header.get(keyword) or "") or None for name, keyword in keywords.items()}, dicom.frames(header)
 
 
 def refuse_inflating(path: Path, most: int = MOST_INFLATED) -> None:

@@ -124,7 +124,7 @@ def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
 
     from he_infer.client.results import summarise
     from he_infer.client.verify.canaries import detection
-    from he_infer.terminal import PlainTable, make_console
+    from he_infer.terminal import PlainTable, clean, make_console
 
     console = make_console()
     table = PlainTable(
@@ -140,6 +140,9 @@ def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
         else:
             table.add_row(place, result.label, f"{result.probability:.3f}")
     console.print(table)
+    for result in results:
+        for remark in result.remarks:
+            console.print(f"note: {clean(result.path)}: {clean(remark)}")
     studies = summarise(results)
     if studies:
         summary = PlainTable("study", "accession", "images", "not classified", "classes", "highest probability")
