@@ -29,7 +29,7 @@ from he_infer.client.stages import map_ahead, run_ahead
 from he_infer.client.verify.answer import Answer
 from he_infer.client.verify.canaries import system_generator, wrong_rows
 from he_infer.client.verify.scores import count_outside, open_scores
-from he_infer.errors import ServerError, WrongAnswer
+from he_infer.errors import NotAuthentic, ServerError, WrongAnswer
 
 EXTRACTED_TOGETHER = 32
 """Images whose features are computed in one call."""
@@ -120,7 +120,7 @@ class Run:
         self._rng = rng or system_generator()
         self._crypt = threading.Lock()
         self._done = 0
-        self._wrong = self._outside = 0
+        self._wrong = self._outside = self._unopened = 0
         self._down: ServerError | None = None
 
     def __iter__(self) -> Iterator[Result]:
@@ -136,15 +136,19 @@ class Run:
             try:
                 for answered in answers:
                     yield from self._open(answered)
-                    if (self._wrong or self._outside) and first:
+                    if self._distrusted and first:
                         break
                     first = first and answered.answer is None
             finally:
                 answers.close()  # type: ignore[attr-defined]  # generators, whose threads end with them
                 extracted.close()  # type: ignore[attr-defined]
         self.report.seconds = time.perf_counter() - began
-        if self._wrong or self._outside:
+        if self._distrusted:
             raise self._distrust()
+
+    @property
+    def _distrusted(self) -> bool:
+        return bool(self._wrong or self._outside or self._unopened)
 
     def _extract_all(self, readers: ThreadPoolExecutor) -> Iterator[_Extracted]:
         """Read and extract, in the order of the files."""
@@ -245,14 +249,18 @@ class Run:
         if answer is not None:
             with self._crypt:
                 started = time.perf_counter()
-                scores = np.empty((len(block.rows), len(self._model.classes)))
-                scores[answered.order] = open_scores(self._secret_key, self.plan, answer.parts, len(block.rows))
+                opened = self._decrypt(answer, len(block.rows))
                 self.report.spend("decryption", time.perf_counter() - started)
-            self._judge(block, scores, answer)
             self.report.spend("server", answered.seconds)
+            self._count(answer)
+            if opened is None:
+                return
+            scores = np.empty_like(opened)
+            scores[answered.order] = opened
+            self._judge(block, scores)
             given = to_probabilities(scores, self.plan.precision)
             probabilities = {owner: given[row] for row, owner in enumerate(block.owners) if owner >= 0}
-        if self._wrong or self._outside:
+        if self._distrusted:
             return
         share = answered.seconds / max(1, len(block.rows))
         for index, entry in enumerate(block.entries):
@@ -264,13 +272,24 @@ class Run:
             if self._progress is not None and entry.last_of_file:
                 self._progress(self._done, len(self._files))
 
-    def _judge(self, block: _Block, scores: NDArray[np.float64], answer: Answer) -> None:
-        """Count the request, and what in its answer cannot be believed."""
+    def _decrypt(self, answer: Answer, rows: int) -> NDArray[np.float64] | None:
+        """The scores of an answer, or None, and the answer is counted, where it does not open under this key."""
+        try:
+            return open_scores(self._secret_key, self.plan, answer.parts, rows)
+        except NotAuthentic:
+            self._unopened += 1
+            return None
+
+    def _count(self, answer: Answer) -> None:
         report = self.report
         report.requests += 1
         report.bytes_up += answer.bytes_up
         report.bytes_down += answer.bytes_down
         report.receipts.append(answer.receipt)
+
+    def _judge(self, block: _Block, scores: NDArray[np.float64]) -> None:
+        """Count what in an answer cannot be believed."""
+        report = self.report
         asked = [(row, -1 - owner) for row, owner in enumerate(block.owners) if owner < 0]
         if asked:
             rows, questions = np.array(asked).T
@@ -314,6 +333,8 @@ class Run:
 
     def _distrust(self) -> WrongAnswer:
         found = []
+        if self._unopened:
+            found.append(f"{self._unopened} answers do not open under this key file")
         if self._wrong:
             found.append(f"{self._wrong} of {self.report.canaries} test questions were answered wrongly")
         if self._outside:

@@ -218,7 +218,7 @@ def _plans(path: Path, file: BundleFile, head: str) -> tuple[Plan, ...]:
     try:
         plans = tuple(Plan.from_json(text) for text in texts)
     except FormatError as error:
-        raise type(error)(f"{path}: {error} Publish the model again with this release.") from error
+        raise type(error)(f"{path}: {error}") from error
     except HeInferError as error:
         raise DamagedBundle(f"{path}: {error} Publish the model again.") from error
     expected = (head, file.input_bound, len(file.classes), file.policy, plans[0].width)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from he_infer.ckks.answer import count_part_bytes
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.connection.connection import OCTETS, Connection
 from he_infer.client.served_model import ServedModel, checked
@@ -244,5 +245,5 @@ def object_path(object_id: str, version: int | None = None) -> str:
 
 
 def _answer_bytes(plan: Plan) -> int:
-    """Most bytes of an answer under a plan: two polynomials a ciphertext, uncompressed, with room for its header."""
-    return (256 << 10) + plan.targets * (2 * 8 * plan.parameters.ring_size + (64 << 10))
+    """Most bytes of an answer's envelope under a plan: its parts have exact lengths, its header has a limit."""
+    return wire.PREFIX_BYTES + wire.MAX_HEADER + sum(count_part_bytes(plan, target) for target in range(plan.targets))
