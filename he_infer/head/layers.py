@@ -79,6 +79,11 @@ class Linear:
         return np.asarray(np.abs(self.weight).max(axis=1))
 
     @cached_property
+    def squares(self) -> NDArray[np.float64]:
+        """(out, in) the squared weights."""
+        return np.asarray(self.weight**2)
+
+    @cached_property
     def norms(self) -> NDArray[np.float64]:
         """(out,) the squared norms of the rows."""
         return np.asarray(np.einsum("ij,ij->i", self.weight, self.weight))

@@ -19,7 +19,8 @@ hybrid with folds; the client's shifted copies replace rotations.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,16 +143,9 @@ class HiddenLayout:
             vectors.append(parts[0] if self.parts == 1 else parts[0] + 1j * parts[1])
         return vectors
 
-    def occupied(self, weight: NDArray[np.float64]) -> list[tuple[int, int, int]]:
+    def occupied(self, weight: NDArray[np.float64]) -> tuple[tuple[int, int, int], ...]:
         """The (target, source, diagonal) whose products are not zero everywhere, in order."""
-        window = min(self.width, self.height)
-        rows, columns = np.nonzero(weight)
-        offset = (columns % self.width - rows % self.height) % window
-        found = np.zeros((self.targets, self.sources, self.diagonals), dtype=bool)
-        lane = offset // (self.diagonals * self.copies * self.parts) if self.shifted else 0
-        source = columns // self.width * self.lanes + lane
-        found[rows // self.height, source, offset % self.diagonals] = True
-        return [(int(target), int(source), int(diagonal)) for target, source, diagonal in np.argwhere(found)]
+        return _find_occupied(replace(self, size=1, baby=(), giant=()), _Same(weight))
 
     def terms(self, weight: NDArray[np.float64]) -> Iterator[Term]:
         """The products of an evaluation."""
@@ -200,3 +194,29 @@ class HiddenLayout:
         if not self.shifted:
             return np.ones(self.places, dtype=bool)
         return np.asarray(self._copy(source, part) * self.diagonals < min(self.width, self.height))
+
+
+@dataclass(frozen=True, eq=False)
+class _Same:
+    """An array that is equal to itself alone: a key of a cache that keeps the array alive."""
+
+    array: NDArray[np.float64]
+
+    def __hash__(self) -> int:
+        return id(self.array)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.array is other.array
+
+
+@lru_cache(maxsize=64)
+def _find_occupied(layout: HiddenLayout, weight: _Same) -> tuple[tuple[int, int, int], ...]:
+    """`HiddenLayout.occupied`, which a search asks for the same layout many times; steps do not matter."""
+    window = min(layout.width, layout.height)
+    rows, columns = np.nonzero(weight.array)
+    offset = (columns % layout.width - rows % layout.height) % window
+    found = np.zeros((layout.targets, layout.sources, layout.diagonals), dtype=bool)
+    lane = offset // (layout.diagonals * layout.copies * layout.parts) if layout.shifted else 0
+    source = columns // layout.width * layout.lanes + lane
+    found[rows // layout.height, source, offset % layout.diagonals] = True
+    return tuple((int(target), int(source), int(diagonal)) for target, source, diagonal in np.argwhere(found))

@@ -180,7 +180,18 @@ def _spread_over(layer: Linear, variance: NDArray[np.float64]) -> NDArray[np.flo
     """The variance of W v for independent errors of v: without a pass over the weights where all are alike."""
     if np.ptp(variance) <= 1e-12 * float(variance[0]):
         return layer.norms * float(variance[0])
-    return np.asarray(layer.weight**2 @ variance)
+    return np.asarray(layer.squares @ variance)
+
+
+@lru_cache(maxsize=8)
+def _sum_largest_norms(layer: Linear, count: int) -> float:
+    return float(np.sort(layer.norms)[-count:].sum())
+
+
+@lru_cache(maxsize=8)
+def _sum_largest(layer: Linear, count: int) -> NDArray[np.float64]:
+    """(out,) the sum of each row's largest squared weights."""
+    return np.asarray(np.sort(layer.squares, axis=1)[:, -count:].sum(axis=1))
 
 
 @lru_cache(maxsize=8)
@@ -267,7 +278,7 @@ def predict_scores(
     copies = output.places / output.width
     own = _spread_over(last, spread.error**2)
     if spread.hit:
-        own = own + np.sort((last.weight * spread.peak) ** 2, axis=1)[:, -spread.hit :].sum(axis=1)
-    others = float((spread.error**2).mean()) * float(np.sort(last.norms)[-output.rows :].sum()) / copies
+        own = own + _sum_largest(last, spread.hit) * float((spread.peak**2).max())
+    others = float((spread.error**2).mean()) * _sum_largest_norms(last, output.rows) / copies
     rounding = (model.encoding / output_scale) ** 2 * float((spread.rms**2).mean()) * output.sources
     return math.sqrt(float(own.max()) + others + images * (rounding + late))

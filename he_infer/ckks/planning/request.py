@@ -4,17 +4,24 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from he_infer.ckks.parameters import BUDGET, Parameters
 from he_infer.ckks.planning.circuit import Circuit, build_circuit
+from he_infer.ckks.planning.noise import TYPICAL
 from he_infer.ckks.planning.order import Digits
 from he_infer.ckks.planning.plan import POLICIES
-from he_infer.ckks.planning.reach import bound_values
 from he_infer.errors import ParameterError
 from he_infer.head.layers import Head
+from he_infer.head.score_bounds import bound_scores
 
 MAX_BATCH = max(BUDGET)
-_STEPS = 512
-"""The largest likely score has at least so many steps of the precision."""
+_EIGENVALUE_WORK = 3e8
+"""Cubes of hidden values, times scores, whose eigenvalues are worth a fraction of a second."""
+_STEPS = 50
+"""The score that varies most has at least so many steps of the precision in its standard deviation."""
+_SAMPLES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +75,33 @@ class PlanRequest:
     def effective_precision(self) -> float:
         """The precision that is planned for: what was asked, or finer where the head's scores are small against it.
 
-        Scores within a few times the precision would be noise, and their labels a matter of luck.
+        Scores that differ by a few times the precision would be noise, and their labels a matter of luck. One digit is
+        kept, so that it does not depend on the last bits of a machine's arithmetic.
         """
-        likely = bound_values(self.circuit, self.input_bound, certain=False).scores / self.circuit.gain
-        return min(self.precision, likely / _STEPS)
+        spread = float(self.head.evaluate(_spread_features(self.head.width, self.input_bound)).std(axis=0).max())
+        if spread / _STEPS >= self.precision or spread == 0:
+            return self.precision
+        return float(f"{spread / _STEPS:.0e}")
 
     @property
     def precision_of_circuit(self) -> float:
         """The same in units of the circuit's scores."""
         return self.effective_precision * self.circuit.gain
+
+    @cached_property
+    def largest_score(self) -> float:
+        """What no score exceeds for features within the bound, in units of the circuit's scores.
+
+        From the head itself, whose quadratic forms are bounded by eigenvalues, where that takes little time; infinite
+        otherwise.
+        """
+        hidden, head = self.circuit.linear[0].outputs, self.head
+        if not self.circuit.activations or hidden**3 * head.classes > _EIGENVALUE_WORK:
+            return math.inf
+        return float(np.abs(bound_scores(head, self.input_bound)).max()) * self.circuit.gain
+
+
+def _spread_features(width: int, input_bound: float) -> NDArray[np.float64]:
+    """(samples, width) features of typical size that are alike on every machine: cosines of unrelated frequencies."""
+    phases = np.outer(np.arange(1, _SAMPLES + 1), np.sqrt(np.arange(2, width + 2)))
+    return np.asarray(TYPICAL * input_bound * math.sqrt(2) * np.cos(2 * np.pi * (phases % 1.0)))

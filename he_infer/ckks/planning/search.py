@@ -130,6 +130,7 @@ def _list_plans(request: PlanRequest, ring_size: int, *, certain: bool, largest:
     """For each layout that may be the best, the shortest chain that reaches the precision, or the best there is."""
     circuit = request.circuit
     reach = bound_values(circuit, request.input_bound, certain=certain)
+    reach = replace(reach, scores=min(reach.scores, request.largest_score))
     if not circuit.activations:
         for tile in list_tiles(circuit, ring_size, request.batch):
             scales = scale_tile(request, tile, reach, largest)

@@ -1,0 +1,65 @@
+"""One evaluation of a plan on random ciphertexts, before the plan is offered.
+
+Uniform residues are as good a ciphertext as any to whoever has no key, and so are keys made of them. What comes out
+means nothing; what is tried is every encoding, every operation and every scale, so that a head that SEAL cannot compute
+(say, one whose weights vanish at the plan's scales) is refused when it is published and not when it is asked.
+
+Whoever has the secret key can do more: encrypt zeros and compare the answer with the head's.
+"""
+
+import secrets
+from collections.abc import Mapping
+
+import numpy as np
+
+from he_infer.ckks.engines.seal import shape_of_fresh, shapes_for
+from he_infer.ckks.engines.seal_format import CiphertextShape, KeySwitchShape, wrap, write_key_switches, write_seeded
+from he_infer.ckks.evaluate import Evaluator
+from he_infer.ckks.planning.plan import Plan
+from he_infer.errors import EngineError, HeadError, ParameterError
+from he_infer.head.layers import Head
+
+
+def try_plan(plan: Plan, head: Head) -> None:
+    """Evaluate the head once under the plan.
+
+    Raises:
+        ParameterError: the plan does not carry the head; the message has what failed.
+        HeadError: some scores do not depend on the features.
+        UsageError: the plan was made for another head.
+    """
+    try:
+        evaluator = Evaluator(plan, head)
+        keys = evaluator.load_keys(draw_keys(plan)) if plan.needs_keys else None
+        evaluator.evaluate(draw_request(plan), keys)
+    except HeadError:
+        raise
+    except (EngineError, ValueError, RuntimeError) as error:
+        raise ParameterError(
+            f"The plan does not carry the head: a trial evaluation failed ({error}). Rescale the head's weights, or "
+            "ask for another precision."
+        ) from error
+
+
+def draw_request(plan: Plan) -> list[bytes]:
+    """Serialized ciphertexts of uniform residues in a request's form."""
+    shape = shape_of_fresh(plan.parameters, plan.input_scale)
+    return [wrap(_draw(shape)) for _ in range(plan.sources)]
+
+
+def draw_keys(plan: Plan) -> Mapping[str, bytes]:
+    """Serialized keys of uniform residues in the form of the plan's key set."""
+    drawn = {}
+    for name, shape in shapes_for(plan).parts.items():
+        if isinstance(shape, KeySwitchShape):
+            digits = [[_draw(shape.ciphertext) for _ in range(shape.digits)] for _ in shape.taken]
+            drawn[name] = wrap(write_key_switches(shape, digits))
+        else:
+            drawn[name] = wrap(_draw(shape))
+    return drawn
+
+
+def _draw(shape: CiphertextShape) -> bytes:
+    random = np.random.default_rng(int.from_bytes(secrets.token_bytes(16), "little"))
+    residues = [random.integers(0, prime, shape.ring_size, dtype=np.uint64) for prime in shape.primes]
+    return write_seeded(shape, np.stack(residues), secrets.token_bytes(64))
