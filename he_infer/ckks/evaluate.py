@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from he_infer.ckks.answer import write_answer
 from he_infer.ckks.encoded_head import EncodedHead
-from he_infer.ckks.engines.protocol import EvaluationKeys
+from he_infer.ckks.engines.choice import EngineChoice
+from he_infer.ckks.engines.protocol import EvaluationKeys, Value
 from he_infer.ckks.engines.seal import SealEngine
+from he_infer.ckks.planning.circuit import build_circuit
+from he_infer.ckks.planning.cost import count_primitives, keeps_weights
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import MissingKey, NotThisFormat
 from he_infer.head.layers import Head
@@ -14,17 +17,39 @@ __all__ = ["EvaluationKeys", "Evaluator"]
 
 
 class Evaluator:
-    """The server's side of one plan: parses keys and ciphertexts, computes, serializes. Runs in worker processes."""
+    """The server's side of one plan: parses keys and ciphertexts, computes, serializes. Runs in worker processes.
 
-    def __init__(self, plan: Plan, head: Head) -> None:
+    The native engine computes a plan whose weights are kept as one compiled program, and any other step by step.
+
+    Args:
+        plan: for this head.
+        head: its weights.
+        choice: the engine; SEAL by default.
+
+    Raises:
+        UsageError: the plan was made for another head, or for the native engine's digits.
+        HeadError: an answer's scores do not depend on the features.
+    """
+
+    def __init__(self, plan: Plan, head: Head, choice: EngineChoice | None = None) -> None:
         self.plan = plan
-        self._engine = SealEngine(plan.parameters)
-        self._head = EncodedHead(plan, head, self._engine)
+        self._engine = (choice or EngineChoice()).make(plan.parameters)
+        self.engine_name = "seal" if isinstance(self._engine, SealEngine) else "native"
+        keeps = keeps_weights(plan, count_primitives(plan, build_circuit(head)))
+        if isinstance(self._engine, SealEngine) or not keeps:
+            self._steps: EncodedHead | None = EncodedHead(plan, head, self._engine)
+            return
+        from he_infer.ckks.engines.native.compiled_head import CompiledHead
+
+        self._steps = None
+        self._compiled = CompiledHead(plan, head, self._engine)
 
     @property
     def weight_bytes(self) -> int:
-        """Memory that the encoded weights take, as SEAL allocated it."""
-        return sum(self._engine.size_of(plain) for plain in self._head.encoded)
+        """Memory that the encoded weights take, as the engine allocated it."""
+        if self._steps is None:
+            return self._compiled.weight_bytes
+        return sum(self._engine.size_of(plain) for plain in self._steps.encoded)
 
     def load_keys(self, parts: Mapping[str, bytes]) -> EvaluationKeys:
         """Parse a client's evaluation keys; see `SealEngine.load_keys`."""
@@ -39,9 +64,13 @@ class Evaluator:
             if self.plan.needs_keys:
                 raise MissingKey("The plan needs evaluation keys.")
             keys = self._engine.load_keys({}, (), relinearise=False, public=False)
-        values = [self._engine.load(data, self.plan.input_scale) for data in parts]
         prime = self._engine.primes[0]
         return [
             write_answer(self.plan, target, self._engine.read_polynomials(answer), prime)
-            for target, answer in enumerate(self._head.run(values, keys))
+            for target, answer in enumerate(self._run(parts, keys))
         ]
+
+    def _run(self, parts: Sequence[bytes], keys: EvaluationKeys) -> list[Value]:
+        if self._steps is None:
+            return self._compiled.run(parts, keys)
+        return self._steps.run([self._engine.load(data, self.plan.input_scale) for data in parts], keys)

@@ -21,10 +21,11 @@ from he_infer.ckks.engines.seal_format import (
     CiphertextShape,
     check_header,
     inflate,
-    read_ciphertext,
     state_size,
     wrap,
+    write_seeded,
 )
+from he_infer.ckks.fresh_ciphertext import read_fresh
 from he_infer.ckks.key_shapes import GALOIS, PUBLIC, RELIN, KeyShapes
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.plan import Plan
@@ -119,6 +120,32 @@ def shapes_for(plan: Plan) -> KeyShapes:
     return shapes_of_keys(plan.parameters, plan.galois_elements, relinearise=plan.relinearise, public=plan.refreshes)
 
 
+def read_keys(parameters: Parameters, shapes: KeyShapes, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The bodies of a key set's parts, each checked; see `KeyShapes.read`.
+
+    Raises:
+        SecretKeyRefused: a part that is not accepted is a secret key.
+    """
+    try:
+        return shapes.read(parts)
+    except (FormatError, KeyProblem):
+        for data in parts.values():
+            _refuse_secret(parameters, data)
+        raise
+
+
+def _refuse_secret(parameters: Parameters, data: bytes) -> None:
+    """Say so where a part that is not accepted is a secret key; nothing of another size is inflated."""
+    size = parameters.ring_size * len(parameters.modulus_bits)
+    try:
+        if state_size(data) != _SECRET_KEY_BYTES + 8 * size:
+            return
+        parse(sealapi.SecretKey(), parameters, data)
+    except FormatError:
+        return
+    raise SecretKeyRefused("A secret key was sent; it was discarded. Never send one: make new keys.")
+
+
 class SealEngine(Engine):
     """The protocol on SEAL ciphertexts. It holds no secret key."""
 
@@ -146,12 +173,7 @@ class SealEngine(Engine):
             FormatError: a part is not exactly of its shape; see `KeyShapes`.
         """
         shapes = shapes_of_keys(self.parameters, elements, relinearise=relinearise, public=public)
-        try:
-            bodies = shapes.read(parts)
-        except (FormatError, KeyProblem):
-            for data in parts.values():
-                self._refuse_secret(data)
-            raise
+        bodies = read_keys(self.parameters, shapes, parts)
         loaded: dict[str, Any] = {}
         for name, kind in ((GALOIS, sealapi.GaloisKeys), (RELIN, sealapi.RelinKeys), (PUBLIC, sealapi.PublicKey)):
             if name in bodies:
@@ -163,15 +185,18 @@ class SealEngine(Engine):
         )
 
     def load(self, data: bytes, scale: float) -> Value:
-        """Parse a fresh ciphertext.
+        """Parse a request's ciphertext, see `fresh_ciphertext`; the scale is what it is taken to have.
 
         Raises:
-            FormatError: not a seeded ciphertext of these parameters at the top of the chain with this scale. A seeded
-                one is never transparent: its second polynomial is not zero.
+            FormatError: not a ciphertext of these parameters, or a transparent one.
         """
-        body = read_ciphertext(data, shape_of_fresh(self.parameters, scale))
+        shape = shape_of_fresh(self.parameters, scale)
+        fresh = read_fresh(data, shape)
+        body = write_seeded(shape, fresh.first, fresh.seed)
         ciphertext = parse(sealapi.Ciphertext(), self.parameters, wrap(body))
-        return Value(self.parameters.levels, float(ciphertext.scale), self.parameters.id, ciphertext)
+        if ciphertext.is_transparent():
+            raise NotThisFormat("The ciphertext is transparent: it encrypts nothing.")
+        return Value(self.parameters.levels, scale, self.parameters.id, ciphertext)
 
     def size_of(self, plain: PlainValue) -> int:
         """Bytes of memory allocated for an encoded vector."""
@@ -180,17 +205,6 @@ class SealEngine(Engine):
     def dump(self, value: Value) -> bytes:
         """Serialize a ciphertext."""
         return dump(value.data)
-
-    def _refuse_secret(self, data: bytes) -> None:
-        """Say so where a part that is not accepted is a secret key; nothing of another size is inflated."""
-        size = self.parameters.ring_size * len(self.parameters.modulus_bits)
-        try:
-            if state_size(data) != _SECRET_KEY_BYTES + 8 * size:
-                return
-            parse(sealapi.SecretKey(), self.parameters, data)
-        except FormatError:
-            return
-        raise SecretKeyRefused("A secret key was sent; it was discarded. Never send one: make new keys.")
 
     def _encode(self, slots: NDArray[np.generic], level: int, scale: float) -> Any:
         plain = sealapi.Plaintext()

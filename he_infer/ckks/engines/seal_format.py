@@ -69,6 +69,15 @@ class KeySwitchShape:
         return len(self.parameters_id) + _COUNT.size * (1 + self.places) + held
 
 
+@dataclass(frozen=True)
+class Seeded:
+    """A ciphertext within a body. At `at` stands its first polynomial, 64 bits a residue; `seed` makes the second."""
+
+    body: bytes
+    at: int
+    seed: bytes
+
+
 def check_header(data: bytes) -> int:
     """Check an outermost object's header: magic, version, length. Returns how the body is compressed."""
     if len(data) < _HEADER.size or data[:2] != _MAGIC:
@@ -162,6 +171,25 @@ def read_key_switches(data: bytes, shape: KeySwitchShape) -> bytes:
             _check_ciphertext(body, at + _HEADER.size, shape.ciphertext)
             at += _HEADER.size + shape.ciphertext.size
     return body
+
+
+def find_ciphertext(body: bytes, shape: CiphertextShape, start: int = 0) -> Seeded:
+    """The polynomial and the seed of a checked ciphertext whose members begin at `start`."""
+    end = start + shape.size
+    at = start + _CIPHERTEXT.size + _HEADER.size + _COUNT.size
+    return Seeded(body, at, body[end - _SEED_BYTES : end])
+
+
+def find_keys(body: bytes, shape: KeySwitchShape) -> dict[int, list[Seeded]]:
+    """The ciphertexts of checked key-switching keys, a list of digits for each place that is taken."""
+    step = _HEADER.size + shape.ciphertext.size
+    found = {}
+    for before, place in enumerate(shape.taken):
+        # The counts of all places up to this one, and the keys before it.
+        start = len(shape.parameters_id) + _COUNT.size * (place + 2) + before * shape.digits * step
+        ciphertexts = range(start + _HEADER.size, start + _HEADER.size + shape.digits * step, step)
+        found[place] = [find_ciphertext(body, shape.ciphertext, at) for at in ciphertexts]
+    return found
 
 
 def write_seeded(shape: CiphertextShape, first: NDArray[np.uint64], seed: bytes) -> bytes:

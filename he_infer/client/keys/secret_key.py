@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.ckks.answer import OpenedAnswer, read_answer, shift_of_noise
-from he_infer.ckks.engines.seal import context, dump, identify, parse, primes, sealapi
+from he_infer.ckks.engines.seal import context, dump, identify, parse, primes, sealapi, shape_of_fresh
 from he_infer.ckks.engines.seal_format import wrap, write_expanded
+from he_infer.ckks.fresh_ciphertext import convert_seeded, write_fresh
 from he_infer.ckks.layouts.ring import to_coefficients, to_slots
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.plan import Plan
@@ -70,14 +71,15 @@ class SecretKey:
         return parts
 
     def encrypt(self, slots: Sequence[NDArray[np.generic]], scale: float) -> list[bytes]:
-        """Seeded fresh ciphertexts of (slots,) vectors, real or complex, at a scale."""
+        """Fresh ciphertexts of (slots,) vectors, real or complex, at a scale; see `fresh_ciphertext` for their form."""
         out = []
+        shape = shape_of_fresh(self.parameters, scale)
         for vector in slots:
             if vector.shape != (self.parameters.slots,):
                 raise ShapeError(f"{vector.shape} numbers; expected ({self.parameters.slots},).")
             plain = sealapi.Plaintext()
             self._encoder.encode(vector.tolist(), scale, plain)
-            out.append(dump(self._encryptor.encrypt_symmetric(plain)))
+            out.append(write_fresh(convert_seeded(dump(self._encryptor.encrypt_symmetric(plain)), shape), shape))
         return out
 
     def open_answer(self, plan: Plan, parts: Sequence[bytes]) -> list[OpenedAnswer]:

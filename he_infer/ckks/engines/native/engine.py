@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native import seal_bytes
 from he_infer.ckks.engines.native.code_cache import load_kernels
+from he_infer.ckks.engines.native.expanded import write_out
 from he_infer.ckks.engines.native.kernels import packing
 from he_infer.ckks.engines.native.kernels.drawing import draw_zero
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
@@ -26,20 +26,20 @@ from he_infer.ckks.engines.native.kernels.execution import (
 from he_infer.ckks.engines.native.kernels.ring import Doubles, build_ring, galois_places, internal_places
 from he_infer.ckks.engines.native.kernels.scratch import make_scratch
 from he_infer.ckks.engines.native.kernels.seeds import block_roots, blocks_for
-from he_infer.ckks.engines.native.seal_bytes import Seeded
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, Value
-from he_infer.ckks.engines.seal import primes
+from he_infer.ckks.engines.seal import primes, read_keys, shape_of_fresh, shapes_of_keys
+from he_infer.ckks.engines.seal_format import CiphertextShape, Seeded, find_ciphertext, find_keys
+from he_infer.ckks.fresh_ciphertext import MAGIC, SEED_BYTES, check_fresh
+from he_infer.ckks.key_shapes import GALOIS, PUBLIC, RELIN
 from he_infer.ckks.layouts.ring import conjugation, galois_element, to_coefficients
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.order import Digits
-from he_infer.errors import MissingKey, NotThisFormat
+from he_infer.errors import NotThisFormat
 
 _EXACT = 2.0**53
-_SEAL_BITS = 64
 _NOTHING = np.zeros(1)
 _NO_TERMS = np.zeros((1, 3), dtype=np.int64)
 _NO_PLACES = np.zeros((1, 1), dtype=np.int32)
-RELINEARISE, PUBLIC = "relin", "public"
 
 
 class NativeEngine(Engine):
@@ -67,7 +67,9 @@ class NativeEngine(Engine):
         self.ring = build_ring(self.size, self.primes)
         self.scratch = make_scratch(self.size, parameters.levels + 1)
         self.words = np.empty(len(self.primes) * self.size + 576, dtype=np.uint64)
-        self._seal_bits = np.full(len(self.primes), _SEAL_BITS, dtype=np.int64)
+        self._fresh = shape_of_fresh(parameters, 1.0)
+        self._bits = np.array([prime.bit_length() for prime in self.primes], dtype=np.int64)
+        self._seal_bits = np.full(len(self.primes), packing.SEAL_BITS, dtype=np.int64)
 
     def load_keys(
         self, parts: Mapping[str, bytes], elements: tuple[int, ...], relinearise: bool, public: bool = False
@@ -78,52 +80,54 @@ class NativeEngine(Engine):
 
         Raises:
             SecretKeyRefused: a part is a secret key.
-            MissingKey: a part or a rotation is missing, or there is one too many.
-            FormatError: not seeded keys of these parameters.
+            MissingKey: a part is missing.
+            KeyProblem: there is a part that is not needed.
+            FormatError: a part is not exactly of its shape; see `KeyShapes`.
         """
-        chain = len(self.primes)
-        keys: dict[int | str, list[Seeded]] = {}
-        if elements:
-            places = {(element - 1) // 2: element for element in elements}
-            read = seal_bytes.read_keys(_part(parts, "galois"), self.size, self.primes, places, self.size)
-            keys = {places[index]: digits for index, digits in read.items()}
-        if relinearise:
-            keys[RELINEARISE] = seal_bytes.read_keys(_part(parts, RELINEARISE), self.size, self.primes, (0,), 1)[0]
-        if public:
-            keys[PUBLIC] = [seal_bytes.read_public(_part(parts, PUBLIC), self.size, self.primes)]
+        shapes = shapes_of_keys(self.parameters, elements, relinearise=relinearise, public=public)
+        bodies = read_keys(self.parameters, shapes, parts)
         offsets = self.key_offsets(elements, relinearise=relinearise, public=public)
+        chain = len(self.primes)
         step = 2 * chain * self.size
-        block = np.empty(max(1, step * sum(len(digits) for digits in keys.values())))
-        for name, digits in keys.items():
-            for index, digit in enumerate(digits):
-                self._open(digit, chain, block, offsets[name] + index * step)
-        size = sum(len(data) for data in parts.values())
+        block = np.empty(max(1, step * ((chain - 1) * (len(elements) + relinearise) + public)))
+        for name, body in bodies.items():
+            shape = shapes.parts[name]
+            if isinstance(shape, CiphertextShape):
+                self._open(find_ciphertext(body, shape), chain, block, offsets[PUBLIC])
+                continue
+            for place, digits in find_keys(body, shape).items():
+                start = offsets[2 * place + 1 if name == GALOIS else RELIN]
+                for index, digit in enumerate(digits):
+                    self._open(digit, chain, block, start + index * step)
         data = {"block": block, "offsets": offsets}
+        size = sum(shapes.sizes.values())
         return EvaluationKeys(self.parameters.id, frozenset(elements), relinearise, public, data, size)
 
     def key_offsets(self, elements: Collection[int], *, relinearise: bool, public: bool) -> dict[int | str, int]:
         """Where each key begins in a client's block: rotations by their element, then relinearisation, then public."""
         key = 2 * (len(self.primes) - 1) * len(self.primes) * self.size
-        names: list[int | str] = [*sorted(elements), *[RELINEARISE] * relinearise, *[PUBLIC] * public]
+        names: list[int | str] = [*sorted(elements), *[RELIN] * relinearise, *[PUBLIC] * public]
         return {name: index * key for index, name in enumerate(names)}
 
     def load(self, data: bytes, scale: float) -> Value:
-        """Parse a fresh seeded ciphertext.
+        """Parse a request's ciphertext, see `fresh_ciphertext`; the scale is what it is taken to have.
 
         Raises:
-            FormatError: not a seeded ciphertext of these parameters at the top of the chain, or of another scale.
+            FormatError: not a ciphertext of these parameters.
         """
-        rows = self.parameters.levels + 1
-        seeded = seal_bytes.read_ciphertext(data, self.size, self.primes[:rows])
-        if not abs(seeded.scale / scale - 1.0) <= 1e-9:
-            raise NotThisFormat("The ciphertext's scale is not the plan's.")
-        out = np.empty(2 * rows * self.size)
-        self._open(seeded, rows, out, 0)
-        return Value(self.parameters.levels, seeded.scale, self.parameters.id, out)
+        check_fresh(data, self._fresh)  # before memory is taken
+        out = np.empty(2 * (self.parameters.levels + 1) * self.size)
+        self.load_into(data, out, 0)
+        return Value(self.parameters.levels, scale, self.parameters.id, out)
+
+    def load_into(self, data: bytes, out: Doubles, to: int) -> None:
+        """Parse a request's ciphertext into out[to:], (2, levels + 1, N); see `load`."""
+        check_fresh(data, self._fresh)
+        self._expand(data, len(MAGIC), self._bits, data[-SEED_BYTES:], len(self._fresh.primes), out, to)
 
     def dump(self, value: Value) -> bytes:
-        """Serialize a ciphertext as SEAL's uncompressed object."""
-        return seal_bytes.write_ciphertext(self.residues(value), value.scale, self.primes[: value.level + 1])
+        """Serialize a ciphertext as SEAL's object, not compressed."""
+        return write_out(self.residues(value), value.scale, self.primes[: value.level + 1])
 
     def size_of(self, plain: PlainValue) -> int:
         """Bytes of memory that an encoded vector takes."""
@@ -138,25 +142,18 @@ class NativeEngine(Engine):
         return residues
 
     def _open(self, seeded: Seeded, rows: int, out: Doubles, at: int) -> None:
-        packed = np.frombuffer(seeded.data, dtype=np.uint8)
-        self.open_packed(packed, seeded.at, self._seal_bits, seeded.seed, rows, out, at)
+        self._expand(seeded.body, seeded.at, self._seal_bits, seeded.seed, rows, out, at)
 
-    def open_packed(
-        self,
-        packed: NDArray[np.uint8],
-        at: int,
-        bits: NDArray[np.int64],
-        seed: bytes,
-        rows: int,
-        out: Doubles,
-        to: int,
+    def _expand(
+        self, data: bytes, at: int, bits: NDArray[np.int64], seed: bytes, rows: int, out: Doubles, to: int
     ) -> None:
-        """A ciphertext (2, rows, N) into out[to:] from its packed first polynomial and the second one's seed.
+        """A ciphertext (2, rows, N) into out[to:], from its first polynomial at data[at:] and the second one's seed.
 
         Raises:
             NotThisFormat: a residue is not below its prime.
         """
         roots = block_roots(seed, blocks_for(rows, self.size))
+        packed = np.frombuffer(data, dtype=np.uint8)
         state = self.kernels.open_seeded(packed, at, bits, roots, rows, self.size, out, to, self.words, self.ring)
         if state != packing.SETTLED:
             raise NotThisFormat("The ciphertext has a residue that is not below its prime, or a seed that gives none.")
@@ -240,7 +237,7 @@ class NativeEngine(Engine):
         return self.run(ROTATE, value, self._rows(value), np.empty_like(value), keys=block, key=key, places=places)
 
     def _multiply(self, left: Any, right: Any, keys: EvaluationKeys) -> Doubles:
-        block, key = keys.data["block"], keys.data["offsets"][RELINEARISE]
+        block, key = keys.data["block"], keys.data["offsets"][RELIN]
         return self.run(MULTIPLY, left, self._rows(left), np.empty_like(left), right=right, keys=block, key=key)
 
     def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Doubles:
@@ -248,20 +245,15 @@ class NativeEngine(Engine):
         block, key = keys.data["block"], keys.data["offsets"][PUBLIC]
         return self.run(ADD_ZERO, value, level + 1, np.empty_like(value), right=samples, keys=block, key=key)
 
-    def _read_polynomials(self, value: Any) -> NDArray[np.uint64]:
-        prime, both = self.primes[0], value.reshape(2, self.size)
-        whole = np.stack([self.run(INVERT, each, 1, np.empty(self.size)) for each in both]).astype(np.int64)
-        return np.where(whole < 0, whole + prime, whole).astype(np.uint64)
-
     def _rescale(self, value: Any) -> Doubles:
         rows = self._rows(value)
         return self.run(RESCALE, value, rows, np.empty(2 * (rows - 1) * self.size))
 
+    def _read_polynomials(self, value: Any) -> NDArray[np.uint64]:
+        rows = [self.run(INVERT, half, 1, np.empty(self.size)) for half in value.reshape(2, self.size)]
+        whole = np.stack(rows).astype(np.int64)
+        residues: NDArray[np.uint64] = np.where(whole < 0, whole + self.primes[0], whole).astype(np.uint64)
+        return residues
+
     def _drop(self, value: Any, level: int) -> Doubles:
         return self.run(DROP, value, self._rows(value), np.empty(2 * (level + 1) * self.size), first=level + 1)
-
-
-def _part(parts: Mapping[str, bytes], name: str) -> bytes:
-    if name not in parts:
-        raise MissingKey(f"The evaluation keys lack the part '{name}'.")
-    return parts[name]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native.engine import PUBLIC, RELINEARISE, NativeEngine
+from he_infer.ckks.engines.native.engine import NativeEngine
 from he_infer.ckks.engines.native.kernels.drawing import draw_zero
 from he_infer.ckks.engines.native.kernels.execution import (
     ADD,
@@ -28,6 +28,7 @@ from he_infer.ckks.engines.native.kernels.execution import (
 )
 from he_infer.ckks.engines.native.kernels.ring import Doubles, galois_places
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
+from he_infer.ckks.key_shapes import PUBLIC, RELIN
 from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.errors import EngineError
 
@@ -74,6 +75,7 @@ class Recorder(Engine):
 
     def __init__(self, native: NativeEngine) -> None:
         super().__init__(native.parameters, native.primes)
+        self.digits = native.digits
         self.native = native
         self.digits = native.digits
         self.instructions: list[Instruction] = []
@@ -133,7 +135,7 @@ class Recorder(Engine):
         return self._record(ROTATE, value.rows, value, key=conjugation(self.native.size))
 
     def _multiply(self, left: Any, right: Any, keys: EvaluationKeys) -> Register:
-        return self._record(MULTIPLY, left.rows, left, right=right, key=RELINEARISE)
+        return self._record(MULTIPLY, left.rows, left, right=right, key=RELIN)
 
     def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Register:
         samples = self._new(0)

@@ -8,13 +8,20 @@ import secrets
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native import seal_bytes
 from he_infer.ckks.engines.native.engine import NativeEngine
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.engines.native.kernels.execution import INVERT, TRANSFORM
 from he_infer.ckks.engines.native.kernels.ring import internal_places, reversed_bits, smallest_root
-from he_infer.ckks.engines.native.kernels.seeds import SEED_BYTES
-from he_infer.ckks.engines.seal import SealEngine
+from he_infer.ckks.engines.seal import SealEngine, shape_of_fresh, shapes_of_keys
+from he_infer.ckks.engines.seal_format import (
+    CiphertextShape,
+    KeySwitchShape,
+    wrap,
+    write_key_switches,
+    write_seeded,
+)
+from he_infer.ckks.fresh_ciphertext import SEED_BYTES, FreshCiphertext, write_fresh
+from he_infer.ckks.key_shapes import GALOIS
 from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.parameters import Parameters
 from he_infer.errors import EngineError
@@ -66,21 +73,25 @@ def check_key_switch(kernels: Kernels, parameters: Parameters = _PARAMETERS) -> 
         EngineError: a residue differs.
     """
     seal, native = SealEngine(parameters), NativeEngine(parameters, kernels, centred=False)
-    size, primes = parameters.ring_size, native.primes
-    element = galois_element(_STEPS, size)
-    digits = [_random_seeded(size, primes, 1.0) for _ in primes[:-1]]
-    parts = {"galois": seal_bytes.write_keys({(element - 1) // 2: digits}, size, primes, size)}
-    ciphertext = _random_seeded(size, primes[:-1], _SCALE)
+    element = galois_element(_STEPS, parameters.ring_size)
+    shapes = shapes_of_keys(parameters, (element,), relinearise=False, public=False)
+    galois = shapes.parts[GALOIS]
+    if not isinstance(galois, KeySwitchShape):
+        raise EngineError("Galois keys have the shape of a ciphertext.")
+    one = galois.ciphertext
+    digits = [write_seeded(one, _random_residues(one), secrets.token_bytes(SEED_BYTES)) for _ in range(galois.digits)]
+    parts = {GALOIS: wrap(write_key_switches(galois, [digits]))}
+    fresh = shape_of_fresh(parameters, _SCALE)
+    ciphertext = write_fresh(FreshCiphertext(_random_residues(fresh), secrets.token_bytes(SEED_BYTES)), fresh)
     found: list[NDArray[np.uint64]] = []
     for engine in (seal, native):
         keys = engine.load_keys(parts, (element,), relinearise=False)
         value = engine.rescale(engine.rotate(engine.load(ciphertext, _SCALE), _STEPS, keys))
-        found.append(seal_bytes.read_residues(engine.dump(value), size, primes[: value.level + 1]))
+        found.append(engine.read_polynomials(value))
     if (found[0] != found[1]).any():
         raise EngineError("The native engine's key switch differs from SEAL's.")
 
 
-def _random_seeded(size: int, primes: tuple[int, ...], scale: float) -> bytes:
+def _random_residues(shape: CiphertextShape) -> NDArray[np.uint64]:
     generator = np.random.default_rng()
-    residues = np.stack([generator.integers(0, prime, size, dtype=np.uint64) for prime in primes])
-    return seal_bytes.write_seeded(residues, secrets.token_bytes(SEED_BYTES), scale, primes)
+    return np.stack([generator.integers(0, prime, shape.ring_size, dtype=np.uint64) for prime in shape.primes])

@@ -14,7 +14,7 @@ from he_infer.ckks.engines.native.kernels.scratch import Scratch
 
 types: Any = _types
 _doubles, _matrix, _cube = types.float64[::1], types.float64[:, ::1], types.float64[:, :, ::1]
-_words, _bytes, _integers = types.uint64[::1], types.uint8[::1], types.int64[::1]
+_words, _integers = types.uint64[::1], types.int64[::1]
 _given = types.Array(types.uint8, 1, "C", readonly=True)
 _ring = types.NamedTuple(
     [*(_doubles,) * 2, *(_words,) * 2, *(_matrix,) * 9, _cube],
@@ -30,7 +30,6 @@ class Kernels:
 
     execute: Callable[..., None]
     open_seeded: Callable[..., int]
-    pack: Callable[..., None]
     fill_ternary: Callable[..., int]
     fill_errors: Callable[..., None]
 
@@ -72,7 +71,6 @@ def compile_kernels(*, cache: bool) -> Kernels:
             ),
             cache,
         ),
-        pack=_compiled(packing.pack, types.void(_doubles, _offset, _integers, _offset, _offset, _bytes, _ring), cache),
         fill_ternary=_compiled(
             drawing.fill_ternary,
             types.int64(_given, _doubles, _offset, _offset),

@@ -277,15 +277,3 @@ def load_unaligned(typingctx: Any, array: Any, byte: Any) -> tuple[Any, _Generat
         return word
 
     return types.uint64(array, types.intp), generate
-
-
-@intrinsic
-def store_unaligned(typingctx: Any, array: Any, byte: Any, word: Any) -> tuple[Any, _Generator]:
-    """Write a 64-bit word, little-endian, at a byte of a uint8 array."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        stored = builder.store(args[2], _element(context, builder, sig, args, ir.IntType(64)))
-        stored.align = _BYTE_ALIGNED
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.uint64), generate

@@ -30,7 +30,6 @@ from he_infer.ckks.engines.native.kernels.ring import Doubles, Ring
 
 Words = NDArray[np.uint64]
 
-SEED_BYTES = 64
 _BLOCK_BYTES = 4096
 _BLOCK_WORDS = _BLOCK_BYTES // 8
 SPARE_BLOCKS = 2

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from he_infer.ckks.engines.native import seal_bytes
 from he_infer.ckks.engines.native.engine import NativeEngine
+from he_infer.ckks.engines.native.expanded import read_out
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
+from he_infer.ckks.engines.native.kernels.ring import internal_places
 from he_infer.ckks.engines.protocol import EvaluationKeys, PlainValue, Value
 from he_infer.ckks.engines.seal import SealEngine, dump
+from he_infer.ckks.engines.seal_format import inflate
 from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
@@ -67,14 +69,14 @@ class Oracle:
     def encode(self, slots: np.ndarray, level: int, scale: float) -> tuple[PlainValue, PlainValue]:
         """SEAL's encoding for both: encoders round differently in the last bit."""
         seal = self.seal.encode(slots, level, scale)
-        body = seal_bytes._inflate(dump(seal.data), 72 + 8 * (level + 1) * self.parameters.ring_size)
+        body = inflate(dump(seal.data), 72 + 8 * (level + 1) * self.parameters.ring_size)
         residues = np.frombuffer(body, dtype="<u8", offset=72).reshape(level + 1, -1)
         return seal, PlainValue(level, scale, self.parameters.id, to_native(self.native, residues))
 
     def differing(self, pair: Pair) -> int:
         """How many residues of the two ciphertexts differ."""
         primes = self.native.primes[: pair.seal.level + 1]
-        seal = seal_bytes.read_residues(self.seal.dump(pair.seal), self.parameters.ring_size, primes)
+        seal = read_out(self.seal.dump(pair.seal), self.parameters.ring_size, primes)
         return int((seal != self.native.residues(pair.native)).sum())
 
     def decrypt(self, value: Value) -> np.ndarray:
@@ -83,8 +85,6 @@ class Oracle:
 
 def to_native(engine: NativeEngine, residues: np.ndarray) -> np.ndarray:
     """(rows, N) residues in SEAL's order as the native engine holds them."""
-    from he_infer.ckks.engines.native.kernels.ring import internal_places
-
     moduli = np.array(engine.primes[: len(residues)], dtype=np.int64)[:, None]
     signed = residues.astype(np.int64)
     centred = np.where(signed > moduli // 2, signed - moduli, signed).astype(np.float64)
