@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.ckks.answer import count_part_bytes
+from he_infer.ckks.fresh_ciphertext import count_fresh_bytes
 from he_infer.ckks.layouts.last_layer import Tile
 from he_infer.ckks.planning.circuit import Circuit
 from he_infer.ckks.planning.order import Moment
@@ -18,7 +19,7 @@ from he_infer.ckks.planning.plan import Plan, Stage
 PRIMITIVES = (
     "load", "multiply", "constant", "rotate", "square", "product", "rescale", "add", "encode", "refresh", "dump",
 )  # fmt: skip
-"""load: parse a seeded ciphertext; multiply: by an encoded vector, and add; constant: encode a number; rotate: also
+"""load: parse a request's ciphertext; multiply: by an encoded vector, and add; constant: encode a number; rotate: also
 conjugate; square, product: relinearised; encode: a vector, at run time; refresh: a fresh encryption of zero, added;
 dump: an answer's coefficients, cut and packed."""
 
@@ -165,7 +166,6 @@ def estimate_cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int],
     counts = count_primitives(plan, circuit)
     size, primes = parameters.ring_size, parameters.modulus_bits
     whole = size * sum(map(estimate_stored_bytes, primes))
-    fresh = size * sum(map(estimate_stored_bytes, parameters.data_bits))
     keys = len(plan.galois_elements) + plan.relinearise
     spent = sum(
         each.times
@@ -175,7 +175,7 @@ def estimate_cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int],
     return Cost(
         counts,
         spent / 1e3,
-        bytes_up=round(plan.sources * (fresh + _OVERHEAD)),
+        bytes_up=plan.sources * count_fresh_bytes(size, parameters.data_bits),
         bytes_down=sum(count_part_bytes(plan, target) for target in range(plan.targets)),
         key_bytes=round(keys * len(parameters.data_bits) * whole + plan.refreshes * whole),
         weight_bytes=count_weight_bytes(plan, counts) if keeps_weights(plan, counts) else 0,

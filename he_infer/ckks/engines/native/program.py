@@ -77,7 +77,6 @@ class Recorder(Engine):
         super().__init__(native.parameters, native.primes)
         self.digits = native.digits
         self.native = native
-        self.digits = native.digits
         self.instructions: list[Instruction] = []
         self.blocks: list[Doubles] = []
         self.inputs: list[Register] = []
