@@ -1,32 +1,60 @@
-"""Step 4, confusion: the partitions are taken in the network's order, and each one's pixels are scrambled."""
+"""Step 4, confusion: the partitions are taken in the network's order, and each one's words and bits are scrambled.
 
-import numpy as np
+Two rounds of a Feistel network over the halves of the grid: the lower half is scrambled under the features of the
+upper one, then the upper half under the features of the scrambled lower one. So the reader, who undoes the rounds in
+the opposite order, finds the features that each was made under.
+"""
 
 from cipher.algorithm.engine.protocol import Engine
+from cipher.algorithm.features import Features
 from cipher.algorithm.geometry import Geometry
+from cipher.algorithm.key_schedule import Stage, update_key
 from cipher.algorithm.keystream import KeyStream
-from cipher.algorithm.partition import select_partitions
+from cipher.algorithm.network import create_network
+from cipher.algorithm.partition import Division, divide
 from cipher.algorithm.words import Words
 
 
-def scramble(block: Words, geometry: Geometry, stream: KeyStream, engine: Engine) -> Words:
-    """Steps 4.1, 4.2 and 5.1: the scrambled words of all partitions, one after the other, as one vector.
+def scramble(block: Words, vector: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> None:
+    """Steps 1.1 to 1.4, 3, 4 and 5.1: the scrambled words of all partitions, one after the other, as one vector.
 
     Args:
-        block: the grid's words, (rows * columns,).
+        block: the grid's words, (rows * columns,), left as they are.
+        vector: where the scrambled words go, of the same size.
         geometry: of the grid.
-        stream: the confusion stage's key stream, from its beginning.
+        key: of the image.
+        salt: of the image.
         engine: the loops.
     """
-    partitions = select_partitions(geometry, stream)
-    vector = np.empty_like(block)
-    engine.gather(block.reshape(geometry.rows, geometry.columns), partitions.tiles, partitions.pool, vector)
-    return vector
+    cut = geometry.rows // 2
+    upper, lower = _halves(block, geometry)
+    upper_part, lower_part = vector[: cut * geometry.columns], vector[cut * geometry.columns :]
+    division = _division(lower.shape[0], Stage.LOWER, Features.extract(upper, engine), geometry, key, salt, engine)
+    engine.gather(lower, division, lower_part)
+    # Features are of an image's rows and columns, and the scrambled half is laid out as the half was.
+    features = Features.extract(lower_part.reshape(lower.shape), engine)
+    engine.gather(upper, _division(cut, Stage.UPPER, features, geometry, key, salt, engine), upper_part)
 
 
-def unscramble(vector: Words, geometry: Geometry, stream: KeyStream, engine: Engine) -> Words:
-    """The inverse of `scramble`."""
-    partitions = select_partitions(geometry, stream)
-    block = np.empty_like(vector)
-    engine.scatter(vector, partitions.tiles, partitions.pool, block.reshape(geometry.rows, geometry.columns))
-    return block
+def unscramble(vector: Words, block: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> None:
+    """The inverse of `scramble`: fills `block` from `vector`."""
+    cut = geometry.rows // 2
+    upper, lower = _halves(block, geometry)
+    upper_part, lower_part = vector[: cut * geometry.columns], vector[cut * geometry.columns :]
+    features = Features.extract(lower_part.reshape(lower.shape), engine)
+    engine.scatter(upper_part, _division(cut, Stage.UPPER, features, geometry, key, salt, engine), upper)
+    division = _division(lower.shape[0], Stage.LOWER, Features.extract(upper, engine), geometry, key, salt, engine)
+    engine.scatter(lower_part, division, lower)
+
+
+def _halves(block: Words, geometry: Geometry) -> tuple[Words, Words]:
+    grid = block.reshape(geometry.rows, geometry.columns)
+    return grid[: geometry.rows // 2], grid[geometry.rows // 2 :]
+
+
+def _division(
+    rows: int, stage: Stage, features: Features, geometry: Geometry, key: bytes, salt: bytes, engine: Engine
+) -> Division:
+    (subkey,) = update_key(key, salt, stage, geometry, features=features.label())
+    network = create_network(subkey, features.layers(), features.nodes(), engine)
+    return divide(rows, geometry.columns, geometry.bits, features, KeyStream(network, engine), engine)

@@ -1,116 +1,107 @@
-"""Step 5, diffusion: every word is altered by all others, in four sweeps along both directions.
+"""Step 5, diffusion: every word is altered by all others. A wide block: hash, block cipher, stream, hash.
 
-The vector of step 5.1 fills the grid column by column. Step 5.2 then alters it horizontally (a sweep over the columns
-from left to right, one back) and vertically (down, and up), each stage under its own network (step 5.3). The first
-and the last sweep add a key stream as long as the image; the two between them a word for each line.
+The vector of step 5.1 is a head of 16 bytes and a body, which is all the rest.
 
-Two sweeps are not enough: a change in the last line of a sweep has not gone anywhere yet.
+    horizontally    M = head xor H1(body),  U = AES(M)            every word of the body alters the head
+    vertically      body' = body xor AES-CTR xor network           the head alters every word of the body
+    horizontally    head' = U xor H2(body')                        and is altered by them once more
+
+The keys of both streams are updated (step 5.3) from the head U, so that another image has other streams. H1 and H2 are
+GMAC under subkeys of their own, at a fixed nonce: GHASH, which is almost-xor-universal, plus a constant. This is the
+construction of Adiantum (Crowley and Biggers, 2018) and HCTR2; docs/cipher-reduction.md has what follows from it.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cipher.algorithm.engine.protocol import Engine, Sweep
-from cipher.algorithm.keystream import KeyStream
-from cipher.algorithm.words import Words
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-_KEYS_AT_ONCE = 1 << 17
-"""Bytes of key stream made ahead of a sweep: they stay in the processor's cache."""
+from cipher.algorithm.engine.protocol import Engine
+from cipher.algorithm.features import LEAST_LAYERS, LEAST_NODES
+from cipher.algorithm.geometry import LEAST_BYTES, Geometry
+from cipher.algorithm.key_schedule import Stage, update_key, update_stream_keys
+from cipher.algorithm.network import create_network
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Alteration:
-    """The keyed constants of one stage: a sweep in each direction."""
-
-    onward: Sweep
-    back: Sweep
-    line_keys: Words
-    """(rows, 1): key words of the sweep that has no full key stream."""
+HEAD = LEAST_BYTES
+_NONCE = bytes(12)
 
 
-def draw_alteration(stream: KeyStream, rows: int, columns: int, bits: int) -> Alteration:
-    """Read a stage's constants from the beginning of its key stream.
+@dataclass(frozen=True, slots=True)
+class DiffusionKeys:
+    """Subkeys of the diffusion of one image; independent of each other."""
 
-    In this order: for each of the two sweeps three 64-bit words (a, b, s), and a row each for d and c[-1]; then one
-    word a row. Rows are padded to 8 bytes.
-    """
-    onward = _draw_sweep(stream, columns, bits)
-    back = _draw_sweep(stream, columns, bits)
-    return Alteration(onward, back, _draw_row(stream, rows, bits).reshape(rows, 1))
+    first_hash: bytes
+    block: bytes
+    streams: bytes
+    """Root of the keys of both streams."""
+    last_hash: bytes
+
+    @classmethod
+    def derive(cls, key: bytes, salt: bytes, geometry: Geometry) -> "DiffusionKeys":
+        """Update the key for both directions."""
+        first_hash, block = update_key(key, salt, Stage.HORIZONTAL, geometry, count=2)
+        streams, last_hash = update_key(key, salt, Stage.VERTICAL, geometry, count=2)
+        return cls(first_hash, block, streams, last_hash)
 
 
-def alter(grid: Words, stream: KeyStream, engine: Engine, *, full_first: bool) -> None:
-    """One stage of step 5.2, in place: a sweep over the rows, first to last, and one back.
+def alter(data: memoryview, keys: DiffusionKeys, engine: Engine) -> None:
+    """Step 5.2, in place.
 
     Args:
-        grid: (rows, columns).
-        stream: the stage's key stream, from its beginning.
+        data: the vector's bytes, little-endian words, at least 16.
+        keys: of the image.
         engine: the loops.
-        full_first: whether the onward sweep or the backward one gets the key stream as long as the grid.
     """
-    for _ in alter_by_sweeps(grid, stream, engine, full_first=full_first):
+    for _ in alter_by_steps(data, keys, engine):
         pass
 
 
-def alter_by_sweeps(grid: Words, stream: KeyStream, engine: Engine, *, full_first: bool) -> Iterator[range]:
-    """As `alter`, stopping after each of the two sweeps to give the rows in the order of that sweep."""
-    rows, columns = grid.shape
-    constants = draw_alteration(stream, rows, columns, 8 * grid.itemsize)
-    down, up = range(rows), range(rows - 1, -1, -1)
-    if full_first:
-        _sweep_with_stream(grid, down, stream, engine, constants.onward)
-        yield down
-        engine.alter(grid, up, constants.line_keys, constants.back.start, constants.back)
-    else:
-        engine.alter(grid, down, constants.line_keys, constants.onward.start, constants.onward)
-        yield down
-        _sweep_with_stream(grid, up, stream, engine, constants.back)
-    yield up
+def alter_by_steps(data: memoryview, keys: DiffusionKeys, engine: Engine) -> Iterator[str]:
+    """As `alter`, stopping after each direction to give its name."""
+    head, body = data[:HEAD], data[HEAD:]
+    mixed = _xor(head, _hash(keys.first_hash, body))
+    head[:] = Cipher(algorithms.AES(keys.block), modes.ECB()).encryptor().update(mixed)  # noqa: S305 - one block
+    yield "horizontally"
+    add_streams(body, keys.streams, bytes(head), engine)
+    yield "vertically"
+    head[:] = _xor(head, _hash(keys.last_hash, body))
+    yield "horizontally again"
 
 
-def restore(grid: Words, stream: KeyStream, engine: Engine, *, full_first: bool) -> None:
-    """The inverse of `alter` with the same arguments."""
-    rows, columns = grid.shape
-    constants = draw_alteration(stream, rows, columns, 8 * grid.itemsize)
-    down, up = range(rows), range(rows - 1, -1, -1)
-    if full_first:
-        engine.restore(grid, up, constants.line_keys, constants.back.start, constants.back)
-        _unsweep_with_stream(grid, down, stream, engine, constants.onward)
-    else:
-        _unsweep_with_stream(grid, up, stream, engine, constants.back)
-        engine.restore(grid, down, constants.line_keys, constants.onward.start, constants.onward)
+def restore(data: memoryview, keys: DiffusionKeys, engine: Engine) -> None:
+    """The inverse of `alter`."""
+    head, body = data[:HEAD], data[HEAD:]
+    changed = _xor(head, _hash(keys.last_hash, body))
+    add_streams(body, keys.streams, changed, engine)
+    mixed = Cipher(algorithms.AES(keys.block), modes.ECB()).decryptor().update(changed)  # noqa: S305 - one block
+    head[:] = _xor(mixed, _hash(keys.first_hash, body))
 
 
-def _sweep_with_stream(grid: Words, rows: range, stream: KeyStream, engine: Engine, sweep: Sweep) -> None:
-    before = sweep.start
-    for part, keys in _key_rows(grid, rows, stream):
-        before = engine.alter(grid, part, keys, before, sweep)
+def add_streams(body: memoryview, root: bytes, head: bytes, engine: Engine) -> None:
+    """Add both key streams to the body, in place: AES-256-CTR, and the network's."""
+    if not len(body):
+        return
+    aes_key, network_key = update_stream_keys(root, head)
+    Cipher(algorithms.AES(aes_key), modes.CTR(bytes(16))).encryptor().update_into(body, body)
+    layers, nodes = LEAST_LAYERS + head[0] % 2, LEAST_NODES + 2 * (head[1] % 2)
+    network = create_network(network_key, layers, nodes, engine)
+    whole = len(body) // 8 * 8 if sys.byteorder == "little" else 0
+    engine.add_stream(network, 0, np.frombuffer(body[:whole], np.uint64))
+    if whole < len(body):
+        first_sheet = whole // network.sheet_bytes
+        behind = len(body) - first_sheet * network.sheet_bytes
+        rest = np.zeros(-(-behind // 8), np.uint64)
+        engine.add_stream(network, first_sheet, rest)
+        stream = rest.astype("<u8", copy=False).tobytes()[whole - first_sheet * network.sheet_bytes : behind]
+        body[whole:] = _xor(body[whole:], stream)
 
 
-def _unsweep_with_stream(grid: Words, rows: range, stream: KeyStream, engine: Engine, sweep: Sweep) -> None:
-    before = sweep.start
-    for part, keys in _key_rows(grid, rows, stream):
-        before = engine.restore(grid, part, keys, before, sweep)
+def _hash(key: bytes, body: memoryview) -> bytes:
+    return AESGCM(key).encrypt(_NONCE, b"", body)
 
 
-def _key_rows(grid: Words, rows: range, stream: KeyStream) -> Iterator[tuple[range, Words]]:
-    """Some rows at a time, with their key stream: (part of rows, (len(part), columns) words)."""
-    columns = grid.shape[1]
-    at_once = max(1, _KEYS_AT_ONCE // (columns * grid.itemsize))
-    for first in range(0, len(rows), at_once):
-        part = rows[first : first + at_once]
-        yield part, stream.read(len(part) * columns, 8 * grid.itemsize).reshape(len(part), columns)
-
-
-def _draw_sweep(stream: KeyStream, columns: int, bits: int) -> Sweep:
-    forward, sideways, shift = (int(word) for word in stream.read_wide(3))
-    mask = (1 << bits) - 1
-    offset, start = _draw_row(stream, columns, bits), _draw_row(stream, columns, bits)
-    if columns == 1:
-        return Sweep((forward | 1) & mask, 0, 0, offset, start)
-    return Sweep((forward | 1) & mask, (sideways | 1) & mask, 1 + (shift >> 32) % (columns - 1), offset, start)
-
-
-def _draw_row(stream: KeyStream, count: int, bits: int) -> Words:
-    padded = -(-count * bits // 64) * 64 // bits
-    return stream.read(padded, bits)[:count].copy()
+def _xor(first: bytes | memoryview, second: bytes) -> bytes:
+    return (int.from_bytes(first, "little") ^ int.from_bytes(second, "little")).to_bytes(len(second), "little")

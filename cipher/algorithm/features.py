@@ -1,34 +1,82 @@
-"""Step 1.2, extract features, and step 3, update the hidden layers.
+"""Steps 1.1 and 1.2, preprocess and extract features: integers only, each defined to the last bit.
 
-The feature is the collision sum of the histogram: integers only, and unchanged by any rearrangement of the pixels.
-That is why it need not be stored: the reader, having undone the alteration, holds the scrambled image, whose histogram
-is the plain one's, and so finds the size of the network that scrambled it.
+The features are taken from a copy: every n-th row and column of a half of the image, at most 64 x 64 samples, stretched
+to 0 ... 255. Of each of 4 x 4 blocks there are four numbers:
+
+    mean        floor of the mean
+    variance    floor of (n sum x^2 - (sum x)^2) / n^2
+    gradient    floor of the sum of the absolute differences of neighbours, along and down, over n
+    levels      floor of n^2 over the sum of squared counts of values: 1 for a flat block, many for a rich one
+
+They steer the division into tiles, the number of layers and nodes of a network (step 3), and through the label of the
+subkey every one of its weights. The reader finds them again: each half is scrambled under the features of the *other*
+one, first the lower half under those of the upper, then the upper half under those of the scrambled lower.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-BASE_LAYERS = 8
-"""Hidden layers of every network. Three is the least at which an avalanche test sees nothing; the rest is margin."""
-MOST_LAYERS = 11
+from cipher.algorithm.words import Words
+
+if TYPE_CHECKING:
+    from cipher.algorithm.engine.protocol import Engine
+
+MOST_SAMPLES = 64
+"""Rows and columns of the copy, at most."""
+BLOCKS = 4
+"""Blocks along each side of the copy."""
+LEAST_LAYERS = 4
+"""Three is the least at which an avalanche test sees nothing."""
+MOST_LAYERS = 7
+LEAST_NODES = 4
+MOST_NODES = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the cipher takes from the image: how many grey levels it effectively has."""
+    """Four numbers of each block, row by row of the blocks."""
 
-    effective_levels: int
-    """N^2 / sum of squared histogram counts, rounded down: 1 for a flat image, 256 for a uniform histogram."""
+    means: tuple[int, ...]
+    variances: tuple[int, ...]
+    gradients: tuple[int, ...]
+    levels: tuple[int, ...]
 
     @classmethod
-    def extract(cls, histogram: NDArray[np.int64]) -> "Features":
-        """From the 256 counts of the words' folded bytes (a 16-bit word's two bytes are XORed)."""
-        counts = [int(count) for count in histogram]
-        collisions = sum(count * count for count in counts)
-        return cls(sum(counts) ** 2 // collisions)
+    def extract(cls, half: Words, engine: "Engine") -> "Features":
+        """From half of the grid, (rows, columns) words, at least one."""
+        rows, columns = half.shape
+        copy = half[:: -(-rows // MOST_SAMPLES), :: -(-columns // MOST_SAMPLES)].astype(np.int64)
+        low, high = int(copy.min()), int(copy.max())
+        copy = (copy - low) * 255 // max(1, high - low)
+        rows, columns = copy.shape
+        cuts = (
+            [index * rows // BLOCKS for index in range(BLOCKS + 1)],
+            [index * columns // BLOCKS for index in range(BLOCKS + 1)],
+        )
+        numbers = engine.measure(copy, cuts)
+        return cls(*(tuple(column) for column in numbers.T.tolist()))
 
-    def hidden_layers(self) -> int:
-        """8 for a rich histogram, up to 11 for a poor one."""
-        return MOST_LAYERS - min(MOST_LAYERS - BASE_LAYERS, self.effective_levels.bit_length() // 2)
+    def label(self) -> bytes:
+        """All numbers, as little-endian u16: 128 bytes."""
+        numbers = (*self.means, *self.variances, *self.gradients, *self.levels)
+        return np.array(numbers, "<u2").tobytes()
+
+    def layers(self) -> int:
+        """4 layers for a rich half, up to 7 for a poor one."""
+        return MOST_LAYERS - min(MOST_LAYERS - LEAST_LAYERS, _mean(self.levels).bit_length() // 2)
+
+    def nodes(self) -> int:
+        """4 nodes a layer for a rough half, up to 6 for a smooth one."""
+        return MOST_NODES - min(MOST_NODES - LEAST_NODES, _mean(self.gradients).bit_length() // 2)
+
+    def tile(self, bits: int) -> tuple[int, int]:
+        """Height and width of a tile in words: small tiles where the half is lively. Rows of 192 to 320 bytes."""
+        height = 64 - 8 * min(4, _mean(self.variances).bit_length() // 3)
+        width = 160 - 16 * min(4, _mean(self.gradients).bit_length() // 2)
+        return height, width * 16 // bits
+
+
+def _mean(numbers: tuple[int, ...]) -> int:
+    return sum(numbers) // len(numbers)

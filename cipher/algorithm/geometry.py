@@ -7,9 +7,9 @@
     (F, H, W, C)  frames of interleaved pixels
 
 An image is stacked into one grid of rows x columns words: frames below each other, the samples of a pixel side by side.
-A grid with a side under `TILE` words is folded towards a square first, because a change spreads through a strip too
-slowly; what does not fill the folded grid's last row is the remainder, which `cipher.algorithm.inner` mixes in by
-itself.
+A grid with a side under `LEAST_SIDE` words is folded towards a square first, so that it has tiles; what does not fill
+the folded grid's last row is the remainder, which the confusion leaves where it is and the diffusion alters with all
+the rest.
 """
 
 import math
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 from cipher.errors import UnsupportedImage
 
-TILE = 32
-"""Side of a partition, in words; also the least side of a grid that is not folded."""
-TILE_WORDS = TILE * TILE
+LEAST_SIDE = 32
+"""Least side of a grid that is not folded."""
+LEAST_BYTES = 16
+"""The diffusion's head: no image is enciphered in fewer bytes. The container pads smaller ones."""
 MOST_DIMENSIONS = 4
 
 
@@ -44,6 +45,11 @@ class Geometry:
         """All words."""
         return self.block + self.remainder
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all words."""
+        return self.words * self.bits // 8
+
     def label(self) -> bytes:
         """What binds the derived keys to this shape."""
         return f"{self.rows}x{self.columns}+{self.remainder}w{self.bits}".encode()
@@ -53,21 +59,26 @@ def grid_of(shape: tuple[int, ...], itemsize: int) -> Geometry:
     """The grid of an image of `shape` with samples of `itemsize` bytes.
 
     Raises:
-        UnsupportedImage: no sample at all, or more than four dimensions.
+        UnsupportedImage: fewer than 16 bytes, or not one to four dimensions.
     """
     if not 1 <= len(shape) <= MOST_DIMENSIONS or 0 in shape:
         raise UnsupportedImage(f"An image has 1 to 4 dimensions, none of them empty; this one has the shape {shape}.")
-    frames, height, width, samples = _sides(shape)
+    if math.prod(shape) * itemsize < LEAST_BYTES:
+        raise UnsupportedImage(
+            f"The inner cipher takes images of {LEAST_BYTES} bytes or more, and this one has "
+            f"{math.prod(shape) * itemsize}. Seal it in a container, which pads it."
+        )
+    frames, height, width, samples = sides(shape)
     bits = 8 if itemsize == 1 else 16
     rows, columns = frames * height, width * samples * max(1, itemsize // 2)
-    if min(rows, columns) >= TILE:
+    if min(rows, columns) >= LEAST_SIDE:
         return Geometry(rows, columns, 0, bits)
     total = rows * columns
     columns = math.isqrt(total)
     return Geometry(total // columns, columns, total % columns, bits)
 
 
-def _sides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def sides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Frames, height, width, samples. Three dimensions with a last one up to 4 are colour, else frames."""
     if len(shape) == 1:
         return 1, 1, shape[0], 1

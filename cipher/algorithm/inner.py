@@ -1,22 +1,21 @@
 """Algorithm 1: the confusion/diffusion cipher, whole. The steps stand in `encipher`, by their numbers.
 
-This is the *inner* cipher: unauthenticated, unproven, and never to be used alone. Files go through
-`cipher.container.api`.
+This is the *inner* cipher: unauthenticated, and never to be used alone. Files go through `cipher.container.api`.
 """
+
+import sys
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cipher.algorithm.confusion import scramble, unscramble
-from cipher.algorithm.diffusion import alter, restore
+from cipher.algorithm.diffusion import DiffusionKeys, alter, restore
 from cipher.algorithm.engine import Engine, best
-from cipher.algorithm.features import BASE_LAYERS, Features
 from cipher.algorithm.geometry import Geometry, grid_of
-from cipher.algorithm.key_schedule import Stage, update_key
-from cipher.algorithm.keystream import KeyStream
-from cipher.algorithm.network import create_network
-from cipher.algorithm.remainder import RemainderKeys, absorb, release, unabsorb, unrelease
-from cipher.algorithm.words import Words, check_type, from_words, to_words
+from cipher.algorithm.words import Words, check_type, from_words, to_words, word_type
+
+VERSION = 2
+"""Of the cipher; a sealed object says which one it was enciphered with."""
 
 
 def encrypt_image(
@@ -25,7 +24,8 @@ def encrypt_image(
     """Encipher an image; deterministic.
 
     Args:
-        image: (n,), (H, W), (H, W, C), (F, H, W) or (F, H, W, C); integers, booleans or floats of 1, 2, 4 or 8 bytes.
+        image: (n,), (H, W), (H, W, C), (F, H, W) or (F, H, W, C); integers, booleans or floats of 1, 2, 4 or 8 bytes,
+            at least 16 bytes in all.
         key: 32 bytes.
         salt: 16 bytes; two images under one key need two salts.
         engine: the loops; the fastest installed if not given. The result does not depend on it.
@@ -39,8 +39,9 @@ def encrypt_image(
     """
     check_type(image.dtype)
     geometry = grid_of(image.shape, image.dtype.itemsize)
-    words = encipher(to_words(image), geometry, key, salt, engine or best())
-    return from_words(words, image.shape, _cipher_type(image.dtype))
+    vector = np.empty(geometry.words, word_type(image.dtype))
+    encipher(to_words(image), vector, geometry, key, salt, engine or best())
+    return from_words(vector, image.shape, _cipher_type(image.dtype))
 
 
 def decrypt_image(
@@ -54,72 +55,45 @@ def decrypt_image(
     """
     check_type(cipher_image.dtype)
     geometry = grid_of(cipher_image.shape, cipher_image.dtype.itemsize)
-    words = decipher(to_words(cipher_image), geometry, key, salt, engine or best())
+    words = np.empty(geometry.words, word_type(cipher_image.dtype))
+    decipher(to_words(cipher_image).copy(), words, geometry, key, salt, engine or best())
     return from_words(words, cipher_image.shape, _cipher_type(cipher_image.dtype))
 
 
-def encipher(words: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> Words:
-    """Algorithm 1 on words; `words` is spoilt. Steps 1, 1.1 and 6 are the caller's (read, preprocess, save)."""
-    streams = _Streams(key, salt, geometry, engine)
-    block, rest = words[: geometry.block], words[geometry.block :]
-    if geometry.remainder:
-        rest_keys = RemainderKeys.draw(streams.begin(Stage.REMAINDER), geometry.remainder, geometry.bits)
-        absorb(block, rest, rest_keys)
+def encipher(words: Words, vector: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> None:
+    """Algorithm 1 on words. Steps 1 and 6 are the caller's (read, save).
 
-    # 1.2 extract features, 3 update hidden layers.
-    layers = Features.extract(engine.histogram(block)).hidden_layers()
-
-    # 4 confusion: 4.3 the key's update, 1.3 and 1.4 its network, 4.1 partitions, 4.2 scrambling; 5.1 a vector.
-    vector = scramble(block, geometry, streams.begin(Stage.CONFUSION, layers), engine)
-
-    # 5 diffusion. 5.3 update the key for each direction; 5.2 alter horizontally, then vertically.
-    by_column = vector.reshape(geometry.columns, geometry.rows)
-    alter(by_column, streams.begin(Stage.HORIZONTAL), engine, full_first=True)
-    by_row = engine.transpose(by_column)
-    alter(by_row, streams.begin(Stage.VERTICAL), engine, full_first=False)
-
-    altered = by_row.reshape(-1)
-    if geometry.remainder:
-        altered = np.concatenate([altered, release(altered, rest, rest_keys)])
-    return altered
+    Args:
+        words: the image's, (geometry.words,), left as they are.
+        vector: where the cipher image goes, of the same size.
+        geometry: of the image.
+        key: 32 bytes.
+        salt: 16 bytes.
+        engine: the loops.
+    """
+    block = geometry.block
+    # 1.1 to 1.4 and 3 features, networks, their analysis and update; 4 confusion; 5.1 a vector.
+    scramble(words[:block], vector[:block], geometry, key, salt, engine)
+    vector[block:] = words[block:]
+    # 5 diffusion: 5.3 update the key, 5.2 alter horizontally and vertically.
+    alter(_little_endian(vector), DiffusionKeys.derive(key, salt, geometry), engine)
+    _little_endian(vector)
 
 
-def decipher(words: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> Words:
-    """The inverse of `encipher`, its steps in the opposite order; `words` is spoilt."""
-    streams = _Streams(key, salt, geometry, engine)
-    block, rest = words[: geometry.block], words[geometry.block :]
-    if geometry.remainder:
-        rest_keys = RemainderKeys.draw(streams.begin(Stage.REMAINDER), geometry.remainder, geometry.bits)
-        rest = unrelease(block, rest, rest_keys)
-
-    by_row = block.reshape(geometry.rows, geometry.columns)
-    restore(by_row, streams.begin(Stage.VERTICAL), engine, full_first=False)
-    by_column = engine.transpose(by_row)
-    restore(by_column, streams.begin(Stage.HORIZONTAL), engine, full_first=True)
-
-    vector = by_column.reshape(-1)
-    layers = Features.extract(engine.histogram(vector)).hidden_layers()
-    plain = unscramble(vector, geometry, streams.begin(Stage.CONFUSION, layers), engine)
-
-    if geometry.remainder:
-        unabsorb(plain, rest, rest_keys)
-        plain = np.concatenate([plain, rest])
-    return plain
+def decipher(vector: Words, words: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> None:
+    """The inverse of `encipher`, its steps in the opposite order; `vector` is spoilt."""
+    block = geometry.block
+    restore(_little_endian(vector), DiffusionKeys.derive(key, salt, geometry), engine)
+    _little_endian(vector)
+    words[block:] = vector[block:]
+    unscramble(vector[:block], words[:block], geometry, key, salt, engine)
 
 
-class _Streams:
-    """Starts the key stream of any stage of one image."""
-
-    def __init__(self, key: bytes, salt: bytes, geometry: Geometry, engine: Engine) -> None:
-        self._key = key
-        self._salt = salt
-        self._geometry = geometry
-        self._engine = engine
-
-    def begin(self, stage: Stage, layers: int = BASE_LAYERS) -> KeyStream:
-        """The stage's subkey, its network of so many layers, and the stream from its beginning."""
-        subkey = update_key(self._key, self._salt, stage, self._geometry)
-        return KeyStream(create_network(subkey, layers), self._engine)
+def _little_endian(vector: Words) -> memoryview:
+    """The bytes of a vector, little-endian words; on other machines it is swapped in place, and back the next time."""
+    if sys.byteorder == "big":
+        vector.byteswap(inplace=True)
+    return vector.view(np.uint8).data
 
 
 def _cipher_type(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:

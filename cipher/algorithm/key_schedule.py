@@ -1,12 +1,13 @@
-"""The cipher key's updates (steps 4.3 and 5.3): a new subkey, hence a new network, for every stage.
+"""The cipher key's updates (steps 4.3 and 5.3): new subkeys, hence a new network, for every stage.
 
-HKDF-SHA256 (RFC 5869) with the image's salt and a label for the stage; the labels also carry the grid's shape.
+HKDF-SHA256 (RFC 5869) with the image's salt and a label for the stage. The labels carry the grid's shape, and what
+steers the stage: the confusion's carry the features of the other half, the stream's the altered head.
 """
 
 from enum import StrEnum
 
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from cipher.algorithm.geometry import Geometry
 from cipher.errors import BadKey
@@ -16,22 +17,26 @@ SALT_SIZE = 16
 
 
 class Stage(StrEnum):
-    """The stages that have a network of their own."""
+    """The stages that have subkeys of their own."""
 
-    CONFUSION = "confusion"
-    HORIZONTAL = "horizontal"
-    VERTICAL = "vertical"
-    REMAINDER = "remainder"
+    LOWER = "confusion of the lower half"
+    UPPER = "confusion of the upper half"
+    HORIZONTAL = "horizontal alteration"
+    VERTICAL = "vertical alteration"
 
 
-def update_key(key: bytes, salt: bytes, stage: Stage, geometry: Geometry) -> bytes:
-    """The 32-byte subkey of one stage of one image.
+def update_key(
+    key: bytes, salt: bytes, stage: Stage, geometry: Geometry, *, count: int = 1, features: bytes = b""
+) -> list[bytes]:
+    """The 32-byte subkeys of one stage of one image.
 
     Args:
         key: the cipher key of the image, 32 bytes.
         salt: 16 bytes, different for every image under the same key.
-        stage: which step of Algorithm 1 it is for.
+        stage: which step of Algorithm 1 they are for.
         geometry: of the grid.
+        count: how many.
+        features: what steers the stage besides.
 
     Raises:
         BadKey: a key or salt of another length.
@@ -40,5 +45,15 @@ def update_key(key: bytes, salt: bytes, stage: Stage, geometry: Geometry) -> byt
         raise BadKey(
             f"The cipher takes a key of {KEY_SIZE} bytes and a salt of {SALT_SIZE}; got {len(key)}, {len(salt)}."
         )
-    info = b"he-infer image cipher 1 " + stage.value.encode() + b" " + geometry.label()
-    return HKDF(algorithm=SHA256(), length=KEY_SIZE, salt=salt, info=info).derive(key)
+    info = b"he-infer image cipher 2 " + stage.value.encode() + b" " + geometry.label() + b" " + features
+    return _split(HKDF(algorithm=SHA256(), length=KEY_SIZE * count, salt=salt, info=info).derive(key), count)
+
+
+def update_stream_keys(root: bytes, head: bytes) -> tuple[bytes, bytes]:
+    """The keys of the two key streams (AES-CTR, network) of one altered head of 16 bytes."""
+    aes, network = _split(HKDFExpand(algorithm=SHA256(), length=2 * KEY_SIZE, info=head).derive(root), 2)
+    return aes, network
+
+
+def _split(keys: bytes, count: int) -> list[bytes]:
+    return [keys[KEY_SIZE * index : KEY_SIZE * (index + 1)] for index in range(count)]

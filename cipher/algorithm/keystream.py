@@ -4,8 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipher.algorithm.engine.protocol import Engine
-from cipher.algorithm.network import SHEET_BYTES, Network
-from cipher.algorithm.words import Words
+from cipher.algorithm.network import Network
 
 
 class KeyStream:
@@ -17,24 +16,15 @@ class KeyStream:
         self._next_sheet = 0
         self._left = np.empty(0, np.uint8)
 
-    def read_bytes(self, count: int) -> NDArray[np.uint8]:
-        """The next `count` bytes."""
-        missing = count - self._left.size
+    def read(self, count: int, dtype: str) -> NDArray[np.unsignedinteger]:
+        """The next `count` little-endian words of `dtype`, '<u4' or '<u8'."""
+        wanted = count * int(dtype[2:])
+        missing = wanted - self._left.size
         if missing > 0:
-            sheets = -(-missing // SHEET_BYTES)
-            fresh = self._engine.stream(self._network, self._next_sheet, sheets)
+            sheets = -(-missing // self._network.sheet_bytes)
+            words = np.zeros(sheets * self._network.sheet_bytes // 8, np.uint64)
+            self._engine.add_stream(self._network, self._next_sheet, words)
             self._next_sheet += sheets
-            fresh_bytes = fresh.astype("<u8", copy=False).view(np.uint8)
-            self._left = np.concatenate([self._left, fresh_bytes]) if self._left.size else fresh_bytes
-        taken, self._left = self._left[:count], self._left[count:]
-        return taken
-
-    def read(self, count: int, bits: int) -> Words:
-        """The next `count` words of 8 or 16 bits."""
-        if bits == 8:
-            return self.read_bytes(count)
-        return self.read_bytes(2 * count).view("<u2").astype(np.uint16, copy=False)
-
-    def read_wide(self, count: int) -> NDArray[np.uint64]:
-        """The next `count` words of 64 bits."""
-        return self.read_bytes(8 * count).view("<u8").astype(np.uint64, copy=False)
+            self._left = np.concatenate([self._left, words.astype("<u8", copy=False).view(np.uint8)])
+        taken, self._left = self._left[:wanted], self._left[wanted:]
+        return np.frombuffer(taken.tobytes(), dtype).astype(dtype[1:], copy=False)

@@ -1,6 +1,6 @@
-"""Steps 1.3 and 1.4: the network that makes the key stream.
+"""Steps 1.3, 1.4 and 3: the network that makes the key stream, and the analysis of its weights.
 
-A small feed-forward network over unsigned 64-bit words: four neurons a layer, eight to eleven layers,
+A small feed-forward network over unsigned 64-bit words, of L layers with N nodes each:
 
     x <- A(W x + b) mod 2^64,    A = tent . rotate . logistic,
 
@@ -8,27 +8,32 @@ and the input added back at the end, so that the whole cannot be run backwards. 
 forms of the usual chaotic maps. The weights come from the stage's subkey. Floating point appears nowhere: one bit that
 rounds differently on another machine would make an image unreadable for ever.
 
-The stream: input number i of the network is (s0 + i, s1, s2, s3) with seeds from the subkey; its output is four words.
-A *sheet* is the 256 outputs of inputs 256 t to 256 t + 255, written neuron by neuron: 8 KiB. Sheets follow each other.
+The stream: input number i of the network is (s0 + i, s1, ..., sN-1) with seeds from the subkey; its output is N words.
+A *sheet* is the outputs of inputs 256 t to 256 t + 255, written node by node: 2 N KiB. Sheets follow each other.
 
-Nobody has proved or attacked this construction. Nothing that matters rests on it; see docs/cipher.md.
+Nobody has proved or attacked this construction, and nothing rests on it: what it makes is added to AES-CTR under an
+independent key. See docs/cipher-reduction.md.
 """
 
-import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-NEURONS = 4
+if TYPE_CHECKING:
+    from cipher.algorithm.engine.protocol import Engine
+
 ROTATION = 29
 SHEET_INPUTS = 256
-SHEET_WORDS = NEURONS * SHEET_INPUTS
-SHEET_BYTES = 8 * SHEET_WORDS
-
-_LAYER_WORDS = NEURONS * NEURONS + NEURONS
-_BALANCE_LIMIT = 48
-"""How far the weights' count of one bits may lie from half of 1024: three standard deviations of a fair draw."""
+PROBES = 2
+"""Inputs at which the influence of a weight is measured."""
+LEAST_INFLUENCE = (1, 4)
+"""Share of the output bits that a weight or node must change: a quarter. A fair draw changes half of them; the last
+layer's weights reach 128 bits, of which a quarter is 5.6 standard deviations below."""
+LEAST_DISTANCE = 12
+"""Bits in which any two weights of a layer must differ: of 64, 5 standard deviations below a fair draw's 32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,62 +41,74 @@ class Network:
     """Weights of one stage of one image. All arrays are uint64."""
 
     weights: NDArray[np.uint64]
-    """(L, 4, 4): layer, neuron, input."""
+    """(L, N, N): layer, node, input."""
     biases: NDArray[np.uint64]
-    """(L, 4)"""
+    """(L, N)"""
     seeds: NDArray[np.uint64]
-    """(4,): the input for i = 0."""
+    """(N,): the input for i = 0."""
 
     @property
     def layers(self) -> int:
-        """Number of hidden layers."""
+        """Number of layers."""
         return len(self.weights)
 
+    @property
+    def nodes(self) -> int:
+        """Nodes in each layer."""
+        return len(self.seeds)
 
-def create_network(stage_key: bytes, layers: int) -> Network:
-    """The network of a stage: drawn from the subkey, layer by layer, ineffective layers drawn again.
+    @property
+    def sheet_bytes(self) -> int:
+        """Bytes in a sheet of its stream."""
+        return 8 * self.nodes * SHEET_INPUTS
 
-    Draws are consecutive pieces of SHAKE256(stage_key), so that every reader repeats the same redraws.
+
+def create_network(stage_key: bytes, layers: int, nodes: int, engine: "Engine") -> Network:
+    """The network of a stage: drawn from the subkey, what is not effective drawn again.
+
+    Draws are consecutive words of AES-256-CTR under the subkey, so that every reader repeats the same redraws: N seeds,
+    then candidates for layers of N (N + 1) words, of which the first effective ones are taken. A network whose weights
+    or nodes do not all have influence is drawn again from the words after it.
 
     Args:
-        stage_key: 32 bytes from `cipher.algorithm.key_schedule.update_key`.
-        layers: from `cipher.algorithm.features`.
+        stage_key: 32 bytes from `cipher.algorithm.key_schedule`.
+        layers: from the features.
+        nodes: likewise, 4 to 6.
+        engine: the loops.
     """
-    seeds = np.frombuffer(hashlib.shake_256(b"seeds" + stage_key).digest(8 * NEURONS), "<u8").astype(np.uint64)
-    weights = np.empty((layers, NEURONS, NEURONS), np.uint64)
-    biases = np.empty((layers, NEURONS), np.uint64)
-    found = 0
-    batch = 64
-    while found < layers:
-        found = 0
-        stream = hashlib.shake_256(b"weights" + stage_key).digest(batch * _LAYER_WORDS * 8)
-        for draw in np.frombuffer(stream, "<u8").reshape(batch, _LAYER_WORDS):
-            candidate = draw[: NEURONS * NEURONS].reshape(NEURONS, NEURONS)
-            if effective_parameters(candidate):
-                weights[found] = candidate
-                biases[found] = draw[NEURONS * NEURONS :]
-                found += 1
-                if found == layers:
-                    break
-        batch *= 2
-    return Network(weights, biases, seeds)
+    draws = _Draws(stage_key)
+    while True:
+        seeds = draws.read(nodes)
+        chosen: list[NDArray[np.uint64]] = []
+        while len(chosen) < layers:
+            candidates = draws.read(4 * layers * nodes * (nodes + 1)).reshape(-1, nodes, nodes + 1)
+            good = engine.effective(candidates[:, :, :nodes])
+            chosen += list(candidates[good][: layers - len(chosen)])
+        drawn = np.array(chosen)
+        network = Network(drawn[:, :, :nodes].copy(), drawn[:, :, nodes].copy(), seeds)
+        if has_influence(network, engine):
+            return network
 
 
-def effective_parameters(weights: NDArray[np.uint64]) -> bool:
-    """Step 1.4, weight analysis: a layer invertible mod 2 (hence mod 2^64), of balanced bits."""
-    ones = sum(int(weight).bit_count() for weight in weights.flat)
-    return abs(ones - 32 * weights.size) <= _BALANCE_LIMIT and _invertible_mod_2(weights)
+def has_influence(network: Network, engine: "Engine") -> bool:
+    """Step 1.4, weight analysis by an avalanche test: every weight, bias and node changes what the network puts out.
+
+    The lowest bit of each weight and bias in turn is flipped, and each node in turn silenced; the outputs of two inputs
+    are compared. A weight of the last layer reaches its own node's output alone, any other all outputs.
+    """
+    changed = engine.influence(network)
+    reached = np.full(changed.shape, 64 * PROBES * network.nodes)
+    reached[-1] = 64 * PROBES
+    share, of = LEAST_INFLUENCE
+    enough = changed * of >= reached * share
+    return bool(enough[:, :, : network.nodes + 1].all() and enough[:-1, :, network.nodes + 1].all())
 
 
-def _invertible_mod_2(weights: NDArray[np.uint64]) -> bool:
-    """Whether the matrix of lowest bits has full rank over GF(2)."""
-    rows = [sum((int(weight) & 1) << column for column, weight in enumerate(row)) for row in weights]
-    for column in range(len(rows)):
-        pivot = next((index for index in range(column, len(rows)) if rows[index] >> column & 1), None)
-        if pivot is None:
-            return False
-        rows[column], rows[pivot] = rows[pivot], rows[column]
-        for index in range(column + 1, len(rows)):
-            if rows[index] >> column & 1:
-                rows[index] ^= rows[column]
-    return True
+class _Draws:
+    """Words of AES-256-CTR from counter 0."""
+
+    def __init__(self, key: bytes) -> None:
+        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    def read(self, count: int) -> NDArray[np.uint64]:
+        return np.frombuffer(self._encryptor.update(bytes(8 * count)), "<u8").astype(np.uint64)

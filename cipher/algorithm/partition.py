@@ -1,7 +1,9 @@
-"""Step 4.1: select partitions with the network.
+"""Steps 4.1 and 4.2: select partitions with the network, and how each is scrambled.
 
-The grid is cut into tiles of 32 x 32 words, the ragged ones at the right and lower edges kept. The network's outputs
-give the order in which the tiles are taken, and for each tile which scrambling it gets.
+Half of the grid is cut into tiles whose height and width come from the features and whose first tile is cut where the
+network says, so that ragged tiles lie at all edges. The tiles of one width form a *strip*: the full ones in the middle,
+the ragged ones at the left and at the right. In each strip the network gives the order of the tiles; in each tile, by
+draws of its own, the order of its rows, and for every row how far it is turned and how far the bits of its words are.
 """
 
 from dataclasses import dataclass
@@ -9,57 +11,96 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cipher.algorithm.geometry import TILE, TILE_WORDS, Geometry
+from cipher.algorithm.engine.protocol import Engine
+from cipher.algorithm.features import Features
 from cipher.algorithm.keystream import KeyStream
 
-POOL = 64
-"""Most permutations that one image draws; a tile gets one of them, begun at one of 1024 places."""
-
-_INDEX_BITS = 24
+MANNERS = 16
+"""Pairs of a turn of the row and a turn of its words' bits that a half has; each row draws one of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Partitions:
-    """The tiles, row by row of the grid."""
+class Strip:
+    """The tiles of one width, side by side over the whole height of the half."""
 
-    tiles: NDArray[np.int64]
-    """(T, 7): first row, first column, height, width, number of the permutation in the pool, place where it begins, and
-    where the tile's words begin in the vector: after those of all tiles that are taken before it."""
-    pool: NDArray[np.int64]
-    """(P, 1024): permutations of a whole tile's words, numbered row by row. A ragged tile of n words uses the entries
-    below n, in their order."""
+    column: int
+    """First column."""
+    across: int
+    """Tiles side by side."""
+    width: int
+    """Words in a tile's row."""
+    first_word: int
+    """Where the strip's words begin in the half's part of the vector."""
+    places: NDArray[np.int64]
+    """(bands, across): before which row of the strip's part each tile begins, in the order of the tiles."""
+    draws: NDArray[np.uint32]
+    """(rows, across): a draw for each row of each tile. The low 16 bits order the rows, the high 4 give the manner."""
+    turns: NDArray[np.int64]
+    """(16,): by how many words each manner turns a row."""
 
 
-def select_partitions(geometry: Geometry, stream: KeyStream) -> Partitions:
-    """Tiles, their order and their scrambling, from the confusion stage's key stream.
+@dataclass(frozen=True, slots=True, eq=False)
+class Division:
+    """How a half is divided and scrambled."""
 
-    The stream is read in this order: one 64-bit word a tile, whose sorting gives the order; one 64-bit word a tile,
-    whose top 32 bits choose the permutation and whose low 10 bits the place where it begins; then 1024 words a
-    permutation, whose sorting is the permutation. A word's low bits are replaced by its number before sorting, so
-    that no two are equal.
+    bands: NDArray[np.int64]
+    """(bands + 1,): first row of each row of tiles, and the number of rows."""
+    bit_turns: NDArray[np.int64]
+    """(16,): by how many bits each manner turns a word to the left."""
+    strips: tuple[Strip, ...]
+
+
+def divide(rows: int, columns: int, bits: int, features: Features, stream: KeyStream, engine: Engine) -> Division:
+    """Divide half of the grid.
+
+    The stream is read in this order: two u64 for where the first row and the first column of tiles end; 16 u64, one a
+    manner (the high half turns the rows, the lowest bits the words); then for each strip (middle, left, right) that is
+    not empty one u32 a tile, for the order, and one u32 a row of each tile.
+
+    Args:
+        rows: of the half.
+        columns: of the grid.
+        bits: in a word.
+        features: of the other half.
+        stream: of this half's confusion, from its beginning.
+        engine: the loops.
     """
-    across = -(-geometry.columns // TILE)
-    down = -(-geometry.rows // TILE)
-    count = across * down
-    order = _sorted_order(stream.read_wide(count), _INDEX_BITS)
-    choices = stream.read_wide(count)
-    pool_size = min(POOL, count)
-    pool = _sorted_order(stream.read_wide(pool_size * TILE_WORDS).reshape(pool_size, TILE_WORDS), 10)
-    tiles = np.empty((count, 7), np.int64)
-    number = np.arange(count)
-    tiles[:, 0] = number // across * TILE
-    tiles[:, 1] = number % across * TILE
-    tiles[:, 2] = np.minimum(TILE, geometry.rows - tiles[:, 0])
-    tiles[:, 3] = np.minimum(TILE, geometry.columns - tiles[:, 1])
-    tiles[:, 4] = (choices >> 32) % pool_size
-    tiles[:, 5] = choices & (TILE_WORDS - 1)
-    taken = (tiles[:, 2] * tiles[:, 3])[order]
-    tiles[order, 6] = np.cumsum(taken) - taken
-    return Partitions(tiles, pool)
+    height, width = features.tile(bits)
+    first_row, first_column = (int(word) for word in stream.read(2, "<u8"))
+    manners = stream.read(MANNERS, "<u8")
+    bands = _cuts(first_row % height, height, rows)
+    left = min(first_column % width, columns)
+    across = (columns - left) // width
+    right = columns - left - across * width
+    strips = []
+    word = 0
+    for column, count, wide in ((left, across, width), (0, 1, left), (columns - right, 1, right)):
+        if count and wide:
+            strips.append(_draw_strip(column, count, wide, word, bands, manners, stream, engine))
+            word += rows * count * wide
+    return Division(bands, (manners & np.uint64(bits - 1)).astype(np.int64), tuple(strips))
 
 
-def _sorted_order(words: NDArray[np.uint64], index_bits: int) -> NDArray[np.int64]:
-    """The order that sorts the last axis, by the words' high bits and then by place."""
-    marked = words >> index_bits << index_bits | np.arange(words.shape[-1], dtype=np.uint64)
-    marked.sort(axis=-1)
-    return (marked & ((1 << index_bits) - 1)).astype(np.int64)
+def _draw_strip(
+    column: int,
+    across: int,
+    width: int,
+    word: int,
+    bands: NDArray[np.int64],
+    manners: NDArray[np.unsignedinteger],
+    stream: KeyStream,
+    engine: Engine,
+) -> Strip:
+    rows, count = int(bands[-1]), (len(bands) - 1) * across
+    order = engine.shuffle(stream.read(count, "<u4").astype(np.uint32, copy=False))
+    draws = stream.read(rows * across, "<u4").reshape(rows, across)
+    heights = np.repeat(np.diff(bands), across)[order]
+    places = np.empty(count, np.int64)
+    places[order] = np.cumsum(heights) - heights
+    turns = ((manners >> np.uint64(32)) * np.uint64(width) >> np.uint64(32)).astype(np.int64)
+    return Strip(column, across, width, word, places.reshape(-1, across), draws.astype(np.uint32, copy=False), turns)
+
+
+def _cuts(first: int, step: int, end: int) -> NDArray[np.int64]:
+    inner = np.arange(first if first else step, end, step, dtype=np.int64)
+    return np.concatenate([[0], inner, [end]]).astype(np.int64)

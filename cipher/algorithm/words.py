@@ -35,9 +35,9 @@ def word_type(dtype: np.dtype[np.generic]) -> np.dtype[np.uint8] | np.dtype[np.u
 
 
 def to_words(array: NDArray[np.generic]) -> Words:
-    """All samples in C order as a fresh one-dimensional array of words."""
+    """All samples in C order as a one-dimensional array of words: a view where the array's memory allows it."""
     bits = array.view(_bits_of(array.dtype))
-    little = bits.astype(bits.dtype.newbyteorder("<"), order="C", copy=True)
+    little = bits.astype(bits.dtype.newbyteorder("<"), order="C", copy=False)
     words = little.reshape(-1).view(word_type(array.dtype).newbyteorder("<"))
     return words.astype(word_type(array.dtype), copy=False)
 

@@ -76,7 +76,7 @@ def seal_array(
     segment = Segment(array.dtype.str, array.shape)
     target = io.BytesIO()
     options = _named(options, name)
-    source = io.BytesIO(np.ascontiguousarray(array).tobytes())
+    source = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     seal_segments(source, target, vault_key, Kind.ARRAY, (segment,), options)
     return target.getvalue()
 
@@ -94,7 +94,9 @@ def open_array(
         if opening.header.kind is not Kind.ARRAY:
             raise UnsupportedFormat("This sealed object holds a file, not an array; restore it as a file.")
         segment = opening.header.segments[0]
-        payload = bytearray().join(opening.payload())
+        payload = bytearray()
+        for piece in opening.payload():
+            payload += piece
     return np.frombuffer(payload, segment.numpy_type()).reshape(segment.shape)
 
 

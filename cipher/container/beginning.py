@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from cipher.container.chunks import count_chunks
+from cipher.container.chunks import count_chunks, sealed_size
 from cipher.container.header import (
     COMMITMENT_SIZE,
-    HEADER_AT,
     PREFIX,
+    RECIPIENT_SIZE,
+    RECIPIENTS_AT,
     SLOT_SIZE,
     SLOTS,
     SLOTS_AT,
@@ -38,6 +39,8 @@ class Beginning:
     header_bytes: bytes
     slots: tuple[bytes, bytes]
     """Both, as they stand in the object."""
+    recipients: tuple[bytes, ...]
+    """The recipient slots, as they stand in the object."""
     commitment: bytes
     records: int
     """Records in the body: the private names and the chunks."""
@@ -64,16 +67,18 @@ def read_beginning(source: BinaryIO) -> Beginning:
     length = source.seek(0, os.SEEK_END)
     source.seek(0)
     prefix = source.read(PREFIX.size)
-    kind, header_length = parse_prefix(prefix)
-    body_at = HEADER_AT + header_length + COMMITMENT_SIZE
+    kind, header_length, recipients = parse_prefix(prefix)
+    header_at = recipient_position(recipients)
+    body_at = header_at + header_length + COMMITMENT_SIZE
     if length < body_at:
         raise Damaged("The sealed object is cut off within its header; restore it from a backup.")
     rest = source.read(body_at - PREFIX.size)
     slots = rest[: SLOTS * SLOT_SIZE]
-    header_bytes = rest[SLOTS * SLOT_SIZE : -COMMITMENT_SIZE]
-    header = parse_header(kind, header_bytes)
+    area = rest[SLOTS * SLOT_SIZE : header_at - PREFIX.size]
+    header_bytes = rest[header_at - PREFIX.size : -COMMITMENT_SIZE]
+    header = parse_header(kind, header_bytes, recipients)
     records = 1 + count_chunks(header)
-    expected = body_at + header.private_length + header.payload_bytes + records * TAG_SIZE
+    expected = body_at + header.private_length + TAG_SIZE + sealed_size(header)
     if length != expected:
         raise Damaged(
             f"The sealed object has {length} bytes and should have {expected}: "
@@ -84,6 +89,7 @@ def read_beginning(source: BinaryIO) -> Beginning:
         prefix_bytes=prefix,
         header_bytes=header_bytes,
         slots=(slots[:SLOT_SIZE], slots[SLOT_SIZE:]),
+        recipients=tuple(area[at : at + RECIPIENT_SIZE] for at in range(0, len(area), RECIPIENT_SIZE)),
         commitment=rest[-COMMITMENT_SIZE:],
         records=records,
         body_at=body_at,
@@ -94,6 +100,11 @@ def read_beginning(source: BinaryIO) -> Beginning:
 def slot_position(index: int) -> int:
     """Where a key slot begins."""
     return SLOTS_AT + index * SLOT_SIZE
+
+
+def recipient_position(index: int) -> int:
+    """Where a recipient slot begins; after the last one the public header does."""
+    return RECIPIENTS_AT + index * RECIPIENT_SIZE
 
 
 @contextmanager

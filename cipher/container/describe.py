@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from cipher.container.beginning import Source, read_beginning, reading
 from cipher.container.header import Kind
+from cipher.container.recipients import ListedRecipient, list_recipients
 from cipher.container.version import ObjectVersion
 
 
@@ -20,6 +21,12 @@ class Description:
     """Identifier and version of the object."""
     key_ids: tuple[str, ...]
     """Of the vault keys that open it: one, or two while a rekey is under way."""
+    recipients: tuple[ListedRecipient, ...]
+    """Public keys that open it besides."""
+    recipient_slots: int
+    """For how many recipients there is room."""
+    frames: int
+    """Frames in a group that can be opened by itself; 0 where there are none."""
     dtype: str | None
     """Of the pixels, as numpy's type string; none for an opaque file."""
     shape: tuple[int, ...] | None
@@ -66,6 +73,9 @@ def describe_stream(handle: BinaryIO) -> Description:
         kind=header.kind,
         version=ObjectVersion(header.object_id.hex(), header.object_version),
         key_ids=tuple(slot.key_id.hex() for slot in slots if slot is not None),
+        recipients=tuple(list_recipients(beginning.recipients)),
+        recipient_slots=header.recipients,
+        frames=header.frames,
         dtype=pixels.dtype if pixels else None,
         shape=pixels.shape if pixels else None,
         payload_bytes=header.payload_bytes,

@@ -1,8 +1,9 @@
 """The header of a sealed object: its bytes, and every check that needs no key. docs/format-container.md specifies it.
 
-    0:16     prefix: magic b"HEIV", version u16 = 1, kind u16, length of the public header u32, zero u32
+    0:16     prefix: magic b"HEIV", version u16 = 2, kind u16, length of the public header u32, recipients u16, zero u16
     16:144   two key slots of 64: key id 16, wrapped data key 40, SHA-256 of both cut to 8; an empty one is all zero
-    144:…    public header: object, geometry, labels
+    144:…    recipient slots of 128 each (`cipher.container.recipients`)
+    …        public header: object, geometry, labels
     …:+32    HMAC-SHA256 over prefix and public header under a key derived from the data key: commits to that key
     then     the body: one AES-256-GCM record for the private names, one for every chunk
 
@@ -18,15 +19,19 @@ from enum import IntEnum
 
 import numpy as np
 
+from cipher.algorithm.geometry import sides
+from cipher.algorithm.inner import VERSION as CIPHER
 from cipher.errors import BadSpan, CipherError, Damaged, UnsupportedFormat, UnsupportedVersion
 
 MAGIC = b"HEIV"
-VERSION = 1
+VERSION = 2
 SLOT_SIZE = 64
 SLOTS = 2
-PREFIX = struct.Struct("<4sHHII")
+PREFIX = struct.Struct("<4sHHIHH")
 SLOTS_AT = PREFIX.size
-HEADER_AT = SLOTS_AT + SLOTS * SLOT_SIZE
+RECIPIENTS_AT = SLOTS_AT + SLOTS * SLOT_SIZE
+RECIPIENT_SIZE = 128
+MOST_RECIPIENTS = 64
 COMMITMENT_SIZE = 32
 TAG_SIZE = 16
 MOST_HEADER = 1 << 16
@@ -40,7 +45,7 @@ MOST_CHUNK = 64 * 2**20
 """A chunk is what a reader holds in memory at a time."""
 
 NOTHING_BOUND = hashlib.sha256(b"").digest()
-_FIXED = struct.Struct("<16sQ16s32sQQIHH")
+_FIXED = struct.Struct("<16sQ16s32sQQIIHHHH")
 _SEGMENT = struct.Struct("<B2sBB")
 _DIMENSION = struct.Struct("<Q")
 
@@ -84,6 +89,16 @@ class Segment:
     def nbytes(self) -> int:
         """Bytes in all."""
         return math.prod(self.shape) * self.itemsize
+
+    @property
+    def frames(self) -> int:
+        """Frames of the image."""
+        return sides(self.shape)[0] if self.pixels and 0 not in self.shape else 1
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes in a frame."""
+        return self.nbytes // self.frames
 
     def numpy_type(self) -> np.dtype[np.generic]:
         """The numpy type."""
@@ -153,6 +168,10 @@ class Header:
     private_length: int
     """Bytes of the private names, which are sealed in the first record."""
     segments: tuple[Segment, ...]
+    frames: int = 0
+    """Frames in a group that is sealed by itself; 0 where the pixels are not cut by frames."""
+    recipients: int = 0
+    """Slots for recipients; fixed when the object is sealed."""
     labels: dict[str, str] = field(default_factory=dict)
     """Public, authenticated names: UIDs, modality, whatever the caller wants to be read without a key."""
 
@@ -170,6 +189,17 @@ class Header:
         """The image in the payload, if one is known."""
         return next((segment for segment in self.segments if segment.pixels), None)
 
+    def frames_fit(self) -> bool:
+        """Whether the frames in a group fit the pixels and a chunk."""
+        pixels = self.pixel_segment()
+        if not self.frames:
+            return True
+        return (
+            pixels is not None
+            and 1 < pixels.frames >= self.frames
+            and self.frames * pixels.frame_bytes <= self.chunk_bytes
+        )
+
     def pack(self) -> bytes:
         """The public header's bytes."""
         labels = pack_names(self.labels)
@@ -184,8 +214,11 @@ class Header:
                 self.payload_bytes,
                 self.chunk_bytes,
                 self.private_length,
+                self.frames,
                 len(labels),
                 len(self.segments),
+                CIPHER,
+                0,
             )
         ]
         for segment in self.segments:
@@ -201,11 +234,11 @@ class Header:
 
     def prefix(self) -> bytes:
         """The 16 bytes at the object's beginning."""
-        return PREFIX.pack(MAGIC, VERSION, self.kind, len(self.pack()), 0)
+        return PREFIX.pack(MAGIC, VERSION, self.kind, len(self.pack()), self.recipients, 0)
 
 
-def parse_prefix(data: bytes) -> tuple[Kind, int]:
-    """The kind, and the length of the public header.
+def parse_prefix(data: bytes) -> tuple[Kind, int, int]:
+    """The kind, the length of the public header, and the number of recipient slots.
 
     Raises:
         UnsupportedFormat: not a sealed object.
@@ -216,17 +249,23 @@ def parse_prefix(data: bytes) -> tuple[Kind, int]:
         raise UnsupportedFormat("This is not a sealed object: it does not begin with HEIV.")
     if len(data) < PREFIX.size:
         raise Damaged("The sealed object is cut off within its first bytes; restore it from a backup.")
-    _, version, kind, length, zero = PREFIX.unpack(data[: PREFIX.size])
+    _, version, kind, length, recipients, zero = PREFIX.unpack(data[: PREFIX.size])
+    if version == 1:
+        raise UnsupportedVersion(
+            "The sealed object has format version 1, which no published release wrote and whose inner cipher was "
+            "broken. Restore it with the release that sealed it, and seal the file again: this release reads version "
+            f"{VERSION}."
+        )
     if version != VERSION:
         raise UnsupportedVersion(
-            f"The sealed object has format version {version}; this release reads version {VERSION}."
+            f"The sealed object has format version {version}; this release reads version {VERSION}. Use a later one."
         )
-    if kind not in tuple(Kind) or zero or not _FIXED.size <= length <= MOST_HEADER:
+    if kind not in tuple(Kind) or zero or recipients > MOST_RECIPIENTS or not _FIXED.size <= length <= MOST_HEADER:
         raise Damaged("The first bytes of the sealed object were changed; restore it from a backup.")
-    return Kind(kind), length
+    return Kind(kind), length, recipients
 
 
-def parse_header(kind: Kind, data: bytes) -> Header:
+def parse_header(kind: Kind, data: bytes, recipients: int) -> Header:
     """The public header from its bytes.
 
     Raises:
@@ -236,7 +275,10 @@ def parse_header(kind: Kind, data: bytes) -> Header:
     if len(data) < _FIXED.size:
         raise changed
     fixed = _FIXED.unpack_from(data)
-    object_id, object_version, salt, digest, payload, chunk_bytes, private_length, labels_length, count = fixed
+    object_id, object_version, salt, digest, payload, chunk_bytes, private_length = fixed[:7]
+    frames, labels_length, count, cipher, zero = fixed[7:]
+    if cipher != CIPHER or zero:  # another version of the inner cipher comes with another version of the format
+        raise changed
     position = _FIXED.size
     segments = []
     for _ in range(count):
@@ -265,6 +307,8 @@ def parse_header(kind: Kind, data: bytes) -> Header:
         chunk_bytes=chunk_bytes,
         private_length=private_length,
         segments=tuple(segments),
+        frames=frames,
+        recipients=recipients,
         labels=parse_names(labels),
     )
     fine = (
@@ -274,6 +318,7 @@ def parse_header(kind: Kind, data: bytes) -> Header:
         and private_length <= MOST_PRIVATE
         and private_length % PADDING == 0
         and LEAST_CHUNK <= chunk_bytes <= MOST_CHUNK
+        and header.frames_fit()
         and header.pack() == data
     )
     if not fine:

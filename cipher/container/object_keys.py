@@ -9,7 +9,9 @@ import hashlib
 import hmac
 import os
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
@@ -18,6 +20,8 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 from cipher.container.header import Slot
 from cipher.errors import Damaged, WrongKey
 from cipher.keys.vault_key import VaultKey
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +33,37 @@ class Fresh:
     object_id: bytes
 
 
+class ContentHash:
+    """GHASH of an object's content under a key that only the vault has (GMAC at a fixed nonce).
+
+    Two contents have the same hash with a probability of 2^-100 or less, for whoever does not know the key; the hash
+    itself never leaves `hedged`.
+    """
+
+    def __init__(self, vault_key: VaultKey) -> None:
+        self._mac = Cipher(algorithms.AES(vault_key.content_key()), modes.GCM(bytes(12))).encryptor()
+
+    def update(self, piece: Buffer) -> None:
+        """Add bytes."""
+        self._mac.authenticate_additional_data(piece)
+
+    def digest(self) -> bytes:
+        """16 bytes; nothing can be added afterwards."""
+        self._mac.finalize()
+        return self._mac.tag
+
+
 def hedged(vault_key: VaultKey, context: bytes, content_digest: bytes) -> Fresh:
     """Draw an object's data key, salt and (should it be a new object) identifier.
 
     Args:
         vault_key: keys the mixing, so that the salt, which is public, tells nothing of the content.
         context: what the header says, other than what is drawn here.
-        content_digest: SHA-256 of the payload.
+        content_digest: of the payload, from `ContentHash`.
     """
     random = os.urandom(32)
     mixed = hmac.new(vault_key.hedging_key(), random + hashlib.sha256(context).digest() + content_digest, "sha256")
-    drawn = HKDFExpand(algorithm=SHA256(), length=64, info=b"he-infer object 1 hedged").derive(mixed.digest())
+    drawn = HKDFExpand(algorithm=SHA256(), length=64, info=b"he-infer object 2 hedged").derive(mixed.digest())
     return Fresh(drawn[:32], drawn[32:48], drawn[48:])
 
 
@@ -75,12 +99,14 @@ class ObjectKeys:
     sealing: AESGCM
     inner: bytes
     committing: bytes
+    sharing: bytes
+    """Authenticates recipients."""
 
     @classmethod
     def derive(cls, data_key: bytes, salt: bytes) -> "ObjectKeys":
-        """Three independent keys."""
-        expanded = HKDF(algorithm=SHA256(), length=96, salt=salt, info=b"he-infer object 1 keys").derive(data_key)
-        return cls(AESGCM(expanded[:32]), expanded[32:64], expanded[64:])
+        """Four independent keys."""
+        expanded = HKDF(algorithm=SHA256(), length=128, salt=salt, info=b"he-infer object 2 keys").derive(data_key)
+        return cls(AESGCM(expanded[:32]), expanded[32:64], expanded[64:96], expanded[96:])
 
     def commitment(self, prefix: bytes, header: bytes) -> bytes:
         """The 32 bytes that stand after the header: they authenticate it and commit to the data key."""
@@ -88,4 +114,4 @@ class ObjectKeys:
 
     def inner_salt(self, salt: bytes, number: int) -> bytes:
         """The inner cipher's salt for one chunk."""
-        return hashlib.sha256(b"he-infer chunk 1" + salt + number.to_bytes(8, "little")).digest()[:16]
+        return hashlib.sha256(b"he-infer chunk 2" + salt + number.to_bytes(8, "little")).digest()[:16]

@@ -25,24 +25,28 @@ class Records:
         self._count = count
         self._number = 0
 
-    def seal(self, plain: Buffer) -> bytes:
-        """The next record: 16 bytes longer than `plain`."""
+    def seal(self, plain: Buffer, target: memoryview) -> None:
+        """Write the next record into `target`, which has 16 bytes more than `plain`."""
         nonce, associated = self._next()
-        return self._sealing.encrypt(nonce, plain, associated)
+        self._sealing.encrypt_into(nonce, plain, associated, target)
 
-    def open(self, sealed: Buffer) -> bytes:
-        """What the next record holds, after its tag has been verified.
+    def open(self, sealed: Buffer, target: memoryview) -> None:
+        """Write what the next record holds into `target`, after its tag has been verified.
 
         Raises:
             Damaged: it was changed, or is not the record that belongs here.
         """
         nonce, associated = self._next()
         try:
-            return self._sealing.decrypt(nonce, sealed, associated)
-        except InvalidTag:
+            self._sealing.decrypt_into(nonce, sealed, associated, target)
+        except (InvalidTag, ValueError):  # a ValueError where the file was cut since its length was read
             raise Damaged(
                 "The sealed object was changed after it was sealed, and is not restored. Take it from a backup."
             ) from None
+
+    def skip_to(self, number: int) -> None:
+        """Go on with record `number`."""
+        self._number = number
 
     def _next(self) -> tuple[bytes, bytes]:
         number = self._number.to_bytes(8, "little")

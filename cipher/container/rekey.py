@@ -12,6 +12,7 @@ from typing import BinaryIO
 from cipher.container.beginning import Beginning, read_beginning, reading, slot_position
 from cipher.container.header import EMPTY_SLOT, SLOTS, Slot, parse_slot
 from cipher.container.object_keys import ObjectKeys, unwrap, wrap
+from cipher.container.recipients import check
 from cipher.errors import Damaged, StorageProblem, WrongKey
 from cipher.files.lock import exclusive
 from cipher.keys.vault_key import VaultKey
@@ -80,6 +81,7 @@ def _plan(beginning: Beginning, old: VaultKey, new: VaultKey) -> list[tuple[int,
     keys = ObjectKeys.derive(data_key, beginning.header.salt)
     if keys.commitment(beginning.prefix_bytes, beginning.header_bytes) != beginning.commitment:
         raise Damaged("The header of the sealed object was changed; restore it from a backup.")
+    check(beginning.recipients, keys)
     plan: list[tuple[int, bytes]] = []
     if holder is None:
         current = bytes.fromhex(old.key_id)

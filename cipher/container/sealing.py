@@ -1,17 +1,23 @@
 """Sealing and opening as streams: source and target are open files, memory is bounded by a chunk."""
 
 import hashlib
-import hmac
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from numpy.typing import NDArray
 
-from cipher.algorithm.inner import decrypt_image, encrypt_image
-from cipher.container.beginning import Beginning, read_beginning
-from cipher.container.chunks import Chunk, chunk_limit, count_chunks, cut
+from cipher.algorithm.engine import best
+from cipher.algorithm.geometry import grid_of
+from cipher.algorithm.inner import decipher, encipher
+from cipher.algorithm.words import Words, to_words, word_type
+from cipher.container.arena import Arena
+from cipher.container.beginning import read_beginning
+from cipher.container.chunks import WHOLE, Chunk, chunk_limit, count_chunks, cut, frames_in_group
 from cipher.container.header import (
     EMPTY_SLOT,
     MOST_PRIVATE,
@@ -23,8 +29,10 @@ from cipher.container.header import (
     pad_names,
     parse_padded_names,
 )
-from cipher.container.object_keys import ObjectKeys, hedged, unwrap, wrap
-from cipher.container.records import Records
+from cipher.container.object_keys import ContentHash, ObjectKeys, hedged, wrap
+from cipher.container.recipients import check, fill_slots
+from cipher.container.records import Buffer, Records
+from cipher.container.unlock import OpeningKey, unlock
 from cipher.container.version import ObjectVersion
 from cipher.errors import BadSpan, ContextMismatch, Damaged, SourceChanged
 from cipher.keys.vault_key import VaultKey
@@ -65,6 +73,12 @@ class Options:
     """The version that this one follows; a new object, version 1, if not given."""
     chunk_bytes: int | None = None
     """Most bytes in a chunk; from the payload's size if not given."""
+    frames: int | None = None
+    """Frames that are sealed together, where there are several; as many as make about 4 MiB if not given."""
+    recipients: tuple[tuple[X25519PublicKey, bool], ...] = ()
+    """Public keys that open the object besides the vault's, and whether each is for recovery."""
+    recipient_slots: int = 4
+    """For how many recipients there is room, now and later."""
     progress: Progress | None = None
 
     def with_name(self, name: str | None) -> "Options":
@@ -112,9 +126,14 @@ def seal_stream(
 
 
 def seal_segments(
-    source: BinaryIO, target: BinaryIO, vault_key: VaultKey, kind: Kind, segments: tuple[Segment, ...], options: Options
+    source: BinaryIO | memoryview,
+    target: BinaryIO,
+    vault_key: VaultKey,
+    kind: Kind,
+    segments: tuple[Segment, ...],
+    options: Options,
 ) -> ObjectVersion:
-    """Seal a source whose bytes are exactly these segments; see `seal_stream`."""
+    """Seal an open file, or bytes in memory, that are exactly these segments; see `seal_stream`."""
     private = dict(options.private)
     if options.name is not None:
         private["name"] = options.name.encode(errors="replace").decode()  # a file's name may be no text
@@ -124,6 +143,7 @@ def seal_segments(
     for segment in segments:
         segment.check()
     payload = sum(segment.nbytes for segment in segments)
+    limit = options.chunk_bytes or chunk_limit(payload)
     following = options.replaces.following() if options.replaces else None
     draft = Header(
         kind=kind,
@@ -131,12 +151,17 @@ def seal_segments(
         object_version=following.number if following else 1,
         salt=bytes(16),
         associated_digest=hashlib.sha256(options.associated).digest(),
-        chunk_bytes=options.chunk_bytes or chunk_limit(payload),
+        chunk_bytes=limit,
         private_length=len(private_bytes),
         segments=segments,
+        frames=frames_in_group(segments, limit) if options.frames is None else options.frames,
+        recipients=max(options.recipient_slots, len(options.recipients)),
         labels=dict(options.labels),
     )
-    digest = _digest(source)
+    if not draft.frames_fit():
+        raise BadSpan(f"Groups of {draft.frames} frames do not fit the pixels, or chunks of {limit} bytes.")
+    content = _content(source, payload)
+    digest = content.hash(vault_key)
     fresh = hedged(vault_key, draft.prefix() + draft.pack() + private_bytes, digest)
     header = draft.with_fresh(fresh.salt, None if following else fresh.object_id)
     keys = ObjectKeys.derive(fresh.data_key, fresh.salt)
@@ -144,22 +169,19 @@ def seal_segments(
     commitment = keys.commitment(prefix, header_bytes)
     records = Records(keys.sealing, commitment, 1 + count_chunks(header))
 
-    target.write(prefix + wrap(fresh.data_key, vault_key).pack() + EMPTY_SLOT + header_bytes + commitment)
-    target.write(records.seal(private_bytes))
-    source.seek(0)
-    again = hashlib.sha256()
-    for number, chunk in enumerate(cut(header)):
-        plain = source.read(chunk.nbytes)
-        again.update(plain)
-        if len(plain) != chunk.nbytes:
-            break
-        target.write(records.seal(_encipher(plain, chunk, keys, fresh.salt, number)))
-        if options.progress:
-            options.progress(chunk.nbytes)
-    if again.digest() != digest:
-        raise SourceChanged(
-            "The file changed while it was being sealed; nothing was kept. Try again when it is at rest."
-        )
+    shared = fill_slots(header.recipients, options.recipients, keys, fresh.data_key)
+    target.write(prefix + wrap(fresh.data_key, vault_key).pack() + EMPTY_SLOT + shared + header_bytes + commitment)
+    with Arena.borrow() as arena:
+        sealed = arena.second(len(private_bytes) + TAG_SIZE)
+        records.seal(private_bytes, sealed)
+        target.write(sealed)
+        for number, (chunk, plain) in enumerate(content.cut(header)):
+            enciphered = _encipher(plain, chunk, keys, fresh.salt, number, arena)
+            sealed = arena.second(len(enciphered) + TAG_SIZE)
+            records.seal(enciphered, sealed)
+            target.write(sealed)
+            if options.progress:
+                options.progress(chunk.nbytes)
     return ObjectVersion(header.object_id.hex(), header.object_version)
 
 
@@ -169,12 +191,12 @@ class Opening:
     def __init__(
         self,
         source: BinaryIO,
-        vault_key: VaultKey,
+        key: OpeningKey,
         *,
         associated: bytes = b"",
         expect: ObjectVersion | None = None,
     ) -> None:
-        """Unwrap the data key, verify the header, open the private names.
+        """Unwrap the data key, verify the header and the recipients, open the private names.
 
         Raises:
             WrongKey, Damaged, UnsupportedFormat, UnsupportedVersion: about the object.
@@ -183,7 +205,8 @@ class Opening:
         """
         beginning = read_beginning(source)
         header = beginning.header
-        self._keys = _unlock(beginning, vault_key)
+        _, self._keys = unlock(beginning, key)
+        check(beginning.recipients, self._keys)
         if header.associated_digest != hashlib.sha256(associated).digest():
             raise ContextMismatch(
                 "The sealed object is intact, but what surrounds it is not what it was sealed with: attributes were "
@@ -195,7 +218,9 @@ class Opening:
         self.header = header
         self._source = source
         self._records = Records(self._keys.sealing, beginning.commitment, beginning.records)
-        private = parse_padded_names(self._records.open(source.read(header.private_length + TAG_SIZE)))
+        names = bytearray(header.private_length)
+        self._records.open(source.read(header.private_length + TAG_SIZE), memoryview(names))
+        private = parse_padded_names(bytes(names))
         name = private.pop("name", None)
         self.opened = Opened(header.kind, self.version, name, private, dict(header.labels))
 
@@ -205,32 +230,72 @@ class Opening:
         Raises:
             Damaged: a record was changed.
         """
-        for chunk in cut(self.header):
-            self._records.open(self._source.read(chunk.nbytes + TAG_SIZE))
-            if progress:
-                progress(chunk.nbytes)
+        with Arena.borrow() as arena:
+            for chunk in cut(self.header):
+                self._open(chunk, arena)
+                if progress:
+                    progress(chunk.nbytes)
 
-    def payload(self) -> Iterator[bytes]:
+    def payload(self) -> Iterator[memoryview]:
         """The payload's chunks, each after its tag has been verified. An error may come after some were given.
+
+        Each chunk is to be used before the next is asked for: they share their memory.
 
         Raises:
             Damaged: a record was changed.
         """
-        for number, chunk in enumerate(cut(self.header)):
-            enciphered = self._records.open(self._source.read(chunk.nbytes + TAG_SIZE))
-            yield _decipher(enciphered, chunk, self._keys, self.header.salt, number)
+        with Arena.borrow() as arena:
+            for number, chunk in enumerate(cut(self.header)):
+                yield _decipher(self._open(chunk, arena), chunk, self._keys, self.header.salt, number, arena)
 
+    def frames(self, first: int, last: int) -> NDArray[np.generic]:
+        """Frames `first` to `last - 1` of the image, counted from 0; only the groups that hold them are read.
 
-def _unlock(beginning: Beginning, vault_key: VaultKey) -> ObjectKeys:
-    data_key = unwrap(beginning.parsed_slots(), vault_key)
-    keys = ObjectKeys.derive(data_key, beginning.header.salt)
-    commitment = keys.commitment(beginning.prefix_bytes, beginning.header_bytes)
-    if not hmac.compare_digest(commitment, beginning.commitment):
-        raise Damaged(
-            "The key is right, but the header of the sealed object was changed, or is another object's; restore it "
-            "from a backup."
+        Returns:
+            (last - first, ...) pixels. Of booleans: as bytes 0 and 1.
+
+        Raises:
+            BadSpan: the object's pixels are not sealed by frames, or there are no such frames.
+            Damaged: a record was changed.
+        """
+        pixels = self.header.pixel_segment()
+        group = self.header.frames
+        if pixels is None or not group:
+            raise BadSpan("The sealed object holds no image of several frames; restore it whole.")
+        if not 0 <= first < last <= pixels.frames:
+            raise BadSpan(f"The image has the frames 0 to {pixels.frames - 1}; asked for {first} to {last - 1}.")
+        found, skipped = bytearray(), -1
+        with Arena.borrow() as arena:
+            for number, chunk in enumerate(cut(self.header)):
+                begins = (number - self._first_of_pixels()) * group
+                size = chunk.enciphered_bytes + TAG_SIZE
+                if chunk.shape[1:] != pixels.shape[1:] or begins + chunk.shape[0] <= first or begins >= last:
+                    self._source.seek(size, os.SEEK_CUR)
+                    continue
+                self._records.skip_to(number + 1)
+                found += _decipher(self._open(chunk, arena), chunk, self._keys, self.header.salt, number, arena)
+                if skipped < 0:
+                    skipped = (first - begins) * pixels.frame_bytes
+                if begins + chunk.shape[0] >= last:
+                    break
+        wanted = found[skipped : skipped + (last - first) * pixels.frame_bytes]
+        return np.frombuffer(wanted, pixels.dtype).reshape(last - first, *pixels.shape[1:])
+
+    def _first_of_pixels(self) -> int:
+        """Number of the first chunk of pixels."""
+        return (
+            0
+            if self.header.segments[0].pixels
+            else count_chunks(replace(self.header, segments=self.header.segments[:1]))
         )
-    return keys
+
+    def _open(self, chunk: Chunk, arena: Arena) -> memoryview:
+        enciphered = arena.first(chunk.enciphered_bytes)
+        sealed = arena.second(chunk.enciphered_bytes + TAG_SIZE)
+        if self._source.readinto(sealed) != len(sealed):  # type: ignore[attr-defined]  # BinaryIO lacks what files have
+            raise Damaged("The sealed object was cut while it was read; restore it from a backup.")
+        self._records.open(sealed, enciphered)
+        return enciphered
 
 
 def _segments(length: int, span: PixelSpan | None) -> tuple[Kind, tuple[Segment, ...]]:
@@ -250,22 +315,115 @@ def _segments(length: int, span: PixelSpan | None) -> tuple[Kind, tuple[Segment,
     return Kind.PIXEL_FILE, (before, pixels, behind)
 
 
-def _digest(source: BinaryIO) -> bytes:
+def _changed() -> SourceChanged:
+    return SourceChanged("The file changed while it was being sealed; nothing was kept. Try again when it is at rest.")
+
+
+class _Memory:
+    """Content that is held in memory: it cannot change between being hashed and being sealed."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = memoryview(data)
+
+    def hash(self, vault_key: VaultKey) -> bytes:
+        """For the object's randomness."""
+        found = ContentHash(vault_key)
+        found.update(self._data)
+        return found.digest()
+
+    def cut(self, header: Header) -> Iterator[tuple[Chunk, Buffer]]:
+        """The chunks and their bytes."""
+        at = 0
+        for chunk in cut(header):
+            yield chunk, self._data[at : at + chunk.nbytes]
+            at += chunk.nbytes
+
+
+class _File:
+    """Content that is too large to hold: it is read twice, and compared."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+
+    def hash(self, vault_key: VaultKey) -> bytes:
+        """For the object's randomness."""
+        found = ContentHash(vault_key)
+        self._again = ContentHash(vault_key)
+        self._source.seek(0)
+        while piece := self._source.read(_READ):
+            found.update(piece)
+        self._digest = found.digest()
+        return self._digest
+
+    def cut(self, header: Header) -> Iterator[tuple[Chunk, Buffer]]:
+        """The chunks and their bytes.
+
+        Raises:
+            SourceChanged: they are not what was hashed.
+        """
+        self._source.seek(0)
+        for chunk in cut(header):
+            piece = self._source.read(chunk.nbytes)
+            self._again.update(piece)
+            if len(piece) != chunk.nbytes:
+                raise _changed()
+            yield chunk, piece
+        if self._source.read(1) or self._again.digest() != self._digest:
+            raise _changed()
+
+
+def _content(source: BinaryIO | memoryview, length: int) -> _Memory | _File:
+    if isinstance(source, memoryview):
+        return _Memory(source)
+    if length > WHOLE:
+        return _File(source)
     source.seek(0)
-    digest = hashlib.sha256()
-    while piece := source.read(_READ):
-        digest.update(piece)
-    return digest.digest()
+    whole = source.read(length + 1)
+    if len(whole) != length:
+        raise _changed()
+    return _Memory(whole)
 
 
-def _encipher(plain: bytes, chunk: Chunk, keys: ObjectKeys, salt: bytes, number: int) -> memoryview:
-    image = np.frombuffer(plain, np.dtype(chunk.dtype)).reshape(chunk.shape)
-    enciphered = encrypt_image(image, keys.inner, keys.inner_salt(salt, number))
-    return enciphered.reshape(-1).view(np.uint8).data
+def _encipher(plain: Buffer, chunk: Chunk, keys: ObjectKeys, salt: bytes, number: int, arena: Arena) -> memoryview:
+    """The chunk, padded to 16 bytes and enciphered, in the arena's first buffer."""
+    enciphered = arena.first(chunk.enciphered_bytes)
+    if len(plain) < chunk.enciphered_bytes:
+        image: NDArray[np.generic] = np.frombuffer(bytes(plain) + bytes(chunk.enciphered_bytes - len(plain)), np.uint8)
+    else:
+        image = np.frombuffer(plain, np.dtype(chunk.dtype)).reshape(chunk.shape)
+    geometry = grid_of(image.shape, image.dtype.itemsize)
+    vector = _words(enciphered, image.dtype)
+    encipher(to_words(image), vector, geometry, keys.inner, keys.inner_salt(salt, number), best())
+    return _in_byte_order(vector, image.dtype)
 
 
-def _decipher(enciphered: bytes, chunk: Chunk, keys: ObjectKeys, salt: bytes, number: int) -> bytes:
-    dtype = np.dtype(chunk.dtype)
-    carrier = np.dtype(np.uint8) if dtype.kind == "b" else dtype
-    image = np.frombuffer(enciphered, carrier).reshape(chunk.shape)
-    return decrypt_image(image, keys.inner, keys.inner_salt(salt, number)).tobytes()
+def _decipher(
+    enciphered: memoryview, chunk: Chunk, keys: ObjectKeys, salt: bytes, number: int, arena: Arena
+) -> memoryview:
+    """The chunk's bytes, in the arena's second buffer."""
+    dtype, shape = np.dtype(chunk.dtype), chunk.shape
+    if len(enciphered) > chunk.nbytes:
+        dtype, shape = np.dtype(np.uint8), (len(enciphered),)
+    geometry = grid_of(shape, dtype.itemsize)
+    vector = _words(_in_byte_order(_words(enciphered, dtype), dtype), dtype)
+    words = _words(arena.second(len(enciphered)), dtype)
+    decipher(vector, words, geometry, keys.inner, keys.inner_salt(salt, number), best())
+    plain = _in_byte_order(words, dtype)
+    if any(plain[chunk.nbytes :]):
+        raise Damaged("The padding of the sealed object was changed; restore it from a backup.")
+    return plain[: chunk.nbytes]
+
+
+def _words(data: memoryview, dtype: np.dtype[np.generic]) -> Words:
+    words: Words = np.frombuffer(data, word_type(dtype))
+    return words
+
+
+def _in_byte_order(words: Words, dtype: np.dtype[np.generic]) -> memoryview:
+    """The bytes of words, low half first, as samples of `dtype`, or the other way round, in place."""
+    if sys.byteorder == "big":
+        words.byteswap(inplace=True)
+    if dtype.byteorder == ">" or (dtype.byteorder == "=" and sys.byteorder == "big"):
+        samples = words.view(np.uint8).reshape(-1, dtype.itemsize)
+        samples[:] = samples[:, ::-1].copy()
+    return words.view(np.uint8).data

@@ -46,6 +46,10 @@ class VaultKey:
         """The 32-byte key that mixes an object's content into its randomness."""
         return self._subkey(b"hedge", SIZE)
 
+    def content_key(self) -> bytes:
+        """The 32-byte key under which an object's content is hashed for its randomness."""
+        return self._subkey(b"hedge content", SIZE)
+
     def save(
         self,
         path: str | os.PathLike[str],

@@ -124,7 +124,7 @@ def _stored_path(opening: Opening, found: Found) -> str:
     return name + (".npy" if opening.header.kind is Kind.ARRAY else "")
 
 
-def _content(opening: Opening) -> Iterator[bytes]:
+def _content(opening: Opening) -> Iterator[bytes | memoryview]:
     """What is written for an object: its payload, after a NumPy header where it is an array."""
     if opening.header.kind is Kind.ARRAY:
         yield _npy_header(opening.header.segments[0])

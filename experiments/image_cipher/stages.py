@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from cipher.algorithm.features import Features
     from cipher.algorithm.network import Network
+    from cipher.algorithm.partition import Division
     from experiments.present.drawing import Picture
 
 KEY_NAME = b"he-infer example key"
@@ -35,15 +37,14 @@ class Stage:
 class Preparation:
     """Steps 1.2 to 4.1: what is known before a word is changed."""
 
-    counts: NDArray[np.int64]
-    """(256,) histogram."""
-    levels: int
-    layers: int
+    features: "Features"
+    """Of the upper half: they steer how the lower one is scrambled."""
     network: "Network"
     sheet: NDArray[np.uint64]
-    """(4, 256): the first sheet of the confusion stage's key stream."""
+    """The first sheet of the key stream that scrambles the lower half."""
     ranks: NDArray[np.int64]
-    """(tiles down, tiles across): when each partition is taken."""
+    """(rows, columns) of the lower half: when the partition that holds a word is taken within its strip."""
+    division: "Division"
 
 
 def cipher_stages(
@@ -85,29 +86,30 @@ def prepare_image(pixels: NDArray[np.generic]) -> Preparation:
     """
     from cipher.algorithm.engine import best
     from cipher.algorithm.features import Features
-    from cipher.algorithm.geometry import TILE, grid_of
+    from cipher.algorithm.geometry import grid_of
     from cipher.algorithm.key_schedule import Stage as KeyStage
     from cipher.algorithm.key_schedule import update_key
     from cipher.algorithm.keystream import KeyStream
-    from cipher.algorithm.network import NEURONS, SHEET_INPUTS, create_network
-    from cipher.algorithm.partition import select_partitions
+    from cipher.algorithm.network import SHEET_INPUTS, create_network
+    from cipher.algorithm.partition import divide
     from cipher.algorithm.words import to_words
 
     geometry, engine = grid_of(pixels.shape, pixels.dtype.itemsize), best()
-    counts = engine.histogram(to_words(pixels)[: geometry.block])
-    features = Features.extract(counts)
-    network = create_network(update_key(*_key_and_salt(), KeyStage.CONFUSION, geometry), features.hidden_layers())
-    partitions = select_partitions(geometry, KeyStream(network, engine))
-    ranks = np.argsort(np.argsort(partitions.tiles[:, 6]))
-    across = -(-geometry.columns // TILE)
-    return Preparation(
-        counts,
-        features.effective_levels,
-        network.layers,
-        network,
-        engine.stream(network, 0, 1).reshape(NEURONS, SHEET_INPUTS),
-        ranks.reshape(-1, across),
-    )
+    grid = to_words(pixels)[: geometry.block].reshape(geometry.rows, geometry.columns)
+    cut = geometry.rows // 2
+    features = Features.extract(grid[:cut], engine)
+    (subkey,) = update_key(*_key_and_salt(), KeyStage.LOWER, geometry, features=features.label())
+    network = create_network(subkey, features.layers(), features.nodes(), engine)
+    lower = geometry.rows - cut
+    division = divide(lower, geometry.columns, geometry.bits, features, KeyStream(network, engine), engine)
+    ranks = np.zeros((lower, geometry.columns), np.int64)
+    for strip in division.strips:
+        order = np.argsort(np.argsort(strip.places.reshape(-1))).reshape(strip.places.shape)
+        columns = np.repeat(order, strip.width, axis=1)
+        ranks[:, strip.column : strip.column + columns.shape[1]] = np.repeat(columns, np.diff(division.bands), axis=0)
+    sheet = np.zeros(network.nodes * SHEET_INPUTS, np.uint64)
+    engine.add_stream(network, 0, sheet)
+    return Preparation(features, network, sheet, ranks, division)
 
 
 def run_stages(pixels: NDArray[np.generic]) -> Iterator[Stage]:
@@ -134,42 +136,29 @@ def run_stages(pixels: NDArray[np.generic]) -> Iterator[Stage]:
 
 def _steps(pixels: NDArray[np.generic]) -> Iterator[tuple[str, str, NDArray[np.unsignedinteger]]]:
     from cipher.algorithm.confusion import scramble
-    from cipher.algorithm.diffusion import alter_by_sweeps
+    from cipher.algorithm.diffusion import DiffusionKeys, alter_by_steps
     from cipher.algorithm.engine import best
-    from cipher.algorithm.features import BASE_LAYERS, Features
-    from cipher.algorithm.geometry import TILE, grid_of
-    from cipher.algorithm.key_schedule import Stage as KeyStage
-    from cipher.algorithm.key_schedule import update_key
-    from cipher.algorithm.keystream import KeyStream
-    from cipher.algorithm.network import create_network
+    from cipher.algorithm.geometry import LEAST_SIDE, grid_of
     from cipher.algorithm.words import to_words
     from cipher.errors import UnsupportedImage
 
     engine, geometry = best(), grid_of(pixels.shape, pixels.dtype.itemsize)
-    if min(geometry.rows, geometry.columns) < TILE:
-        raise UnsupportedImage("The stages are drawn for images whose sides have 32 pixels or more.")
-
-    def stream(stage: KeyStage, layers: int = BASE_LAYERS) -> KeyStream:
-        return KeyStream(create_network(update_key(*_key_and_salt(), stage, geometry), layers), engine)
-
+    if min(geometry.rows, geometry.columns) < LEAST_SIDE:
+        raise UnsupportedImage(f"The stages are drawn for images whose sides have {LEAST_SIDE} pixels or more.")
     words = to_words(pixels)
-    plain = words.reshape(geometry.rows, geometry.columns)
-    yield "cipher-1-plain.png", "1 the image as it is read", plain.copy()
-    layers = Features.extract(engine.histogram(words)).hidden_layers()
-    vector = scramble(words, geometry, stream(KeyStage.CONFUSION, layers), engine)
-    by_column = vector.reshape(geometry.columns, geometry.rows)
-    yield "cipher-4-scrambled.png", "4.2 partitions scrambled, 5.1 moved into a vector, column by column", by_column.T
-    sweeps = alter_by_sweeps(by_column, stream(KeyStage.HORIZONTAL), engine, full_first=True)
-    next(sweeps)
-    yield "cipher-5-right.png", "5.2 altered horizontally, left to right", by_column.T
-    next(sweeps)
-    yield "cipher-6-left.png", "5.2 altered horizontally, right to left", by_column.T
-    by_row = engine.transpose(by_column)
-    sweeps = alter_by_sweeps(by_row, stream(KeyStage.VERTICAL), engine, full_first=False)
-    next(sweeps)
-    yield "cipher-7-down.png", "5.2 altered vertically, downwards, under a new key (5.3)", by_row
-    next(sweeps)
-    yield "cipher-8-up.png", "5.2 altered vertically, upwards: the cipher image", by_row
+    grid = (geometry.rows, geometry.columns)
+    yield "cipher-1-plain.png", "1 the image as it is read", words.reshape(grid).copy()
+    vector = np.empty_like(words)
+    scramble(words, vector, geometry, *_key_and_salt(), engine)
+    yield "cipher-4-scrambled.png", "4.2 partitions scrambled, 5.1 moved into a vector", vector.reshape(grid)
+    steps = alter_by_steps(vector.view(np.uint8).data, DiffusionKeys.derive(*_key_and_salt(), geometry), engine)
+    titles = {
+        "cipher-5-head.png": "5.2 altered horizontally: the body into the head",
+        "cipher-6-streams.png": "5.3 the key updated, 5.2 altered vertically: the head into the body",
+        "cipher-7-cipher.png": "5.2 altered horizontally again: the cipher image",
+    }
+    for (name, title), _ in zip(titles.items(), steps, strict=True):
+        yield name, title, vector.reshape(grid)
 
 
 def _key_and_salt() -> tuple[bytes, bytes]:
@@ -215,42 +204,49 @@ def _picture_of(stage: Stage) -> "Picture":
 
 
 def _preparation_picture(found: Preparation) -> "Picture":
-    from experiments.present.drawing import BLUE, draw_picture, show_image
+    from experiments.present.drawing import draw_picture, show_image
+
+    features = found.features
+    layers, nodes = found.network.layers, found.network.nodes
 
     def paint(figure: "Figure") -> None:
-        left, middle, right = figure.subplots(1, 3, width_ratios=[1.3, 0.8, 1.1])
-        left.stairs(found.counts, np.arange(257), fill=True, color=BLUE)
-        left.set_yscale("symlog", linthresh=100)
-        left.set_title(f"1.2 feature: {found.levels} effective grey levels", fontsize=8)
-        left.set_xlabel("folded byte")
-        bits = np.unpackbits(found.network.weights.astype("<u8").reshape(found.layers, -1).view(np.uint8), axis=1)
-        show_image(middle, bits.reshape(found.layers * 4, -1).T, f"weights' bits, {found.layers} layers", size=8)
-        middle.set_aspect("auto")
-        show_image(right, found.sheet.view(np.uint8).reshape(64, -1), "its first sheet of key stream", size=8)
-        figure.suptitle("1.2 features · 1.3 network · 1.4 effective parameters · 3 hidden layers", fontsize=10)
+        parts = figure.subplots(1, 6)
+        for part, (name, numbers) in zip(parts, _feature_maps(features), strict=False):
+            show_image(part, np.array(numbers).reshape(4, 4), name, size=8)
+        bits = np.unpackbits(found.network.weights.astype("<u8").reshape(layers, -1).view(np.uint8), axis=1)
+        show_image(parts[4], bits.reshape(layers * nodes, -1).T, f"weights, {layers} layers of {nodes}", size=8)
+        parts[4].set_aspect("auto")
+        show_image(parts[5], found.sheet.view(np.uint8).reshape(64, -1), "first sheet of stream", size=8)
+        figure.suptitle("1.2 features of the upper half · 1.3 network · 1.4 analysed · 3 layers and nodes", fontsize=10)
 
-    what = f"{found.levels} effective grey levels give the network {found.layers} layers"
-    return draw_picture(paint, (8.4, 2.9), f"Steps 1.2 to 3: {what}; its weights' bits and its first key stream.")
+    what = f"the upper half's features give the lower half's network {layers} layers of {nodes} nodes"
+    return draw_picture(paint, (10.2, 2.4), f"Steps 1.2 to 3: {what}; its weights' bits and its first key stream.")
+
+
+def _feature_maps(features: "Features") -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return (
+        ("means", features.means),
+        ("variances", features.variances),
+        ("gradients", features.gradients),
+        ("levels", features.levels),
+    )
 
 
 def _partitions_picture(found: Preparation, plain: Stage) -> "Picture":
     from experiments.present.drawing import draw_picture, show_image
 
+    division = found.division
+    lower = plain.grid[len(plain.grid) - int(division.bands[-1]) :]
+
     def paint(figure: "Figure") -> None:
         left, right = figure.subplots(1, 2)
-        show_image(left, plain.grid.astype(np.int64), "partitions of 32 x 32, and when each is taken", size=8)
-        rows, columns = plain.grid.shape
-        for row in range(0, rows, 32):
+        show_image(left, lower.astype(np.int64), "the lower half, cut as the features and the network say", size=8)
+        for row in division.bands[1:-1]:
             left.axhline(row - 0.5, color="white", linewidth=0.8)
-        for column in range(0, columns, 32):
-            left.axvline(column - 0.5, color="white", linewidth=0.8)
-        if found.ranks.size <= 100:
-            for (down, across), rank in np.ndenumerate(found.ranks):
-                box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-                left.text(
-                    32 * across + 15, 32 * down + 15, str(rank + 1), ha="center", va="center", fontsize=8, bbox=box
-                )
-        show_image(right, found.ranks, "order by the network's output: dark first", size=8)
+        for strip in division.strips:
+            for tile in range(strip.across + 1):
+                left.axvline(strip.column + tile * strip.width - 0.5, color="white", linewidth=0.8)
+        show_image(right, found.ranks, "order within each strip: dark first", size=8)
         figure.suptitle("4.1 partitions selected by the network", fontsize=10)
 
-    return draw_picture(paint, (7.0, 3.4), "Step 4.1: the partitions of the image, numbered in the network's order.")
+    return draw_picture(paint, (7.6, 2.9), "Step 4.1: the partitions of the lower half, and the network's order.")

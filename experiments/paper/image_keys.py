@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cipher.algorithm.engine import best
-from cipher.algorithm.features import BASE_LAYERS
+from cipher.algorithm.features import LEAST_LAYERS, LEAST_NODES
 from cipher.algorithm.geometry import grid_of
 from cipher.algorithm.key_schedule import Stage, update_key
 from cipher.algorithm.keystream import KeyStream
@@ -37,10 +37,12 @@ LEAST = 10
 """Fewer sequences say nothing."""
 
 
-def make_key_stream(key: bytes, salt: bytes, count: int, stage: Stage = Stage.HORIZONTAL) -> NDArray[np.uint8]:
+def make_key_stream(key: bytes, salt: bytes, count: int, stage: Stage = Stage.LOWER) -> NDArray[np.uint8]:
     """The first `count` bytes of the stream that an image's key and salt give a stage."""
-    network = create_network(update_key(key, salt, stage, IMAGE), BASE_LAYERS)
-    return KeyStream(network, best()).read_bytes(count)
+    (subkey,) = update_key(key, salt, stage, IMAGE)
+    network = create_network(subkey, LEAST_LAYERS, LEAST_NODES, best())
+    words: NDArray[np.uint8] = KeyStream(network, best()).read(-(-count // 8), "<u8").astype("<u8").view(np.uint8)
+    return words[:count]
 
 
 def run_image_keys(request: PaperRequest) -> PaperResult:

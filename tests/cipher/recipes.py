@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from cipher.algorithm.engine import Engine, by_name
@@ -24,33 +25,36 @@ from cipher.algorithm.geometry import grid_of
 from cipher.algorithm.inner import encrypt_image
 from cipher.algorithm.key_schedule import Stage, update_key
 from cipher.algorithm.network import create_network
+from cipher.container import recipients as slots
 from cipher.container.api import ObjectVersion, Options, PixelSpan, rekey_bytes, seal_array, seal_bytes
 from cipher.keys import passphrase
+from cipher.keys.recipient_key import RecipientKey
 from cipher.keys.vault_key import VaultKey
 
 FOLDER = Path(__file__).parents[1] / "vectors"
-INNER = FOLDER / "cipher-inner-v1.json"
-CONTAINER = FOLDER / "cipher-container-v1.json"
+INNER = FOLDER / "cipher-inner-v2.json"
+CONTAINER = FOLDER / "cipher-container-v2.json"
 PASSPHRASE = "correct horse battery staple"
 
 # name: (type, shape, mask of the bits in use or none)
 IMAGES: dict[str, tuple[str, tuple[int, ...], int | None]] = {
-    "8 bit 1x1": ("|u1", (1, 1), None),
+    "8 bit 4x4": ("|u1", (4, 4), None),
+    "8 bit 17 pixels": ("|u1", (17,), None),
     "8 bit 1xN": ("|u1", (1, 97), None),
     "8 bit Nx1": ("|u1", (97, 1), None),
-    "8 bit 2x3": ("|u1", (2, 3), None),
+    "8 bit 3x7": ("|u1", (3, 7), None),
     "8 bit odd sizes": ("|u1", (35, 61), None),
     "8 bit 31 pixels": ("|u1", (31, 31), None),
     "8 bit 33 pixels": ("|u1", (33, 33), None),
     "8 bit 31 by 33": ("|u1", (31, 33), None),
-    "8 bit several tiles": ("|u1", (96, 128), None),
-    "16 bit 1x1": ("<u2", (1, 1), None),
+    "8 bit several tiles": ("|u1", (150, 700), None),
+    "16 bit 2x4": ("<u2", (2, 4), None),
     "16 bit 1xN": ("<u2", (1, 97), None),
     "16 bit Nx1": ("<u2", (97, 1), None),
     "16 bit odd sizes": ("<u2", (35, 61), None),
     "16 bit 31 pixels": ("<u2", (31, 31), None),
     "16 bit 33 pixels": ("<u2", (33, 33), None),
-    "16 bit several tiles": ("<u2", (70, 101), None),
+    "16 bit several tiles": ("<u2", (170, 401), None),
     "16 bit big-endian": (">u2", (33, 40), None),
     "12 bit in 16": ("<u2", (40, 50), 0x0FFF),
     "signed 8 bit": ("|i1", (40, 50), None),
@@ -118,9 +122,10 @@ def inner_vectors(engine: Engine) -> dict[str, dict[str, str]]:
 def network_vector(engine: Engine) -> dict[str, str]:
     """The steps on the way to a key stream, for whoever writes another implementation."""
     key, salt = key_and_salt("network")
-    subkey = update_key(key, salt, Stage.VERTICAL, grid_of((64, 48), 2))
-    network = create_network(subkey, 8)
-    sheets = engine.stream(network, 0, 3)
+    (subkey,) = update_key(key, salt, Stage.LOWER, grid_of((64, 48), 2), features=bytes(128))
+    network = create_network(subkey, 5, 6, engine)
+    sheets = np.zeros(3 * network.sheet_bytes // 8, np.uint64)
+    engine.add_stream(network, 0, sheets)
     return {
         "key": key.hex(),
         "salt": salt.hex(),
@@ -141,12 +146,19 @@ def fixed_random(seed: str) -> Iterator[None]:
     def urandom(size: int) -> bytes:
         return hashlib.shake_256(f"{seed} {next(calls)}".encode()).digest(size)
 
-    with mock.patch.object(os, "urandom", urandom):
+    def generate() -> X25519PrivateKey:
+        return X25519PrivateKey.from_private_bytes(urandom(32))
+
+    with mock.patch.object(os, "urandom", urandom), mock.patch.object(slots, "generate_ephemeral", generate):
         yield
 
 
 def vault_key(name: str = "vault") -> VaultKey:
     return VaultKey(hashlib.sha256(name.encode()).digest())
+
+
+def recipient_key(name: str) -> RecipientKey:
+    return RecipientKey(X25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest()))
 
 
 def _file() -> bytes:
@@ -161,6 +173,15 @@ OBJECTS: dict[str, Callable[[], bytes]] = {
     "a file with pixels": lambda: seal_bytes(_file(), vault_key(), span=PixelSpan(6, 4000, "<u2", (40, 50))),
     "a file in chunks": lambda: seal_bytes(
         _file(), vault_key(), span=PixelSpan(6, 4000, "<u2", (40, 50)), options=Options(chunk_bytes=1024)
+    ),
+    "a pixel": lambda: seal_array(image("16 bit 2x4")[:1, :1], vault_key()),
+    "frames in groups": lambda: seal_array(
+        image("multi-frame 16 bit"), vault_key(), options=Options(frames=2, recipient_slots=0)
+    ),
+    "shared with two": lambda: seal_bytes(
+        b"shared",
+        vault_key(),
+        options=Options(recipients=((recipient_key("one").public, False), (recipient_key("two").public, True))),
     ),
     "labels and something bound": lambda: seal_bytes(
         b"body",

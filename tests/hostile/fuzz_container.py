@@ -27,7 +27,8 @@ sys.path.insert(0, str(ROOT))  # run as a file, it finds the package beside it
 
 with atheris.instrument_imports(include=["cipher"]):
     from cipher.container.api import describe, open_array, open_bytes, rekey_bytes, seal_array, seal_bytes, verify
-    from cipher.container.header import HEADER_AT, MAGIC, PREFIX, SLOTS_AT
+    from cipher.container.beginning import recipient_position
+    from cipher.container.header import MAGIC, PREFIX, SLOTS_AT
     from cipher.dicom.object import read_object, write_object
     from cipher.dicom.uids import Identifiers
     from cipher.errors import CipherError
@@ -62,7 +63,9 @@ def a_header(data: bytes) -> bytes:
     """Prefix and slots are right, the header is the input, the body as long as its numbers say, where that is short."""
     kind = 1 + data[0] % 3 if data else 1
     header = data[1:]
-    beginning = PREFIX.pack(MAGIC, 1, kind, len(header), 0) + FILE[SLOTS_AT:HEADER_AT] + header + bytes(32)
+    beginning = (
+        PREFIX.pack(MAGIC, 2, kind, len(header), 4, 0) + FILE[SLOTS_AT : recipient_position(4)] + header + bytes(32)
+    )
     payload = private = 0
     if len(header) >= 92:
         payload, _, private = struct.unpack_from("<QQI", header, 72)
@@ -121,7 +124,7 @@ def seeds() -> list[bytes]:
     for text in vectors["objects"].values():
         sealed = bytes.fromhex(text)
         _, _, kind, length, _ = PREFIX.unpack_from(sealed)
-        found += [b"\0" + sealed, bytes([1, kind - 1]) + sealed[HEADER_AT : HEADER_AT + length]]
+        found += [b"\0" + sealed, bytes([1, kind - 1]) + sealed[recipient_position(4) : recipient_position(4) + length]]
     found += [b"\3" + bytes.fromhex(text)[6:-8] for text in vectors["passphrase"].values()]
     return [*found, b"\0" + DICOM, b"\2", b"\2" + bytes(3), b"\2" + bytes(6), b"\2\0", b"\2\0\0"]
 

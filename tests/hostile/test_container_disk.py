@@ -167,7 +167,7 @@ def test_an_error_while_flushing_or_renaming_changes_nothing(
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[call], fail)
+    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (os, "replace")}[call], fail)
     with pytest.raises(StorageProblem, match="Input/output error"):
         seal_file(plain, sealed, KEY)
     assert open_bytes(sealed, KEY) == b"old"

@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cipher.container.api import Options, PixelSpan, describe, open_array, open_bytes, seal_array, seal_bytes, verify
-from cipher.container.header import COMMITMENT_SIZE, HEADER_AT, PREFIX, SLOT_SIZE, SLOTS_AT
+from cipher.container.beginning import recipient_position
+from cipher.container.header import COMMITMENT_SIZE, PREFIX, SLOT_SIZE, SLOTS_AT
 from cipher.errors import CipherError, Damaged, FormatProblem, UnsupportedFormat, UnsupportedVersion, WrongKey
 from cipher.keys.vault_key import VaultKey
 
 KEY = VaultKey(bytes(range(32)))
+HEADER_AT = recipient_position(Options().recipient_slots)
 IMAGE = np.arange(35, dtype="<u2").reshape(5, 7)
 ARRAY = seal_array(IMAGE, KEY, name="x", options=Options(labels={"UID": "1.2"}))
 FILE = seal_bytes(

@@ -4,18 +4,17 @@ numba computes in 64 bits where C would promote to int, and mixes of signed and 
 every constant below has the type of the words that it meets, and results are cut to the word when they are stored.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cipher.algorithm.engine.kernel import inner, kernel
-from cipher.algorithm.engine.protocol import Sweep
-from cipher.algorithm.geometry import TILE_WORDS
-from cipher.algorithm.network import NEURONS, ROTATION, SHEET_INPUTS, SHEET_WORDS, Network
+from cipher.algorithm.network import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS, Network
 from cipher.algorithm.words import Words
 
-_SQUARE = 128
+if TYPE_CHECKING:
+    from cipher.algorithm.partition import Division
 
 
 class CompiledEngine:
@@ -23,248 +22,310 @@ class CompiledEngine:
 
     name = "numba"
 
-    def stream(self, network: Network, first_sheet: int, sheets: int) -> NDArray[np.uint64]:
-        """As `Engine.stream`."""
-        out = np.empty((sheets, NEURONS, SHEET_INPUTS), np.uint64)
-        _stream(network.weights, network.biases, network.seeds, np.uint64(first_sheet * SHEET_INPUTS), out)
-        return out.reshape(sheets * SHEET_WORDS)
+    def add_stream(self, network: Network, first_sheet: int, words: NDArray[np.uint64]) -> None:
+        """As `Engine.add_stream`."""
+        first = np.uint64(first_sheet * SHEET_INPUTS)
+        _add_stream(network.weights, network.biases, network.seeds, first, words)
 
-    def histogram(self, words: Words) -> NDArray[np.int64]:
-        """As `Engine.histogram`."""
-        return _histogram(words)
+    def effective(self, candidates: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """As `Engine.effective`."""
+        good = np.empty(len(candidates), np.bool_)
+        _effective(np.ascontiguousarray(candidates), good)
+        return good
 
-    def gather(self, grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.int64], vector: Words) -> None:
+    def influence(self, network: Network) -> NDArray[np.int64]:
+        """As `Engine.influence`."""
+        changed = np.zeros((network.layers, network.nodes, network.nodes + 2), np.int64)
+        _influence(network.weights, network.biases, network.seeds, changed)
+        return changed
+
+    def measure(self, copy: NDArray[np.int64], cuts: tuple[list[int], list[int]]) -> NDArray[np.int64]:
+        """As `Engine.measure`."""
+        down, across = (np.array(places, np.int64) for places in cuts)
+        measured = np.zeros(((down.size - 1) * (across.size - 1), 4), np.int64)
+        _measure(copy, down, across, measured)
+        return measured
+
+    def shuffle(self, draws: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """As `Engine.shuffle`."""
+        order = np.empty(draws.size, np.int64)
+        _shuffle(draws, order)
+        return order
+
+    def gather(self, half: Words, division: "Division", vector: Words) -> None:
         """As `Engine.gather`."""
-        _gather(grid, tiles, _doubled(pool), vector)
+        for strip in division.strips:
+            _gather_strip(
+                half, division.bands, strip.column, strip.width, strip.places, strip.draws, strip.turns,
+                division.bit_turns, vector[strip.first_word :],
+            )  # fmt: skip
 
-    def scatter(self, vector: Words, tiles: NDArray[np.int64], pool: NDArray[np.int64], grid: Words) -> None:
+    def scatter(self, vector: Words, division: "Division", half: Words) -> None:
         """As `Engine.scatter`."""
-        _scatter(grid, tiles, _doubled(pool), vector)
-
-    def alter(self, grid: Words, rows: range, keys: Words, before: Words, sweep: Sweep) -> Words:
-        """As `Engine.alter`."""
-        word = grid.dtype.type
-        _alter(
-            grid, rows.start, rows.step, keys, before,
-            word(sweep.forward), word(sweep.sideways), sweep.shift, sweep.offset,
-        )  # fmt: skip
-        last: Words = grid[rows[-1]].copy()
-        return last
-
-    def restore(self, grid: Words, rows: range, keys: Words, before: Words, sweep: Sweep) -> Words:
-        """As `Engine.restore`."""
-        word = grid.dtype.type
-        last: Words = grid[rows[-1]].copy()
-        _restore(
-            grid, rows.start, rows.step, keys, before.copy(),
-            word(sweep.forward), word(sweep.sideways), sweep.shift, sweep.offset,
-        )  # fmt: skip
-        return last
-
-    def transpose(self, grid: Words) -> Words:
-        """As `Engine.transpose`."""
-        out = np.empty(grid.shape[::-1], grid.dtype)
-        _transpose(grid, out)
-        return out
-
-
-def _doubled(pool: NDArray[np.int64]) -> NDArray[np.uint16]:
-    """The permutations twice in a row, so that one that begins anywhere is a plain slice."""
-    return np.concatenate([pool, pool], axis=1).astype(np.uint16)
+        for strip in division.strips:
+            _scatter_strip(
+                half, division.bands, strip.column, strip.width, strip.places, strip.draws, strip.turns,
+                division.bit_turns, vector[strip.first_word :],
+            )  # fmt: skip
 
 
 @kernel
-def _stream(
+def _add_stream(
     weights: NDArray[np.uint64],
     biases: NDArray[np.uint64],
     seeds: NDArray[np.uint64],
     first: np.uint64,
-    out: NDArray[np.uint64],
+    words: NDArray[np.uint64],
 ) -> None:
-    one = np.uint64(1)
-    left, right, top = np.uint64(ROTATION), np.uint64(64 - ROTATION), np.uint64(63)
-    a = np.empty((NEURONS, SHEET_INPUTS), np.uint64)
-    b = np.empty((NEURONS, SHEET_INPUTS), np.uint64)
-    for sheet in range(out.shape[0]):
-        begin = first + np.uint64(sheet) * np.uint64(SHEET_INPUTS) + seeds[0]
+    nodes = seeds.size
+    a = np.empty((nodes, SHEET_INPUTS), np.uint64)
+    b = np.empty((nodes, SHEET_INPUTS), np.uint64)
+    sheet_words = nodes * SHEET_INPUTS
+    for start in range(0, words.size, sheet_words):
+        begin = first + np.uint64(start // nodes) + seeds[0]
         for i in range(SHEET_INPUTS):
             a[0, i] = begin + np.uint64(i)
-            a[1, i] = seeds[1]
-            a[2, i] = seeds[2]
-            a[3, i] = seeds[3]
+        for node in range(1, nodes):
+            a[node, :] = seeds[node]
         for layer in range(weights.shape[0]):
-            for neuron in range(NEURONS):
-                w0 = weights[layer, neuron, 0]
-                w1 = weights[layer, neuron, 1]
-                w2 = weights[layer, neuron, 2]
-                w3 = weights[layer, neuron, 3]
-                bias = biases[layer, neuron]
-                for i in range(SHEET_INPUTS):
-                    x = w0 * a[0, i] + w1 * a[1, i] + w2 * a[2, i] + w3 * a[3, i] + bias
-                    x = x * (x << one | one)
-                    x = x << left | x >> right
-                    b[neuron, i] = x << one ^ (np.uint64(0) - (x >> top))
+            for node in range(nodes):
+                _run_node(weights[layer, node], biases[layer, node], a, b[node])
             a, b = b, a
+        for node in range(nodes):
+            left = start + node * SHEET_INPUTS
+            run = words[left : min(left + SHEET_INPUTS, words.size)]
+            if node == 0:
+                for i in range(run.size):
+                    run[i] ^= a[0, i] + begin + np.uint64(i)
+            else:
+                seed = seeds[node]
+                line = a[node]
+                for i in range(run.size):
+                    run[i] ^= line[i] + seed
+
+
+@inner
+def _run_node(weights: NDArray[np.uint64], bias: np.uint64, a: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
+    one = np.uint64(1)
+    left, right, top = np.uint64(ROTATION), np.uint64(64 - ROTATION), np.uint64(63)
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    if weights.size == 4:
         for i in range(SHEET_INPUTS):
-            out[sheet, 0, i] = a[0, i] + begin + np.uint64(i)
-            out[sheet, 1, i] = a[1, i] + seeds[1]
-            out[sheet, 2, i] = a[2, i] + seeds[2]
-            out[sheet, 3, i] = a[3, i] + seeds[3]
+            x = w0 * a[0, i] + w1 * a[1, i] + w2 * a[2, i] + w3 * a[3, i] + bias
+            x = x * (x << one | one)
+            x = x << left | x >> right
+            out[i] = x << one ^ (np.uint64(0) - (x >> top))
+        return
+    w4 = weights[4]
+    w5 = weights[5] if weights.size == 6 else np.uint64(0)
+    last = weights.size - 1
+    for i in range(SHEET_INPUTS):
+        x = w0 * a[0, i] + w1 * a[1, i] + w2 * a[2, i] + w3 * a[3, i] + w4 * a[4, i] + w5 * a[last, i] + bias
+        x = x * (x << one | one)
+        x = x << left | x >> right
+        out[i] = x << one ^ (np.uint64(0) - (x >> top))
+
+
+@inner
+def _activate(x: np.uint64) -> np.uint64:
+    one = np.uint64(1)
+    x = x * (x << one | one)
+    x = x << np.uint64(ROTATION) | x >> np.uint64(64 - ROTATION)
+    return x << one ^ (np.uint64(0) - (x >> np.uint64(63)))
+
+
+@inner
+def _count_bits(x: np.uint64) -> np.int64:
+    x = x - (x >> np.uint64(1) & np.uint64(0x5555555555555555))
+    x = (x & np.uint64(0x3333333333333333)) + (x >> np.uint64(2) & np.uint64(0x3333333333333333))
+    x = x + (x >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64(x * np.uint64(0x0101010101010101) >> np.uint64(56))
 
 
 @kernel
-def _histogram(words: Words) -> NDArray[np.int64]:
-    fold = np.uint64(8)
-    # Four tables, so that equal neighbours do not wait for each other's count.
-    counts = np.zeros((4, 256), np.int64)
-    whole = words.size // 4 * 4
-    for i in range(0, whole, 4):
-        for lane in range(4):
-            word = np.uint64(words[i + lane])
-            counts[lane, np.uint8(word ^ (word >> fold))] += 1
-    for i in range(whole, words.size):
-        word = np.uint64(words[i])
-        counts[0, np.uint8(word ^ (word >> fold))] += 1
-    total: NDArray[np.int64] = counts.sum(axis=0)
-    return total
+def _effective(candidates: NDArray[np.uint64], good: NDArray[np.bool_]) -> None:
+    nodes = candidates.shape[1]
+    rows = np.empty(nodes, np.int64)
+    for index in range(candidates.shape[0]):
+        flat = candidates[index].reshape(nodes * nodes)
+        for i in range(nodes):
+            rows[i] = 0
+            for j in range(nodes):
+                rows[i] |= np.int64(candidates[index, i, j] & np.uint64(1)) << j
+        fine = True
+        for column in range(nodes):
+            pivot = column
+            while pivot < nodes and not rows[pivot] >> column & 1:
+                pivot += 1
+            if pivot == nodes:
+                fine = False
+                break
+            rows[column], rows[pivot] = rows[pivot], rows[column]
+            for i in range(column + 1, nodes):
+                if rows[i] >> column & 1:
+                    rows[i] ^= rows[column]
+        if fine:
+            for i in range(flat.size):
+                for j in range(i):
+                    if _count_bits(flat[i] ^ flat[j]) < LEAST_DISTANCE:
+                        fine = False
+        good[index] = fine
 
 
 @kernel
-def _gather(grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.uint16], vector: Words) -> None:
-    # A tile is copied together first: its rows lie a power of two apart in most images, and would drive each other out
-    # of the first-level cache.
-    near = np.empty(TILE_WORDS, grid.dtype)
-    for tile in range(tiles.shape[0]):
-        top, left, height, width, chosen, cut, position = tiles[tile]
-        order = pool[chosen, cut : cut + TILE_WORDS]
-        count = height * width
-        for i in range(height):
-            _copy(near[i * width : (i + 1) * width], grid[top + i, left : left + width])
-        if count == TILE_WORDS:
-            _permute(vector[position : position + TILE_WORDS], near, order)
-        else:
-            for cell in order:
-                if cell < count:
-                    vector[position] = near[cell]
-                    position += 1
-
-
-@kernel
-def _scatter(grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.uint16], vector: Words) -> None:
-    near = np.empty(TILE_WORDS, grid.dtype)
-    for tile in range(tiles.shape[0]):
-        top, left, height, width, chosen, cut, position = tiles[tile]
-        order = pool[chosen, cut : cut + TILE_WORDS]
-        count = height * width
-        if count == TILE_WORDS:
-            _unpermute(near, vector[position : position + TILE_WORDS], order)
-        else:
-            for cell in order:
-                if cell < count:
-                    near[cell] = vector[position]
-                    position += 1
-        for i in range(height):
-            _copy(grid[top + i, left : left + width], near[i * width : (i + 1) * width])
-
-
-@kernel
-def _alter(
-    grid: Words, first: int, step: int, keys: Words, before: Words, a: Any, b: Any, shift: int, offset: Words
+def _influence(
+    weights: NDArray[np.uint64], biases: NDArray[np.uint64], seeds: NDArray[np.uint64], changed: NDArray[np.int64]
 ) -> None:
-    columns = grid.shape[1]
-    split = columns - shift
-    line = np.empty(columns, grid.dtype)
-    row = first
-    for index in range(keys.shape[0]):
-        if keys.shape[1] == columns:
-            key = keys[index]
-        else:
-            line[:] = keys[index, 0]
-            key = line
-        current = grid[row]
-        _alter_run(current[:split], key[:split], before[:split], before[shift:], a, b, offset[:split])
-        _alter_run(current[split:], key[split:], before[split:], before[:shift], a, b, offset[split:])
-        before = current
-        row += step
+    layers, nodes = biases.shape
+    states = np.empty((layers + 1, nodes), np.uint64)
+    sums = np.empty((layers, nodes), np.uint64)
+    now, then = np.empty(nodes, np.uint64), np.empty(nodes, np.uint64)
+    for probe in range(PROBES):
+        states[0] = seeds
+        states[0, 0] += np.uint64(probe)
+        for layer in range(layers):
+            for node in range(nodes):
+                total = biases[layer, node]
+                for source in range(nodes):
+                    total += weights[layer, node, source] * states[layer, source]
+                sums[layer, node] = total
+                states[layer + 1, node] = _activate(total)
+        for layer in range(layers):
+            for node in range(nodes):
+                for what in range(nodes + 2):
+                    now[:] = states[layer + 1]
+                    if what == nodes + 1:
+                        now[node] = np.uint64(0)
+                    else:
+                        parameter = biases[layer, node] if what == nodes else weights[layer, node, what]
+                        step = np.uint64(1) if what == nodes else states[layer, what]
+                        if parameter & np.uint64(1):
+                            step = np.uint64(0) - step
+                        now[node] = _activate(sums[layer, node] + step)
+                    for later in range(layer + 1, layers):
+                        for target in range(nodes):
+                            total = biases[later, target]
+                            for source in range(nodes):
+                                total += weights[later, target, source] * now[source]
+                            then[target] = _activate(total)
+                        now[:] = then
+                    for target in range(nodes):
+                        changed[layer, node, what] += _count_bits(now[target] ^ states[layers, target])
 
 
 @kernel
-def _restore(
-    grid: Words, first: int, step: int, keys: Words, before: Words, a: Any, b: Any, shift: int, offset: Words
+def _measure(
+    copy: NDArray[np.int64], down: NDArray[np.int64], across: NDArray[np.int64], out: NDArray[np.int64]
 ) -> None:
-    columns = grid.shape[1]
-    split = columns - shift
-    line = np.empty(columns, grid.dtype)
-    after = np.empty(columns, grid.dtype)
-    row = first
-    for index in range(keys.shape[0]):
-        if keys.shape[1] == columns:
-            key = keys[index]
-        else:
-            line[:] = keys[index, 0]
-            key = line
-        current = grid[row]
-        _copy(after, current)
-        _restore_run(current[:split], key[:split], before[:split], before[shift:], a, b, offset[:split])
-        _restore_run(current[split:], key[split:], before[split:], before[:shift], a, b, offset[split:])
-        before, after = after, before
-        row += step
+    counts = np.empty(256, np.int64)
+    block = 0
+    for i in range(down.size - 1):
+        for j in range(across.size - 1):
+            top, bottom, left, right = down[i], down[i + 1], across[j], across[j + 1]
+            size = (bottom - top) * (right - left)
+            counts[:] = 0
+            total = squares = steps = collisions = np.int64(0)
+            for row in range(top, bottom):
+                for column in range(left, right):
+                    value = copy[row, column]
+                    total += value
+                    squares += value * value
+                    counts[value] += 1
+                    if row > top:
+                        steps += abs(value - copy[row - 1, column])
+                    if column > left:
+                        steps += abs(value - copy[row, column - 1])
+            if size:
+                for count in counts:
+                    collisions += count * count
+                out[block, 0] = total // size
+                out[block, 1] = (size * squares - total * total) // (size * size)
+                out[block, 2] = steps // size
+                out[block, 3] = size * size // collisions
+            block += 1
 
 
 @kernel
-def _transpose(grid: Words, out: Words) -> None:
-    # Through a small square, so that every cache line of either array is touched once.
-    rows, columns = grid.shape
-    square = np.empty((_SQUARE, _SQUARE + 2), grid.dtype)
-    for row in range(0, rows, _SQUARE):
-        height = min(_SQUARE, rows - row)
-        for column in range(0, columns, _SQUARE):
-            width = min(_SQUARE, columns - column)
+def _shuffle(draws: NDArray[np.uint32], order: NDArray[np.int64]) -> None:
+    for i in range(order.size):
+        order[i] = i
+    for i in range(order.size - 1, 0, -1):
+        other = np.int64(np.uint64(draws[i]) * np.uint64(i + 1) >> np.uint64(32))
+        order[i], order[other] = order[other], order[i]
+
+
+@kernel
+def _gather_strip(
+    half: Words,
+    bands: NDArray[np.int64],
+    column: int,
+    width: int,
+    places: NDArray[np.int64],
+    draws: NDArray[np.uint32],
+    turns: NDArray[np.int64],
+    bit_turns: NDArray[np.int64],
+    vector: Words,
+) -> None:
+    order = np.empty(bands[-1], np.int64)
+    for band in range(places.shape[0]):
+        top, height = bands[band], bands[band + 1] - bands[band]
+        for tile in range(places.shape[1]):
+            _order_rows(order, top, height, tile, draws)
+            left = column + tile * width
             for i in range(height):
-                _copy(square[i, :width], grid[row + i, column : column + width])
-            for j in range(width):
-                target = out[column + j, row : row + height]
-                for i in range(height):
-                    target[i] = square[i, j]
+                manner = draws[top + i, tile] >> np.uint32(28)
+                turn, bit = turns[manner], bit_turns[manner]
+                begin = (places[band, tile] + order[i]) * width
+                line = half[top + i, left : left + width]
+                part = vector[begin : begin + width]
+                _copy_turned(part[: width - turn], line[turn:], bit)
+                _copy_turned(part[width - turn :], line[:turn], bit)
 
 
-# The loops that become vector code: plain runs over arrays that begin at 0. Given one array and two offsets instead,
-# the compiler does not see that they do not overlap, and is eight times slower.
+@kernel
+def _scatter_strip(
+    half: Words,
+    bands: NDArray[np.int64],
+    column: int,
+    width: int,
+    places: NDArray[np.int64],
+    draws: NDArray[np.uint32],
+    turns: NDArray[np.int64],
+    bit_turns: NDArray[np.int64],
+    vector: Words,
+) -> None:
+    order = np.empty(bands[-1], np.int64)
+    for band in range(places.shape[0]):
+        top, height = bands[band], bands[band + 1] - bands[band]
+        for tile in range(places.shape[1]):
+            _order_rows(order, top, height, tile, draws)
+            left = column + tile * width
+            for i in range(height):
+                manner = draws[top + i, tile] >> np.uint32(28)
+                turn, bit = turns[manner], -bit_turns[manner]
+                begin = (places[band, tile] + order[i]) * width
+                line = half[top + i, left : left + width]
+                part = vector[begin : begin + width]
+                _copy_turned(line[turn:], part[: width - turn], bit)
+                _copy_turned(line[:turn], part[width - turn :], bit)
 
 
 @inner
-def _copy(target: Words, source: Words) -> None:
+def _order_rows(order: NDArray[np.int64], top: int, height: int, tile: int, draws: NDArray[np.uint32]) -> None:
+    """Fill `order` with the place of each of a tile's rows."""
+    for i in range(height):
+        order[i] = i
+    for i in range(height - 1, 0, -1):
+        other = np.int64(draws[top + i, tile] & np.uint32(0xFFFF)) * (i + 1) >> 16
+        order[i], order[other] = order[other], order[i]
+
+
+@inner
+def _copy_turned(target: Words, source: Words, bit: int) -> None:
+    # Plain runs over arrays that begin at 0, or the compiler does not see that they do not overlap. The shifts are
+    # bounded by the word's size, a constant to it, or it would compute in 64 bits.
+    word: Any = target.dtype.type
+    most = 8 * target.itemsize - 1
+    up, down = word(bit & most), word(-bit & most)
     for j in range(target.size):
-        target[j] = source[j]
-
-
-@inner
-def _permute(target: Words, source: Words, order: NDArray[np.uint16]) -> None:
-    for i in range(target.size):
-        target[i] = source[order[i]]
-
-
-@inner
-def _unpermute(target: Words, source: Words, order: NDArray[np.uint16]) -> None:
-    for i in range(source.size):
-        target[order[i]] = source[i]
-
-
-@inner
-def _alter_run(current: Words, key: Words, before: Words, rolled: Words, a: Any, b: Any, offset: Words) -> None:
-    word = current.dtype.type
-    one, half = word(1), word(4 * current.itemsize)
-    for j in range(current.size):
-        v = word(word(a * before[j]) + word(b * rolled[j]) + offset[j])
-        v = word(v * word(v << one | one))
-        current[j] = word(word(current[j] ^ key[j]) + word(v ^ v >> half))
-
-
-@inner
-def _restore_run(current: Words, key: Words, before: Words, rolled: Words, a: Any, b: Any, offset: Words) -> None:
-    word = current.dtype.type
-    one, half = word(1), word(4 * current.itemsize)
-    for j in range(current.size):
-        v = word(word(a * before[j]) + word(b * rolled[j]) + offset[j])
-        v = word(v * word(v << one | one))
-        current[j] = word(word(current[j] - word(v ^ v >> half)) ^ key[j])
+        target[j] = word(source[j] << up) | word(source[j] >> down)

@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 def inner(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Compile a function that kernels call, for whatever types a call brings."""
-    return cast(Callable[_P, _R], _jit(function, cache=True))
+    return cast(Callable[_P, _R], _jit(function, cache=False))
 
 
 def kernel(function: Callable[_P, _R]) -> Callable[_P, _R]:

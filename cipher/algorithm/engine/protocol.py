@@ -1,7 +1,6 @@
 """What an engine computes. The two engines are held to one contract by the tests, and to the frozen vectors."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,21 +8,8 @@ from numpy.typing import NDArray
 from cipher.algorithm.network import Network
 from cipher.algorithm.words import Words
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sweep:
-    """Keyed constants of one sweep over the rows of a grid; w is the size of a word in bits."""
-
-    forward: int
-    """a, odd, below 2^w: weight of the row before."""
-    sideways: int
-    """b, odd, below 2^w, or 0 where a row has one word: weight of the row before, rolled."""
-    shift: int
-    """s, 1 to columns - 1 (0 where a row has one word): how far it is rolled."""
-    offset: Words
-    """d, one word a column."""
-    start: Words
-    """What stands for the row before the first, one word a column."""
+if TYPE_CHECKING:
+    from cipher.algorithm.partition import Division
 
 
 class Engine(Protocol):
@@ -31,44 +17,48 @@ class Engine(Protocol):
 
     name: str
 
-    def stream(self, network: Network, first_sheet: int, sheets: int) -> NDArray[np.uint64]:
-        """`sheets` sheets of the network's key stream, from number `first_sheet` on: (sheets * 1024,) uint64."""
+    def add_stream(self, network: Network, first_sheet: int, words: NDArray[np.uint64]) -> None:
+        """Xor the network's key stream into `words`, in place, from the beginning of sheet `first_sheet` on."""
         ...
 
-    def histogram(self, words: Words) -> NDArray[np.int64]:
-        """Counts of the words' bytes, a 16-bit word's two bytes XORed: (256,)."""
-        ...
+    def effective(self, candidates: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of the weight matrices (C, N, N) are effective: (C,).
 
-    def gather(self, grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.int64], vector: Words) -> None:
-        """Read the tiles of `grid` in order, each in a permuted order, into `vector`.
-
-        See `cipher.algorithm.partition`.
+        Effective is a matrix that is invertible mod 2 (hence mod 2^64), and of whose weights any two differ in at least
+        `cipher.algorithm.network.LEAST_DISTANCE` bits.
         """
         ...
 
-    def scatter(self, vector: Words, tiles: NDArray[np.int64], pool: NDArray[np.int64], grid: Words) -> None:
-        """The inverse of `gather`."""
+    def influence(self, network: Network) -> NDArray[np.int64]:
+        """Output bits that change when a parameter does: (L, N, N + 2), over the inputs 0 to `PROBES` - 1.
+
+        For node n of layer l: [l, n, s] for the lowest bit of the weight of its input s, flipped; [l, n, N] for that of
+        its bias; [l, n, N + 1] for its output replaced by 0.
+        """
         ...
 
-    def alter(self, grid: Words, rows: range, keys: Words, before: Words, sweep: Sweep) -> Words:
-        """Alter some rows of `grid` in place, each by the altered one before it; give a copy of the last.
-
-        c[r] = (x[r] xor k[r]) + q(a c[r-1] + b roll(c[r-1], s) + d) mod 2^w, with q(v) = fold(v (2v + 1)),
-        fold(v) = v xor (v >> w/2), roll(p, s)[j] = p[(j + s) mod columns].
+    def measure(self, copy: NDArray[np.int64], cuts: tuple[list[int], list[int]]) -> NDArray[np.int64]:
+        """Mean, variance, gradient and levels of each block of `copy` (values 0 ... 255): (blocks, 4).
 
         Args:
-            grid: (rows, columns), C-contiguous.
-            rows: which ones, in the order of processing; may run backwards.
-            keys: key stream, (len(rows), columns), or (len(rows), 1) for one word a row.
-            before: the row before the first of `rows`, altered, (columns,).
-            sweep: the constants.
+            copy: the samples; see `cipher.algorithm.features`.
+            cuts: rows and columns at which blocks begin and end, from 0 to the end.
         """
         ...
 
-    def restore(self, grid: Words, rows: range, keys: Words, before: Words, sweep: Sweep) -> Words:
-        """The inverse of `alter` with the same arguments; gives a copy of the last row as it was before restoring."""
+    def shuffle(self, draws: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """0, 1, ... shuffled: from the last place i down to 1, exchange it with place draw(i) (i + 1) >> 32."""
         ...
 
-    def transpose(self, grid: Words) -> Words:
-        """A C-contiguous copy with rows and columns exchanged."""
+    def gather(self, half: Words, division: "Division", vector: Words) -> None:
+        """Read the tiles of `half` (rows, columns) in order into `vector`, rows in order and turned, and bits turned.
+
+        Row i of a tile is row order[i] of the tile in the vector, where order is 0, 1, ... shuffled after Fisher and
+        Yates: from the last i down to 1, exchange order[i] with order[(draw(i) mod 2^16) (i + 1) >> 16]. The row's
+        own draw gives its manner: word j in the vector is the row's word (j + turn) mod width, its bits rotated left.
+        """
+        ...
+
+    def scatter(self, vector: Words, division: "Division", half: Words) -> None:
+        """The inverse of `gather`."""
         ...

@@ -1,18 +1,19 @@
-"""The loops with numpy alone: whole rows at a time, with no temporary that a preallocated buffer can replace."""
+"""The loops with numpy alone: as much as possible at a time, and nothing that leaves the processor's cache."""
 
 from collections.abc import Iterator
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cipher.algorithm.engine.protocol import Sweep
-from cipher.algorithm.geometry import TILE, TILE_WORDS
-from cipher.algorithm.network import NEURONS, ROTATION, SHEET_INPUTS, SHEET_WORDS, Network
+from cipher.algorithm.network import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS, Network
 from cipher.algorithm.words import Words
 
-_SHEETS_AT_ONCE = 8
-_HISTOGRAM_PIECE = 1 << 16
-_BLOCK = 64
+if TYPE_CHECKING:
+    from cipher.algorithm.partition import Division, Strip
+
+_SHEETS_AT_ONCE = 32
 
 
 class VectorisedEngine:
@@ -20,119 +21,197 @@ class VectorisedEngine:
 
     name = "numpy"
 
-    def stream(self, network: Network, first_sheet: int, sheets: int) -> NDArray[np.uint64]:
-        """As `Engine.stream`."""
-        out = np.empty((sheets, NEURONS, SHEET_INPUTS), np.uint64)
-        for first in range(0, sheets, _SHEETS_AT_ONCE):
-            count = min(_SHEETS_AT_ONCE, sheets - first)
-            state = _evaluate(network, (first_sheet + first) * SHEET_INPUTS, count * SHEET_INPUTS)
-            out[first : first + count] = state.reshape(NEURONS, count, SHEET_INPUTS).transpose(1, 0, 2)
-        return out.reshape(sheets * SHEET_WORDS)
+    def add_stream(self, network: Network, first_sheet: int, words: NDArray[np.uint64]) -> None:
+        """As `Engine.add_stream`."""
+        sheet_words = network.nodes * SHEET_INPUTS
+        at_once = _SHEETS_AT_ONCE * sheet_words
+        for start in range(0, words.size, at_once):
+            piece = words[start : start + at_once]
+            sheets = -(-piece.size // sheet_words)
+            first = (first_sheet + start // sheet_words) * SHEET_INPUTS
+            entry = np.empty((network.nodes, sheets * SHEET_INPUTS), np.uint64)
+            entry[:] = network.seeds[:, None]
+            entry[0] += np.arange(first, first + sheets * SHEET_INPUTS, dtype=np.uint64)
+            state = _evaluate(network.weights, network.biases, entry)
+            state += entry
+            stream = state.reshape(network.nodes, sheets, SHEET_INPUTS).transpose(1, 0, 2).reshape(-1)
+            np.bitwise_xor(piece, stream[: piece.size], out=piece)
 
-    def histogram(self, words: Words) -> NDArray[np.int64]:
-        """As `Engine.histogram`."""
-        counts = np.zeros(256, np.int64)
-        for start in range(0, words.size, _HISTOGRAM_PIECE):
-            piece = words[start : start + _HISTOGRAM_PIECE]
-            if piece.dtype == np.uint16:
-                piece = (piece ^ (piece >> 8)).astype(np.uint8)
-            counts += np.bincount(piece, minlength=256)
-        return counts
+    def effective(self, candidates: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """As `Engine.effective`."""
+        nodes = candidates.shape[1]
+        flat = candidates.reshape(len(candidates), -1)
+        first, second = np.array(list(combinations(range(flat.shape[1]), 2))).T
+        distances = np.bitwise_count(flat[:, first] ^ flat[:, second])
+        bits = ((candidates & np.uint64(1)) << np.arange(nodes, dtype=np.uint64)).sum(axis=2).astype(np.int64)
+        return np.asarray((distances.min(axis=1) >= LEAST_DISTANCE) & _full_rank(bits))
 
-    def gather(self, grid: Words, tiles: NDArray[np.int64], pool: NDArray[np.int64], vector: Words) -> None:
+    def influence(self, network: Network) -> NDArray[np.int64]:
+        """As `Engine.influence`."""
+        layers, nodes = network.layers, network.nodes
+        entry = np.empty((nodes, PROBES), np.uint64)
+        entry[:] = network.seeds[:, None]
+        entry[0] += np.arange(PROBES, dtype=np.uint64)
+        states = [entry]
+        for layer in range(layers):
+            states.append(_evaluate(network.weights[layer : layer + 1], network.biases[layer : layer + 1], states[-1]))
+        changed = np.zeros((layers, nodes, nodes + 2), np.int64)
+        for layer in range(layers):
+            before, after = states[layer], states[layer + 1]
+            weights, biases = network.weights[layer], network.biases[layer]
+            # (node, change, node of the layer, probe): only the changed node's own output differs.
+            sums = (weights[:, :, None] * before[None]).sum(axis=1) + biases[:, None]
+            deltas = np.concatenate(
+                [_flip_effect(weights, before), _flip_effect(biases[:, None], np.ones_like(before))], 1
+            )
+            fresh = np.broadcast_to(after, (nodes, nodes + 2, nodes, PROBES)).copy()
+            for node in range(nodes):
+                fresh[node, : nodes + 1, node] = _activate(sums[node] + deltas[node])
+                fresh[node, nodes + 1, node] = 0
+            state = fresh.transpose(2, 0, 1, 3).reshape(nodes, -1)
+            state = _evaluate(network.weights[layer + 1 :], network.biases[layer + 1 :], state)
+            ends = state.reshape(nodes, nodes, nodes + 2, PROBES) ^ states[layers][:, None, None, :]
+            changed[layer] = np.bitwise_count(ends).sum(axis=(0, 3))
+        return changed
+
+    def measure(self, copy: NDArray[np.int64], cuts: tuple[list[int], list[int]]) -> NDArray[np.int64]:
+        """As `Engine.measure`."""
+        down, across = cuts
+        blocks = [copy[top:bottom, left:right] for top, bottom in pairwise(down) for left, right in pairwise(across)]
+        return np.array([_measure(block) for block in blocks], np.int64)
+
+    def shuffle(self, draws: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """As `Engine.shuffle`."""
+        order = list(range(draws.size))
+        numbers = draws.tolist()
+        for place in range(draws.size - 1, 0, -1):
+            other = numbers[place] * (place + 1) >> 32
+            order[place], order[other] = order[other], order[place]
+        return np.array(order, np.int64)
+
+    def gather(self, half: Words, division: "Division", vector: Words) -> None:
         """As `Engine.gather`."""
-        flat = grid.reshape(-1)
-        for source, order, position in _tile_orders(tiles, pool, grid.shape[1]):
-            np.take(flat[source:], order, out=vector[position : position + order.size], mode="clip")
+        bits = 8 * half.itemsize
+        for strip in division.strips:
+            tiles, part = _views(half, vector, strip)
+            for chosen, rows, across, turn, bit in _by_manner(division, strip):
+                words = _rotate(tiles[rows, across], bit, bits)
+                part[chosen, : strip.width - turn] = words[:, turn:]
+                part[chosen, strip.width - turn :] = words[:, :turn]
 
-    def scatter(self, vector: Words, tiles: NDArray[np.int64], pool: NDArray[np.int64], grid: Words) -> None:
+    def scatter(self, vector: Words, division: "Division", half: Words) -> None:
         """As `Engine.scatter`."""
-        flat = grid.reshape(-1)
-        for source, order, position in _tile_orders(tiles, pool, grid.shape[1]):
-            flat[source:][order] = vector[position : position + order.size]
-
-    def alter(self, grid: Words, rows: range, keys: Words, before: Words, sweep: Sweep) -> Words:
-        """As `Engine.alter`."""
-        feedback = _Feedback(sweep, before.size)
-        for index, row in enumerate(rows):
-            current = grid[row]
-            np.bitwise_xor(current, keys[index], out=current)
-            np.add(current, feedback(before), out=current)
-            before = current
-        return before.copy()
-
-    def restore(self, grid: Words, rows: range, keys: Words, before: Words, sweep: Sweep) -> Words:
-        """As `Engine.restore`."""
-        feedback = _Feedback(sweep, before.size)
-        before, spare = before.copy(), np.empty_like(before)
-        for index, row in enumerate(rows):
-            current = grid[row]
-            spare[:] = current
-            np.subtract(current, feedback(before), out=current)
-            np.bitwise_xor(current, keys[index], out=current)
-            before, spare = spare, before
-        return before
-
-    def transpose(self, grid: Words) -> Words:
-        """As `Engine.transpose`."""
-        rows, columns = grid.shape
-        out = np.empty((columns, rows), grid.dtype)
-        for row in range(0, rows, _BLOCK):
-            out[:, row : row + _BLOCK] = grid[row : row + _BLOCK].T
-        return out
+        bits = 8 * half.itemsize
+        for strip in division.strips:
+            tiles, part = _views(half, vector, strip)
+            for chosen, rows, across, turn, bit in _by_manner(division, strip):
+                words = _rotate(part[chosen], (bits - bit) % bits, bits)
+                tiles[rows, across] = np.concatenate(
+                    [words[:, strip.width - turn :], words[:, : strip.width - turn]], axis=1
+                )
 
 
-class _Feedback:
-    """q(a p + b roll(p, s) + d) for one sweep, in buffers that are used again."""
-
-    def __init__(self, sweep: Sweep, columns: int) -> None:
-        word = sweep.offset.dtype
-        self._forward = word.type(sweep.forward)
-        self._sideways = word.type(sweep.sideways)
-        self._shift = sweep.shift
-        self._split = columns - sweep.shift
-        self._offset = sweep.offset
-        self._half = word.type(4 * word.itemsize)
-        self._one = word.type(1)
-        self._sum = np.empty(columns, word)
-        self._rest = np.empty(columns, word)
-        self._rolled = (self._rest[self._shift :], self._rest[: self._shift])
-        self._targets = (self._sum[: self._split], self._sum[self._split :])
-
-    def __call__(self, before: Words) -> Words:
-        total, rest = self._sum, self._rest
-        np.multiply(before, self._forward, out=total)
-        if self._shift:
-            np.multiply(before, self._sideways, out=rest)
-            for target, rolled in zip(self._targets, self._rolled, strict=True):
-                np.add(target, rolled, out=target)
-        np.add(total, self._offset, out=total)
-        np.left_shift(total, self._one, out=rest)
-        np.bitwise_or(rest, self._one, out=rest)
-        np.multiply(rest, total, out=total)
-        np.right_shift(total, self._half, out=rest)
-        np.bitwise_xor(total, rest, out=total)
-        return total
+def _measure(block: NDArray[np.int64]) -> tuple[int, int, int, int]:
+    count = block.size
+    if not count:
+        return 0, 0, 0, 0
+    total, squares = int(block.sum()), int((block * block).sum())
+    steps = int(np.abs(np.diff(block, axis=0)).sum()) + int(np.abs(np.diff(block, axis=1)).sum())
+    counts = np.bincount(block.reshape(-1), minlength=256)
+    levels = count * count // int((counts * counts).sum())
+    return total // count, (count * squares - total * total) // (count * count), steps // count, levels
 
 
-def _evaluate(network: Network, first: int, count: int) -> NDArray[np.uint64]:
-    """The network's outputs for inputs number `first` to `first + count - 1`: (4, count)."""
-    entry = np.empty((NEURONS, count), np.uint64)
-    entry[:] = network.seeds[:, None]
-    entry[0] += np.arange(first, first + count, dtype=np.uint64)
+def _views(half: Words, vector: Words, strip: "Strip") -> tuple[Words, Words]:
+    """The strip's tiles as (rows, across, width), and its part of the vector as (rows * across, width)."""
+    rows, words = len(half), len(half) * strip.across * strip.width
+    tiles = half[:, strip.column : strip.column + strip.across * strip.width].reshape(rows, strip.across, strip.width)
+    return tiles, vector[strip.first_word : strip.first_word + words].reshape(-1, strip.width)
+
+
+def _by_manner(
+    division: "Division", strip: "Strip"
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int, int]]:
+    """For each manner: its rows in the vector, the rows and tiles they come from, by how much words and bits turn."""
+    source = _sources(division.bands, strip)
+    manners = (strip.draws.reshape(-1)[source] >> 28).astype(np.uint8)
+    sorted_rows = np.argsort(manners, kind="stable")
+    ends = np.cumsum(np.bincount(manners, minlength=len(strip.turns)))
+    for manner, (start, end) in enumerate(zip(ends - np.diff(ends, prepend=0), ends, strict=True)):
+        chosen = sorted_rows[start:end]
+        if chosen.size:
+            rows, across = np.divmod(source[chosen], strip.across)
+            yield chosen, rows, across, int(strip.turns[manner]), int(division.bit_turns[manner])
+
+
+def _sources(bands: NDArray[np.int64], strip: "Strip") -> NDArray[np.int64]:
+    """For each of the strip's rows in the vector the row it comes from: row of the half * across + tile."""
+    source = np.empty(strip.draws.size, np.int64)
+    heights = np.diff(bands)
+    for height in np.unique(heights):
+        tops = bands[:-1][heights == height]
+        draws = strip.draws[tops[:, None] + np.arange(height)] & 0xFFFF  # (bands, height, across)
+        order = np.broadcast_to(np.arange(height)[None, :, None], draws.shape).copy()
+        for place in range(height - 1, 0, -1):
+            other = (draws[:, place : place + 1].astype(np.int64) * (place + 1)) >> 16
+            there = np.take_along_axis(order, other, axis=1)
+            np.put_along_axis(order, other, order[:, place : place + 1], axis=1)
+            order[:, place : place + 1] = there
+        targets = strip.places[heights == height][:, None, :] + order
+        rows = tops[:, None, None] + np.arange(height)[None, :, None]
+        source[targets] = rows * strip.across + np.arange(strip.across)
+    return source
+
+
+def _rotate(words: Words, bit: int, bits: int) -> Words:
+    if not bit:
+        return words
+    turned: Words = (words << words.dtype.type(bit)) | (words >> words.dtype.type(bits - bit))
+    return turned
+
+
+def _full_rank(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which bit matrices, given as rows of bits (C, N), have full rank: no sum of their rows is zero."""
+    count = rows.shape[1]
+    good = np.ones(len(rows), np.bool_)
+    for subset in range(1, 1 << count):
+        total = np.zeros(len(rows), np.int64)
+        for row in range(count):
+            if subset >> row & 1:
+                total ^= rows[:, row]
+        good &= total != 0
+    return good
+
+
+def _flip_effect(parameters: NDArray[np.uint64], inputs: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """What flipping the lowest bit of each parameter (N, S) adds to its node's sum at inputs (S, P): (N, S, P)."""
+    signs = np.uint64(1) - (np.uint64(2) * (parameters & np.uint64(1)))  # +1, or -1 mod 2^64
+    effect: NDArray[np.uint64] = signs[:, :, None] * inputs[None, : parameters.shape[1]]
+    return effect
+
+
+def _evaluate(weights: NDArray[np.uint64], biases: NDArray[np.uint64], entry: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Some layers' outputs for inputs (N, count): (N, count). The input is left as it is."""
     state, total, rest = entry.copy(), np.empty_like(entry), np.empty_like(entry)
-    for weights, biases in zip(network.weights, network.biases, strict=True):
-        np.multiply(weights[:, :1], state[0], out=total)
-        np.add(total, biases[:, None], out=total)
-        for source in range(1, NEURONS):
-            np.multiply(weights[:, source : source + 1], state[source], out=rest)
+    for layer, bias in zip(weights, biases, strict=True):
+        np.multiply(layer[:, :1], state[0], out=total)
+        np.add(total, bias[:, None], out=total)
+        for source in range(1, len(layer)):
+            np.multiply(layer[:, source : source + 1], state[source], out=rest)
             np.add(total, rest, out=total)
         logistic(total, rest)
         rotate(rest, total)
         tent(total, rest)
         state, rest = rest, state
-    state += entry
     return state
+
+
+def _activate(total: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    rest, spare = np.empty_like(total), np.empty_like(total)
+    logistic(total, rest)
+    rotate(rest, spare)
+    tent(spare, rest)
+    return rest
 
 
 def logistic(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
@@ -155,19 +234,3 @@ def tent(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
     signs = x.view(np.int64)
     np.right_shift(signs, 63, out=signs)
     np.bitwise_xor(out, x, out=out)
-
-
-def _tile_orders(
-    tiles: NDArray[np.int64], pool: NDArray[np.int64], columns: int
-) -> Iterator[tuple[int, NDArray[np.int64], int]]:
-    """For each tile: where it begins in the flat grid, in which order it is read from there, where it goes."""
-    doubled = np.concatenate([pool, pool], axis=1)
-    steps = doubled // TILE * columns + doubled % TILE
-    for row, column, height, width, chosen, cut, position in tiles.tolist():
-        if height == width == TILE:
-            order = steps[chosen, cut : cut + TILE_WORDS]
-        else:
-            cells = doubled[chosen, cut : cut + TILE_WORDS]
-            cells = cells[cells < height * width]
-            order = cells // width * columns + cells % width
-        yield row * columns + column, order, position

@@ -4,22 +4,25 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cipher.algorithm.confusion import scramble, unscramble
-from cipher.algorithm.diffusion import alter, restore
+from cipher.algorithm.diffusion import DiffusionKeys, alter, restore
 from cipher.algorithm.engine import Engine, by_name
 from cipher.algorithm.engine.vectorised import logistic, rotate, tent
-from cipher.algorithm.features import BASE_LAYERS, MOST_LAYERS, Features
-from cipher.algorithm.geometry import TILE, Geometry, grid_of
+from cipher.algorithm.features import LEAST_LAYERS, LEAST_NODES, MOST_LAYERS, MOST_NODES, Features
+from cipher.algorithm.geometry import Geometry, grid_of
 from cipher.algorithm.key_schedule import Stage, update_key
 from cipher.algorithm.keystream import KeyStream
-from cipher.algorithm.network import NEURONS, SHEET_WORDS, Network, create_network, effective_parameters
-from cipher.algorithm.partition import select_partitions
-from cipher.algorithm.remainder import RemainderKeys, absorb, release, unabsorb, unrelease
+from cipher.algorithm.network import LEAST_DISTANCE, SHEET_INPUTS, Network, create_network, has_influence
+from cipher.algorithm.partition import divide
+from cipher.errors import UnsupportedImage
+from tests.cipher import by_the_document
 from tests.cipher.recipes import engines
 
-KEY = bytes(range(32))
+KEY, SALT = bytes(range(32)), bytes(range(16))
 
 
 @pytest.fixture(params=engines(), ids=lambda engine: engine.name)
@@ -27,8 +30,10 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return request.param
 
 
-def stream(engine: Engine, seed: int = 0, layers: int = BASE_LAYERS) -> KeyStream:
-    return KeyStream(create_network(seed.to_bytes(32, "big"), layers), engine)
+def stream_of(network: Network, sheets: int, engine: Engine, first: int = 0) -> NDArray[np.uint64]:
+    words = np.zeros(sheets * network.sheet_bytes // 8, np.uint64)
+    engine.add_stream(network, first, words)
+    return words
 
 
 class TestGeometry:
@@ -43,7 +48,7 @@ class TestGeometry:
             ((7, 100, 40, 3), 2, Geometry(700, 120, 0, 16)),
             ((1, 4096), 1, Geometry(64, 64, 0, 8)),
             ((31, 40), 1, Geometry(35, 35, 15, 8)),
-            ((1, 1), 2, Geometry(1, 1, 0, 16)),
+            ((1, 8), 2, Geometry(4, 2, 0, 16)),
             ((1009,), 1, Geometry(32, 31, 17, 8)),
         ],
     )
@@ -52,96 +57,135 @@ class TestGeometry:
     ) -> None:
         assert grid_of(shape, itemsize) == expected
 
-    @pytest.mark.parametrize("count", range(1, 3000, 7))
+    @pytest.mark.parametrize("count", range(16, 3000, 7))
     def test_a_fold_keeps_every_word_and_is_nearly_square(self, count: int) -> None:
         grid = grid_of((count,), 1)
         assert grid.words == count
         assert 0 <= grid.remainder < grid.columns
         assert 0 <= grid.rows - grid.columns <= 2
 
+    @pytest.mark.parametrize(("shape", "itemsize"), [((1, 1), 1), ((15,), 1), ((1, 7), 2), ((3,), 4), ((1,), 8)])
+    def test_image_under_16_bytes_is_refused(self, shape: tuple[int, ...], itemsize: int) -> None:
+        with pytest.raises(UnsupportedImage, match="16 bytes or more"):
+            grid_of(shape, itemsize)
+
 
 class TestFeatures:
-    def test_flat_images_get_the_most_layers_and_rich_ones_the_least(self) -> None:
-        flat = Features.extract(np.bincount([7] * 100, minlength=256))
-        rich = Features.extract(np.full(256, 40))
-        assert (flat.effective_levels, flat.hidden_layers()) == (1, MOST_LAYERS)
-        assert (rich.effective_levels, rich.hidden_layers()) == (256, BASE_LAYERS)
+    def test_every_number_of_layers_nodes_and_size_of_tiles_is_reached(self) -> None:
+        layers, nodes, tiles = set(), set(), set()
+        rng = np.random.default_rng(1)
+        for levels in (1, 2, 4, 8, 16, 64, 256):
+            for smooth in (1, 2, 4, 8, 16, 64):
+                half = np.repeat(np.repeat(rng.integers(0, levels, (64, 64)), smooth, 0), smooth, 1)[:64, :64]
+                half[1::2] += np.arange(64) // smooth
+                features = Features.extract(half.astype(np.uint16), by_name("numpy"))
+                layers.add(features.layers())
+                nodes.add(features.nodes())
+                tiles.add(features.tile(16))
+        assert layers == set(range(LEAST_LAYERS, MOST_LAYERS + 1))
+        assert nodes == set(range(LEAST_NODES, MOST_NODES + 1))
+        assert len(tiles) > 4
 
-    def test_every_number_of_layers_occurs(self) -> None:
-        layers = {Features(levels).hidden_layers() for levels in range(1, 257)}
-        assert layers == set(range(BASE_LAYERS, MOST_LAYERS + 1))
+    @settings(deadline=None, max_examples=40)
+    @given(st.integers(1, 140), st.integers(1, 140), st.integers(1, 65536), st.integers(0, 1000))
+    def test_both_engines_and_the_document_agree(self, rows: int, columns: int, levels: int, seed: int) -> None:
+        half = np.random.default_rng(seed).integers(0, levels, (rows, columns)).astype(np.uint16)
+        expected = by_the_document.Features(half.tolist())
+        for engine in engines():
+            features = Features.extract(half, engine)
+            assert features.label() == expected.label()
+            assert (features.layers(), features.nodes()) == (expected.layers, expected.nodes)
+            assert features.tile(16) == (expected.height, expected.row_bytes // 2)
 
-    def test_the_histogram_counts_folded_bytes(self, engine: Engine) -> None:
-        words = np.random.default_rng(1).integers(0, 65536, 10_007).astype(np.uint16)
-        np.testing.assert_array_equal(engine.histogram(words), np.bincount(words >> 8 ^ words & 255, minlength=256))
-        narrow = words.astype(np.uint8)
-        np.testing.assert_array_equal(engine.histogram(narrow), np.bincount(narrow, minlength=256))
+    def test_values_are_stretched_so_that_an_offset_changes_nothing(self) -> None:
+        half = np.random.default_rng(1).integers(0, 200, (64, 64)).astype(np.uint16)
+        numpy_engine = by_name("numpy")
+        assert Features.extract(half + np.uint16(4000), numpy_engine) == Features.extract(half, numpy_engine)
 
 
 class TestKeySchedule:
-    def test_every_stage_image_and_shape_has_its_own_subkey(self) -> None:
+    def test_every_stage_image_shape_and_feature_has_its_own_subkey(self) -> None:
         grids = [Geometry(64, 64, 0, 8), Geometry(64, 64, 0, 16), Geometry(64, 63, 64, 8)]
-        salts = [bytes(16), bytes(15) + b"\1"]
-        subkeys = {update_key(KEY, salt, stage, grid) for stage in Stage for grid in grids for salt in salts}
-        assert len(subkeys) == len(Stage) * len(grids) * len(salts)
+        salts, features = [bytes(16), bytes(15) + b"\1"], [b"", b"x"]
+        subkeys = [
+            update_key(KEY, salt, stage, grid, count=2, features=feature)
+            for stage in Stage for grid in grids for salt in salts for feature in features
+        ]  # fmt: skip
+        assert len({subkey for both in subkeys for subkey in both}) == 2 * len(Stage) * 3 * 2 * 2
 
 
 class TestNetwork:
-    def test_layers_are_invertible_and_balanced(self) -> None:
-        for seed in range(20):
-            network = create_network(seed.to_bytes(32, "big"), MOST_LAYERS)
-            assert network.layers == MOST_LAYERS
-            for weights in network.weights:
-                assert effective_parameters(weights)
-                determinant = _determinant([[int(value) for value in row] for row in weights])
-                assert determinant % 2 == 1, "invertible mod 2, hence mod 2^64"
+    def test_layers_are_invertible_and_weights_far_apart(self, engine: Engine) -> None:
+        for seed in range(8):
+            network = create_network(seed.to_bytes(32, "big"), 5, 4 + seed % 3, engine)
+            assert network.weights.shape == (5, 4 + seed % 3, 4 + seed % 3)
+            assert engine.effective(network.weights).all()
+            for weights in network.weights.tolist():
+                assert by_the_document.effective(weights)
 
-    def test_singular_and_unbalanced_weights_are_ineffective(self) -> None:
-        rng = np.random.default_rng(1)
-        fair = rng.integers(0, 2**64, (NEURONS, NEURONS), dtype=np.uint64)
-        fair |= np.eye(NEURONS, dtype=np.uint64)
-        fair &= ~np.tri(NEURONS, k=-1, dtype=np.uint64)
-        assert effective_parameters(fair)
-        singular = fair.copy()
-        singular[1] = fair[0]
-        assert not effective_parameters(singular)
-        assert not effective_parameters(np.eye(NEURONS, dtype=np.uint64))
+    def test_ineffective_weights_are_seen(self, engine: Engine) -> None:
+        fair = create_network(KEY, 4, 4, engine).weights[:1]
+        singular, near, twin = fair.copy(), fair.copy(), fair.copy()
+        singular[0, 1] = singular[0, 0] ^ np.uint64(0xFFFF_FFFF_0000)
+        twin[0, :, :] = fair[0, 0, 0] & ~np.uint64(1) | np.eye(4, dtype=np.uint64)
+        near[0, 2, 1] = near[0, 0, 0] ^ np.uint64((1 << LEAST_DISTANCE - 1) - 2)
+        found = engine.effective(np.concatenate([fair, singular, twin, near]))
+        assert found.tolist() == [True, False, False, False], "twin: all weights share their high 63 bits"
 
-    def test_more_layers_begin_with_the_same_ones(self) -> None:
-        few, many = create_network(KEY, BASE_LAYERS), create_network(KEY, MOST_LAYERS)
-        np.testing.assert_array_equal(few.weights, many.weights[:BASE_LAYERS])
+    @pytest.mark.parametrize("where", ["weight", "node"])
+    def test_parameter_without_influence_is_seen(self, where: str, engine: Engine) -> None:
+        network = create_network(KEY, 4, 4, engine)
+        assert has_influence(network, engine)
+        weights = network.weights.copy()
+        if where == "node":
+            weights[2, :, 1] = 0  # nobody listens to node 1 of layer 1
+        else:
+            weights[3, :, 2] = 1 << 63  # of node 2's value only the lowest bit goes on
+        assert not has_influence(Network(weights, network.biases, network.seeds), engine)
+
+    def test_engines_measure_the_same_influence(self) -> None:
+        for layers, nodes in ((4, 4), (5, 5), (7, 6)):
+            drawn = [create_network(KEY, layers, nodes, engine) for engine in engines()]
+            measured = [engine.influence(network) for engine, network in zip(engines(), drawn, strict=True)]
+            assert all((one == measured[0]).all() for one in measured)
+            assert abs(measured[0][:-1].mean() / (128 * nodes) - 0.5) < 0.02
+
+    def test_analysis_draws_again_what_is_not_effective(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        numpy_engine = by_name("numpy")
+        first = create_network(KEY, 4, 4, numpy_engine)
+        verdicts = iter([False, True])
+        monkeypatch.setattr("cipher.algorithm.network.has_influence", lambda network, engine: next(verdicts))
+        assert (create_network(KEY, 4, 4, numpy_engine).seeds != first.seeds).all()
 
     @pytest.mark.parametrize("name", ["logistic", "rotate", "tent"])
-    def test_activations_are_the_formulas_and_bijective(self, name: str) -> None:
-        function, formula = {
-            "logistic": (logistic, _logistic),
-            "rotate": (rotate, _rotate),
-            "tent": (tent, _tent),
-        }[name]
+    def test_activations_are_bijective(self, name: str) -> None:
+        function = {"logistic": logistic, "rotate": rotate, "tent": tent}[name]
         rng = np.random.default_rng(2)
         words = np.unique(np.concatenate([rng.integers(0, 2**64, 100_000, dtype=np.uint64), np.arange(3, dtype="u8")]))
         out = np.empty_like(words)
         function(words.copy(), out)
         assert np.unique(out).size == words.size
-        assert [formula(int(word)) for word in words[:100]] == out[:100].tolist()
 
-    def test_stream_is_the_network_evaluated_in_exact_integers(self, engine: Engine) -> None:
-        network = create_network(KEY, 9)
-        sheets = engine.stream(network, 5, 2).reshape(2, NEURONS, -1)
-        for sheet, place in ((0, 0), (0, 255), (1, 17)):
-            expected = _evaluate(network, (5 + sheet) * 256 + place)
-            assert sheets[sheet, :, place].tolist() == expected
+    @pytest.mark.parametrize(("layers", "nodes"), [(4, 4), (5, 5), (4, 6)])
+    def test_stream_is_the_network_in_exact_integers(self, layers: int, nodes: int, engine: Engine) -> None:
+        network = create_network(KEY, layers, nodes, engine)
+        expected = by_the_document.Network(KEY, layers, nodes)
+        assert expected.seeds == network.seeds.tolist()
+        stream = expected.stream()
+        assert bytes(next(stream) for _ in range(5000)) == stream_of(network, 3, engine).astype("<u8").tobytes()[:5000]
 
     def test_stream_is_the_same_in_any_portions(self, engine: Engine) -> None:
-        network = create_network(KEY, 8)
-        whole = engine.stream(network, 0, 12)
-        np.testing.assert_array_equal(engine.stream(network, 7, 5), whole[7 * SHEET_WORDS :])
-        reader, portions = KeyStream(network, engine), []
-        for size in (1, 7, 8192, 3, 20_000, 70_000):
-            portions.append(reader.read_bytes(size).copy())
-        np.testing.assert_array_equal(np.concatenate(portions), whole.view(np.uint8)[: sum(map(len, portions))])
+        network = create_network(KEY, 4, 5, engine)
+        whole = stream_of(network, 12, engine)
+        np.testing.assert_array_equal(stream_of(network, 5, engine, 7), whole[7 * 5 * SHEET_INPUTS :])
+        part = np.zeros(3001, np.uint64)
+        engine.add_stream(network, 0, part)
+        np.testing.assert_array_equal(part, whole[:3001])
+        reader = KeyStream(network, engine)
+        portions = [reader.read(size, "<u4") for size in (1, 7, 2048, 3, 9001)]
+        np.testing.assert_array_equal(np.concatenate(portions), whole.view("<u4")[: 1 + 7 + 2048 + 3 + 9001])
 
-    @pytest.mark.parametrize(("layers", "good"), [(1, False), (2, False), (3, True), (BASE_LAYERS, True)])
+    @pytest.mark.parametrize(("layers", "good"), [(1, False), (2, False), (3, True), (LEAST_LAYERS, True)])
     def test_avalanche_is_seen_to_fail_below_three_layers(self, layers: int, good: bool) -> None:
         """One flipped input bit flips each output bit half the time; z over 256 x 256 pairs of bits."""
         rng = np.random.default_rng(layers)
@@ -149,156 +193,110 @@ class TestNetwork:
         flips = np.zeros((4, 64))
         rounds = 12
         for _ in range(rounds):
-            network = create_network(rng.bytes(32), layers)
-            base = numpy_engine.stream(network, 0, 1).reshape(NEURONS, -1)
-            for word in range(NEURONS):
+            drawn = create_network(rng.bytes(32), LEAST_LAYERS, 4, numpy_engine)
+            network = Network(drawn.weights[:layers], drawn.biases[:layers], drawn.seeds)
+            base = stream_of(network, 1, numpy_engine).reshape(4, -1)
+            for word in range(4):
                 for bit in range(0, 64, 5):
                     seeds = network.seeds.copy()
                     seeds[word] ^= np.uint64(1 << bit)
-                    other = numpy_engine.stream(Network(network.weights, network.biases, seeds), 0, 1)
-                    difference = (other.reshape(NEURONS, -1) ^ base)[:, :, None]
+                    other = stream_of(Network(network.weights, network.biases, seeds), 1, numpy_engine)
+                    difference = (other.reshape(4, -1) ^ base)[:, :, None]
                     flips += (difference >> np.arange(64, dtype=np.uint64) & np.uint64(1)).sum(axis=1)
-        trials = rounds * NEURONS * 13 * 256
+        trials = rounds * 4 * 13 * 256
         worst = float(np.abs((flips - trials / 2) / math.sqrt(trials / 4)).max())
         assert (worst < 5) is good
 
 
 class TestConfusion:
-    @pytest.mark.parametrize("shape", [(32, 32), (64, 96), (33, 65), (95, 31), (5, 7), (1, 1)])
-    def test_partitions_cover_every_word_once(self, engine: Engine, shape: tuple[int, int]) -> None:
-        grid = Geometry(*shape, 0, 16)
-        numbered = np.arange(grid.block, dtype=np.uint16)
-        vector = scramble(numbered, grid, stream(engine), engine)
-        np.testing.assert_array_equal(np.sort(vector), numbered)
-        np.testing.assert_array_equal(unscramble(vector, grid, stream(engine), engine), numbered)
+    @pytest.mark.parametrize("shape", [(32, 32), (64, 96), (33, 65), (200, 700), (5, 7), (4, 2)])
+    @pytest.mark.parametrize("word", [np.uint8, np.uint16])
+    def test_it_is_undone(self, engine: Engine, shape: tuple[int, int], word: type) -> None:
+        grid = Geometry(*shape, 0, 8 * np.dtype(word).itemsize)
+        block = np.random.default_rng(3).integers(0, 200, grid.block).astype(word)
+        vector, back = np.empty_like(block), np.empty_like(block)
+        scramble(block, vector, grid, KEY, SALT, engine)
+        unscramble(vector, back, grid, KEY, SALT, engine)
+        np.testing.assert_array_equal(back, block)
 
-    def test_a_partition_stays_together_and_the_order_is_keyed(self, engine: Engine) -> None:
-        grid = Geometry(128, 160, 0, 16)
-        numbered = np.arange(grid.block, dtype=np.uint16)
-        orders = set()
-        for seed in range(5):
-            vector = scramble(numbered, grid, stream(engine, seed), engine)
-            tiles = numbered.reshape(128, 160) // 160 // TILE * 5 + numbered.reshape(128, 160) % 160 // TILE
-            taken = tiles.reshape(-1)[vector].reshape(-1, TILE * TILE)
-            assert (taken == taken[:, :1]).all()
-            orders.add(tuple(taken[:, 0].tolist()))
-        assert len(orders) == 5
+    def test_words_move_within_tiles_and_bits_within_words(self, engine: Engine) -> None:
+        grid = Geometry(256, 512, 0, 16)
+        block = np.zeros(grid.block, np.uint16)
+        block[300] = 1
+        vector = np.empty_like(block)
+        places, bits = set(), set()
+        for seed in range(24):
+            scramble(block, vector, grid, seed.to_bytes(32, "big"), SALT, engine)
+            (place,) = np.flatnonzero(vector)
+            assert place < grid.block // 2, "the word stays in its half"
+            places.add(int(place))
+            bits.add(int(vector[place]).bit_length())
+        assert len(places) > 20
+        assert len(bits) > 8
 
-    def test_tiles_get_different_scramblings(self) -> None:
-        partitions = select_partitions(Geometry(512, 512, 0, 8), stream(by_name("numpy")))
-        assert len({tuple(tile[4:6]) for tile in partitions.tiles.tolist()}) > 250
-        assert (np.sort(partitions.pool, axis=1) == np.arange(TILE * TILE)).all()
+    def test_division_follows_the_features_and_every_tile_has_its_own_order(self) -> None:
+        numpy_engine = by_name("numpy")
+        rng = np.random.default_rng(1)
+        lively = Features.extract(rng.integers(0, 65536, (64, 64)).astype(np.uint16), numpy_engine)
+        calm = Features.extract(np.add.outer(np.arange(64), np.arange(64)).astype(np.uint16), numpy_engine)
+        assert lively.tile(16) < calm.tile(16)
+        network = create_network(KEY, 4, 4, numpy_engine)
+        division = divide(512, 1024, 16, lively, KeyStream(network, numpy_engine), numpy_engine)
+        (middle, *ragged) = division.strips
+        assert sum(strip.width * strip.across for strip in division.strips) == 1024
+        assert all(strip.across == 1 for strip in ragged)
+        draws = middle.draws[division.bands[1] : division.bands[2]].T
+        assert len({tuple(tile) for tile in draws.tolist()}) == middle.across
+
+    def test_features_of_one_half_steer_the_other(self, engine: Engine) -> None:
+        grid = Geometry(128, 256, 0, 16)
+        one = np.random.default_rng(5).integers(0, 4000, grid.block).astype(np.uint16)
+        other = one.copy()
+        other[: grid.block // 2] = 7
+        vectors = [np.empty_like(one) for _ in range(2)]
+        for block, vector in zip((one, other), vectors, strict=True):
+            scramble(block, vector, grid, KEY, SALT, engine)
+        lower = [np.sort(vector[grid.block // 2 :]) for vector in vectors]
+        assert (vectors[0][grid.block // 2 :] != vectors[1][grid.block // 2 :]).mean() > 0.9
+        assert lower[0].size == lower[1].size
 
 
 class TestDiffusion:
-    @pytest.mark.parametrize("full_first", [True, False])
-    @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (40, 37), (37, 300)])
-    @pytest.mark.parametrize("word", [np.uint8, np.uint16])
-    def test_a_stage_is_undone(self, engine: Engine, shape: tuple[int, int], word: type, full_first: bool) -> None:
-        grid = np.random.default_rng(3).integers(0, np.iinfo(word).max, shape, dtype=word, endpoint=True)
-        altered = grid.copy()
-        alter(altered, stream(engine), engine, full_first=full_first)
-        restore(altered, stream(engine), engine, full_first=full_first)
-        np.testing.assert_array_equal(altered, grid)
+    @pytest.mark.parametrize("count", [16, 17, 23, 24, 25, 100, 9000])
+    def test_it_is_undone(self, engine: Engine, count: int) -> None:
+        keys = DiffusionKeys.derive(KEY, SALT, Geometry(1, count, 0, 8))
+        plain = np.random.default_rng(3).bytes(count)
+        data = bytearray(plain)
+        alter(memoryview(data), keys, engine)
+        assert data != plain
+        restore(memoryview(data), keys, engine)
+        assert data == plain
 
-    def test_a_sweep_is_the_formula(self, engine: Engine) -> None:
-        grid = np.random.default_rng(4).integers(0, 65536, (6, 5), dtype=np.uint16)
-        altered = grid.copy()
-        alter(altered, stream(engine), engine, full_first=True)
-        np.testing.assert_array_equal(altered, _alter_in_exact_integers(grid, stream(engine), full_first=True))
+    def test_subkeys_are_all_different(self) -> None:
+        keys = DiffusionKeys.derive(KEY, SALT, Geometry(4, 4, 0, 8))
+        assert len({keys.first_hash, keys.block, keys.streams, keys.last_hash}) == 4
 
-    def test_one_stage_alone_leaves_pixels_that_do_not_change(self) -> None:
-        """Why there are two stages of two sweeps: a change in the last row has only a cone above it to go to."""
+    @pytest.mark.parametrize("forwards", [True, False])
+    def test_any_changed_bit_changes_half_of_all_bits_either_way(self, forwards: bool) -> None:
+        """The first version's decryption changed at most 64 words; this one is a strong permutation both ways."""
         numpy_engine = by_name("numpy")
-        one, other = np.zeros((64, 64), np.uint16), np.zeros((64, 64), np.uint16)
-        other[-1, -1] = 1
-        for grid in (one, other):
-            alter(grid, stream(numpy_engine), numpy_engine, full_first=True)
-        assert np.count_nonzero(one != other) < 0.9 * one.size
+        keys = DiffusionKeys.derive(KEY, SALT, Geometry(1, 4000, 0, 8))
+        step = alter if forwards else restore
+        for place in (0, 8 * 15 + 7, 8 * 16, 31_999):
+            one, other = bytearray(4000), bytearray(4000)
+            other[place // 8] ^= 1 << place % 8
+            step(memoryview(one), keys, numpy_engine)
+            step(memoryview(other), keys, numpy_engine)
+            changed = sum((a ^ b).bit_count() for a, b in zip(one, other, strict=True))
+            assert abs(changed - 16_000) < 5 * math.sqrt(32_000) / 2
 
-    def test_transposing(self, engine: Engine) -> None:
-        grid = np.arange(300 * 131, dtype=np.uint16).reshape(300, 131)
-        turned = engine.transpose(grid)
-        np.testing.assert_array_equal(turned, grid.T)
-        assert turned.flags.c_contiguous
-
-
-class TestRemainder:
-    @pytest.mark.parametrize("word", [np.uint8, np.uint16])
-    def test_absorbing_and_releasing_are_undone(self, word: type) -> None:
-        rng = np.random.default_rng(5)
-        block = rng.integers(0, np.iinfo(word).max, 100, dtype=word)
-        rest = rng.integers(0, np.iinfo(word).max, 7, dtype=word)
-        keys = RemainderKeys.draw(stream(by_name("numpy")), 7, 8 * block.itemsize)
-        changed = block.copy()
-        absorb(changed, rest, keys)
-        assert (changed[:7] != block[:7]).any()
-        saved = release(changed, rest, keys)
-        np.testing.assert_array_equal(unrelease(changed, saved, keys), rest)
-        unabsorb(changed, rest, keys)
-        np.testing.assert_array_equal(changed, block)
-
-
-def _determinant(rows: list[list[int]]) -> int:
-    if len(rows) == 1:
-        return rows[0][0]
-    return sum(
-        (-1) ** column * rows[0][column] * _determinant([row[:column] + row[column + 1 :] for row in rows[1:]])
-        for column in range(len(rows))
-    )
-
-
-MASK = 2**64 - 1
-
-
-def _logistic(x: int) -> int:
-    return x * (2 * x + 1) & MASK
-
-
-def _rotate(x: int) -> int:
-    return (x << 29 | x >> 35) & MASK
-
-
-def _tent(x: int) -> int:
-    return 2 * x if x < 2**63 else 2 * (2**64 - 1 - x) + 1
-
-
-def _evaluate(network: Network, number: int) -> list[int]:
-    seeds = [int(seed) for seed in network.seeds]
-    entry = [(seeds[0] + number) & MASK, *seeds[1:]]
-    state = entry
-    for weights, biases in zip(network.weights.tolist(), network.biases.tolist(), strict=True):
-        sums = [sum(w * x for w, x in zip(row, state, strict=True)) + b for row, b in zip(weights, biases, strict=True)]
-        state = [_tent(_rotate(_logistic(total & MASK))) for total in sums]
-    return [(x + e) & MASK for x, e in zip(state, entry, strict=True)]
-
-
-def _alter_in_exact_integers(grid: NDArray[np.uint16], keys: KeyStream, *, full_first: bool) -> NDArray[np.int64]:
-    """A stage in Python's integers, from the documentation alone; for grids of 5 columns of 16 bits."""
-    rows, columns = grid.shape
-
-    def row(count: int) -> list[int]:
-        padded = -(-count // 4) * 4
-        return keys.read(padded, 16)[:count].tolist()
-
-    def sweep() -> tuple[int, int, int, list[int], list[int]]:
-        a, b, s = keys.read_wide(3).tolist()
-        return a & 0xFFFF | 1, b & 0xFFFF | 1, 1 + (s >> 32) % (columns - 1), row(columns), row(columns)
-
-    onward, back = sweep(), sweep()
-    line = row(rows)
-    full = keys.read(rows * columns, 16).reshape(rows, columns).tolist()
-    x = grid.tolist()
-    for (a, b, s, d, start), order, wide in (
-        (onward, range(rows), full_first),
-        (back, range(rows - 1, -1, -1), not full_first),
-    ):
-        before = start
-        for step, r in enumerate(order):
-            for j in range(columns):
-                v = (a * before[j] + b * before[(j + s) % columns] + d[j]) & 0xFFFF
-                v = v * (2 * v + 1) & 0xFFFF
-                key = full[step][j] if wide else line[step]
-                x[r][j] = ((x[r][j] ^ key) + (v ^ v >> 8)) & 0xFFFF
-            before = x[r]
-    return np.array(x)
+    def test_big_endian_path_gives_the_same_bytes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        numpy_engine = by_name("numpy")
+        keys = DiffusionKeys.derive(KEY, SALT, Geometry(1, 5000, 0, 8))
+        made = []
+        for order in ("little", "big"):
+            monkeypatch.setattr("cipher.algorithm.diffusion.sys.byteorder", order)
+            data = bytearray(5000)
+            alter(memoryview(data), keys, numpy_engine)
+            made.append(bytes(data))
+        assert made[0] == made[1]

@@ -17,19 +17,21 @@ IMAGE = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96) // 7
 def test_last_stage_equals_the_cipher_image_and_one_changed_pixel_spreads() -> None:
     stages = list(run_stages(IMAGE))
     np.testing.assert_array_equal(stages[0].grid, IMAGE)
-    assert sorted(stages[1].grid.reshape(-1)) == sorted(IMAGE.reshape(-1)), "scrambling only moves"
-    reach = [stage.touched.mean() for stage in stages]
-    assert reach[0] == reach[1] == 1 / IMAGE.size
-    assert reach[-1] > 0.998
-    assert not np.array_equal(stages[2].grid, stages[3].grid)
+    ones = [int(np.bitwise_count(stage.grid).sum()) for stage in stages[:2]]
+    assert ones[0] == ones[1], "scrambling only moves words and turns their bits"
+    assert stages[0].touched.mean() == 1 / IMAGE.size
+    assert (stages[2].grid != stages[1].grid).sum() <= 8, "the head alone"
+    assert stages[3].touched.mean() > 0.998
+    assert stages[4].touched.mean() > 0.998
 
 
 def test_preparation_counts_and_orders_every_partition() -> None:
     found = prepare_image(IMAGE)
-    assert found.counts.sum() == IMAGE.size
-    assert sorted(found.ranks.reshape(-1)) == list(range(6))
-    assert found.ranks.shape == (2, 3)
-    assert len(found.network.weights) == found.layers
+    assert found.ranks.shape == (32, 96)
+    tiles = sum(strip.places.size for strip in found.division.strips)
+    assert len(np.unique(found.ranks)) == max(strip.places.size for strip in found.division.strips) <= tiles
+    assert found.network.layers == found.features.layers()
+    assert found.sheet.size == 256 * found.network.nodes
 
 
 def test_narrow_images_are_refused() -> None:
@@ -40,5 +42,5 @@ def test_narrow_images_are_refused() -> None:
 def test_the_command_writes_a_picture_for_each_stage(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["cipher-stages", str(get_testdata_file("CT_small.dcm")), "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert [path.name[:9] for path in sorted(tmp_path.iterdir())] == [f"cipher-{n}-" for n in range(1, 9)]
+    assert [path.name[:9] for path in sorted(tmp_path.iterdir())] == [f"cipher-{n}-" for n in range(1, 8)]
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in tmp_path.iterdir())

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cipher.algorithm.keystream import KeyStream
 from cipher.algorithm.words import Words
+from cipher.analysis.version1.keystream import KeyStream
 
 
 @dataclass(frozen=True, slots=True, eq=False)

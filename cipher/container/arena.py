@@ -1,0 +1,42 @@
+"""Memory for chunks that is used again: fresh memory costs as much as the cipher itself."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_KEPT = 32 * 2**20
+"""Most bytes that a thread keeps in each buffer between objects."""
+
+_free = threading.local()
+
+
+class Arena:
+    """Two buffers that grow to the largest chunk. What they give is valid until the same buffer is asked for again."""
+
+    def __init__(self) -> None:
+        self._buffers = [bytearray(), bytearray()]
+
+    @classmethod
+    @contextmanager
+    def borrow(cls) -> "Iterator[Arena]":
+        """The thread's arena; another one where that is in use."""
+        arena = getattr(_free, "arena", None) or cls()
+        _free.arena = None
+        try:
+            yield arena
+        finally:
+            arena._buffers = [buffer if len(buffer) <= _KEPT else bytearray() for buffer in arena._buffers]
+            _free.arena = arena
+
+    def first(self, size: int) -> memoryview:
+        """`size` writable bytes of any content."""
+        return self._take(0, size)
+
+    def second(self, size: int) -> memoryview:
+        """As `first`, from the other buffer."""
+        return self._take(1, size)
+
+    def _take(self, index: int, size: int) -> memoryview:
+        if len(self._buffers[index]) < size:
+            self._buffers[index] = bytearray(size)  # a new one: views of the old one may still be in use
+        return memoryview(self._buffers[index])[:size]
