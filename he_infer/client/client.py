@@ -1,13 +1,14 @@
 """The public client: one object that classifies image files through a server, which sees none of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from he_infer.client.connection.session import Session
 from he_infer.client.images.find import find_images
-from he_infer.client.images.reader import Frames, ImageReader
+from he_infer.client.images.reader import Frames, ImageReader, ReadImage
 from he_infer.client.keys.key_file import KeyFile
 from he_infer.client.keys.wrappings.wrapping import Unlock
 from he_infer.client.model import ClientModel
@@ -110,8 +111,19 @@ class Client:
         """
         return iter(self.start(paths, on_progress))
 
-    def start(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> Run:
+    def start(
+        self,
+        paths: Iterable[str | Path],
+        on_progress: Progress | None = None,
+        *,
+        on_sent: Callable[[Sequence[bytes]], None] | None = None,
+    ) -> Run:
         """A run over files and folders: iterate over it once; its `report` holds costs and receipts.
+
+        Args:
+            paths: image files, and folders of them.
+            on_progress: called with the number of files done and their total.
+            on_sent: called with the ciphertexts of each request, for whoever wants to see what leaves this machine.
 
         Raises as `classify` does.
         """
@@ -124,9 +136,18 @@ class Client:
             self._keys.key_set,
             self._reader,
             files,
-            self._options,
+            replace(self._options, on_sent=on_sent),
             on_progress,
         )
+
+    def read(self, path: Path) -> ReadImage:
+        """The first frame that `classify` would take of a file, decoded in a process with bounds; nothing is sent."""
+        return self._reader.read(path, self._options.frames)[0]
+
+    @property
+    def keys(self) -> KeyFile:
+        """The opened key file."""
+        return self._keys
 
     @property
     def served(self) -> ServedModel:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ class Identifiers:
     accession: str | None = None
 
 
+class Cause(StrEnum):
+    """What kept an image from being classified."""
+
+    FILE = "file"
+    """It cannot be read, or is no image."""
+    MODEL = "model"
+    """The model does not take it: it is unlike the images that the model was made from."""
+    SERVER = "server"
+    """The server did not answer its request. Trying again may help."""
+
+
 @dataclass(frozen=True)
 class Result:
     """One image's class, or the reason why it has none."""
@@ -31,6 +43,8 @@ class Result:
     """Of all classes, rounded likewise; empty where the image was not classified."""
     refusal: str | None
     """One line: why the image was not classified; None where it was."""
+    cause: Cause | None
+    """Whose refusal it is; None where the image was classified."""
     identifiers: Identifiers
     frame: int
     """Number of the frame in its file, from 0."""
@@ -63,6 +77,7 @@ class Result:
             "probability": self.probability,
             "probabilities": dict(self.probabilities),
             "refusal": self.refusal,
+            "cause": self.cause,
             "sop_instance": self.identifiers.sop_instance,
             "series": self.identifiers.series,
             "study": self.identifiers.study,

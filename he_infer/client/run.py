@@ -23,7 +23,7 @@ from he_infer.client.images.reader import Frames, ImageReader, ReadImage
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.client.model import ClientModel
 from he_infer.client.release.rounding import to_probabilities
-from he_infer.client.results import Result, RunReport
+from he_infer.client.results import Cause, Result, RunReport
 from he_infer.client.served_model import ServedModel
 from he_infer.client.stages import map_ahead, run_ahead
 from he_infer.client.verify.answer import Answer
@@ -50,6 +50,8 @@ class RunOptions:
     canary_rate: float | None = None
     """Canary questions an image; None: at least one in the first request; 0: none."""
     in_flight: int = IN_FLIGHT
+    on_sent: Callable[[Sequence[bytes]], None] | None = None
+    """Called with the ciphertexts of each request, from several threads: what the server receives of the images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,6 +235,8 @@ class Run:
             rows = np.stack([block.rows[index] for index in order])
             sent = self._secret_key.encrypt(pack(self.plan, rows), self.plan.input_scale)
             self.report.spend("encryption", time.perf_counter() - started)
+        if self._options.on_sent is not None:
+            self._options.on_sent(sent)
         started = time.perf_counter()
         try:
             answer = self._session.classify(self._served, self.plan, self._key_set, sent)
@@ -320,6 +324,7 @@ class Run:
             probability=probability,
             probabilities=named,
             refusal=refusal,
+            cause=_find_cause(entry, label),
             identifiers=entry.image.identifiers,
             frame=entry.image.frame,
             model=self._model.id,
@@ -346,6 +351,15 @@ class Run:
             "the server computes something else than the published model. Keep the receipts, and ask its operator.",
             [receipt.to_json() for receipt in self.report.receipts],
         )
+
+
+def _find_cause(entry: _Extracted, label: str | None) -> Cause | None:
+    """Whose refusal an image without a class met: its file's, the model's, or the server's."""
+    if label is not None:
+        return None
+    if entry.image.refusal is not None:
+        return Cause.FILE
+    return Cause.SERVER if entry.refusal is None else Cause.MODEL
 
 
 def choose_plan(plans: Sequence[Plan], images: int) -> Plan:
