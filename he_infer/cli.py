@@ -2,12 +2,14 @@
 
 import typer
 
-from he_infer import terminal as console
+from he_infer import terminal
 from he_infer.commands.client import keys, receipts
 from he_infer.commands.client.classify import classify
+from he_infer.commands.client.console import console
 from he_infer.commands.client.plan import plan
 from he_infer.commands.client.publish import publish
 from he_infer.commands.client.train import train
+from he_infer.commands.client.watch import watch
 from he_infer.commands.demo import demo
 from he_infer.commands.server import clients, store, tokens
 from he_infer.commands.server.serve import serve
@@ -31,6 +33,8 @@ for command, panel in (
     (train, "Model owner"),
     (publish, "Model owner"),
     (classify, "Client"),
+    (watch, "Client"),
+    (console, "Client"),
     (plan, "Model owner"),
     (protect, "Image vault"),
     (restore, "Image vault"),
@@ -51,4 +55,4 @@ app.add_typer(tokens.audit_app, name="audit", rich_help_panel="Server")
 
 def main() -> None:
     """Run `he-infer`."""
-    console.run(app)
+    terminal.run(app)

@@ -41,6 +41,8 @@ _EXTRAS = {
     "dicomweb_client": "pacs",
     "pynetdicom": "pacs",
     "requests": "pacs",
+    "platformdirs": "console",
+    "multipart": "console",
     "keyring": "custody",
     "pkcs11": "custody",
     "shamir_mnemonic": "custody",

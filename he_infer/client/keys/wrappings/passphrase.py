@@ -23,7 +23,7 @@ class PassphraseUnlock:
         try:
             return sealing.open_(wrapping.blob("sealed"), self.passphrase, PURPOSE)
         except CipherWrongPassphrase as error:
-            raise WrongPassphrase("It does not open under this passphrase.") from error
+            raise WrongPassphrase("this is not its passphrase.") from error
         except BadKey as error:
             raise UsageError(str(error)) from error
         except CipherError as error:

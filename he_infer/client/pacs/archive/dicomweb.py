@@ -134,6 +134,10 @@ class Archive:
         Raises:
             ArchiveUnreachable, ArchiveRefused: not all were stored.
         """
+        for dataset in datasets:
+            # dicomweb-client writes an object without a preamble as none, and an archive keeps that as it came.
+            if not getattr(dataset, "preamble", None):
+                dataset.preamble = bytes(128)
         with _explained("Storing in the archive"):
             answer = self._web.store_instances(datasets)
             failed = [

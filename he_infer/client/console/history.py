@@ -1,0 +1,145 @@
+"""Past results, encrypted at rest under a key derived from the client's key-encryption key.
+
+A file of records, each: length (u32, little-endian), nonce of 12 bytes, AES-256-GCM of a JSON object. The associated
+data are the format's name and the record's place, so that records can be neither swapped nor moved; cutting whole
+records off the end is not found out.
+"""
+
+import csv
+import io
+import json
+import os
+import secrets
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from he_infer.errors import NotThisFormat
+from he_infer.files import PRIVATE, sync
+
+PURPOSE = "history"
+_NAME = b"he-infer history 1"
+_LENGTH = struct.Struct("<I")
+_NONCE, _TAG, _LARGEST = 12, 16, 1 << 16
+
+
+@dataclass(frozen=True)
+class Record:
+    """One result, as it is remembered. Neither pixels nor features nor scores."""
+
+    time: int
+    """Unix seconds."""
+    name: str
+    """The file's name as it was given."""
+    study: str
+    series: str
+    image: str
+    accession: str
+    outcome: str
+    """The class, or `not classified`."""
+    percent: float | None
+    reason: str
+    model: str
+    receipt: str
+    """SHA-256 of the signed receipt."""
+
+
+class History:
+    """Opens a history file, made with mode 0600 where it is missing.
+
+    Raises:
+        NotThisFormat: it is another file, damaged, or of another key.
+        OSError: it cannot be read or made.
+    """
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        self._path, self._cipher = path, AESGCM(key)
+        self._lock = threading.Lock()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, PRIVATE))
+        self._records = list(self._read())
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, record: Record) -> None:
+        """Remember a result, durably."""
+        with self._lock:
+            plain = json.dumps(asdict(record), ensure_ascii=False).encode()
+            nonce = secrets.token_bytes(_NONCE)
+            sealed = nonce + self._cipher.encrypt(nonce, plain, _place(len(self._records)))
+            with self._path.open("ab") as file:
+                file.write(_LENGTH.pack(len(sealed)) + sealed)
+                file.flush()
+                os.fsync(file.fileno())
+            self._records.append(record)
+
+    def search(self, words: str = "", most: int = 200) -> list[Record]:
+        """The latest results that hold all words in any member, whatever the case; newest first."""
+        wanted = words.casefold().split()
+        found = []
+        for record in reversed(self._records):
+            text = " ".join(str(value) for value in asdict(record).values()).casefold()
+            if all(word in text for word in wanted):
+                found.append(record)
+                if len(found) == most:
+                    break
+        return found
+
+    def to_json(self) -> str:
+        """All results as a JSON list."""
+        return json.dumps([asdict(record) for record in self._records], indent=2, ensure_ascii=False)
+
+    def to_csv(self) -> str:
+        """All results as a table. A cell that a spreadsheet would take for a formula begins with an apostrophe."""
+        text = io.StringIO()
+        table = csv.writer(text)
+        table.writerow([field.name for field in fields(Record)])
+        for record in self._records:
+            table.writerow([_defused(value) for value in asdict(record).values()])
+        return text.getvalue()
+
+    def erase(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._path.write_bytes(b"")
+            sync(self._path)
+            self._records.clear()
+
+    def _read(self) -> Iterator[Record]:
+        data = self._path.read_bytes()
+        start, place = 0, 0
+        while start < len(data):
+            length = _LENGTH.unpack_from(data, start)[0] if start + _LENGTH.size <= len(data) else 0
+            sealed = data[start + _LENGTH.size : start + _LENGTH.size + length]
+            start += _LENGTH.size + length
+            if start > len(data) or not _NONCE + _TAG < length <= _LARGEST:
+                if start >= len(data) and place:
+                    # The last record was cut by a crash while it was written: what came before is whole.
+                    self._cut(data, start - _LENGTH.size - length)
+                    return
+                raise NotThisFormat(f"{self._path} is no history of the page, or it is damaged. Move it away.")
+            try:
+                plain = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], _place(place))
+                yield Record(**json.loads(plain))
+            except (InvalidTag, ValueError, TypeError) as error:
+                raise NotThisFormat(
+                    f"{self._path} was written under another key, or changed since. Move it away to begin a new one."
+                ) from error
+            place += 1
+
+    def _cut(self, data: bytes, end: int) -> None:
+        self._path.write_bytes(data[:end])
+
+
+def _place(number: int) -> bytes:
+    return _NAME + number.to_bytes(8, "little")
+
+
+def _defused(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
