@@ -1,10 +1,19 @@
 """Scenes with a real Orthanc; run by `test_archive_scenes.py` in a network namespace of their own."""
 
+import json
+import os
+import re
 import signal
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
@@ -25,7 +34,11 @@ from he_infer.errors import ArchiveRefused, ArchiveUnreachable
 from models.errors import ModelsError
 from models.images.load import load_image
 from tests.cipher.dicom.orthanc_scene import bring_loopback_up
-from tests.he_infer.client.pacs.orthanc import Orthanc, make_image
+from tests.e2e.kit import WORDS
+from tests.e2e.kit import images as shapes
+from tests.he_infer.client.pacs.orthanc import Orthanc, file_bytes, free_port, make_image
+from tests.he_infer.client.pacs.test_listener import send
+from tests.he_infer.client.scene import Scene, make_scene
 
 FINDINGS = read_findings({}, ["dark", "bright"])
 UIDS = ReportUids(bytes(32))
@@ -41,8 +54,6 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 def classify(paths: Sequence[Path]) -> Iterator[Outcome]:
     """By the first pixel: enough to tell whether each image got its own report."""
-    import pydicom
-
     for path in paths:
         try:
             load_image(path)
@@ -219,3 +230,134 @@ def test_archive_that_sends_another_image_is_refused(orthanc: Orthanc, tmp_path:
         with pytest.raises(ArchiveRefused, match="another image"):
             archive.fetch(asked, tmp_path / "x.dcm")
         assert not (tmp_path / "x.dcm").exists()
+
+
+def write_shapes(study: str, count: int, **options: str) -> list[pydicom.Dataset]:
+    """Images that the scene's model tells apart, as objects of one study."""
+    made = []
+    for number in range(count):
+        made.append(make_image(study, generate_uid(), **options))  # type: ignore[arg-type] - passed through
+        pixels = shapes(number % 2, 1, 40 + number)[0]
+        made[-1].Rows, made[-1].Columns = pixels.shape
+        made[-1].PixelData = (pixels.astype("<u2") * 16).tobytes()
+    return made
+
+
+def test_watch_once_reports_through_real_server_and_says_what_it_could_not(
+    orthanc: Orthanc, scene: Scene, tmp_path: Path
+) -> None:
+    study = generate_uid()
+    good = write_shapes(study, 3, modality="MR", body_part="HEAD")
+    broken = make_image(study, generate_uid(), modality="MR", body_part="HEAD")
+    del broken.PixelData
+    orthanc.send(*good, broken, *write_shapes(study, 1, modality="MR", body_part="KNEE"))
+    options = [
+        "watch", "--once", "--archive", orthanc.url, "--modality", "MR", "--body-part", "HEAD", "--quiet", 0,
+        "--report", "sr,pdf", "--journal", tmp_path / "journal", *scene.options,
+    ]  # fmt: skip
+    said = watch_once(*options, status=3)
+    assert "3 reported" in said
+    assert "without pixels" in said
+    assert sources_of(orthanc, study) == sorted(str(image.SOPInstanceUID) for image in good)
+    reports = [report for report in orthanc.instances("SR") if report.StudyInstanceUID == study]
+    parameters = [
+        str(item.TextValue)
+        for item in reports[0].ContentSequence[-2].ContentSequence[0].ContentSequence
+        if item.ValueType == "TEXT"
+    ]
+    assert any(re.fullmatch("receipt SHA-256=[0-9a-f]{64}", text) for text in parameters)
+    assert sum(page.StudyInstanceUID == study for page in orthanc.instances("DOC")) == 3
+    watch_once(*options, status=3)
+    assert len(sources_of(orthanc, study)) == 3
+
+
+def test_watch_receives_by_scp_and_reports_into_archive_over_kills(
+    orthanc: Orthanc, scene: Scene, tmp_path: Path
+) -> None:
+    port, health, study = free_port(), free_port(), generate_uid()
+    command = [
+        sys.executable, "-m", "he_infer", "watch", "--listen", f"WATCH@127.0.0.1:{port}", "--peer", "SCANNER",
+        "--to-archive", orthanc.url, "--journal", str(tmp_path / "journal"), "--quiet", "1", "--poll", "0.5",
+        "--health-port", str(health), *scene.options,
+    ]  # fmt: skip
+    environment = {**os.environ, "HE_INFER_PASSPHRASE": WORDS, "OMP_NUM_THREADS": "1"}
+
+    def start() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        wait_until(lambda: answers(port) and answers(health), "the watcher does not listen")
+        return process
+
+    sent = write_shapes(study, 4)
+    process = start()
+    try:
+        assert send(port, *(pydicom.dcmread(BytesIO(file_bytes(image))) for image in sent[:3]), called="WATCH") == [
+            0,
+            0,
+            0,
+        ]
+        process.kill()
+        process.wait(30)
+        wait_until(lambda: not answers(port), "the storage SCP outlives its watcher")
+        process = start()
+        assert send(port, pydicom.dcmread(BytesIO(file_bytes(sent[3]))), called="WATCH") == [0]
+        wait_until(lambda: len(sources_of(orthanc, study)) == 4, "not all images are reported", 60)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{health}/healthz", timeout=5) as answer:
+            assert json.loads(answer.read())["counts"]["reported"] == 4
+        wait_until(lambda: not list((tmp_path / "journal" / "spool").glob("*.dcm")), "images stay in the spool")
+        second = subprocess.run([*command, "--once"], env=environment, capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert "Another watcher" in second.stderr
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+def test_watch_waits_for_a_server_that_is_down_without_counting_attempts(
+    orthanc: Orthanc, scene: Scene, tmp_path: Path
+) -> None:
+    study = generate_uid()
+    orthanc.send(*write_shapes(study, 2, modality="CR"))
+    options = [
+        "watch", "--once", "--archive", orthanc.url, "--modality", "CR", "--quiet", 0, "--journal",
+        tmp_path / "journal", *scene.options,
+    ]  # fmt: skip
+    scene.stop_server()
+    line = watch_once(*options, status=1)
+    assert scene.server.url in line
+    scene.start_server()
+    assert "2 reported" in watch_once(*options)
+    assert len(sources_of(orthanc, study)) == 2
+
+
+def watch_once(*options: object, status: int = 0) -> str:
+    """Run a command that is to end with this status; all that it says."""
+    environment = {**os.environ, "HE_INFER_PASSPHRASE": WORDS, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "he_infer", *map(str, options)],
+        env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def wait_until(holds: Callable[[], bool], otherwise: str, seconds: float = 30) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, otherwise
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Iterator[Scene]:
+    with make_scene(tmp_path_factory.mktemp("scene")) as made:
+        yield made

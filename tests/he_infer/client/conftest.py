@@ -1,0 +1,13 @@
+"""One client and one server for all tests of what is built on the public client."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.he_infer.client.scene import Scene, make_scene
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with make_scene(tmp_path_factory.mktemp("scene")) as made:
+        yield made
