@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from experiments.leaks.extraction_attack import AffineHead
 from experiments.leaks.extraction_ring import divide_in_ring, find_least_root, invert_transform
 from he_infer.ckks.answer import read_answer
-from he_infer.ckks.engines.seal import parse, primes, sealapi, shapes_for
+from he_infer.ckks.engines.seal import parse, primes, sealapi, shape_of_fresh, shapes_for
 from he_infer.ckks.engines.seal_format import CiphertextShape, wrap, write_seeded
+from he_infer.ckks.fresh_ciphertext import read_fresh
 from he_infer.ckks.key_shapes import PUBLIC
 from he_infer.ckks.layouts.last_layer import Tile
 
@@ -79,7 +80,9 @@ def craft_public_part(plan: "Plan", seed: bytes) -> bytes:
 def divide_second_polynomial(plan: "Plan", tile: Tile, request: bytes, answer: bytes) -> NDArray[np.float64]:
     """What an answer's second polynomial over the request's gives for weights: they are, where nothing was added."""
     prime, size = primes(plan.parameters)[0], plan.parameters.ring_size
-    sent = parse(sealapi.Ciphertext(), plan.parameters, request)
+    shape = shape_of_fresh(plan.parameters, plan.input_scale)
+    read = read_fresh(request, shape)
+    sent = parse(sealapi.Ciphertext(), plan.parameters, wrap(write_seeded(shape, read.first, read.seed)))
     data = sent.dyn_array()
     factor = [data.at(size + index) for index in range(size)]
     cut = read_answer(plan, 0, answer).second

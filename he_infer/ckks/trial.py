@@ -11,10 +11,12 @@ import secrets
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from he_infer.ckks.engines.seal import shape_of_fresh, shapes_for
 from he_infer.ckks.engines.seal_format import CiphertextShape, KeySwitchShape, wrap, write_key_switches, write_seeded
 from he_infer.ckks.evaluate import Evaluator
+from he_infer.ckks.fresh_ciphertext import SEED_BYTES, FreshCiphertext, write_fresh
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import EngineError, HeadError, ParameterError
 from he_infer.head.layers import Head
@@ -44,7 +46,7 @@ def try_plan(plan: Plan, head: Head) -> None:
 def draw_request(plan: Plan) -> list[bytes]:
     """Serialized ciphertexts of uniform residues in a request's form."""
     shape = shape_of_fresh(plan.parameters, plan.input_scale)
-    return [wrap(_draw(shape)) for _ in range(plan.sources)]
+    return [write_fresh(FreshCiphertext(_draw_residues(shape), _draw_seed()), shape) for _ in range(plan.sources)]
 
 
 def draw_keys(plan: Plan) -> Mapping[str, bytes]:
@@ -60,6 +62,13 @@ def draw_keys(plan: Plan) -> Mapping[str, bytes]:
 
 
 def _draw(shape: CiphertextShape) -> bytes:
+    return write_seeded(shape, _draw_residues(shape), _draw_seed())
+
+
+def _draw_residues(shape: CiphertextShape) -> NDArray[np.uint64]:
     random = np.random.default_rng(int.from_bytes(secrets.token_bytes(16), "little"))
-    residues = [random.integers(0, prime, shape.ring_size, dtype=np.uint64) for prime in shape.primes]
-    return write_seeded(shape, np.stack(residues), secrets.token_bytes(64))
+    return np.stack([random.integers(0, prime, shape.ring_size, dtype=np.uint64) for prime in shape.primes])
+
+
+def _draw_seed() -> bytes:
+    return secrets.token_bytes(SEED_BYTES)

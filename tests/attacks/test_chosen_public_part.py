@@ -8,8 +8,9 @@ import pytest
 from experiments.leaks.extraction_answer import divide_second_polynomial, find_tile
 from he_infer.ckks.answer import read_answer
 from he_infer.ckks.engines.seal import shape_of_fresh
-from he_infer.ckks.engines.seal_format import CiphertextShape, inflate, wrap, write_seeded
+from he_infer.ckks.engines.seal_format import CiphertextShape, wrap, write_seeded
 from he_infer.ckks.evaluate import Evaluator
+from he_infer.ckks.fresh_ciphertext import read_fresh
 from he_infer.ckks.planning.plan import AnswerForm
 from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys.secret_key import SecretKey
@@ -80,7 +81,7 @@ def test_seed_of_the_request_gives_no_weight(linear: Target) -> None:
     tile = find_tile(linear.plan)
     assert tile is not None
     sent, _ = linear.ask(np.ones((1, WIDTHS[0])))
-    seed = inflate(sent[0], shape_of_fresh(linear.plan.parameters, linear.plan.input_scale).size)[-64:]
+    seed = read_fresh(sent[0], shape_of_fresh(linear.plan.parameters, linear.plan.input_scale)).seed
     keys = linear.evaluator.load_keys(crafted(linear, 0, seed))
     answer = linear.evaluator.evaluate(sent, keys)
     found = divide_second_polynomial(linear.plan, tile, sent[0], answer[0])
