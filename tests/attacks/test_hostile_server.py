@@ -1,0 +1,120 @@
+"""A server that answers to harm its client: too much, too slowly, compressed, or with text that moves a cursor."""
+
+import gzip
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from he_infer.client.connection import connection as connections
+from he_infer.client.connection.session import Session
+from he_infer.errors import ProtocolMismatch, RequestRefused, ServerUnreachable, UsageError
+from he_infer.terminal import clean, explain
+from tests.he_infer.client.connection.test_session import TOKEN, Impostor, error
+
+
+@pytest.fixture
+def impostor() -> Iterator[Impostor]:
+    server = Impostor()
+    yield server
+    server.close()
+
+
+def test_a_compressed_answer_is_refused_unopened(impostor: Impostor) -> None:
+    bomb = gzip.compress(bytes(64 << 20))
+    impostor.answers["/v1/models"] = lambda: (200, {"Content-Encoding": "gzip"}, bomb)
+    with Session(impostor.url, TOKEN, patience=0) as session, pytest.raises(ProtocolMismatch, match="gzip"):
+        session.models()
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_beyond_its_route_s_cap_is_given_up(impostor: Impostor, status: int) -> None:
+    impostor.answers["/v1/models"] = lambda: (status, {}, bytes(connections.MOST_JSON + 1))
+    with Session(impostor.url, TOKEN, patience=0) as session, pytest.raises(ProtocolMismatch, match="more than"):
+        session.models()
+
+
+def test_a_range_of_an_object_is_no_longer_than_was_asked_for(impostor: Impostor) -> None:
+    name = "a" * 32
+    impostor.answers[f"/v1/objects/{name}"] = lambda: (206, {}, bytes(1000))
+    with Session(impostor.url, TOKEN, patience=0) as session, pytest.raises(ProtocolMismatch, match="more than the 10"):
+        session.get_range(name, 0, 10)
+
+
+class Dripping:
+    """A server that sends one byte at a time for ever: of the headers, or of the body."""
+
+    def __init__(self, start: bytes) -> None:
+        self._start = start
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        self._stopped = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        connection, _ = self._server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(self._start)
+            while not self._stopped.wait(0.05):
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    return
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._server.close()
+
+
+@pytest.mark.parametrize(
+    "start", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"], ids=["headers", "body"]
+)
+def test_a_byte_now_and_then_does_not_hold_a_client(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections.Connection._send_once, "__kwdefaults__", {"most": 1 << 20, "seconds": 0.5})
+    server = Dripping(start)
+    began = time.monotonic()
+    with Session(server.url, TOKEN, patience=0) as session, pytest.raises(ServerUnreachable, match="too slowly"):
+        session.healthz()
+    assert time.monotonic() - began < 20
+    server.close()
+
+
+def test_a_refusal_s_text_cannot_move_the_cursor(impostor: Impostor) -> None:
+    hostile = "bad\\u001b[2J\\u001b]0;owned\\u0007\\u202egnp\\r\\nerror: all is well"
+    body = error("invalid").replace(b"refused: invalid", hostile.encode())
+    impostor.answers["/v1/models"] = lambda: (422, {}, body)
+    with Session(impostor.url, TOKEN, patience=0) as session, pytest.raises(RequestRefused) as caught:
+        session.models()
+    line = explain(caught.value)
+    assert line is not None
+    assert line.isprintable()
+    assert "\u202e" not in line
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31mb", "a\rb\x00", "\u202eabc", "a\x9bb", "\ud800", "a\u2028b"])
+def test_control_characters_are_shown_as_text(text: str) -> None:
+    assert clean(text).isprintable()
+
+
+def test_names_in_any_script_stay_as_they_are() -> None:
+    for name in ("Größe", "尺寸 測試", "می\u200cخواهم", "[bold]", "a\\b"):
+        assert clean(name) == name
+
+
+@pytest.mark.parametrize(
+    "url", ["http://cloud.example:8080", "http://192.0.2.1", "http://127.0.0.1.example", "HTTP://[2001:db8::1]:80"]
+)
+def test_plain_http_to_another_host_is_refused_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(UsageError, match="--insecure-http"):
+        Session(url, TOKEN)
+    Session(url, TOKEN, insecure_http=True).close()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "http://127.9.9.9", "https://cloud.example"]
+)
+def test_loopback_and_https_need_no_option(url: str) -> None:
+    Session(url, TOKEN).close()
