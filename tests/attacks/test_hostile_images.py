@@ -79,9 +79,9 @@ FAILING = """
 import json, os, sys, time
 for line in sys.stdin:
     path = json.loads(line)["path"]
-    if "hang" in path:
+    if path.endswith("hang.png"):
         time.sleep(60)
-    if "crash" in path:
+    if path.endswith("crash.png"):
         os.abort()
     data = json.dumps({"end": True}).encode()
     sys.stdout.buffer.write(len(data).to_bytes(4, "little") + data)
