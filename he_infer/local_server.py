@@ -15,10 +15,12 @@ from typing import Self
 
 import httpx2
 
+from he_infer.ckks.engines.native.code_cache import default_folder
 from he_infer.client.connection.connection import trust
 from he_infer.errors import ServerError, ServerUnreachable
 
-_READY_SECONDS = 60.0
+_READY_SECONDS = 300.0
+"""A server's first start compiles its native engine: some 20 s of processor time."""
 _STOP_SECONDS = 60.0
 
 
@@ -74,7 +76,7 @@ class LocalServer:
 
         Raises:
             ServerError: it ended at once; the message is its own.
-            ServerUnreachable: it is not ready within a minute.
+            ServerUnreachable: it is not ready within five minutes.
         """
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         started = time.monotonic()
@@ -87,6 +89,7 @@ class LocalServer:
                 token_file.write_text(self.token, encoding="utf-8")
             command = [sys.executable, "-m", "he_infer", "serve", *map(str, self._bundles)]
             command += ["--data-dir", str(self.data_dir), "--host", "127.0.0.1", "--port", "0"]
+            command += ["--code-dir", str(default_folder())]  # shared with this user's other processes
             command += ["--port-file", str(port_file), "--token-file", str(token_file)]
             # Whoever starts a server of one's own measures or tests with it, and has the model anyway.
             command += ["--hidden-daily-queries", "1000000000", *self._options]

@@ -8,3 +8,5 @@ if "HE_INFER_DATA" not in os.environ and _SHARED.is_dir():
     os.environ["HE_INFER_DATA"] = str(_SHARED)
 # Two libraries with two threads each on two cores wait for each other more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Servers of tests compute with SEAL unless a test asks for the native engine: its self-test takes a second a start.
+os.environ.setdefault("HE_INFER_SERVER_ENGINE", "seal")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from he_infer.ckks.engines.choice import EngineChoice, choose_engine
 from he_infer.errors import NotThisFormat, UsageError
 from he_infer.files import PRIVATE, write_bytes
 from he_infer.server import tokens
@@ -27,6 +28,7 @@ from he_infer.server.storage.objects import ObjectStore
 from he_infer.server.storage.scrub import ORPHAN_AGE, remove_orphans
 from he_infer.server.storage.spool import Spool
 from he_infer.server.tokens import Scope
+from he_infer.server.workers.clean_environment import CODE_VARIABLE
 from he_infer.server.workers.limits import WorkerConfig, WorkerLimits
 from he_infer.server.workers.pool import WorkerPool, run_trial
 from he_infer.wire.bodies import ModelInfo
@@ -98,6 +100,7 @@ class Service:
         self._first_token()
         self.spool = Spool(settings.data_dir / "spool")
         self.objects = ObjectStore(self.metadata, self.blobs, self.audit, self.spool, settings.max_object)
+        self.engine = self._choose_engine()
         self.pool = WorkerPool(
             self._worker_config(settings.cpu_seconds),
             workers=settings.workers,
@@ -138,6 +141,16 @@ class Service:
         self._housekeeping = threading.Thread(target=self._keep_house, name="he-infer-housekeeping", daemon=True)
         self._housekeeping.start()
 
+    def _choose_engine(self) -> EngineChoice:
+        folder = (self.settings.code_dir or self.settings.data_dir / "native").resolve()
+        choice = choose_engine(self.settings.engine, folder, lambda line: self._log.info("engine", note=line))
+        self._log.info("engine", engine=choice.name)
+        # The fork server reads it before any worker's configuration reaches it.
+        os.environ.pop(CODE_VARIABLE, None)
+        if choice.code is not None:
+            os.environ[CODE_VARIABLE] = str(choice.code)
+        return choice
+
     def _worker_config(self, cpu_seconds: int) -> WorkerConfig:
         settings = self.settings
         return WorkerConfig(
@@ -145,6 +158,7 @@ class Service:
             batches=settings.batches,
             precision=settings.precision,
             key_cache=settings.key_cache,
+            engine=self.engine,
             limits=WorkerLimits(
                 address_space=settings.worker_memory,
                 cpu_seconds=cpu_seconds,

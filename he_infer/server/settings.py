@@ -11,6 +11,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from he_infer.ckks.engines.choice import EngineWish
 from he_infer.errors import UsageError
 from he_infer.machine import usable_cores
 
@@ -73,6 +74,12 @@ class ServerSettings(BaseSettings):
         None, gt=0, lt=1, description="Largest error of a score of plans of whole bundles; 0.001 by default."
     )
 
+    engine: EngineWish = Field(
+        EngineWish.AUTO, description="auto: the native engine where it passes its self-test, else SEAL; or one of them."
+    )
+    code_dir: Path | None = Field(
+        None, description="Machine code of the native engine, mode 0700; by default the folder native in data_dir."
+    )
     workers: int = Field(default_factory=_default_workers, ge=1, le=256, description="Worker processes.")
     queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait for a worker; more are answered 429.")
     queue_seconds: float = Field(

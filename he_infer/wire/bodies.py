@@ -49,6 +49,7 @@ class Info(_Body):
     version: str
     protocol: Protocol
     seal: str = Field(description="HE library and wire format; ciphertexts and keys of another one do not load.")
+    engine: str = Field(description="What computes: native, or seal.")
     receipt_key: str = Field(description="Ed25519 public key of the receipts, hex.")
     time: int = Field(description="The server's clock, milliseconds since 1970.")
     limits: BodyLimits

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from he_infer.ckks.engines.choice import EngineWish
+
 
 def serve(
     bundles: Annotated[list[Path] | None, typer.Argument(metavar="BUNDLE...", help="Bundle files to serve.")] = None,
@@ -29,6 +31,13 @@ def serve(
     ] = None,
     blob_url: Annotated[
         str | None, typer.Option(help="s3://bucket/prefix; by default a folder in the data folder.")
+    ] = None,
+    engine: Annotated[
+        EngineWish | None, typer.Option(help="What computes: auto is native where it passes its self-test, else SEAL.")
+    ] = None,
+    code_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the native engine's machine code (made with mode 0700); in the data folder."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images a request; repeat for several plans.")] = None,
@@ -64,6 +73,8 @@ def serve(
         token_file=token_file,
         database_url=database_url,
         blob_url=blob_url,
+        engine=engine,
+        code_dir=code_dir,
         workers=workers,
         batches=tuple(batch) if batch else None,
         hidden_daily_queries=hidden_daily_queries,

@@ -46,6 +46,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
             version=__version__,
             protocol=bodies.Protocol(min=wire.VERSION, max=wire.VERSION),
             seal=service.seal,
+            engine=service.engine.name,
             receipt_key=service.signer.public_key,
             time=int(time.time() * 1000),
             limits=bodies.BodyLimits(keys=settings.max_keys, request=settings.max_request, object=settings.max_object),

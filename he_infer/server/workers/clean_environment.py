@@ -7,8 +7,12 @@ store; a worker must not find them, not even in `/proc/self/environ`, which only
 import os
 import sys
 
+CODE_VARIABLE = "HE_INFER_NATIVE_CODE"
+"""Names the folder of the native engine's machine code to the fork server, see `native_code`."""
+
 _NAMES = frozenset(
     {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "XDG_CACHE_HOME"}
+    | {CODE_VARIABLE}
 )
 _PREFIXES = ("LC_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "MALLOC_", "NUMBA_")
 

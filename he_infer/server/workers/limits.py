@@ -7,6 +7,8 @@ import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from he_infer.ckks.engines.choice import EngineChoice
+
 
 @dataclass(frozen=True)
 class WorkerLimits:
@@ -32,6 +34,8 @@ class WorkerConfig:
     key_cache: int = 256 << 20
     """Bytes of memory for evaluation keys."""
     limits: WorkerLimits = field(default_factory=WorkerLimits)
+    engine: EngineChoice = field(default_factory=EngineChoice)
+    """The same for all workers of a server; SEAL by default."""
 
 
 def apply(limits: WorkerLimits) -> None:

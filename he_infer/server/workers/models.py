@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from he_infer.ckks.engines.choice import EngineChoice
 from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import (
@@ -54,6 +55,7 @@ class ModelHost:
         batches: images a request, one plan each, of whole bundles; None: 1.
         precision: largest error of a score that plans of whole bundles are made for; None: 0.001.
         key_cache: bytes of memory for evaluation keys.
+        engine: what computes; SEAL by default.
 
     Raises:
         FormatError, OSError: a bundle cannot be read.
@@ -62,8 +64,14 @@ class ModelHost:
     """
 
     def __init__(
-        self, paths: Sequence[Path], batches: Sequence[int] | None, precision: float | None, key_cache: int
+        self,
+        paths: Sequence[Path],
+        batches: Sequence[int] | None,
+        precision: float | None,
+        key_cache: int,
+        engine: EngineChoice | None = None,
     ) -> None:
+        self._engine = engine or EngineChoice()
         self._served: dict[str, _Served] = {}
         self._evaluators: dict[str, Evaluator] = {}
         self._keys: OrderedDict[tuple[str, str], tuple[EvaluationKeys, int]] = OrderedDict()
@@ -167,7 +175,7 @@ class ModelHost:
         if served is None:
             raise Refused(Code.UNKNOWN_PLAN, "No model of this server has a plan of this digest.")
         if plan not in self._evaluators:
-            self._evaluators[plan] = Evaluator(served.plan, served.bundle.head)
+            self._evaluators[plan] = Evaluator(served.plan, served.bundle.head, self._engine)
         return self._evaluators[plan]
 
 

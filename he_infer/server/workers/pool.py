@@ -31,6 +31,7 @@ _MAX_REPLY = 1 << 30
 # Loaded once by the fork server. A wrong name here is ignored without a word, so a test imports each.
 PRELOAD = [
     "he_infer.server.workers.clean_environment",
+    "he_infer.server.workers.native_code",
     "he_infer.server.workers.worker",
     "he_infer.server.workers.trial",
 ]

@@ -28,7 +28,7 @@ def main(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
     limits.apply(config.limits)
     limits.grant_cpu(config.limits)
     try:
-        host = ModelHost(config.bundles, config.batches, config.precision, config.key_cache)
+        host = ModelHost(config.bundles, config.batches, config.precision, config.key_cache, config.engine)
         # From here on no file but Python's own is opened: the bundles are read, and nothing hostile has come yet.
         missing = confinement.confine()
         models = [model.model_dump() for model in host.describe()]

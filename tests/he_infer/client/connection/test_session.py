@@ -38,6 +38,7 @@ def info(**changes: object) -> bytes:
         "version": "0",
         "protocol": {"min": wire.VERSION, "max": wire.VERSION},
         "seal": wire.seal_format(),
+        "engine": "seal",
         "receipt_key": "00" * 32,
         "time": int(time.time() * 1000),
         "limits": {"keys": 1, "request": 1, "object": 1},
