@@ -31,8 +31,8 @@ def write_bytes(path: Path, data: bytes, *, mode: int = SHARED, replace: bool = 
         OSError: the folder is missing or not writable, or the disk is full.
     """
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
@@ -42,6 +42,9 @@ def write_bytes(path: Path, data: bytes, *, mode: int = SHARED, replace: bool = 
         else:
             # A link, unlike a rename, fails where the name is taken.
             os.link(temporary, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # the temporary name would mean nothing to a user
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)

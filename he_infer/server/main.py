@@ -31,16 +31,22 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, settings: ServerSettings, address: str, port: int) -> None:
         super().__init__(config)
         self.was_ready = False
+        self.failure: OSError | None = None
         self._settings = settings
         self._address = address
         self._port = port
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        try:
+            if self._settings.port_file is not None and not self.should_exit:
+                write_text(self._settings.port_file, f"{self._port}\n")
+        except OSError as error:
+            self.failure = error
+            self.should_exit = True
         if self.should_exit:
+            await self.shutdown(sockets)  # uvicorn would leave the application as it is
             return
-        if self._settings.port_file is not None:
-            write_text(self._settings.port_file, f"{self._port}\n")
         sys.stdout.write(f"he-infer server ready on {self._address}\n")
         sys.stdout.flush()
         self.was_ready = True
@@ -112,6 +118,8 @@ def _run(settings: ServerSettings, service: Service, listener: socket.socket, st
     # uvicorn takes the signals itself while it runs. Before and after that they reach it by this way.
     stop.call_instead(server.finish)
     server.run(sockets=[listener])
+    if server.failure is not None:
+        raise server.failure
     if not server.was_ready:
         raise SystemExit("error: stopped before the server was ready.")
 
@@ -159,7 +167,9 @@ def check_certificate(certificate: Path, key: Path) -> None:
     except FileNotFoundError as error:
         missing = certificate if not certificate.exists() else key
         raise UsageError(f"{missing} does not exist; expected a PEM file.") from error
-    except ssl.SSLError as error:
-        raise UsageError(
-            f"{certificate} and {key} are not a PEM certificate and its private key: {error.reason or error}."
-        ) from error
+    except OSError as error:
+        if isinstance(error, ssl.SSLError):
+            raise UsageError(
+                f"{certificate} and {key} are not a PEM certificate and its private key: {error.reason or error}."
+            ) from error
+        raise UsageError(f"{certificate} or {key} cannot be read: {error.strerror}. Expected PEM files.") from error

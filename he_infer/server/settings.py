@@ -3,6 +3,7 @@
 Environment variables are named HE_INFER_SERVER_<FIELD>, as in HE_INFER_SERVER_PORT=8443. No setting holds a secret.
 """
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
@@ -41,6 +42,9 @@ class ServerSettings(BaseSettings):
     )
     port_file: Path | None = Field(None, description="Write the port here once the server accepts connections.")
     token_file: Path | None = Field(None, description="A first token is taken from here, or made and written here.")
+    insecure_http: bool = Field(
+        False, description="Speak plain HTTP on an address beyond loopback, where a proxy before the server does TLS."
+    )
     tls_cert: Path | None = Field(None, description="PEM certificate chain; with tls_key, the server speaks HTTPS.")
     tls_key: Path | None = Field(None, description="PEM private key of the certificate.")
     database_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite in data_dir.")
@@ -123,9 +127,22 @@ class ServerSettings(BaseSettings):
     def _consistent(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key belong together")
+        if self.tls_cert is None and not is_loopback(self.host) and not self.insecure_http:
+            raise ValueError(
+                f"plain HTTP on {self.host} would send tokens in clear; give --tls-cert and --tls-key, "
+                "listen on 127.0.0.1 behind a proxy, or say --insecure-http"
+            )
         if self.max_keys > self.bodies_in_memory or self.max_request > self.bodies_in_memory:
             raise ValueError("bodies_in_memory must hold at least one key registration and one request")
         return self
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address or name stands for this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() in ("localhost", "localhost.localdomain")
 
 
 def load_settings(config: Path | None = None, **overrides: Any) -> ServerSettings:
@@ -142,7 +159,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> ServerSetting
     values: dict[str, Any] = {}
     if config is not None:
         try:
-            values = tomllib.loads(config.read_text(encoding="utf-8"))
+            values = tomllib.loads(config.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{config} is not a TOML file: {error}.") from error
         values = {name: value for name, value in values.items() if not _in_environment(name)}

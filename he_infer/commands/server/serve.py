@@ -46,6 +46,10 @@ def serve(
         typer.Option(help="Images a day with each hidden model for a client without a limit of its own; 2000."),
     ] = None,
     precision: Annotated[float | None, typer.Option(help="Largest error of a score that plans are made for.")] = None,
+    insecure_http: Annotated[
+        bool | None,
+        typer.Option("--insecure-http", help="Allow plain HTTP beyond loopback: a proxy before the server does TLS."),
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM private key of the certificate.")] = None,
     record_dir: Annotated[
@@ -79,6 +83,7 @@ def serve(
         batches=tuple(batch) if batch else None,
         hidden_daily_queries=hidden_daily_queries,
         precision=precision,
+        insecure_http=insecure_http,
         tls_cert=tls_cert,
         tls_key=tls_key,
         record_dir=record_dir,

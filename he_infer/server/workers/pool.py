@@ -9,8 +9,9 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -100,7 +101,8 @@ class _Slot:
             target=self._entry, args=(theirs, self._config), name="he-infer-worker", daemon=True
         )
         try:
-            process.start()
+            with _interrupts_held():
+                process.start()
         except (OSError, EOFError) as error:  # the fork server is gone; the next attempt starts another
             ours.close()
             raise _Died from error
@@ -369,6 +371,16 @@ class WorkerPool:
             now = time.monotonic()
             for slot in self._slots:
                 slot.check_deadline(now)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start a process that Ctrl-C in a terminal does not reach: the server decides when it ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _fail(job: _Job, error: Exception) -> None:

@@ -27,6 +27,26 @@ def test_command_line_over_environment_over_file(tmp_path: Path, monkeypatch: py
     assert settings.bundles == (Path("b.hebundle"),)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "hospital.example"])
+def test_plain_http_beyond_loopback_is_refused_unless_it_is_asked_for(host: str) -> None:
+    with pytest.raises(UsageError, match="insecure-http"):
+        load_settings(bundles=BUNDLES, host=host)
+    assert load_settings(bundles=BUNDLES, host=host, insecure_http=True).host == host
+    tls = {"tls_cert": Path("c.pem"), "tls_key": Path("k.pem")}
+    assert load_settings(bundles=BUNDLES, host=host, **tls).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.5.0.1", "::1", "localhost"])
+def test_plain_http_on_loopback_is_served(host: str) -> None:
+    assert load_settings(bundles=BUNDLES, host=host).host == host
+
+
+def test_a_byte_order_mark_before_the_file_is_no_part_of_it(tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_bytes(b'\xef\xbb\xbfbundles = ["b"]\n')
+    assert load_settings(config).bundles == (Path("b"),)
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [

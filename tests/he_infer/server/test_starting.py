@@ -1,6 +1,8 @@
 """A server that cannot start says why in one line."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from he_infer.errors import (
     ServerError,
 )
 from he_infer.local_server import LocalServer
+from he_infer.server.settings import load_settings
 from tests.he_infer.server.support.processes import worker_pids
 
 
@@ -57,12 +60,82 @@ def test_the_server_s_process_loads_neither_seal_nor_numpy_nor_torch(server: Loc
         assert "torch" not in Path(f"/proc/{pid}/maps").read_text()
 
 
+@pytest.mark.parametrize(
+    ("option", "content", "said"),
+    [
+        ("--token-file", None, "No such file or directory"),
+        ("--token-file", "folder", "Is a directory"),
+        ("--token-file", b"\xef\xbb\xbfhei_x\n", "does not hold a token"),
+        ("--token-file", "hei_x\n".encode("utf-16"), "does not hold a token"),
+        ("--port-file", None, "No such file or directory"),
+        ("--port-file", "folder", "Is a directory"),
+        ("--record-dir", b"a file", "File exists"),
+    ],
+)
+def test_a_wrong_file_ends_the_start_in_one_line(
+    tmp_path: Path, bundle: Path, option: str, content: bytes | str | None, said: str
+) -> None:
+    path = tmp_path / "missing" / "file" if content is None else tmp_path / "given"
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    command = [sys.executable, "-m", "he_infer", "serve", str(bundle), "--port", "0", "--workers", "1"]
+    command += ["--data-dir", str(tmp_path / "data"), option, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert said in last
+    assert str(path) in last
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+STOPPED_AT = """
+import os, signal, sys
+if __name__ == "__main__":
+    import he_infer.server.main as m
+    where, number = sys.argv.pop(), getattr(signal, sys.argv.pop())
+    owner, name = {"import": (m, "configure_logging"), "workers": (m, "raise_descriptor_limit"),
+                   "handlers": (m._Server, "run"), "startup": (m._Server, "startup")}[where]
+    real = getattr(owner, name)
+    def now(*args, **more):
+        os.kill(os.getpid(), number)
+        return real(*args, **more)
+    setattr(owner, name, now)
+    m.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        ("import", "SIGINT"),
+        ("workers", "SIGTERM"),
+        ("workers", "SIGINT"),
+        ("handlers", "SIGTERM"),
+        ("startup", "SIGTERM"),
+    ],
+)
+def test_a_signal_at_any_moment_of_the_start_ends_it_in_one_line(
+    tmp_path: Path, bundle: Path, number: str, where: str
+) -> None:
+    script = tmp_path / "start.py"
+    script.write_text(STOPPED_AT)
+    settings = load_settings(bundles=(bundle,), data_dir=tmp_path / "data", port=0, workers=1)
+    environment = {**os.environ, "HE_INFER_SERVE": settings.model_dump_json()}
+    command = [sys.executable, str(script), number, where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: stopped")
+    assert "Traceback" not in done.stderr
+    assert "ready" not in done.stdout
+
+
 def test_python_s_own_start_takes_the_settings_from_a_file(tmp_path: Path, bundle: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_text(f'bundles = ["{bundle}"]\nworkers = 1\nqueue = 0\n')
     command = ["-m", "he_infer", "serve", "--config", str(config), "--data-dir", str(tmp_path / "data")]
-    import sys
-
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "queue" in done.stderr
