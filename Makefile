@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types walls unit slow hostile faults load fuzz vectors evidence docs format clean footprint
+.PHONY: help demo test lint types walls unit slow hostile attacks faults load hashes sbom fuzz vectors evidence docs format clean footprint
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -53,6 +53,10 @@ slow: $(VENV)/.dev  ## the soaks and full-set runs that `make test` leaves out
 hostile: $(VENV)/.dev  ## 20,000 hostile messages to a running server and 10,000 objects to its parser, with counts
 	$(BIN)/python -m tests.hostile $(ARGS)
 
+attacks: $(VENV)/.dev  ## one hostile client of each kind beside an honest one: answers lost, latency, memory, with counts
+	$(BIN)/python -m pytest -q tests/attacks
+	$(BIN)/python -m tests.attacks $(ARGS)
+
 faults: $(VENV)/.dev  ## kill, fill, cut off and confuse a running server, with counts of what was lost
 	$(BIN)/python -m tests.faults $(ARGS)
 
@@ -85,9 +89,27 @@ vectors: $(VENV)/.dev  ## the image cipher's frozen bytes, under this numpy and 
 footprint: $(VENV)/.dev  ## install the server alone, as the container does: packages, bytes, memory
 	$(BIN)/python -m pytest -q -s -m slow tests/he_infer/server/test_deploy.py
 
+PIP_TOOLS ?= 7.6.2
+hashes: $(BIN)/python  ## requirements-server.txt anew: versions of constraints.txt and the SHA-256 of every file
+	$(PYTHON) -m venv $(VENV)-supply
+	$(VENV)-supply/bin/python -m pip --disable-pip-version-check install --quiet pip-tools==$(PIP_TOOLS)
+	$(VENV)-supply/bin/pip-compile --quiet --generate-hashes --no-annotate --no-header --strip-extras --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --extra server --extra postgres --constraint constraints.txt \
+	  --output-file requirements-server.new pyproject.toml
+	{ sed -n '/^#/p' requirements-server.txt; cat requirements-server.new; } > requirements-server.txt.new
+	rm requirements-server.new
+	mv requirements-server.txt.new requirements-server.txt
+
+CYCLONEDX ?= 7.5.0
+sbom: $(BIN)/python  ## bill of materials of the server's install (CycloneDX), in sbom-server.json
+	$(PYTHON) -m venv $(VENV)-supply
+	$(VENV)-supply/bin/python -m pip --disable-pip-version-check install --quiet cyclonedx-bom==$(CYCLONEDX)
+	$(VENV)-supply/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+	  --output-file sbom-server.json requirements-server.txt
+
 format: $(VENV)/.dev  ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(VENV)-numpy site .cache he-infer-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-numpy $(VENV)-supply sbom-server.json site .cache he-infer-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -21,6 +21,12 @@ from he_infer.terminal import show_progress
 if TYPE_CHECKING:
     from he_infer.server.storage.backup import Copied, State
 
+BACKUP_KEY_FILE = "backup.key"
+BackupKey = Annotated[
+    Path | None,
+    typer.Option(help="Key that authenticates backups; by default backup.key in the data folder, when one is made."),
+]
+
 app = typer.Typer(help="Check, back up, restore and migrate what a server stores.", no_args_is_help=True)
 
 
@@ -100,6 +106,7 @@ def scrub(
 def backup(
     folder: Annotated[Path, typer.Argument(help="New folder to write the backup to.")],
     *,
+    backup_key: BackupKey = None,
     json_file: JsonFile = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
@@ -111,13 +118,18 @@ def backup(
     All that was acknowledged before the backup began is in it, compared with its SHA-256. Exits 1 where something was
     missing or damaged already; the rest is copied all the same. The folder holds the key of the receipts: guard it.
 
+    The backup is authenticated with a key that is made at the first backup. Keep a copy of that key away from the
+    backups: a restore needs it.
+
     Example: `he-infer store backup /mnt/backup/2026-11-25 --data-dir /var/lib/he-infer`
     """
     from he_infer.server.storage.backup import backup as make_backup
+    from he_infer.server.storage.backup import load_backup_key
 
     state = open_state(data_dir, database_url, blob_url, signing_key)
+    key = load_backup_key(backup_key or data_dir / BACKUP_KEY_FILE, create=True)
     with show_progress("Backing up", unit="bytes") as bar:
-        copied = make_backup(state, folder, bar)
+        copied = make_backup(state, folder, key, bar)
     _conclude("store.backup", state, copied, json_file, f"written to {folder}")
 
 
@@ -125,6 +137,10 @@ def backup(
 def restore(
     folder: Annotated[Path, typer.Argument(help="Folder that `he-infer store backup` wrote.")],
     *,
+    backup_key: BackupKey = None,
+    without_key: Annotated[
+        bool, typer.Option("--without-key", help="Take a backup that nobody can vouch for; it admits nobody.")
+    ] = False,
     json_file: JsonFile = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
@@ -136,13 +152,21 @@ def restore(
     The stores may be of another kind than those that were backed up: this is also the way from SQLite and a folder to
     PostgreSQL and S3. A restore that was broken off may be run again.
 
-    Example: `he-infer store restore /mnt/backup/2026-11-25 --data-dir /var/lib/he-infer-new`
+    A backup that was changed after it was made is refused. --without-key takes one that nobody can vouch for: all
+    tokens in it are revoked, and the keys of receipts and of the audit log are made anew.
+
+    Example: `he-infer store restore /mnt/backup/2026-11-25 --backup-key backup.key --data-dir /var/lib/he-infer-new`
     """
+    from he_infer.errors import UsageError
+    from he_infer.server.storage.backup import load_backup_key
     from he_infer.server.storage.backup import restore as bring_back
 
+    if (backup_key is None) != without_key:
+        raise UsageError("Give the key that the backup was made with (--backup-key), or say --without-key.")
+    key = None if backup_key is None else load_backup_key(backup_key, create=False)
     state = open_state(data_dir, database_url, blob_url, signing_key)
     with show_progress("Restoring", unit="bytes") as bar:
-        copied = bring_back(folder, state, bar)
+        copied = bring_back(folder, state, key, bar)
     _conclude("store.restore", state, copied, json_file, f"restored from {folder}")
 
 

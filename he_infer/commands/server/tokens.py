@@ -148,21 +148,29 @@ def verify(
     *,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     expect: Annotated[str | None, typer.Option(help="Hash of the last line as kept elsewhere.")] = None,
+    first_key: Annotated[
+        Path | None, typer.Option(help="The log's first key, which was moved off the server: audit-*.first-key.")
+    ] = None,
 ) -> None:
     """Check that no line of the audit log was changed, dropped or inserted.
+
+    With --first-key this holds against whoever took the server over after the lines were written; without, against
+    damage and mistakes alone.
 
     Example: `he-infer audit verify --data-dir /var/lib/he-infer`
     """
     from he_infer.errors import NotAuthentic
+    from he_infer.server.evidence.audit_key import read_first_key
     from he_infer.server.evidence.audit_log import verify as verify_chain
     from he_infer.server.service import AUDIT_FILE
 
-    chain = verify_chain(data_dir / AUDIT_FILE)
+    chain = verify_chain(data_dir / AUDIT_FILE, None if first_key is None else read_first_key(first_key))
     if expect is not None and chain.head != expect:
         raise NotAuthentic(
             f"The audit log ends in {chain.head}, not in {expect}: lines were cut off its end, or added."
         )
-    typer.echo(f"{chain.entries} entries, unbroken. Last hash: {chain.head}")
+    checked = "unbroken" if first_key is None else "unbroken, each with the MAC of its own moment"
+    typer.echo(f"{chain.entries} entries, {checked}. Last hash: {chain.head}")
 
 
 def _date(seconds: float | None) -> str:

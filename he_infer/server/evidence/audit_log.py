@@ -1,13 +1,16 @@
 """The audit log: who did what and when, never the content; append-only, each line chained to the one before.
 
 A line is a JSON object; its `hash` is the SHA-256 of the previous line's hash and of the line's own canonical JSON
-without `hash`. Changing, dropping or inserting a line breaks the chain from there on. Cutting lines off the end does
-not: compare the last hash with one kept elsewhere (`verify` returns it, and the server logs it when it starts).
+without `hash` and `mac`. Changing, dropping or inserting a line breaks the chain from there on. Whoever can write the
+file could make a whole new chain: `mac` is a MAC of the hash under a key that exists for one line only, see
+`audit_key`. Cutting lines off the end breaks neither: compare the last hash with one kept elsewhere (`verify` returns
+it, and the server logs it when it starts).
 """
 
 import errno
 import fcntl
 import hashlib
+import hmac
 import io
 import json
 import os
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from he_infer.errors import NotAuthentic, NotThisFormat
+from he_infer.server.evidence.audit_key import AuditKey, evolve, seal
 from he_infer.wire.envelope import canonical_json
 from he_infer.wire.refusals import Code, Refused
 
@@ -45,6 +49,7 @@ class AuditLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._key = AuditKey(path)
         self._lock = threading.Lock()
 
     def append(self, action: str, *, client: str, request_id: str, outcome: str, **details: str | int) -> None:
@@ -66,8 +71,9 @@ class AuditLog:
         with self._lock, os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             last = _last_entry(file)
+            number = last["seq"] + 1 if last else 0
             entry = {
-                "seq": last["seq"] + 1 if last else 0,
+                "seq": number,
                 "time": round(time.time(), 3),
                 "action": action,
                 "client": client,
@@ -76,7 +82,12 @@ class AuditLog:
                 "details": details,
                 "prev": last["hash"] if last else GENESIS,
             }
-            _write_whole(file, canonical_json({**entry, "hash": _hash(entry)}) + b"\n")
+            if last is None:
+                self._key.begin()
+            digest = _hash(entry)
+            with self._key.of_line(number) as key:
+                sealed = {**entry, "hash": digest, "mac": "" if key is None else seal(key, digest)}
+                _write_whole(file, canonical_json(sealed) + b"\n")
 
     def by_operator(self, action: str, **details: str | int) -> None:
         """Add one line for what the operator has done, by a command and not by a request; see `append`.
@@ -153,24 +164,29 @@ class AuditLog:
                 raise Refused(Code.STORAGE, "The audit log cannot be written; nothing is served without it.") from error
 
 
-def verify(path: Path) -> Chain:
-    """Check the whole chain.
+def verify(path: Path, first_key: bytes | None = None) -> Chain:
+    """Check the whole chain, and with the log's first key that no line was made anew since it was written.
 
     Raises:
         NotAuthentic: a line was changed, dropped, inserted or cut short; the message names the first bad line.
         OSError: the file cannot be read.
     """
-    head, count = GENESIS, 0
+    head, count, key = GENESIS, 0, first_key
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             entry = _parse(line)
-            claimed = entry.pop("hash", None) if entry else None
+            claimed, mac = (entry.pop("hash", None), entry.pop("mac", None)) if entry else (None, None)
             if entry is None or entry.get("seq") != count or entry.get("prev") != head or _hash(entry) != claimed:
                 raise NotAuthentic(
                     f"The audit log breaks at line {number}: it does not follow from the lines before it. "
                     "Compare with a backup; lines from there on cannot be trusted."
                 )
-            head, count = str(claimed), count + 1
+            if key is not None and not hmac.compare_digest(str(mac), seal(key, str(claimed))):
+                raise NotAuthentic(
+                    f"Line {number} of the audit log was not written when it says: its MAC does not follow from the "
+                    "log's first key. Lines from there on cannot be trusted."
+                )
+            head, count, key = str(claimed), count + 1, None if key is None else evolve(key)
     return Chain(count, head)
 
 

@@ -72,6 +72,11 @@ class Tokens:
             if sql.execute(update.values(revoked=sa.func.coalesce(TOKENS.c.revoked, time.time()))).rowcount == 0:
                 raise _no_token(token_id)
 
+    def revoke_all(self) -> None:
+        """Revoke every token, so that nobody is admitted until the operator makes new ones."""
+        with self._transaction() as sql:
+            sql.execute(TOKENS.update().values(revoked=sa.func.coalesce(TOKENS.c.revoked, time.time())))
+
     def rotate(self, token_id: str, new: NewToken, *, grace: float, lifetime: float | None) -> TokenRecord:
         """Give a token's client a new one of the same scopes, and let the old one end.
 

@@ -1,9 +1,11 @@
 """A server's whole state in one folder, taken while it runs, and the way back into empty stores.
 
-    manifest.json      format, version, time, counts; written last, so that a folder without it is no backup
+    manifest.json      format, version, time, counts, digests of the files below, and a MAC over all of it under a key
+                       that is not in the backup; written last, so that a folder without it is no backup
     metadata.sqlite3   all rows as of one moment, whatever the server's own database is
     blobs/             every blob that those rows name, read through and compared with their SHA-256
     audit.jsonl        the audit log up to its last whole line
+    audit.key          the key of the audit log's next line
     signing.key        the key of the receipts
 
 The rows are copied first and their blobs after them; a blob is created before its row and never changed, so each row
@@ -12,29 +14,33 @@ was acknowledged before the backup began is therefore in it.
 """
 
 import hashlib
+import hmac
 import json
 import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from he_infer.errors import NotThisFormat, UnsupportedVersion, UsageError
+from he_infer.errors import NotAuthentic, NotThisFormat, UnsupportedVersion, UsageError
 from he_infer.files import PRIVATE, write_bytes
+from he_infer.server.evidence.audit_key import AuditKey
 from he_infer.server.metadata import BlobRecord, Metadata
 from he_infer.server.storage.blobs import Blobs
+from he_infer.wire.envelope import canonical_json
 from he_infer.wire.refusals import Code, Refused
 
-FORMAT, VERSION = "he-infer-backup", 1
-MANIFEST, DATABASE, BLOBS, AUDIT, SIGNING_KEY = (
+FORMAT, VERSION = "he-infer-backup", 2
+MANIFEST, DATABASE, BLOBS, AUDIT, AUDIT_KEY, SIGNING_KEY = (
     "manifest.json",
     "metadata.sqlite3",
     "blobs",
     "audit.jsonl",
+    "audit.key",
     "signing.key",
 )
 Progress = Callable[[int, int], None]
@@ -61,13 +67,41 @@ class State:
     audit: Path
     signing_key: Path
 
+    @property
+    def audit_key(self) -> Path:
+        """The key of the audit log's next line."""
+        return AuditKey(self.audit).path
 
-def backup(state: State, folder: Path, progress: Progress = lambda _done, _all: None) -> Copied:
+
+def load_backup_key(path: Path, *, create: bool) -> bytes:
+    """The 32 bytes that authenticate backups. It is never part of one: whoever can change a backup must not have it.
+
+    Args:
+        path: a file of 64 hex digits.
+        create: make it, with mode 0600, where it is missing.
+
+    Raises:
+        NotThisFormat: the file holds no such key.
+        OSError: it cannot be read or written.
+    """
+    if create and not path.exists():
+        write_bytes(path, secrets.token_bytes(32).hex().encode() + b"\n", mode=PRIVATE, replace=False)
+    try:
+        key = bytes.fromhex(path.read_bytes().decode("utf-8-sig").strip())
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise NotThisFormat(f"{path} holds no key of backups; expected 64 hex digits.")
+    return key
+
+
+def backup(state: State, folder: Path, key: bytes, progress: Progress = lambda _done, _all: None) -> Copied:
     """Copy a server's state into a new folder of mode 0700; the server may run meanwhile.
 
     Args:
         state: what to copy.
         folder: must not exist, or be empty.
+        key: authenticates the manifest; see `load_backup_key`.
         progress: called with the bytes copied and the bytes there are.
 
     Raises:
@@ -89,9 +123,11 @@ def backup(state: State, folder: Path, progress: Progress = lambda _done, _all: 
         copy.close()
     if state.audit.exists():
         write_bytes(folder / AUDIT, _whole_lines(state.audit), mode=PRIVATE)
-    if state.signing_key.exists():
-        write_bytes(folder / SIGNING_KEY, state.signing_key.read_bytes(), mode=PRIVATE)
-    manifest = {
+    for name, source in ((AUDIT_KEY, state.audit_key), (SIGNING_KEY, state.signing_key)):
+        if source.exists():
+            write_bytes(folder / name, source.read_bytes(), mode=PRIVATE)
+    names = (DATABASE, AUDIT, AUDIT_KEY, SIGNING_KEY)
+    manifest: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "made": int(time.time()),
@@ -100,32 +136,39 @@ def backup(state: State, folder: Path, progress: Progress = lambda _done, _all: 
         "blobs": result.blobs,
         "bytes": result.bytes,
         "lost": [record.path for record in result.lost],
-        "files": {name: _sha256(folder / name) for name in (DATABASE, AUDIT, SIGNING_KEY) if (folder / name).exists()},
+        "files": {name: _sha256(folder / name) for name in names if (folder / name).exists()},
     }
+    manifest["mac"] = _mac(key, manifest)
     write_bytes(folder / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n", mode=PRIVATE)
     result.seconds = time.monotonic() - started
     return result
 
 
-def restore(folder: Path, state: State, progress: Progress = lambda _done, _all: None) -> Copied:
+def restore(folder: Path, state: State, key: bytes | None, progress: Progress = lambda _done, _all: None) -> Copied:
     """Bring a backup into empty stores; the server must not run yet. One that was broken off may be run again.
 
     Args:
         folder: what `backup` made.
         state: a database without clients and a store without their blobs.
+        key: the key that the backup was made with. None takes a backup that nobody can vouch for: its tokens are all
+            revoked and its keys of receipts and of the audit log are left out, so that it admits nobody.
         progress: called with the bytes copied and the bytes there are.
 
     Raises:
         UsageError: the database has clients already, or there is an audit log of another history.
         NotThisFormat, UnsupportedVersion: the folder is no (finished) backup, or one of another version.
+        NotAuthentic: the backup was changed after it was made, or was made with another key.
         Refused: `storage`.
         OSError: a file cannot be read or written.
     """
     started = time.monotonic()
-    _check_manifest(folder)
+    _check_manifest(folder, key)
+    taken = [(AUDIT, state.audit), (AUDIT_KEY, state.audit_key), (SIGNING_KEY, state.signing_key)]
+    if key is None:
+        taken = taken[:1]
     if not state.metadata.rows.is_empty():
         raise UsageError("The database holds clients already; a restore needs an empty one.")
-    for name, target in ((AUDIT, state.audit), (SIGNING_KEY, state.signing_key)):
+    for name, target in taken:
         if target.exists() and (folder / name).exists() and target.read_bytes() != (folder / name).read_bytes():
             raise UsageError(
                 f"{target} is there already and is not the backup's; a restore needs an empty data folder."
@@ -137,9 +180,11 @@ def restore(folder: Path, state: State, progress: Progress = lambda _done, _all:
         copy = Metadata.sqlite(Path(private) / DATABASE)
         try:
             _copy_blobs(copy, Blobs(folder / BLOBS), state.blobs, Path(private), result, progress, live=copy)
-            for name, target in ((AUDIT, state.audit), (SIGNING_KEY, state.signing_key)):
+            for name, target in taken:
                 if (folder / name).exists():
                     write_bytes(target, (folder / name).read_bytes(), mode=PRIVATE)
+            if key is None:
+                copy.tokens.revoke_all()
             # Last: until these rows are there, a server on these stores would serve nothing rather than a part.
             result.rows = copy.rows.copy_to(state.metadata.rows)
         finally:
@@ -201,7 +246,12 @@ def _copy(record: BlobRecord, source: Blobs, sink: Blobs, temporary: Path) -> bo
     return True
 
 
-def _check_manifest(folder: Path) -> None:
+def _mac(key: bytes, manifest: Mapping[str, Any]) -> str:
+    covered = {name: value for name, value in manifest.items() if name != "mac"}
+    return hmac.digest(key, b"he-infer/backup\n" + canonical_json(covered), "sha256").hex()
+
+
+def _check_manifest(folder: Path, key: bytes | None) -> None:
     try:
         manifest: Any = json.loads((folder / MANIFEST).read_bytes())
     except FileNotFoundError as error:
@@ -218,7 +268,14 @@ def _check_manifest(folder: Path) -> None:
         raise UnsupportedVersion(
             f"{folder} is a backup of version {manifest.get('version')}; this release reads version {VERSION}."
         )
+    if key is not None and not hmac.compare_digest(str(manifest.get("mac")), _mac(key, manifest)):
+        raise NotAuthentic(
+            f"{folder} was changed after it was made, or was made with another key. Compare it with another copy, or "
+            "give the right --backup-key. With --without-key it is restored so that it admits nobody."
+        )
     for name, digest in manifest["files"].items():
+        if name not in (DATABASE, AUDIT, AUDIT_KEY, SIGNING_KEY):
+            raise NotThisFormat(f"{folder / MANIFEST} names a file that no backup has.")
         if not (folder / name).is_file() or _sha256(folder / name) != digest:
             raise NotThisFormat(f"{folder / name} is missing or not what the manifest says; the backup is damaged.")
 

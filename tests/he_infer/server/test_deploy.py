@@ -54,6 +54,24 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-500:]  # at most 2.0 of 10
 
 
+def test_the_server_s_install_has_a_hash_for_every_pin_and_no_address() -> None:
+    text = (ROOT / "requirements-server.txt").read_text()
+    assert "://" not in text
+    assert not re.search(r"^--", text, re.MULTILINE)
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\$", text, re.MULTILINE))
+    assert len(pins) == len(re.findall(r"^[a-z]", text, re.MULTILINE))
+    for entry in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry
+    pinned = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    pinned = {name.lower().replace("_", "-").replace(".", "-"): version for name, version in pinned.items()}
+    assert pins.items() <= pinned.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["server"], *extras["postgres"]]
+    names = {re.split(r"[\[<>=!~ ;]", line)[0].lower().replace("_", "-") for line in needed}
+    assert names <= pins.keys()
+
+
 def test_the_unit_waits_longer_than_the_server_drains() -> None:
     match = re.search(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
     assert match is not None

@@ -23,6 +23,7 @@ from he_infer.server.storage.scrub import remove_orphans, repair, scrub
 from he_infer.server.tokens import Scope, new_token
 from he_infer.wire.refusals import Code, Refused
 
+KEY = bytes(range(32))
 NOW = timedelta(0)
 
 
@@ -107,7 +108,7 @@ def test_a_scrub_names_what_is_missing_damaged_and_nobody_s(site: Site) -> None:
 
 
 def test_what_is_missing_or_damaged_is_put_back_from_a_backup(site: Site, tmp_path: Path) -> None:
-    backup(site.state, tmp_path / "backup")
+    backup(site.state, tmp_path / "backup", KEY)
     later = site.add("c", 1)
     for letter, version in (("a", 1), ("c", 1)):
         site.blobs.delete(site.path(letter, version))
@@ -132,10 +133,10 @@ def test_orphans_are_removed_and_nothing_else(site: Site) -> None:
 
 
 def test_what_is_backed_up_comes_back_elsewhere(site: Site, empty: Site, tmp_path: Path) -> None:
-    made = backup(site.state, tmp_path / "backup")
+    made = backup(site.state, tmp_path / "backup", KEY)
     assert (made.blobs, made.bytes, made.lost) == (5, 2 * 700 + 3 * 3000, [])
     assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
-    restored = restore(tmp_path / "backup", empty.state)
+    restored = restore(tmp_path / "backup", empty.state, KEY)
     assert (restored.blobs, restored.rows) == (5, made.rows)
     caller = authenticate(empty.metadata, site.token.text, Scope.STORE)
     assert caller == site.caller
@@ -151,18 +152,18 @@ def test_what_is_backed_up_comes_back_elsewhere(site: Site, empty: Site, tmp_pat
     )
     assert verify(empty.state.audit).entries == 1
     with pytest.raises(UsageError, match="empty"):
-        restore(tmp_path / "backup", empty.state)
+        restore(tmp_path / "backup", empty.state, KEY)
     with pytest.raises(UsageError, match="not empty"):
-        backup(site.state, tmp_path / "backup")
+        backup(site.state, tmp_path / "backup", KEY)
 
 
 def test_a_backup_comes_back_into_stores_of_any_kind(
     site: Site, database_url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    backup(site.state, tmp_path / "backup")
+    backup(site.state, tmp_path / "backup", KEY)
     place = request.getfixturevalue("s3").bucket()
     other = Site(tmp_path / "other", request.getfixturevalue("postgres").database(), place)
-    restore(tmp_path / "backup", other.state)
+    restore(tmp_path / "backup", other.state, KEY)
     assert scrub(other.metadata, other.blobs, orphan_age=NOW).blobs == 5
     assert scrub(other.metadata, other.blobs, orphan_age=NOW).whole
     other.metadata.close()
@@ -183,9 +184,9 @@ def test_what_is_deleted_and_added_during_a_backup_harms_it_not(
         return counts
 
     monkeypatch.setattr(Rows, "copy_to", meanwhile)
-    made = backup(site.state, tmp_path / "backup")
+    made = backup(site.state, tmp_path / "backup", KEY)
     assert (made.blobs, made.lost) == (4, [])
-    restore(tmp_path / "backup", empty.state)
+    restore(tmp_path / "backup", empty.state, KEY)
     listed = [record.object_id for record in empty.metadata.objects.list_page(site.caller.client_id, "", 10)]
     assert listed == ["a" * 32]
     assert scrub(empty.metadata, empty.blobs, orphan_age=NOW).whole
@@ -193,7 +194,7 @@ def test_what_is_deleted_and_added_during_a_backup_harms_it_not(
 
 def test_a_backup_tells_what_was_lost_before(site: Site, tmp_path: Path) -> None:
     site.overwrite(site.path("b", 1), b"damaged")
-    made = backup(site.state, tmp_path / "backup")
+    made = backup(site.state, tmp_path / "backup", KEY)
     assert [record.what for record in made.lost] == [f"object {'b' * 32} version 1"]
     assert made.blobs == 4
     assert json.loads((tmp_path / "backup" / MANIFEST).read_text())["lost"] == [site.path("b", 1)]
@@ -202,7 +203,7 @@ def test_a_backup_tells_what_was_lost_before(site: Site, tmp_path: Path) -> None
 def test_a_restore_that_was_broken_off_serves_nothing_and_goes_on(
     site: Site, empty: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backup(site.state, tmp_path / "backup")
+    backup(site.state, tmp_path / "backup", KEY)
     put, puts = Blobs.put_new, 0
 
     def breaks(self: Blobs, path: str, data: bytes | Path) -> None:
@@ -214,9 +215,9 @@ def test_a_restore_that_was_broken_off_serves_nothing_and_goes_on(
 
     monkeypatch.setattr(Blobs, "put_new", breaks)
     with pytest.raises(Refused):
-        restore(tmp_path / "backup", empty.state)
+        restore(tmp_path / "backup", empty.state, KEY)
     assert empty.metadata.rows.is_empty()
-    assert restore(tmp_path / "backup", empty.state).blobs == 5
+    assert restore(tmp_path / "backup", empty.state, KEY).blobs == 5
     assert scrub(empty.metadata, empty.blobs, orphan_age=NOW).whole
     assert [path.name for path in empty.state.audit.parent.iterdir() if path.name.startswith(".")] == []
 
@@ -237,12 +238,12 @@ def test_a_backup_that_is_none_restores_nothing(tmp_path: Path, empty: Site, spo
     site = Site(tmp_path / "site", f"sqlite:///{tmp_path / 'm.sqlite3'}", tmp_path / "blobs")
     site.fill()
     folder = tmp_path / "backup"
-    backup(site.state, folder)
+    backup(site.state, folder, KEY)
     site.metadata.close()
     assert callable(spoil)
     spoil(folder)
     with pytest.raises(error):
-        restore(folder, empty.state)
+        restore(folder, empty.state, KEY)
     assert empty.metadata.rows.is_empty()
     assert empty.blobs.list("") == []
 
@@ -250,12 +251,12 @@ def test_a_backup_that_is_none_restores_nothing(tmp_path: Path, empty: Site, spo
 def test_a_backup_does_not_need_the_place_that_it_was_made_at(tmp_path: Path, empty: Site) -> None:
     site = Site(tmp_path / "site", f"sqlite:///{tmp_path / 'm.sqlite3'}", tmp_path / "blobs")
     site.fill()
-    backup(site.state, tmp_path / "backup")
+    backup(site.state, tmp_path / "backup", KEY)
     site.metadata.close()
     shutil.rmtree(tmp_path / "blobs")
     shutil.copytree(tmp_path / "backup", tmp_path / "moved")
     shutil.rmtree(tmp_path / "backup")
-    assert restore(tmp_path / "moved", empty.state).blobs == 5
+    assert restore(tmp_path / "moved", empty.state, KEY).blobs == 5
 
 
 def _set(folder: Path, name: str, value: object) -> None:

@@ -12,6 +12,7 @@ from he_infer.client.connection.session import Session
 from he_infer.errors import NotAuthentic, RequestRefused, ServerBusy, Unauthorised
 from he_infer.local_server import LocalServer
 from he_infer.server.evidence import audit_log as audit
+from he_infer.server.metadata import schema
 from tests.he_infer.server.support.kit import Client
 from tests.he_infer.server.test_commands import he_infer
 
@@ -50,9 +51,14 @@ def test_a_backup_taken_while_writing_has_all_that_was_acknowledged(bundle: Path
     assert made["lost"] == []
     assert f"{made['blobs']} blobs" in said
     elsewhere = ("--data-dir", tmp_path / "elsewhere")
+    assert "--backup-key" in he_infer("store", "restore", tmp_path / "backup", *elsewhere, status=1)
+    elsewhere = (*elsewhere, "--backup-key", tmp_path / "data" / "backup.key")
     he_infer("store", "restore", tmp_path / "backup", *elsewhere)
+    elsewhere = elsewhere[:2]
     assert "0 missing, 0 damaged" in he_infer("store", "scrub", *elsewhere)
-    assert "holds clients already" in he_infer("store", "restore", tmp_path / "backup", *elsewhere, status=1)
+    assert "holds clients already" in he_infer(
+        "store", "restore", tmp_path / "backup", *elsewhere, "--without-key", status=1
+    )
     with (
         LocalServer([bundle], tmp_path / "elsewhere", token=token, options=options) as server,
         Session(server.url, token) as session,
@@ -150,7 +156,7 @@ def test_a_token_is_rotated_while_the_server_runs(server: LocalServer, tmp_path:
 
 
 def test_the_database_is_migrated_by_command(tmp_path: Path) -> None:
-    assert "schema 0002" in he_infer("store", "migrate", "--data-dir", tmp_path / "data")
+    assert f"schema {schema.HEAD}" in he_infer("store", "migrate", "--data-dir", tmp_path / "data")
 
 
 def test_a_new_signing_key_is_noticed_by_who_pinned_the_old_one(bundle: Path, tmp_path: Path) -> None:
