@@ -10,14 +10,17 @@ from torch import Tensor, nn
 from models.bundle import Bundle, versions
 from models.datasets.dataset import Dataset
 from models.errors import HeadError, InputError
-from models.extractors.cnn import WIDTHS
+from models.extractors.export import export
+from models.extractors.extractor import WIDTHS
 from models.extractors.foreign import BOUND, Bounded
+from models.guard import Guard
 from models.heads.ranges import into_range
 from models.heads.trainable import HIDDEN, KINDS, RANGE
 from models.images.preprocessing import Preprocessing
 from models.training.head_training import train_head
 
 _BATCH = 64
+_PROBES = 16
 
 
 def adopt(
@@ -50,7 +53,7 @@ def adopt(
         policy: `hidden` or `open`.
         name: the bundle's name.
 
-    To load the bundle again, hand the same kind of module in: `Bundle.load(path, module=MyNet())`.
+    The bundle carries the module as an ONNX network, which was compared with it on validation images.
 
     Raises:
         InputError: the module does not give (N, width) features, or gives numbers that are not finite.
@@ -87,8 +90,9 @@ def adopt(
         name=name or f"{dataset.name}-{type(module).__name__.lower()}-{head}",
         classes=dataset.classes,
         preprocessing=preprocessing,
-        extractor=extractor,
-        extractor_json=extractor.describe(),
+        extractor=export(
+            extractor, channels=wanted, size=size, images=preprocessing.apply(dataset.val.images[:_PROBES])
+        ),
         head=exported,
         input_bound=BOUND,
         policy=policy,
@@ -100,6 +104,7 @@ def adopt(
             "activation_range": [{"layer": r.layer, "allowed": r.allowed, "reached": r.reached} for r in ranges],
         },
         versions=versions(),
+        guard=Guard.fit(features["train"], features["val"]),
     )
 
 

@@ -1,78 +1,27 @@
 """The bundle: extractor, preprocessing, head and classes in one file. Its bytes are specified in docs/bundle.md.
 
-A bundle is a safetensors file, so reading one runs no code. Loading an extractor that is the user's own module needs
-that module handed in: the file only carries its weights.
+A bundle is a safetensors file with an ONNX network inside, so reading one runs no code of its maker's. Knows no torch.
 """
 
+import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from he_infer.head.bundle_file import POLICIES, BundleFile, describe
 from he_infer.head.layers import Head, Linear
 from models.errors import BundleError, DamagedBundle, InputError
-from models.extractors.cnn import KIND as CNN
-from models.extractors.cnn import Cnn, CnnConfig
-from models.extractors.foreign import MODULE, rebuild
-from models.extractors.towers import KIND as TOWERS
-from models.extractors.towers import Towers
+from models.extractors.extractor import TENSOR, Extractor
+from models.feature_model import FeatureModel
+from models.guard import Guard
 from models.images.preprocessing import Preprocessing
 from models.metrics import softmax
-
-_PREFIX = "extractor."
-_BATCH = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Extractor:
-    """Images to features: all that a client runs of a model."""
-
-    preprocessing: Preprocessing
-    module: nn.Module
-    """(N, channels, size, size) -> (N, width)."""
-    width: int
-    input_bound: float
-
-    @staticmethod
-    def of(path: Path, file: BundleFile, width: int) -> "Extractor":
-        """The extractor of a client's part or of a whole bundle.
-
-        Raises:
-            DamagedBundle: its description or weights do not fit together.
-        """
-        weights = {k.removeprefix(_PREFIX): v for k, v in file.tensors.items() if k.startswith(_PREFIX)}
-        try:
-            preprocessing = Preprocessing.from_json(file.description["preprocessing"])
-            module = _extractor(path, file.description["extractor"], weights, None)
-        except DamagedBundle as error:
-            raise DamagedBundle(f"{path}: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedBundle(f"{path}: the extractor's description is incomplete ({error}).") from error
-        return Extractor(preprocessing, module, width, file.input_bound)
-
-    def features(self, images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Feature vectors (N, width), float32; see `Bundle.features`."""
-        self.module.eval()
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, max(len(images), 1), _BATCH):
-                parts.append(self.module(torch.from_numpy(self.preprocessing.apply(images[start : start + _BATCH]))))
-        features = torch.cat(parts).float().numpy()
-        if features.ndim != 2 or features.shape[1] != self.width:
-            raise InputError(f"The extractor gives features of shape {features.shape[1:]}; expected ({self.width},).")
-        if not np.isfinite(features).all() or np.abs(features).max() > self.input_bound:
-            raise InputError(
-                f"The extractor gives features beyond the bundle's bound of {self.input_bound:g}. Such an image lies "
-                "far from the training images: check that it is of the kind that the bundle was trained for."
-            )
-        return features
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +31,7 @@ class Bundle:
     name: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    extractor: nn.Module
-    """(N, channels, size, size) -> (N, width)."""
-    extractor_json: Mapping[str, Any]
+    extractor: Extractor
     head: Head
     input_bound: float
     """The largest absolute value of a feature that the head's parameters allow for; the client checks it."""
@@ -93,12 +40,18 @@ class Bundle:
     training: Mapping[str, Any] = field(default_factory=dict)
     """Seed, data, epochs, validation figures: whatever makes the figures repeatable."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    guard: Guard | None = None
+    """Tells whether an image is unlike the training images; None: nothing is known of them."""
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """The model card, which goes to the client; see docs/bundle.md."""
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise BundleError(f"There is no policy '{self.policy}'. Expected {' or '.join(POLICIES)}.")
         if len(self.classes) != self.head.classes:
             raise BundleError(f"{len(self.classes)} class names do not fit a head of {self.head.classes} scores.")
+        if self.extractor.width != self.head.width:
+            raise BundleError(f"The extractor gives {self.extractor.width} features; the head takes {self.head.width}.")
         if not (np.isfinite(self.input_bound) and self.input_bound > 0):
             raise BundleError(f"The bound of the features is {self.input_bound}. Expected a positive number.")
 
@@ -108,17 +61,14 @@ class Bundle:
         chosen = self.training.get("chosen_epoch")
         return ", ".join(map(str, chosen)) if isinstance(chosen, list) else str(chosen)
 
+    @cached_property
+    def feature_model(self) -> FeatureModel:
+        """The part that turns images into features, which is all that a client has of the model."""
+        return FeatureModel(self.preprocessing, self.extractor, self.input_bound, self.guard, self.card)
+
     def features(self, images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Feature vectors (N, width), float32, each value within +-`input_bound`.
-
-        Args:
-            images: (N, H, W), (N, H, W, 3), or a sequence of single images of any sizes; see `Preprocessing.apply`.
-
-        Raises:
-            InputError: images of another shape or type, or features beyond the bound (only possible with a user's own
-                extractor, since the built-in one is bounded).
-        """
-        return Extractor(self.preprocessing, self.extractor, self.head.width, self.input_bound).features(images)
+        """Feature vectors (N, width), float32, each value within +-`input_bound`; see `FeatureModel.features`."""
+        return self.feature_model.features(images)
 
     def scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """The head in the clear: features (N, width) -> scores (N, classes). The reference for the encrypted result."""
@@ -158,25 +108,23 @@ class Bundle:
 
     def to_file(self) -> BundleFile:
         """Description and tensors."""
-        tensors: dict[str, NDArray[Any]] = dict(self.head.to_tensors()[0])
-        for name, tensor in self.extractor.state_dict().items():
-            tensors[_PREFIX + name] = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        tensors: dict[str, NDArray[Any]] = {**self.head.to_tensors()[0], TENSOR: self.extractor.to_tensor()}
         description = {
             **describe(self.name, self.classes, self.policy, self.input_bound, self.head),
             "preprocessing": self.preprocessing.to_json(),
-            "extractor": dict(self.extractor_json),
+            "extractor": self.extractor.to_json(),
             "training": dict(self.training),
             "versions": dict(self.versions),
+            "card": dict(self.card),
         }
+        if self.guard is not None:
+            description["guard"] = self.guard.to_json()
+            tensors |= self.guard.to_tensors()
         return BundleFile(description, tensors)
 
     @classmethod
-    def load(cls, path: str | Path, *, module: nn.Module | None = None) -> "Bundle":
-        """Read a bundle.
-
-        Args:
-            path: the file.
-            module: the user's own extractor, where the bundle was made with one; its weights are taken from the file.
+    def load(cls, path: str | Path) -> "Bundle":
+        """Read a whole bundle.
 
         Raises:
             NotThisFormat, UnsupportedVersion, HeadError, OSError: as `BundleFile.load`.
@@ -184,22 +132,22 @@ class Bundle:
         """
         path = Path(path)
         file = BundleFile.load(path)
-        header = file.description
+        client = FeatureModel.from_file(path, file)
         try:
-            weights = {k.removeprefix(_PREFIX): v for k, v in file.tensors.items() if k.startswith(_PREFIX)}
             return cls(
                 name=file.name,
                 classes=file.classes,
-                preprocessing=Preprocessing.from_json(header["preprocessing"]),
-                extractor=_extractor(path, header["extractor"], weights, module),
-                extractor_json=dict(header["extractor"]),
+                preprocessing=client.preprocessing,
+                extractor=client.extractor,
                 head=file.head,
                 input_bound=file.input_bound,
                 policy=file.policy,
-                training=dict(header["training"]),
-                versions=dict(header["versions"]),
+                training=dict(file.description["training"]),
+                versions=dict(file.description["versions"]),
+                guard=client.guard,
+                card=client.card,
             )
-        except DamagedBundle as error:
+        except BundleError as error:
             raise DamagedBundle(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedBundle(
@@ -229,28 +177,10 @@ def _in_order(head: Head, classes: tuple[str, ...]) -> Head:
 
 def versions() -> dict[str, str]:
     """The versions that a bundle records."""
-    return {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
-
-
-def _extractor(
-    path: Path, description: Mapping[str, Any], weights: Mapping[str, NDArray[Any]], module: nn.Module | None
-) -> nn.Module:
-    kind = description["kind"]
-    if kind == CNN:
-        built: nn.Module = Cnn(CnnConfig.from_json(description))
-    elif kind == TOWERS:
-        built = Towers.from_json(description)
-    elif kind == MODULE:
-        if module is None:
-            raise BundleError(
-                f"The extractor of {path} is its maker's own module ({description.get('module', 'unnamed')}). Build "
-                "it and hand it to Bundle.load(path, module=...): a bundle never runs foreign code by itself."
-            )
-        built = rebuild(module, description)
-    else:
-        raise DamagedBundle(f"The bundle's extractor is of the kind {kind!r}. Expected {CNN}, {TOWERS} or {MODULE}.")
-    try:
-        built.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
-    except RuntimeError as error:
-        raise DamagedBundle("The bundle's extractor weights do not fit the network that it describes.") from error
-    return built.eval()
+    found = {"python": platform.python_version()}
+    for package in ("torch", "numpy", "onnx"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -177,27 +177,9 @@ def measure_tail(console: "Console", dataset: "Dataset", bundle: "Bundle", limit
 
 def count_client_products(bundle: "Bundle") -> int:
     """Multiplications by weights in the extractor's forward pass of one image."""
-    import torch
-    from torch import nn
+    from models.extractors.graph_checks import count_products
 
-    total = 0
-
-    def count(module: nn.Module, _: Any, out: Any) -> None:
-        nonlocal total
-        if isinstance(module, nn.Conv2d):
-            total += int(out[0].numel()) * module.weight[0].numel()
-        elif isinstance(module, nn.Linear):
-            total += module.weight.numel()
-
-    hooks = [module.register_forward_hook(count) for module in bundle.extractor.modules()]
-    try:
-        shape = (1, bundle.preprocessing.channels, bundle.preprocessing.size, bundle.preprocessing.size)
-        with torch.inference_mode():
-            bundle.extractor.eval()(torch.zeros(shape))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total
+    return count_products(bundle.extractor.content)
 
 
 def count_server_products(bundle: "Bundle") -> int:

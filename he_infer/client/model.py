@@ -24,7 +24,7 @@ from he_infer.publication.parts import ClientPart
 from he_infer.publication.plans import PRECISION
 
 if TYPE_CHECKING:
-    from models.bundle import Extractor
+    from models.feature_model import FeatureModel
 
 _QUESTIONS = 8
 _TYPICAL = 0.25
@@ -151,15 +151,15 @@ class ClientModel:
         )
 
     @cached_property
-    def extractor(self) -> "Extractor":
-        """The extractor, loaded at first use.
+    def feature_model(self) -> "FeatureModel":
+        """Preprocessing, extractor, guard and card, loaded at first use.
 
         Raises:
-            DamagedBundle: its description or weights do not fit together.
+            DamagedBundle: they do not fit together, or the extractor is no network that is run here.
         """
-        from models.bundle import Extractor
+        from models.feature_model import FeatureModel
 
-        return Extractor.of(self.path, self.file, self.width)
+        return FeatureModel.from_file(self.path, self.file)
 
     def _own_plans(self, offer: ServedModel) -> tuple[Plan, ...]:
         if self.plans is not None:

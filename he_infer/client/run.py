@@ -186,7 +186,7 @@ class Run:
         if not pictures:
             return []
         try:
-            return [(row, None) for row in self._model.extractor.features(pictures).astype(np.float64)]
+            return [(row, None) for row in self._model.feature_model.features(pictures).astype(np.float64)]
         except ModelsError as error:
             if len(pictures) == 1:
                 return [(None, " ".join(str(error).split()))]

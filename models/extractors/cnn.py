@@ -1,35 +1,17 @@
-"""The CNN that turns a preprocessed image into a feature vector. It runs in the clear, at the client."""
+"""The CNN that turns a preprocessed image into a feature vector, while it is trained; clients run its ONNX export."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from models.errors import DamagedBundle, InputError
-
-KIND = "cnn"
-VERSION = 1
-WIDTHS = (16, 4096)
-"""Feature widths that the encrypted head carries."""
-
-
-def check_version(found: object, known: int) -> None:
-    """Check the version of an extractor's form in a bundle.
-
-    Raises:
-        DamagedBundle: it is not the one that this release knows.
-    """
-    if found != known:
-        raise DamagedBundle(
-            f"The bundle's extractor has version {found!r}; this release knows {known}. Use a newer release."
-        )
+from models.errors import InputError
+from models.extractors.extractor import WIDTHS
 
 
 @dataclass(frozen=True)
 class CnnConfig:
-    """The shape of the network: all that is needed to build it before its weights are loaded."""
+    """The shape of the network: all that is needed to build it."""
 
     in_channels: int
     """1 grey, 3 colour."""
@@ -61,30 +43,6 @@ class CnnConfig:
             )
         if not all(1 <= n <= 1024 for n in self.channels) or not 8 <= self.size <= 1024:
             raise InputError("The network's shape makes no sense: 1 to 1024 channels a stage, 8 to 1024 pixels a side.")
-
-    def to_json(self) -> dict[str, Any]:
-        """The form that the bundle carries."""
-        return {"kind": KIND, "version": VERSION, **asdict(self), "channels": list(self.channels)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "CnnConfig":
-        """Read the form that the bundle carries.
-
-        Raises:
-            DamagedBundle: a field is missing or makes no sense, or the version is unknown.
-        """
-        try:
-            check_version(values["version"], VERSION)
-            return cls(
-                in_channels=int(values["in_channels"]),
-                size=int(values["size"]),
-                width=int(values["width"]),
-                channels=tuple(int(n) for n in values["channels"]),
-                bound=float(values["bound"]),
-                map_side=int(values.get("map_side", 0)),
-            )
-        except (KeyError, TypeError, ValueError, InputError) as error:
-            raise DamagedBundle("The bundle's extractor description is incomplete. Export the bundle again.") from error
 
 
 class Cnn(nn.Module):

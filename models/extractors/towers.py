@@ -7,8 +7,7 @@ block, and its last averages. Joined towers with W features and H hidden values 
 many costs.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,11 +15,10 @@ from scipy.linalg import block_diag
 from torch import Tensor, nn
 
 from he_infer.head.layers import Head, Linear, Polynomial
-from models.errors import DamagedBundle, HeadError, InputError
-from models.extractors.cnn import WIDTHS, Cnn, CnnConfig, check_version
+from models.errors import HeadError, InputError
+from models.extractors.cnn import Cnn, CnnConfig
+from models.extractors.extractor import WIDTHS
 
-KIND = "towers"
-VERSION = 1
 MOST = 16
 """Towers that one extractor may have."""
 
@@ -54,23 +52,6 @@ class Towers(nn.Module):
         joined = cls(networks[0].config, len(networks))
         joined.towers = nn.ModuleList(networks)
         return joined
-
-    def to_json(self) -> dict[str, Any]:
-        """The form that the bundle carries."""
-        return {"kind": KIND, "version": VERSION, "count": len(self.towers), "tower": self.config.to_json()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Towers":
-        """Build the network that a bundle describes; its weights are loaded afterwards.
-
-        Raises:
-            DamagedBundle: a field is missing or makes no sense, or the version is unknown.
-        """
-        try:
-            check_version(values["version"], VERSION)
-            return cls(CnnConfig.from_json(values["tower"]), int(values["count"]))
-        except (KeyError, TypeError, ValueError, InputError) as error:
-            raise DamagedBundle("The bundle's extractor description is incomplete. Export the bundle again.") from error
 
 
 def joined(heads: Sequence[Head]) -> Head:

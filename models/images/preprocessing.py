@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.errors import DamagedBundle, InputError
 from models.images.values import to_display
 
-VERSION = 1
+VERSION = 2
 SIDES = (8, 1024)
 SCALINGS = ("dataset", "image")
 
@@ -118,7 +118,7 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """The form that the bundle carries."""
-        return {"version": VERSION, "framing": "resize", **asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return {"version": VERSION, **asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Preprocessing":
@@ -133,8 +133,6 @@ class Preprocessing:
                     f"The bundle's preprocessing has version {values['version']!r}; this release knows "
                     f"{VERSION}. Use a newer release."
                 )
-            if values["framing"] != "resize":
-                raise DamagedBundle(f"The bundle's images are framed by {values['framing']!r}; expected 'resize'.")
             return cls(
                 size=int(values["size"]),
                 channels=int(values["channels"]),

@@ -15,7 +15,9 @@ from models.bundle import Bundle, versions
 from models.datasets.dataset import Dataset
 from models.errors import HeadError, TrainingError
 from models.extractors.cnn import Cnn, CnnConfig
+from models.extractors.export import export
 from models.extractors.towers import Towers, joined
+from models.guard import Guard
 from models.heads.calibration import calibrated
 from models.heads.ranges import into_range
 from models.heads.trainable import HIDDEN, KINDS, MAP_SIDE, OFFSET, RANGE, TrainableHead, make
@@ -30,6 +32,8 @@ Progress = Callable[["Epoch"], None]
 _FEW_PATIENTS = 30
 _SMALL = 2000
 """Sets with fewer training images are learned by several towers."""
+_PROBES = 32
+"""Validation images on which the exported extractor is compared with the trained one."""
 _LEAST_WIDTH = 64
 """A tower has so many features or more."""
 
@@ -202,8 +206,12 @@ def _train(
         name=name or f"{dataset.name}-{head}",
         classes=dataset.classes,
         preprocessing=trainer.preprocessing,
-        extractor=extractor.eval(),
-        extractor_json=extractor.to_json() if isinstance(extractor, Towers) else extractor.config.to_json(),
+        extractor=export(
+            extractor,
+            channels=dataset.channels,
+            size=trainer.preprocessing.size,
+            images=trainer.inputs["val"][:_PROBES].numpy(),
+        ),
         head=exported,
         input_bound=trainer.extractor.config.bound,
         policy=policy,
@@ -224,6 +232,7 @@ def _train(
             "activation_range": [asdict(one) for one in ranges],
         },
         versions=versions(),
+        guard=Guard.fit(features, val_features),
     )
 
 

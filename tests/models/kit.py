@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pydicom
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from models.datasets import Dataset, Split
+from models.extractors.extractor import Extractor
 
 
 def split(count: int, seed: int, *, side: int = 16, classes: int = 2) -> Split:
@@ -81,3 +84,53 @@ def report(path: Path) -> Path:
     del dataset.PixelData
     dataset.save_as(path)
     return path
+
+
+def filled(shape: tuple[int, ...], start: int) -> NDArray[np.float64]:
+    """Numbers that need no generator: multiples of 1/16 between -1 and 1."""
+    return (((np.arange(int(np.prod(shape))) * 7 + start) % 33) - 16).reshape(shape) / 16
+
+
+def graph_model(
+    *,
+    size: int = 8,
+    channels: int = 1,
+    width: int = 16,
+    batch: int | str = "batch",
+    nhwc: bool = False,
+    scale: float = 4.0,
+) -> onnx.ModelProto:
+    """A small network as somebody's tool writes it: convolution, ReLU, a linear layer, bound * tanh."""
+    half = size // 2
+    weights = {
+        "kernel": filled((2, channels, 3, 3), 1),
+        "project": filled((width, 2 * half * half), 2) / 4,
+        "shift": filled((width,), 3),
+        "bound": np.array(scale),
+    }
+    given = [batch, size, size, channels] if nhwc else [batch, channels, size, size]
+    nodes = [
+        *([helper.make_node("Transpose", ["images"], ["maps"], perm=[0, 3, 1, 2])] if nhwc else []),
+        helper.make_node(
+            "Conv", ["maps" if nhwc else "images", "kernel"], ["convolved"], strides=[2, 2], pads=[1, 1, 1, 1]
+        ),
+        helper.make_node("Relu", ["convolved"], ["positive"]),
+        helper.make_node("Flatten", ["positive"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "project", "shift"], ["projected"], transB=1),
+        helper.make_node("Tanh", ["projected"], ["bent"]),
+        helper.make_node("Mul", ["bent", "bound"], ["features"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, given)],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, width])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9, producer_name="kit")
+
+
+def small_extractor(**options: Any) -> Extractor:
+    """The same as an extractor of a bundle."""
+    layout: Any = "NHWC" if options.get("nhwc") else "NCHW"
+    return Extractor(graph_model(**options).SerializeToString(deterministic=True), layout=layout)

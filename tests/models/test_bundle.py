@@ -9,55 +9,53 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from he_infer.errors import NotThisFormat, UnsupportedVersion
 from he_infer.head.bundle import HeadBundle
+from he_infer.head.bundle_file import BundleFile
 from he_infer.head.layers import Head, Linear, Polynomial
 from models.bundle import Bundle
 from models.errors import BundleError, DamagedBundle, HeadError, InputError
-from models.extractors.cnn import Cnn, CnnConfig
+from models.feature_model import FeatureModel
+from models.guard import Guard
 from models.images.preprocessing import Preprocessing
+from tests.models.kit import filled, small_extractor
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 VECTOR = VECTORS / "bundle-v3.json"
 SIZES = (0.5, 1.25, 0.0, 3.0)
 
 
-def _filled(shape: tuple[int, ...], start: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Numbers that need no generator: multiples of 1/16 between -1 and 1."""
-    return (((np.arange(int(np.prod(shape))) * 7 + start) % 33) - 16).reshape(shape) / 16
-
-
 def _made(**changes: Any) -> Bundle:
-    config = CnnConfig(in_channels=1, size=8, width=16, channels=(2,))
-    network = Cnn(config).eval()
-    with torch.no_grad():
-        for index, (name, tensor) in enumerate(network.state_dict().items()):
-            if tensor.is_floating_point():
-                values = _filled(tuple(tensor.shape), index)
-                tensor.copy_(torch.from_numpy(np.abs(values) + 0.5 if "norm" in name or ".1." in name else values))
     head = Head(
         (
-            Linear(_filled((4, 16), 1), _filled((4,), 2)),
+            Linear(filled((4, 16), 1), filled((4,), 2)),
             Polynomial((0.5, 0.25, 1.0)),
-            Linear(_filled((3, 4), 3), _filled((3,), 4)),
+            Linear(filled((3, 4), 3), filled((3,), 4)),
         )
     )
     values: dict[str, Any] = {
         "name": "vector – Größe",
         "classes": ("no finding", "finding", "unclear"),
         "preprocessing": Preprocessing(8, 1, "dataset", (0.25,), (0.5,)),
-        "extractor": network,
-        "extractor_json": config.to_json(),
+        "extractor": small_extractor(),
         "head": head,
         "input_bound": 4.0,
         "policy": "open",
         "training": {"seed": 7},
         "versions": {"torch": "0"},
+        "guard": Guard(
+            filled((16,), 5).astype(np.float32),
+            np.eye(2, 16, dtype=np.float32),
+            np.array([1.0, 0.5, 0.25], dtype=np.float32),
+            2.5,
+            0.01,
+            100,
+        ),
+        "card": {"intended_use": "tests"},
     }
     return Bundle(**(values | changes))
 
@@ -87,6 +85,16 @@ def test_the_vector_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
     np.testing.assert_allclose(bundle.scores(features), vector["scores"], atol=1e-4)
 
 
+def test_the_client_s_half_is_read_without_a_head(tmp_path: Path) -> None:
+    _made().save(tmp_path / "b.hebundle")
+    file = BundleFile.load(tmp_path / "b.hebundle")
+    client = FeatureModel.from_file(tmp_path / "b.hebundle", file)
+    np.testing.assert_array_equal(client.features(_images()), _made().features(_images()))
+    assert client.guard is not None
+    assert client.guard.to_json() == _made().guard.to_json()  # type: ignore[union-attr] - it was given above
+    assert client.card == {"intended_use": "tests"}
+
+
 def test_the_vector_s_parts_lie_where_the_specification_says() -> None:
     data = base64.b64decode(json.loads(VECTOR.read_text(encoding="utf-8"))["bundle"])
     (length,) = struct.unpack_from("<Q", data)
@@ -97,7 +105,7 @@ def test_the_vector_s_parts_lie_where_the_specification_says() -> None:
     assert (place["dtype"], place["shape"]) == ("F64", [4, 16])
     start, end = place["data_offsets"]
     stored = np.frombuffer(data[8 + length + start : 8 + length + end], dtype="<f8").reshape(4, 16)
-    np.testing.assert_array_equal(stored, _filled((4, 16), 1))
+    np.testing.assert_array_equal(stored, filled((4, 16), 1))
     assert described["head"][1] == {"kind": "polynomial", "coefficients": [0.5, 0.25, 1.0], "rms": list(SIZES)}
 
 
@@ -111,7 +119,7 @@ def test_measured_sizes_come_to_the_planner_and_change_no_score(tmp_path: Path) 
     np.testing.assert_array_equal(sizes, SIZES)
     assert without.head.sizes == (None,)
     assert served.head.digest != without.head.digest  # another plan follows, so it is another model
-    features = _filled((5, 16), 9)
+    features = filled((5, 16), 9)
     np.testing.assert_array_equal(served.head.evaluate(features), without.head.evaluate(features))
 
 
@@ -130,7 +138,7 @@ def test_the_server_s_reader_takes_the_same_head(tmp_path: Path) -> None:
     bundle = _made()
     bundle.save(tmp_path / "b.hebundle")
     served = HeadBundle.load(tmp_path / "b.hebundle")
-    features = _filled((5, 16), 9)
+    features = filled((5, 16), 9)
     np.testing.assert_allclose(served.head.evaluate(features), bundle.scores(features), atol=1e-12)
     assert (served.classes, served.policy, served.input_bound) == (bundle.classes, "open", 4.0)
 
@@ -197,9 +205,20 @@ def _without(name: str) -> Any:
         (lambda v: v | {"head": v["head"][:2]}, HeadError, "end with a linear layer"),
         (lambda v: v | {"head": [{"kind": "loop"}]}, HeadError, "'loop'"),
         (lambda v: v | {"extractor": v["extractor"] | {"kind": "script"}}, DamagedBundle, "'script'"),
-        (lambda v: v | {"extractor": v["extractor"] | {"width": 32}}, DamagedBundle, "do not fit the network"),
+        (
+            lambda v: v | {"extractor": v["extractor"] | {"width": 32}},
+            DamagedBundle,
+            "not the network",
+        ),
+        (lambda v: v | {"extractor": v["extractor"] | {"layout": "CHWN"}}, DamagedBundle, "lacks its layout"),
+        (lambda v: v | {"extractor": v["extractor"] | {"layout": "NHWC"}}, DamagedBundle, "1 or 3 channels"),
+        (lambda v: v | {"guard": {"version": 1}}, DamagedBundle, "guard is incomplete"),
+        (lambda v: v | {"guard": v["guard"] | {"threshold": -1}}, DamagedBundle, "guard's numbers"),
+        (lambda v: v | {"guard": 7}, DamagedBundle, "guard"),
+        (lambda v: v | {"card": 7}, DamagedBundle, "incomplete"),
+        (_without("training"), DamagedBundle, "incomplete"),
         (lambda v: v | {"extractor": v["extractor"] | {"version": 9}}, DamagedBundle, "version 9"),
-        (lambda v: v | {"preprocessing": {"version": 1}}, DamagedBundle, "preprocessing is incomplete"),
+        (lambda v: v | {"preprocessing": {"version": 1}}, DamagedBundle, "preprocessing has version 1"),
         (lambda v: v | {"preprocessing": v["preprocessing"] | {"std": [0.0]}}, DamagedBundle, "preprocessing"),
     ],
 )
@@ -244,5 +263,7 @@ def test_images_and_features_that_do_not_fit_are_refused() -> None:
         bundle.features(np.full((1, 8, 8), np.nan))
     with pytest.raises(BundleError, match="takes 3 features"):
         bundle.with_head(Head((Linear(np.ones((3, 3)), np.zeros(3)),)))
+    with pytest.raises(BundleError, match="extractor gives 16 features"):
+        _made(head=Head((Linear(np.ones((3, 3)), np.zeros(3)),)))
     with pytest.raises(InputError, match="beyond the bundle's bound"):
         _made(input_bound=1e-6).features(_images())

@@ -168,7 +168,7 @@ class Console:
     def extractor_view(self, identifier: str) -> Response:
         """The image as the extractor sees it."""
         pixels = self._pixels(self._office.desk.item(identifier).path)
-        seen = np.asarray(self._office.client.model.extractor.preprocessing.apply([pixels]))
+        seen = np.asarray(self._office.client.model.feature_model.preprocessing.apply([pixels]))
         return Response(to_png(to_shown(seen[0])), media_type="image/png")
 
     def report(self, identifier: str, kind: str) -> Response:

@@ -9,6 +9,7 @@ from PIL import Image
 from he_infer.head.layers import Head, Linear, Polynomial
 from models.bundle import Bundle
 from models.extractors.cnn import Cnn, CnnConfig
+from models.extractors.export import export
 from models.images.preprocessing import Preprocessing
 
 SIDE, WIDTH, HIDDEN = 24, 32, 8
@@ -31,8 +32,7 @@ def small_bundle(path: Path, seed: int = 1) -> Bundle:
         name="Small chest",
         classes=CLASSES,
         preprocessing=Preprocessing.plain(SIDE, 1),
-        extractor=Cnn(config).eval(),
-        extractor_json=config.to_json(),
+        extractor=export(Cnn(config), channels=1, size=SIDE),
         head=head,
         input_bound=1.0,
     )

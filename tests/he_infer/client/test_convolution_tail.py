@@ -11,6 +11,7 @@ from he_infer.head.layers import Head, Linear, Polynomial
 from he_infer.local_server import LocalServer
 from models.bundle import Bundle
 from models.extractors.cnn import Cnn, CnnConfig
+from models.extractors.export import export
 from models.images.load import load_image
 from models.images.preprocessing import Preprocessing
 from tests.he_infer.client.imaging import small_images
@@ -32,8 +33,7 @@ def conv_bundle(path: Path) -> Bundle:
         name="Small tail",
         classes=("nothing of note", "ground-glass opacity", "consolidation"),
         preprocessing=Preprocessing.plain(24, 1),
-        extractor=extractor,
-        extractor_json=config.to_json(),
+        extractor=export(extractor, channels=1, size=24),
         head=Head((first, Polynomial((0.0, 0.0, 1.0)), last)),
         input_bound=1.0,
     )

@@ -10,8 +10,9 @@ import torch
 from he_infer.head.layers import Head, Linear, Polynomial
 from models.bundle import Bundle
 from models.datasets import Dataset, Split
-from models.errors import DamagedBundle, HeadError, InputError, TrainingError
+from models.errors import HeadError, InputError, TrainingError
 from models.extractors.cnn import Cnn, CnnConfig
+from models.extractors.export import export
 from models.extractors.towers import Towers, joined
 from models.heads.calibration import calibrated
 from models.heads.ranges import inputs, into_range, share_outside
@@ -277,20 +278,10 @@ def test_towers_in_a_bundle_come_back_and_a_damaged_description_is_refused(tmp_p
     images = torch.rand(5, 1, 8, 8)
     with torch.inference_mode():
         torch.testing.assert_close(towers(images), torch.cat([one(images) for one in networks], dim=1))
-    head = Head((Linear(np.ones((2, 48)), np.zeros(2)),))
-    preprocessing = Preprocessing(8, 1, "dataset", (0.5,), (0.25,))
-    parts = {"classes": ("a", "b"), "preprocessing": preprocessing, "extractor": towers, "input_bound": 4.0}
-    path = tmp_path / "towers.hebundle"
-    Bundle("towers", head=head, extractor_json=towers.to_json(), **parts).save(path)
-    read = Bundle.load(path)
-    pixels = np.random.default_rng(0).random((4, 8, 8), dtype=np.float32)
-    whole = Bundle("towers", head=head, extractor_json=towers.to_json(), **parts)
-    np.testing.assert_array_equal(read.features(pixels), whole.features(pixels))
-    assert read.to_bytes() == path.read_bytes()
-    for wrong, words in (({"count": 2}, "do not fit"), ({"count": 99}, "incomplete"), ({"version": 2}, "version 2")):
-        Bundle("towers", head=head, extractor_json={**towers.to_json(), **wrong}, **parts).save(path)
-        with pytest.raises(DamagedBundle, match=words):
-            Bundle.load(path)
+    extractor = export(towers, channels=1, size=8, images=images.numpy())
+    with torch.inference_mode():
+        np.testing.assert_allclose(extractor.run(images.numpy()), towers(images).numpy(), atol=1e-5)
+    assert extractor.width == 48
 
 
 def test_towers_only_for_small_sets_and_heads_that_can_be_joined() -> None:

@@ -1,0 +1,156 @@
+"""Is this image unlike those that the model was made from? Told at the client, from its features in the clear.
+
+The training features are kept as a normal distribution: their mean, their main directions with a variance each, and one
+variance for all other directions (probabilistic PCA, Tipping and Bishop 1999), which is a shrinkage that needs no
+inverse of a large matrix. An image's distance is the Mahalanobis distance under it. The threshold is the distance that
+a stated share of the validation images exceeds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DamagedBundle
+
+VERSION = 1
+FALSE_ALARMS = 0.01
+"""Share of validation images that lies beyond the threshold."""
+_DIRECTIONS = 64
+_FEWEST = 20
+_NAMES = ("guard.mean", "guard.directions", "guard.variances")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an image is of the model's kind."""
+
+    accepted: bool
+    distance: float
+    """Mahalanobis distance of its features from the training features, divided by the square root of their number."""
+    threshold: float
+    reason: str = ""
+    """A sentence for people; empty where the image is accepted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Guard:
+    """The distribution of training features and a threshold."""
+
+    mean: NDArray[np.float32]
+    """(width,)."""
+    directions: NDArray[np.float32] = field(repr=False)
+    """(k, width), orthonormal rows."""
+    variances: NDArray[np.float32] = field(repr=False)
+    """(k + 1,) of the directions, and of every direction beside them."""
+    threshold: float
+    false_alarms: float
+    """Share of the validation images beyond the threshold, as it was asked for."""
+    images: int
+    """Validation images that the threshold was chosen on."""
+
+    @property
+    def width(self) -> int:
+        """Length of a feature vector."""
+        return len(self.mean)
+
+    def distances(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """(N,) Mahalanobis distances of features (N, width), divided by sqrt(width): about 1 for training images."""
+        centred = np.asarray(features, dtype=np.float64) - self.mean
+        along = centred @ self.directions.T.astype(np.float64)
+        variances = self.variances.astype(np.float64)
+        beside = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0)
+        squares = (along**2 / variances[:-1]).sum(axis=1) + beside / variances[-1]
+        return np.asarray(np.sqrt(squares / self.width))
+
+    def judge(self, features: NDArray[Any]) -> list[Verdict]:
+        """A verdict on each row of features (N, width)."""
+        return [
+            Verdict(True, distance, self.threshold)
+            if distance <= self.threshold
+            else Verdict(
+                False,
+                distance,
+                self.threshold,
+                f"Not this model's kind: its features lie {distance / self.threshold:.1f} times as far from the "
+                f"training images as {100 * (1 - self.false_alarms):g}% of the validation images do at most.",
+            )
+            for distance in self.distances(features).tolist()
+        ]
+
+    @classmethod
+    def fit(
+        cls, features: NDArray[Any], validation: NDArray[Any], *, false_alarms: float = FALSE_ALARMS
+    ) -> "Guard | None":
+        """Measure training features (n, width) and set the threshold on validation features (m, width).
+
+        None where there are too few images: fewer than 20 to train on, or for validation. With fewer validation images
+        than 1 / `false_alarms` the threshold is the largest distance among them.
+        """
+        given = np.asarray(features, dtype=np.float64)
+        count, width = given.shape
+        if min(count, len(validation)) < _FEWEST:
+            return None
+        mean = given.mean(axis=0)
+        _, singular, directions = np.linalg.svd(given - mean, full_matrices=False)
+        spectrum = np.zeros(width)
+        spectrum[: len(singular)] = singular**2 / max(count - 1, 1)
+        kept = int(min(_DIRECTIONS, len(singular), width - 1, count // 4))
+        # Never less than a hundredth of the mean variance: directions without spread in training are not infinite far.
+        rest = max(float(spectrum[kept:].mean()), 0.01 * float(spectrum.mean()), 1e-9)
+        variances = np.append(np.maximum(spectrum[:kept], rest), rest)
+        made = cls(
+            mean.astype(np.float32),
+            directions[:kept].astype(np.float32),
+            variances.astype(np.float32),
+            1.0,
+            false_alarms,
+            len(validation),
+        )
+        threshold = float(np.quantile(made.distances(validation), 1 - false_alarms, method="higher"))
+        return cls(made.mean, made.directions, made.variances, round(threshold, 6), false_alarms, len(validation))
+
+    def to_json(self) -> dict[str, Any]:
+        """The member `guard` of a bundle."""
+        return {
+            "version": VERSION,
+            "method": "mahalanobis-ppca",
+            "threshold": self.threshold,
+            "false_alarms": self.false_alarms,
+            "images": self.images,
+        }
+
+    def to_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The tensors of a bundle."""
+        return dict(zip(_NAMES, (self.mean, self.directions, self.variances), strict=True))
+
+    @classmethod
+    def from_bundle(cls, description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> "Guard":
+        """Read what `to_json` and `to_tensors` gave.
+
+        Raises:
+            DamagedBundle: another version, missing tensors, or numbers that make no sense.
+        """
+        try:
+            if description["version"] != VERSION:
+                raise DamagedBundle(f"The guard has version {description['version']!r}; this release reads {VERSION}.")
+            mean, directions, variances = (np.asarray(tensors[name], dtype=np.float32) for name in _NAMES)
+            threshold, share = float(description["threshold"]), float(description["false_alarms"])
+            images = int(description["images"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedBundle(f"The guard is incomplete ({error}). Export the bundle again.") from error
+        sound = (
+            mean.ndim == 1
+            and directions.ndim == 2
+            and directions.shape[1:] == mean.shape
+            and variances.shape == (len(directions) + 1,)
+            and all(np.isfinite(values).all() for values in (mean, directions, variances))
+            and bool((variances > 0).all())
+            and 0 < threshold < np.inf
+            and 0 < share < 1
+        )
+        if not sound:
+            raise DamagedBundle("The guard's numbers make no sense. Export the bundle again.")
+        return cls(mean, directions, variances, threshold, share, images)
