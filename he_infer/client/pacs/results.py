@@ -10,12 +10,14 @@ from he_infer.client.client import Client
 from he_infer.client.keys.key_file import KeyFile
 from he_infer.client.model import ClientModel
 from he_infer.client.pacs.reports.findings import Findings, read_findings
+from he_infer.client.pacs.reports.kinds import build_reports
 from he_infer.client.pacs.reports.source import read_source
 from he_infer.client.pacs.reports.statement import Statement, digest_receipt
 from he_infer.client.pacs.reports.uids import ReportUids
+from he_infer.client.pacs.watch.destinations import Destination
 from he_infer.client.pacs.watch.watcher import Outcome
 from he_infer.client.results import Cause, Result
-from he_infer.errors import ReportError, ServerUnreachable
+from he_infer.errors import ArchiveRefused, ReportError, ServerUnreachable
 
 PURPOSE = "report UIDs"
 """What the UIDs' secret is derived for from the key file's key-encryption key; rotation keeps it."""
@@ -85,3 +87,30 @@ def classify_with(client: Client) -> Callable[[Sequence[Path]], Iterable[Outcome
             yield Outcome(result.path, statement)
 
     return classify
+
+
+def store_reports(
+    results: Iterable[Result], model: ClientModel, keys: KeyFile, kinds: Sequence[str], destination: Destination
+) -> tuple[int, list[str]]:
+    """Make and store the reports of all results that a report can be made of.
+
+    Returns:
+        The number of images whose reports are stored, and a line for each image that is classified or refused by the
+        model and got none: a PNG file names no study, for instance.
+
+    Raises:
+        ArchiveUnreachable: the archive is away; what was stored stays, and storing it again does not double it.
+        OSError, StorageProblem: a file cannot be written.
+    """
+    maker, stored, problems = ReportMaker.of(model, keys), 0, []
+    for result in results:
+        if result.cause in (Cause.FILE, Cause.SERVER):
+            continue
+        try:
+            source = read_source(result.path)
+            statement = state_result(result, source, model)
+            destination.store(build_reports(kinds, statement, source, maker.findings, maker.uids))
+            stored += 1
+        except (ReportError, ArchiveRefused) as error:
+            problems.append(" ".join(str(error).split()))
+    return stored, problems

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from he_infer.commands.client.archive_options import ArchiveCa, ArchiveCredentials, ArchiveInsecureHttp
 from he_infer.commands.client.connection_options import (
     DEFAULT_URL,
     AcceptNewServerKey,
@@ -15,6 +16,7 @@ from he_infer.commands.client.connection_options import (
     TokenFile,
     Url,
 )
+from he_infer.commands.client.report_options import ReportKinds, ToArchive, ToFolder, read_report_options
 from he_infer.commands.client.unlock_option import get_unlock
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.passphrase_option import PassphraseFile
@@ -59,6 +61,12 @@ def classify(
     lines_file: Annotated[
         Path | None, typer.Option("--jsonl", dir_okay=False, help="Write one JSON object an image here.")
     ] = None,
+    report_kinds: ReportKinds = None,
+    to: ToFolder = None,
+    to_archive: ToArchive = None,
+    archive_credentials: ArchiveCredentials = None,
+    archive_ca: ArchiveCa = None,
+    archive_insecure_http: ArchiveInsecureHttp = False,
 ) -> None:
     """Classify images with a server that sees neither image, feature nor score.
 
@@ -66,7 +74,8 @@ def classify(
     head is found before a result is shown. What leaves is a class and probabilities of three digits at most; no option
     gives decrypted scores.
 
-    Exit code 0: every image has a class. 3: some have none, and their rows say why. 1: nothing can be trusted or done.
+    Exit code 0: every image has a class, and its reports where they are wanted. 3: some have none, and a line says
+    why. 1: nothing can be trusted or done.
 
     Example: `he-infer classify scans/ --bundle chest.client.hebundle --key hospital.key --csv results.csv`
     """
@@ -75,10 +84,14 @@ def classify(
     from he_infer.commands.client.result_files import write_csv, write_lines, write_report
     from he_infer.commands.client.token_option import get_token
     from he_infer.errors import WrongAnswer
-    from he_infer.terminal import make_console, show_progress
+    from he_infer.terminal import clean, make_console, show_progress
 
     console = make_console()
+    kinds, destination = read_report_options(
+        report_kinds, to, to_archive, archive_credentials, archive_ca, archive_insecure_http
+    )
     token = get_token(token_file)
+    unreported: list[str] = []
     with Client(
         url,
         model=bundle_file,
@@ -108,13 +121,20 @@ def classify(
         if receipt_file is not None:
             receipt_file_format.append(receipt_file, [entry.to_json() for entry in run.report.receipts])
         _show(results, run.report, f"{client.model.name} at {url}")
+        if destination is not None:
+            from he_infer.client.pacs.results import store_reports
+
+            stored, unreported = store_reports(results, client.model, client.keys, kinds, destination)
+            console.print(f"Reports of {stored} images stored in {to or to_archive}.")
+            for problem in unreported:
+                console.print(f"no report: {clean(problem)}")
     if json_file is not None:
         write_report(json_file, results, run.report, client.model.id)
     if csv_file is not None:
         write_csv(csv_file, results, client.model.classes)
     if lines_file is not None:
         write_lines(lines_file, results)
-    if run.report.refused:
+    if run.report.refused or unreported:
         raise typer.Exit(SOME_NOT_CLASSIFIED)
 
 

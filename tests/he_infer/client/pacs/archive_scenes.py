@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
@@ -269,6 +270,31 @@ def test_watch_once_reports_through_real_server_and_says_what_it_could_not(
     assert sum(page.StudyInstanceUID == study for page in orthanc.instances("DOC")) == 3
     watch_once(*options, status=3)
     assert len(sources_of(orthanc, study)) == 3
+
+
+def test_classify_writes_and_stores_reports_and_names_images_without_study(
+    orthanc: Orthanc, scene: Scene, tmp_path: Path
+) -> None:
+    study = generate_uid()
+    (tmp_path / "in").mkdir()
+    for number, image in enumerate(write_shapes(study, 2)):
+        (tmp_path / "in" / f"{number}.dcm").write_bytes(file_bytes(image))
+    options = ["classify", tmp_path / "in", *scene.options, "--report"]
+    said = watch_once(*options, "sr,pdf", "--to", tmp_path / "reports")
+    assert "Reports of 2 images" in said
+    written = sorted(pydicom.dcmread(path).Modality for path in (tmp_path / "reports").iterdir())
+    assert written == ["DOC", "DOC", "SR", "SR"]
+    watch_once(*options, "sr", "--to-archive", orthanc.url)
+    watch_once(*options, "sr", "--to-archive", orthanc.url)
+    assert len(sources_of(orthanc, study)) == 2
+    stored = {str(report.SOPInstanceUID) for report in orthanc.instances("SR") if report.StudyInstanceUID == study}
+    assert stored <= {path.stem for path in (tmp_path / "reports").iterdir()}
+    Image.fromarray(shapes(0, 1, 3)[0]).save(tmp_path / "in" / "plain.png")
+    said = watch_once(*options, "sr", "--to", tmp_path / "reports", status=3)
+    assert "no report" in said
+    assert "plain.png" in said
+    assert "--report" in watch_once("classify", tmp_path / "in", *scene.options, "--to", tmp_path, status=1)
+    assert "not both" in watch_once(*options, "sr", "--to", tmp_path, "--to-archive", orthanc.url, status=1)
 
 
 def test_watch_receives_by_scp_and_reports_into_archive_over_kills(
