@@ -67,6 +67,9 @@ class ErrorModel:
     """A fresh symmetric encryption, with the rounding of its encoding."""
     encoding: ClassVar[float] = _ROUNDING
     """An encoded vector: rounding to integers."""
+    encoding_of_reals: ClassVar[float] = math.sqrt(2) * _ROUNDING
+    """The same for slots that are real: their coefficients come in equal pairs, and so do the roundings, whose sum is
+    then real and all in the real part."""
 
     @property
     def rescaling(self) -> float:
@@ -157,7 +160,9 @@ def pass_linear(
     inside = spread.error**2 + earlier + (model.slot_of_key_switch(level, scale) ** 2 if layout.baby else 0.0)
     terms = layout.lanes * layout.parts * layout.diagonals * layout.places / (layout.height * layout.width)
     beyond = max(1.0, terms) if layout.shifted else 1.0
-    rounding = (model.in_slot(model.encoding) / stage.weight_scale * layout.parts) ** 2
+    # Complex weights are halved, and what they leave in the real part is doubled by the conjugate.
+    encoding = model.encoding_of_reals if layout.parts == 1 else 2 * model.encoding
+    rounding = (model.in_slot(encoding) / stage.weight_scale) ** 2
     variance = _spread_over(layer, inside) + rounding * beyond * float((spread.rms**2).sum())
     double = 4.0 if layout.conjugated else 1.0
     folded = 2.0 ** len(layout.folds)
