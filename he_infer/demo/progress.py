@@ -3,22 +3,22 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from he_infer.terminal import Progress, show_progress
 
 
+@dataclass
 class Step:
     """A running step; `update` moves its bar, `result` becomes its closing line."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar = bar
-        self._task = task
-        self.result = ""
+    move: Progress
+    result: str = ""
 
     def update(self, done: int, total: int) -> None:
-        """Move the bar to `done` of `total`."""
-        self._bar.update(self._task, completed=done, total=total)
+        self.move(done, total)
 
 
 class Steps:
@@ -36,20 +36,12 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
-        """Run one step; its closing line comes only when it ends without an error."""
+        """Run a step; its closing line comes only when it ends without an error."""
         self._number += 1
         label = f"[{self._number}/{self._count}] {name}"
         started = time.perf_counter()
-        bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        with bar:
-            step = Step(bar, bar.add_task(label, total=None))
+        with show_progress(label, console=self._console) as move:
+            step = Step(move)
             yield step
         seconds = time.perf_counter() - started
         self._console.print(f"{label:<34} {seconds:6.1f} s   {step.result}", markup=False, highlight=False)
