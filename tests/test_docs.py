@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+WIDTH = 120
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -21,3 +22,22 @@ def test_links_to_files_lead_to_files(page: Path) -> None:
     targets = [target for target, _ in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)
+def test_paths_in_code_spans_lead_to_files(page: Path) -> None:
+    named = re.findall(
+        r"`((?:he_infer|cipher|models|experiments|tests|docs)/[\w./-]+)`", page.read_text(encoding="utf-8")
+    )
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_prose_wraps_at_120_columns(page: Path) -> None:
+    prose, fenced = [], False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if line.startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.startswith(("|", "    ", "!", "#")) and len(line) > WIDTH:
+            prose.append(number)
+    assert not prose

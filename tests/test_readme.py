@@ -30,7 +30,7 @@ def _run_steps(folder: Path, script: str) -> None:
     with (folder / "said").open("w") as said:  # a file: a server that outlives a failed step would hold a pipe open
         done = subprocess.run(command, cwd=folder, env=_environment(), stdout=said, stderr=said, timeout=900)
     assert done.returncode == 0, (folder / "said").read_text()
-    (row,) = csv.DictReader((folder / "hospital" / "results.csv").open(newline=""))
+    (row,) = csv.DictReader((folder / "hospital" / "results.csv").read_text().splitlines())
     assert row["label"] in ("CT", "MR", "ultrasound", "radiograph")
     scan = folder / "hospital" / "scans" / "CT_small.dcm"
     (restored,) = (folder / "hospital" / "restored").rglob("CT_small.dcm")
