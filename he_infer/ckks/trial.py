@@ -13,10 +13,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.seal import shape_of_fresh, shapes_for
+from he_infer.ckks.engines.seal import SealEngine, shape_of_fresh, shapes_for
 from he_infer.ckks.engines.seal_format import CiphertextShape, KeySwitchShape, wrap, write_key_switches, write_seeded
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.fresh_ciphertext import SEED_BYTES, FreshCiphertext, write_fresh
+from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import EngineError, HeadError, ParameterError
 from he_infer.head.layers import Head
@@ -41,6 +42,29 @@ def try_plan(plan: Plan, head: Head) -> None:
             f"The plan does not carry the head: a trial evaluation failed ({error}). Rescale the head's weights, or "
             "ask for another precision."
         ) from error
+
+
+def try_keys(plan: Plan, parts: Mapping[str, bytes]) -> None:
+    """Load a key set and use every key of it once, on a ciphertext of uniform residues.
+
+    Raises:
+        SecretKeyRefused: a part is a secret key.
+        KeyProblem, FormatError: the parts are not exactly those of the plan; see `KeyShapes`.
+        EngineError, ValueError, RuntimeError: a key cannot be computed with.
+    """
+    engine = SealEngine(plan.parameters)
+    keys = engine.load_keys(parts, plan.galois_elements, plan.relinearise, plan.refreshes)
+    value = engine.load(draw_request(plan)[0], plan.input_scale)
+    ring_size, wanted = plan.parameters.ring_size, set(plan.galois_elements)
+    for steps in range(1, ring_size // 2):
+        if galois_element(steps, ring_size) in wanted:
+            engine.rotate(value, steps, keys)
+    if conjugation(ring_size) in wanted:
+        engine.conjugate(value, keys)
+    if plan.relinearise:
+        engine.square(value, keys)
+    if plan.refreshes:
+        engine.refresh(value, keys)
 
 
 def draw_request(plan: Plan) -> list[bytes]:

@@ -54,6 +54,7 @@ class InferenceService:
         pool: evaluates.
         trials: tries evaluation keys, each set in a process of its own.
         models: what the workers say they serve (`ModelHost.describe`).
+        bodies: bytes that a registration and a request may have, by plan (`ModelHost.measure_bodies`).
         seal: name of the HE library and its wire format, stored with every key.
     """
 
@@ -67,6 +68,7 @@ class InferenceService:
         signer: Signer,
         audit: AuditLog,
         models: Sequence[ModelInfo],
+        bodies: Mapping[str, tuple[int, int]],
         seal: str,
         limits: Limits,
     ) -> None:
@@ -78,6 +80,7 @@ class InferenceService:
         self._audit = audit
         self._seal = seal
         self._limits = limits
+        self._bodies = bodies
         self.models = ModelList(models=tuple(models))
         self._models = {model.id: model for model in models}
         self._plans = {plan.digest: plan for model in models for plan in model.plans}
@@ -89,7 +92,7 @@ class InferenceService:
             Refused: `unknown_plan`.
         """
         self._find_plan(plan)
-        return self._limits.max_keys
+        return min(self._limits.max_keys, self._bodies[plan][0])
 
     def largest_request(self, model_id: str) -> int:
         """Bytes that a request to a model may have.
@@ -97,8 +100,8 @@ class InferenceService:
         Raises:
             Refused: `unknown_model`.
         """
-        self._find_model(model_id)
-        return self._limits.max_request
+        plans = self._find_model(model_id).plans
+        return min(self._limits.max_request, max(self._bodies[plan.digest][1] for plan in plans))
 
     def expect_keys(self, caller: Caller, plan: str, size: int) -> int | None:
         """Check, before a registration's body is read, that it could be stored.

@@ -133,6 +133,7 @@ class Service:
             signer=self.signer,
             audit=self.audit,
             models=models,
+            bodies={str(plan): (int(keys), int(request)) for plan, (keys, request) in hello["bodies"].items()},
             seal=self.seal,
             limits=Limits(
                 settings.max_keys, settings.max_request, settings.clock_window, settings.hidden_daily_queries

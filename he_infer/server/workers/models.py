@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from he_infer.ckks.engines.choice import EngineChoice
+from he_infer.ckks.engines.seal import shapes_for
 from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
+from he_infer.ckks.fresh_ciphertext import count_fresh_bytes
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import (
     EngineError,
@@ -23,13 +25,15 @@ from he_infer.head.bundle_file import CLIENT, HEAD_PREFIX, SERVER, BundleFile
 from he_infer.publication.parts import ServerPart
 from he_infer.publication.plans import PRECISION, choose_plans
 from he_infer.wire.bodies import ModelInfo, PlanInfo
+from he_infer.wire.envelope import MAX_HEADER, PREFIX_BYTES
 from he_infer.wire.refusals import Code, Refused
 
 # What pybind11 makes of SEAL's std::invalid_argument, std::logic_error and std::out_of_range.
 _SEAL_ERRORS = (ValueError, RuntimeError, IndexError)
 
-# A seeded key is half of what SEAL holds of it in memory.
-_EXPANSION = 2
+# Bytes of an envelope beside its parts, and what compression may add to each of them.
+_ENVELOPE_BYTES = PREFIX_BYTES + MAX_HEADER
+_PART_BYTES = 1024
 
 
 class NeedsKeys(Exception):
@@ -109,6 +113,16 @@ class ModelHost:
             for model_id, bundle in self._bundles.items()
         ]
 
+    def measure_bodies(self) -> dict[str, tuple[int, int]]:
+        """Bytes that a registration and a request may have at most, by plan: what is larger cannot be either."""
+        bounds = {}
+        for digest, served in self._served.items():
+            plan, sizes = served.plan, shapes_for(served.plan).sizes.values()
+            keys = sum(size + size // 128 + _PART_BYTES for size in sizes)
+            request = plan.sources * count_fresh_bytes(plan.parameters.ring_size, plan.parameters.data_bits)
+            bounds[digest] = (_ENVELOPE_BYTES + keys, _ENVELOPE_BYTES + request)
+        return bounds
+
     def warm(self) -> None:
         """Encode all weights now, so that no client waits for it."""
         for digest in self._served:
@@ -128,8 +142,8 @@ class ModelHost:
             raise Refused(Code.BAD_KEYS, _line(error)) from error
         except _SEAL_ERRORS as error:
             raise Refused(Code.BAD_KEYS, "The evaluation keys parse, but SEAL cannot use them.") from error
-        size = _EXPANSION * sum(len(data) for data in parts.values())
-        self._keys[plan, key_id] = (keys, size)
+        # What they take in memory once their seeds are expanded, whatever their bytes were compressed to.
+        self._keys[plan, key_id] = (keys, shapes_for(self._served[plan].plan).memory)
         self._keys.move_to_end((plan, key_id))
         total = sum(size for _, size in self._keys.values())
         while total > self._key_cache and len(self._keys) > 1:

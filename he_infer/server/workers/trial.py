@@ -9,8 +9,8 @@ import signal
 from multiprocessing.connection import Connection
 from typing import Any
 
-from he_infer.ckks.engines.seal import SealEngine
 from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.trial import try_keys
 from he_infer.errors import EngineError, FormatError, KeyProblem, SecretKeyRefused, UsageError
 from he_infer.server.workers import confinement, import_guard, limits, pipe
 from he_infer.server.workers.limits import WorkerConfig
@@ -48,13 +48,13 @@ def _answer(task: dict[str, Any], parts: list[bytes]) -> dict[str, Any]:
 
 
 def _try_keys(plan: Plan, parts: dict[str, bytes]) -> None:
-    """Load keys as a worker would.
+    """Load keys as a worker would, and use each once.
 
     Raises:
         Refused: `secret_key`, `bad_keys`.
     """
     try:
-        SealEngine(plan.parameters).load_keys(parts, plan.galois_elements, plan.relinearise, plan.refreshes)
+        try_keys(plan, parts)
     except SecretKeyRefused as error:
         raise Refused(Code.SECRET_KEY, " ".join(str(error).split())) from error
     except (KeyProblem, FormatError, UsageError, EngineError) as error:

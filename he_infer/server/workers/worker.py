@@ -32,7 +32,8 @@ def main(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
         # From here on no file but Python's own is opened: the bundles are read, and nothing hostile has come yet.
         missing = confinement.confine()
         models = [model.model_dump() for model in host.describe()]
-        pipe.send(connection, {"models": models, "engine": seal_format(), "unconfined": missing})
+        hello = {"models": models, "engine": seal_format(), "unconfined": missing, "bodies": host.measure_bodies()}
+        pipe.send(connection, hello)
     except BrokenPipeError:
         return
     except (HeInferError, OSError) as error:
