@@ -12,9 +12,8 @@ as wide as the published precision: a number then tells at most log2(q / noise) 
 
 At the end both are switched to the modulus 2^r, round(c 2^r / q): lower bits hold noise alone, and do not leave.
 
-Bytes: MAGIC, then the N coefficients of c1 and the numbers of c0, each group packed by itself, least significant bytes
-first: two numbers make r / 4 bytes, the first one in the lower bits (an odd group is padded by zero). With r above 32
-the lower 32 bits of all numbers come first, four bytes each, and then the rest of all, r - 32 bits in the same way.
+Bytes: MAGIC, then the N coefficients of c1, then the numbers of c0 and zeros up to a multiple of eight numbers, both
+as `planes` packs them.
 """
 
 import math
@@ -25,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.ckks.layouts.last_layer import Selection
+from he_infer.ckks.planes import count_plane_bytes, pack_planes, unpack_planes
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import NotThisFormat, UnsupportedVersion
 
 MAGIC = b"HEA\x02"
 """Four bytes: three letters and the format's version."""
-_WORD = 32
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def count_part_bytes(plan: Plan, target: int) -> int:
     """The exact length of an answer's part."""
     bits = plan.answer.bits
     numbers = len(plan.output.selection(target).first)
-    return len(MAGIC) + _count_packed(plan.parameters.ring_size, bits) + _count_packed(numbers, bits)
+    return len(MAGIC) + count_plane_bytes(plan.parameters.ring_size, bits) + count_plane_bytes(_pad(numbers), bits)
 
 
 def write_answer(plan: Plan, target: int, polynomials: NDArray[np.uint64], prime: int) -> bytes:
@@ -74,9 +73,8 @@ def write_answer(plan: Plan, target: int, polynomials: NDArray[np.uint64], prime
     if plan.answer.noise:
         numbers = (numbers + draw_noise(plan.answer.noise, selection)) % np.uint64(prime)
     bits = plan.answer.bits
-    return MAGIC + pack_residues(_switch(polynomials[1], prime, bits), bits) + pack_residues(
-        _switch(numbers, prime, bits), bits
-    )  # fmt: skip
+    second, held = (_pack(_switch(each, prime, bits), bits) for each in (polynomials[1], numbers))
+    return MAGIC + second + held
 
 
 def read_answer(plan: Plan, target: int, data: bytes) -> SwitchedAnswer:
@@ -91,9 +89,9 @@ def read_answer(plan: Plan, target: int, data: bytes) -> SwitchedAnswer:
     if data[:4] != MAGIC or len(data) != count_part_bytes(plan, target):
         raise NotThisFormat("The answer is not of the plan's form: it is cut off, or of another plan.")
     bits, size = plan.answer.bits, plan.parameters.ring_size
-    end = len(MAGIC) + _count_packed(size, bits)
+    end = len(MAGIC) + count_plane_bytes(size, bits)
     count = len(plan.output.selection(target).first)
-    return SwitchedAnswer(unpack_residues(data[len(MAGIC) : end], size, bits), unpack_residues(data[end:], count, bits))
+    return SwitchedAnswer(_unpack(data[len(MAGIC) : end], size, bits), _unpack(data[end:], count, bits))
 
 
 def draw_noise(width: int, selection: Selection) -> NDArray[np.uint64]:
@@ -137,34 +135,19 @@ def _switch(residues: NDArray[np.uint64], prime: int, bits: int) -> NDArray[np.u
     return np.asarray(switched & np.uint64((1 << bits) - 1))
 
 
-def pack_residues(values: NDArray[np.uint64], bits: int) -> bytes:
-    """Numbers below 2^bits as bytes; see the module for the order."""
-    if bits > _WORD:
-        low = values & np.uint64((1 << _WORD) - 1)
-        return bytes(low.astype("<u4").tobytes()) + pack_residues(values >> np.uint64(_WORD), bits - _WORD)
-    padded = np.zeros(2 * -(-len(values) // 2), dtype="<u8")
+def _pack(values: NDArray[np.uint64], bits: int) -> bytes:
+    """Numbers as planes, after zeros were appended up to a multiple of eight."""
+    padded = np.zeros(_pad(len(values)), dtype=np.uint64)
     padded[: len(values)] = values
-    words = padded[::2] | (padded[1::2] << np.uint64(bits))
-    return bytes(words.astype("<u8").view(np.uint8).reshape(-1, 8)[:, : bits // 4].tobytes())
+    return pack_planes(padded, bits)
 
 
-def unpack_residues(data: bytes, count: int, bits: int) -> NDArray[np.uint64]:
-    """The `count` numbers that `pack_residues` wrote.
-
-    Raises:
-        NotThisFormat: the padding of an odd group is not zero.
-    """
-    if bits > _WORD:
-        low = np.frombuffer(data, dtype="<u4", count=count).astype(np.uint64)
-        return low | (unpack_residues(data[4 * count :], count, bits - _WORD) << np.uint64(_WORD))
-    words = np.zeros((-(-count // 2), 8), dtype=np.uint8)
-    words[:, : bits // 4] = np.frombuffer(data, dtype=np.uint8).reshape(-1, bits // 4)
-    whole = words.view("<u8").reshape(-1).astype(np.uint64)
-    pairs = np.stack([whole & np.uint64((1 << bits) - 1), whole >> np.uint64(bits)], axis=1).reshape(-1)
-    if pairs[count:].any():
+def _unpack(data: bytes, count: int, bits: int) -> NDArray[np.uint64]:
+    values = unpack_planes(data, _pad(count), bits)
+    if values[count:].any():
         raise NotThisFormat("The answer's padding is not zero.")
-    return pairs[:count]
+    return values[:count]
 
 
-def _count_packed(count: int, bits: int) -> int:
-    return (4 * count if bits > _WORD else 0) + -(-count // 2) * ((bits - 1) % _WORD + 1) // 4
+def _pad(count: int) -> int:
+    return -(-count // 8) * 8

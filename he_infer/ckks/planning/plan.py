@@ -57,7 +57,7 @@ class AnswerForm:
     """How an answer leaves: see `he_infer.ckks.answer`."""
 
     bits: int
-    """Bits of a residue after the last switch of modulus, to 2^bits: a multiple of four."""
+    """Bits of a residue after the last switch of modulus, to 2^bits."""
     noise: int
     """Width, in residues modulo the first prime, of the uniform noise added to each number that leaves; 0: none."""
 
@@ -312,7 +312,7 @@ def _check(plan: Plan) -> None:
     else:
         fits = fits and output.used == plan.batch <= output.images and _power(output.images) and output.images <= slots
     bits, noise = plan.answer.bits, plan.answer.noise
-    fits = fits and _whole(bits) and 8 <= bits <= MAX_ANSWER_BITS and bits % 4 == 0
+    fits = fits and _whole(bits) and 8 <= bits <= MAX_ANSWER_BITS
     fits = fits and _whole(noise) and 0 <= noise < 1 << (plan.parameters.modulus_bits[0] - 1)
     fits = fits and (noise > 0) == (plan.policy == "hidden")
     scales = [plan.input_scale, plan.output_scale, plan.gain, *(stage.weight_scale for stage in plan.stages)]

@@ -67,7 +67,7 @@ def form_answer(request: PlanRequest, parameters: Parameters, output: OutputLayo
     width = unit if images == 1 else unit * math.sqrt(12 / images) / (2 * WORST)
     cut = math.sqrt((1 + 2 * parameters.ring_size / 3) / 12 * images)
     bits = max(8, math.ceil(parameters.modulus_bits[0] + math.log2(cut * _CUT / unit)))
-    return AnswerForm(min(MAX_ANSWER_BITS, -(-bits // 4) * 4), math.floor(width) if request.policy == "hidden" else 0)
+    return AnswerForm(min(MAX_ANSWER_BITS, bits), math.floor(width) if request.policy == "hidden" else 0)
 
 
 def _sum_errors(request: PlanRequest, deviations: float, deviation: float) -> float:
