@@ -1,16 +1,24 @@
 """`he-experiments speed`: what encrypted heads cost, beside TenSEAL's own path and the sum of their primitives."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.cost.work import count_work
 from he_infer.commands.json_option import JsonFile
 
 if TYPE_CHECKING:
+    from he_infer.ckks.engines.choice import EngineChoice
+    from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
+    from he_infer.ckks.planning.order import Digits
+    from he_infer.ckks.planning.plan import Plan
+    from he_infer.client.keys.secret_key import SecretKey
     from he_infer.head.layers import Head
 
 _SINGLE = 1
+_HEADLINES = ("512->10", "512->64->x^2->10")
 
 
 @dataclass(frozen=True)
@@ -29,9 +37,14 @@ class Row:
     """Figures of a job; times are medians of processor time for one request."""
 
     job: str
+    engine: str
     plan: str
     images: int
     key_switches: int
+    transforms: int
+    """Number-theoretic transforms of one prime that the evaluation itself takes, see `work`."""
+    key_bytes_read: int
+    """Bytes of evaluation keys that its key switches read."""
     server_ms: float
     server_ms_low: float
     """First quartile."""
@@ -51,7 +64,7 @@ class Row:
     evaluation_key_bytes: int
     predicted_key_bytes: int
     weight_bytes: int
-    """Memory that SEAL allocated for the encoded weights."""
+    """Memory that the engine allocated for the encoded weights."""
     predicted_weight_bytes: int
     client_encrypt_ms: float
     client_decrypt_ms: float
@@ -82,7 +95,7 @@ def speed(
     ] = True,
     json_file: JsonFile = None,
 ) -> None:
-    """Time encrypted heads in one thread, beside TenSEAL's vectors and beside the sum of their own primitives.
+    """Time encrypted heads in one thread, on each engine, beside TenSEAL's vectors and the sum of their own primitives.
 
     Times are processor time, so that other work on the machine disturbs them little. The last line runs batches in two
     processes at once, by the clock on the wall.
@@ -102,15 +115,17 @@ def speed(
                 from experiments.cost.speed_peer import milliseconds
 
                 peers[job.widths] = milliseconds(make_head(job.widths), _features(3, job.widths[0]), 3)
-            row = measure(job, max(3, repeats // 5) if job.batch > _SINGLE else repeats, peers.get(job.widths))
-        rows.append(row)
-        _show(console, row)
+            found = measure(job, max(3, repeats // 5) if job.batch > _SINGLE else repeats, peers.get(job.widths))
+        rows += found
+        for row in found:
+            _show(console, row)
     with console.status("two processes"):
         images_a_second = two_processes(JOBS[-1])
     console.print(f"{JOBS[-1].name}, two processes: {images_a_second:.0f} images a second", highlight=False)
-    single = {row.job: row for row in reversed(rows) if row.images == _SINGLE}
-    linear, mlp = single["512->10"].server_ms, single["512->64->x^2->10"].server_ms
-    console.print(f"one image: linear {linear:.2f} ms, MLP {mlp:.2f} ms of server time", highlight=False)
+    for engine in dict.fromkeys(row.engine for row in rows):
+        single = {row.job: row for row in reversed(rows) if row.images == _SINGLE and row.engine == engine}
+        times = [f"{name} {single[name].server_ms:.2f} ms" for name in _HEADLINES if name in single]
+        console.print(f"one image, {engine}: {', '.join(times)} of server time", highlight=False)
     if json_file is not None:
         write_json(json_file, {"rows": [asdict(row) for row in rows], "two_process_images_per_s": images_a_second})
 
@@ -131,57 +146,118 @@ def make_head(widths: tuple[int, ...]) -> "Head":
     return Head(tuple(layers))
 
 
-def measure(job: Job, repeats: int, peer: tuple[float, float] | None) -> Row:
-    """Run a job with both sides in this process and bytes between them."""
+@dataclass
+class _Side:
+    """An engine with a plan, keys and what was measured on it."""
+
+    engine: str
+    plan: "Plan"
+    choice: "EngineChoice"
+    secret: "SecretKey"
+    evaluator: "Evaluator"
+    parts: Mapping[str, bytes]
+    keys: "EvaluationKeys | None"
+    before: Mapping[tuple[str, int], float]
+    server: list[float] = field(default_factory=list)
+    encrypt: list[float] = field(default_factory=list)
+    decrypt: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+def measure(job: Job, repeats: int, peer: tuple[float, float] | None) -> list[Row]:
+    """Run a job on each engine in turns, with both sides in this process and bytes between them."""
     import time
 
     import numpy as np
 
-    from he_infer.ckks.evaluate import Evaluator
     from he_infer.ckks.packing import pack, unpack
+
+    head = make_head(job.widths)
+    sides = [_prepare(job, head, *variant) for variant in list_variants(head)]
+    for index in range(repeats):
+        x = _features(job.batch, job.widths[0], seed=1 + index)
+        expected = head.evaluate(x)
+        for side in sides:
+            plan = side.plan
+            marks = [time.thread_time()]
+            sent = side.secret.encrypt(pack(plan, x), plan.input_scale)
+            marks.append(time.thread_time())
+            answer = side.evaluator.evaluate(sent, side.keys)
+            marks.append(time.thread_time())
+            scores = unpack(plan, side.secret.open_answer(plan, answer), len(x))
+            marks.append(time.thread_time())
+            for taken, spent in zip((side.encrypt, side.server, side.decrypt), np.diff(marks), strict=True):
+                taken.append(1e3 * float(spent))
+            side.errors.append(float(np.abs(scores - expected).max()))
+            side.bytes_up, side.bytes_down = sum(map(len, sent)), sum(map(len, answer))
+    return [_make_row(job, head, side, peer) for side in sides]
+
+
+def list_variants(head: "Head") -> list[tuple[str, "EngineChoice", "Digits"]]:
+    """The engines there are here, and the digits that their plans are made for."""
+    from he_infer.ckks.engines.choice import EngineChoice
+    from he_infer.ckks.engines.native.code_cache import default_folder
+    from he_infer.ckks.engines.native.support import find_obstacle
     from he_infer.ckks.planning.circuit import build_circuit
-    from he_infer.ckks.planning.cost import count_primitives, estimate_cost
+    from he_infer.ckks.planning.order import Digits
+
+    variants = [("SEAL", EngineChoice(), Digits.POSITIVE)]
+    if find_obstacle() is None:
+        native = EngineChoice(default_folder())
+        variants.append(("native", native, Digits.POSITIVE))
+        if build_circuit(head).activations:  # without key switches no plan depends on digits
+            variants.append(("native, plan for centred digits", native, Digits.CENTRED))
+    return variants
+
+
+def _prepare(job: Job, head: "Head", engine: str, choice: "EngineChoice", digits: "Digits") -> _Side:
+    from he_infer.ckks.evaluate import Evaluator
     from he_infer.ckks.planning.search import make_plan
     from he_infer.client.keys.secret_key import SecretKey
     from he_infer.client.primitive_times import calibrate
 
-    head = make_head(job.widths)
-    plan = make_plan(head, batch=job.batch, policy=job.policy, precision=job.precision)
-    form = build_circuit(head)
-    wanted = [(each.primitive, each.level) for each in count_primitives(plan, form)]
-    before = calibrate(plan.parameters, wanted)
+    plan = make_plan(head, batch=job.batch, policy=job.policy, precision=job.precision, digits=digits)
+    before = calibrate(plan.parameters, _list_primitives(plan, head), engine=choice)
     secret = SecretKey.generate(plan.parameters)
-    evaluator = Evaluator(plan, head)
+    evaluator = Evaluator(plan, head, choice)
     parts = secret.evaluation_keys(plan)
     keys = evaluator.load_keys(parts) if parts else None
-    server: list[float] = []
-    encrypt: list[float] = []
-    decrypt: list[float] = []
-    errors = []
-    for index in range(repeats):
-        x = _features(job.batch, job.widths[0], seed=1 + index)
-        marks = [time.thread_time()]
-        sent = secret.encrypt(pack(plan, x), plan.input_scale)
-        marks.append(time.thread_time())
-        answer = evaluator.evaluate(sent, keys)
-        marks.append(time.thread_time())
-        scores = unpack(plan, secret.open_answer(plan, answer), len(x))
-        marks.append(time.thread_time())
-        for taken, spent in zip((encrypt, server, decrypt), np.diff(marks), strict=True):
-            taken.append(1e3 * float(spent))
-        errors.append(float(np.abs(scores - head.evaluate(x)).max()))
+    return _Side(engine, plan, choice, secret, evaluator, parts, keys, before)
+
+
+def _list_primitives(plan: "Plan", head: "Head") -> list[tuple[str, int]]:
+    from he_infer.ckks.planning.circuit import build_circuit
+    from he_infer.ckks.planning.cost import count_primitives
+
+    return [(each.primitive, each.level) for each in count_primitives(plan, build_circuit(head))]
+
+
+def _make_row(job: Job, head: "Head", side: _Side, peer: tuple[float, float] | None) -> Row:
+    import numpy as np
+
+    from he_infer.ckks.planning.circuit import build_circuit
+    from he_infer.ckks.planning.cost import estimate_cost
+    from he_infer.client.primitive_times import calibrate
+
+    plan, circuit = side.plan, build_circuit(head)
     # Prices from before and after, so that a machine that changed its pace in between is seen in both.
-    after = calibrate(plan.parameters, wanted)
-    prices = {name: (before[name] + after[name]) / 2 for name in before}
-    predicted, limit = estimate_cost(plan, form, before), estimate_cost(plan, form, prices)
+    after = calibrate(plan.parameters, _list_primitives(plan, head), engine=side.choice)
+    prices = {name: (price + after[name]) / 2 for name, price in side.before.items()}
+    predicted, limit = estimate_cost(plan, circuit, side.before), estimate_cost(plan, circuit, prices)
     clear = head.evaluate(_features(256, job.widths[0]))
-    median = float(np.median(server))
-    low, high = np.percentile(server, [25, 75])
+    median = float(np.median(side.server))
+    low, high = np.percentile(side.server, [25, 75])
+    work = count_work(plan, circuit)
     return Row(
         job=job.name if job.policy == "hidden" else f"{job.name}, {job.policy}",
+        engine=side.engine,
         plan=str(plan.parameters),
         images=job.batch,
         key_switches=plan.key_switches,
+        transforms=work.transforms,
+        key_bytes_read=work.key_bytes,
         server_ms=median,
         server_ms_low=float(low),
         server_ms_high=float(high),
@@ -191,17 +267,17 @@ def measure(job: Job, repeats: int, peer: tuple[float, float] | None) -> Row:
         ratio=None if peer is None else peer[0] * job.batch / median,
         limit_ms=limit.server_ms,
         over_limit=median / limit.server_ms,
-        bytes_up=sum(map(len, sent)),
+        bytes_up=side.bytes_up,
         predicted_bytes_up=limit.bytes_up,
-        bytes_down=sum(map(len, answer)),
+        bytes_down=side.bytes_down,
         predicted_bytes_down=limit.bytes_down,
-        evaluation_key_bytes=sum(map(len, parts.values())),
+        evaluation_key_bytes=sum(map(len, side.parts.values())),
         predicted_key_bytes=limit.key_bytes,
-        weight_bytes=evaluator.weight_bytes,
+        weight_bytes=side.evaluator.weight_bytes,
         predicted_weight_bytes=limit.weight_bytes,
-        client_encrypt_ms=float(np.median(encrypt)),
-        client_decrypt_ms=float(np.median(decrypt)),
-        max_abs_error=max(errors),
+        client_encrypt_ms=float(np.median(side.encrypt)),
+        client_decrypt_ms=float(np.median(side.decrypt)),
+        max_abs_error=max(side.errors),
         predicted_error=plan.error,
         score_range=float(clear.max() - clear.min()),
     )
@@ -256,13 +332,17 @@ def _features(images: int, width: int, *, seed: int = 1) -> Any:
 def _show(console: Any, row: Row) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{row.job}: {row.plan}", title_justify="left", show_header=False)
+    table = Table(title=f"{row.job}, {row.engine}: {row.plan}", title_justify="left", show_header=False)
     per_image = f", {row.server_ms / row.images:.3f} an image" if row.images > 1 else ""
     spread = f"{row.server_ms:.2f} ms ({row.server_ms_low:.2f} to {row.server_ms_high:.2f}){per_image}"
     table.add_row("server", spread)
     table.add_row("predicted", f"{row.predicted_ms:.2f} ms; limit {row.limit_ms:.2f}, over it {row.over_limit:.2f}")
     if row.ratio is not None and row.tenseal_mm_ms is not None:
         table.add_row("TenSEAL mm", f"{row.tenseal_mm_ms:.0f} ms an image, {row.ratio:.0f} times the server's")
+    work = (
+        f"{row.transforms} transforms, {row.key_bytes_read / 1e6:.1f} MB of keys read, {row.key_switches} key switches"
+    )
+    table.add_row("work", work)
     sizes = f"{row.bytes_up / 1e3:.1f} KB, {row.bytes_down / 1e3:.1f} KB, {row.evaluation_key_bytes / 1e6:.2f} MB"
     table.add_row("up, down, keys", sizes)
     table.add_row("client", f"encrypt {row.client_encrypt_ms:.2f} ms, decrypt {row.client_decrypt_ms:.2f} ms")

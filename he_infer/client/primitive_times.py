@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from he_infer.ckks.engines.choice import EngineChoice
 from he_infer.ckks.engines.protocol import EvaluationKeys
-from he_infer.ckks.engines.seal import SealEngine
 from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
@@ -18,14 +18,18 @@ _PRODUCTS = 4
 
 
 def calibrate(
-    parameters: Parameters, wanted: Iterable[tuple[str, int]], *, repeats: int = 15
+    parameters: Parameters,
+    wanted: Iterable[tuple[str, int]],
+    *,
+    repeats: int = 15,
+    engine: EngineChoice | None = None,
 ) -> dict[tuple[str, int], float]:
     """Median microseconds of primitives, by name and level; names as in `cost.PRIMITIVES`.
 
     The primitives take turns, as they do in an evaluation: each alone in a loop would find its data in the caches. It
-    takes `repeats` times their own time, a fraction of a second for most plans.
+    takes `repeats` times their own time, a fraction of a second for most plans. `engine`: SEAL by default.
     """
-    bench = _Bench(parameters)
+    bench = _Bench(parameters, engine or EngineChoice())
     primitives = {(name, level): bench.primitive(name, level) for name, level in sorted(set(wanted))}
     spent: dict[tuple[str, int], list[float]] = {key: [] for key in primitives}
     elsewhere = np.zeros(1 << 20)
@@ -43,8 +47,8 @@ def calibrate(
 class _Bench:
     """Values at every level, made once."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        self._engine = SealEngine(parameters)
+    def __init__(self, parameters: Parameters, choice: EngineChoice) -> None:
+        self._engine = choice.make(parameters)
         self._secret = SecretKey.generate(parameters)
         random = np.random.default_rng(0)
         self._slots = random.normal(size=parameters.slots) + 1j * random.normal(size=parameters.slots)
@@ -69,7 +73,7 @@ class _Bench:
             "add": lambda: engine.add(value, other),
             "encode": lambda: engine.encode(self._slots, level, _SCALE),
             "refresh": lambda: engine.refresh(value, keys),
-            "dump": lambda: engine.dump(value),
+            "dump": lambda: engine.read_polynomials(value),
         }
         return primitives[name]
 

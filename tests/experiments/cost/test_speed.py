@@ -4,19 +4,38 @@ import pytest
 
 from experiments.cost.speed import Job, make_head, measure
 from experiments.cost.speed_peer import milliseconds
+from experiments.cost.work import count_work
+from he_infer.ckks.planning.circuit import build_circuit
+from he_infer.ckks.planning.search import make_plan
 from he_infer.head.layers import Head
 from tests.he_infer.ckks.kit import features
 
 
 @pytest.mark.parametrize("job", [Job("linear", (20, 3), "open"), Job("mlp", (20, 6, 3), "hidden", 4)])
-def test_speed_row_has_consistent_figures(job: Job) -> None:
-    row = measure(job, 3, (100.0, 0.0))
-    assert row.server_ms_low <= row.server_ms <= row.server_ms_high
-    assert row.over_limit == pytest.approx(row.server_ms / row.limit_ms)
-    assert row.ratio == pytest.approx(100.0 * job.batch / row.server_ms)
-    assert row.max_abs_error <= row.predicted_error
-    assert (row.evaluation_key_bytes == 0) == (job.policy == "open")
-    assert row.predicted_weight_bytes / 1.2 < row.weight_bytes < row.predicted_weight_bytes * 1.2
+def test_speed_rows_have_consistent_figures(job: Job) -> None:
+    rows = measure(job, 3, (100.0, 0.0))
+    assert rows[0].engine == "SEAL"
+    assert len({row.engine for row in rows}) == len(rows)
+    for row in rows:
+        assert row.server_ms_low <= row.server_ms <= row.server_ms_high
+        assert row.over_limit == pytest.approx(row.server_ms / row.limit_ms)
+        assert row.ratio == pytest.approx(100.0 * job.batch / row.server_ms)
+        assert row.max_abs_error <= row.predicted_error
+        assert (row.evaluation_key_bytes == 0) == (job.policy == "open")
+        assert row.predicted_weight_bytes / 1.2 < row.weight_bytes < row.predicted_weight_bytes * 1.2
+        assert row.bytes_up == row.predicted_bytes_up
+        assert (row.transforms > 100) == (row.key_switches > 0)
+
+
+def test_work_of_a_key_switch_is_that_of_its_primes() -> None:
+    """512 to 64, squared, to 10: counted by hand for the plan's eight folds and rotations and two products."""
+    head = make_head((512, 64, 10))
+    plan = make_plan(head)
+    work = count_work(plan, build_circuit(head))
+    by_primes = {primes: (primes + 1) * (primes + 2) for primes in (1, 2, 3)}
+    assert by_primes == {1: 6, 2: 12, 3: 20}
+    assert work.transforms >= plan.key_switches * by_primes[1]
+    assert work.key_bytes % (2 * plan.parameters.ring_size * 8) == 0
 
 
 def test_tenseal_computes_the_same_head() -> None:
