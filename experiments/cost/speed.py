@@ -8,6 +8,7 @@ import typer
 
 from experiments.cost.work import count_work
 from he_infer.commands.json_option import JsonFile
+from he_infer.errors import UsageError
 
 if TYPE_CHECKING:
     from he_infer.ckks.engines.choice import EngineChoice
@@ -90,6 +91,10 @@ JOBS = (
 def speed(
     *,
     repeats: Annotated[int, typer.Option(min=3, help="Requests a job; medians are of these.")] = 15,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--job", help="Jobs of this name alone, as the table writes it; repeat for more."),
+    ] = None,
     peer: Annotated[
         bool, typer.Option("--peer/--no-peer", help="Time TenSEAL's path as well, the longest part.")
     ] = True,
@@ -110,6 +115,8 @@ def speed(
     peers: dict[tuple[int, ...], tuple[float, float]] = {}
     rows = []
     for job in JOBS:
+        if only and job.name not in only:
+            continue
         with console.status(f"{job.name}, {job.policy}"):
             if peer and job.widths not in peers:
                 from experiments.cost.speed_peer import milliseconds
@@ -119,9 +126,13 @@ def speed(
         rows += found
         for row in found:
             _show(console, row)
-    with console.status("two processes"):
-        images_a_second = two_processes(JOBS[-1])
-    console.print(f"{JOBS[-1].name}, two processes: {images_a_second:.0f} images a second", highlight=False)
+    if not rows:
+        raise UsageError(f"There is no such job; there are {', '.join(sorted({job.name for job in JOBS}))}.")
+    images_a_second = None
+    if not only or JOBS[-1].name in only:
+        with console.status("two processes"):
+            images_a_second = two_processes(JOBS[-1])
+        console.print(f"{JOBS[-1].name}, two processes: {images_a_second:.0f} images a second", highlight=False)
     for engine in dict.fromkeys(row.engine for row in rows):
         single = {row.job: row for row in reversed(rows) if row.images == _SINGLE and row.engine == engine}
         times = [f"{name} {single[name].server_ms:.2f} ms" for name in _HEADLINES if name in single]
@@ -339,10 +350,8 @@ def _show(console: Any, row: Row) -> None:
     table.add_row("predicted", f"{row.predicted_ms:.2f} ms; limit {row.limit_ms:.2f}, over it {row.over_limit:.2f}")
     if row.ratio is not None and row.tenseal_mm_ms is not None:
         table.add_row("TenSEAL mm", f"{row.tenseal_mm_ms:.0f} ms an image, {row.ratio:.0f} times the server's")
-    work = (
-        f"{row.transforms} transforms, {row.key_bytes_read / 1e6:.1f} MB of keys read, {row.key_switches} key switches"
-    )
-    table.add_row("work", work)
+    work = f"{row.key_switches} key switches, {row.transforms} transforms"
+    table.add_row("work", f"{work}, {row.key_bytes_read / 1e6:.1f} MB of keys read")
     sizes = f"{row.bytes_up / 1e3:.1f} KB, {row.bytes_down / 1e3:.1f} KB, {row.evaluation_key_bytes / 1e6:.2f} MB"
     table.add_row("up, down, keys", sizes)
     table.add_row("client", f"encrypt {row.client_encrypt_ms:.2f} ms, decrypt {row.client_decrypt_ms:.2f} ms")

@@ -25,8 +25,8 @@ def count_work(plan: "Plan", circuit: "Circuit") -> Work:
 
     A key switch of L primes takes L inverse transforms for its digits, L - 1 of each digit again for the other primes
     and one for the special prime, and for the division by that one 2 inverse and 2 L forward transforms, which are
-    (L + 1)(L + 2). It reads L digits of a key, each two polynomials modulo L + 1 primes. Rescaling L primes takes 2 inverse and
-    2 (L - 1) forward transforms, and a fresh zero at level 0 three.
+    (L + 1)(L + 2). It reads L digits of a key, each two polynomials modulo L + 1 primes. Rescaling L primes takes 2
+    inverse and 2 (L - 1) forward transforms, and a fresh zero at level 0 three.
     """
     from he_infer.ckks.planning.cost import count_primitives
 
