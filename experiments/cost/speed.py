@@ -84,7 +84,7 @@ JOBS = (
     Job("512->64->x^2->10, scores to 1e-2", (512, 64, 10), "hidden", precision=1e-2),
     Job("512->10, 64 images", (512, 10), "hidden", 64),
     Job("512->64->x^2->10, 64 images", (512, 64, 10), "hidden", 64),
-    Job("512->10, 4096 images", (512, 10), "hidden", 4096),
+    Job("512->10, 4096 images, open", (512, 10), "open", 4096),
 )
 
 
