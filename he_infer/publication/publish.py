@@ -41,6 +41,11 @@ class Published:
     trial_errors: tuple[float, ...]
     """For each plan the largest score error of the canary questions under encryption."""
 
+    @property
+    def publisher(self) -> str:
+        """The owner's Ed25519 public key, hex, which clients pin."""
+        return str(self.client.description["publication"]["publisher"])
+
 
 def publish(
     whole: BundleFile,
