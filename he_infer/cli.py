@@ -18,6 +18,7 @@ from he_infer.commands.vault.inspect import inspect
 from he_infer.commands.vault.protect import protect
 from he_infer.commands.vault.rekey import rekey
 from he_infer.commands.vault.restore import restore, verify
+from he_infer.commands.vault.share import recipient_key, recipients, share, unshare
 
 app = typer.Typer(
     name="he-infer",
@@ -41,6 +42,10 @@ for command, panel in (
     (inspect, "Image vault"),
     (verify, "Image vault"),
     (rekey, "Image vault"),
+    (share, "Image vault"),
+    (unshare, "Image vault"),
+    (recipients, "Image vault"),
+    (recipient_key, "Image vault"),
     (export_recipient, "Image vault"),
     (serve, "Server"),
 ):

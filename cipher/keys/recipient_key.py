@@ -24,6 +24,10 @@ class RecipientKey:
 
     private: X25519PrivateKey = field(repr=False)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """The private key is an object of OpenSSL: worker processes get its bytes."""
+        return _from_raw, (self.private.private_bytes_raw(),)
+
     @classmethod
     def generate(cls) -> Self:
         """A fresh key pair."""
@@ -70,6 +74,10 @@ class RecipientKey:
         if len(secret) != 32:
             raise Damaged("The key file opens, but does not hold a recipient key; restore it from a backup.")
         return cls(X25519PrivateKey.from_private_bytes(secret))
+
+
+def _from_raw(secret: bytes) -> RecipientKey:
+    return RecipientKey(X25519PrivateKey.from_private_bytes(secret))
 
 
 def load_public_key(path: str | os.PathLike[str]) -> X25519PublicKey:

@@ -1,11 +1,15 @@
-"""Checking sealed objects, and giving them another vault key."""
+"""Checking sealed objects, and changing who opens them: another vault key, further recipients."""
 
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
 from cipher.container.sealing import Opening, Progress
+from cipher.container.sharing import share_stream, unshare_stream
+from cipher.container.unlock import OpeningKey
 from cipher.keys.vault_key import VaultKey
 from cipher.vault.find import Found
-from cipher.vault.forms import rekey_path, sealed_container
+from cipher.vault.forms import changing, rekey_path, sealed_container
 from cipher.vault.outcome import Did, Outcome
 from cipher.vault.protecting import Versions, admit
 
@@ -55,3 +59,48 @@ class Rekeying:
         changed = rekey_path(found.path, self.old, self.new)
         moved(found.size)
         return Outcome(Did.REKEYED if changed else Did.ALREADY_THERE, str(found.path), sealed_bytes=found.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Work on a sealed object: let further public keys open it, in place."""
+
+    key: OpeningKey = field(repr=False)
+    recipients: tuple[bytes, ...]
+    """X25519 public keys, 32 bytes each."""
+    recovery: bool = False
+
+    def __call__(self, found: Found, moved: Progress) -> Outcome:
+        """Share one object.
+
+        Raises:
+            BadKey: no slot is free.
+            As `cipher.vault.forms.rekey_path`.
+        """
+        with changing(found.path) as inner:
+            new = [
+                share_stream(inner, self.key, X25519PublicKey.from_public_bytes(raw), recovery=self.recovery)
+                for raw in self.recipients
+            ]
+        moved(found.size)
+        return Outcome(Did.SHARED if any(new) else Did.ALREADY_THERE, str(found.path), sealed_bytes=found.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsharing:
+    """Work on a sealed object: remove public keys, in place."""
+
+    key: OpeningKey = field(repr=False)
+    key_ids: tuple[str, ...]
+
+    def __call__(self, found: Found, moved: Progress) -> Outcome:
+        """Unshare one object.
+
+        Raises:
+            As `cipher.vault.forms.rekey_path`.
+        """
+        with changing(found.path) as inner:
+            gone = [unshare_stream(inner, self.key, key_id) for key_id in self.key_ids]
+        moved(found.size)
+        note = "" if any(gone) else "was not shared with that recipient"
+        return Outcome(Did.UNSHARED if any(gone) else Did.ALREADY_THERE, str(found.path), note=note)

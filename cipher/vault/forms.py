@@ -10,11 +10,12 @@ like DICOM, and to take a sealed DICOM object apart.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from cipher.container import api as container
 from cipher.container.api import Description, ObjectVersion, Opened, Options, Progress
@@ -88,6 +89,7 @@ def seal_path(
     *,
     layout: "DicomLayout | None" = None,
     recipients: Sequence[x509.Certificate] = (),
+    shared: Sequence[tuple[X25519PublicKey, bool]] = (),
     linkable: bool = True,
     private: Mapping[str, str] | None = None,
     replaces: ObjectVersion | None = None,
@@ -102,6 +104,7 @@ def seal_path(
         form: 'container' or 'dicom'.
         layout: of the source, where the caller has it already.
         recipients: who may read the encrypted attributes of the DICOM form; at least one.
+        shared: public keys that open the object besides the vault's key, and whether each is for recovery.
         linkable: whether the sealed objects of a patient or study share their new identifiers.
         private: further names to keep secret inside, beside the file's name and the original UIDs.
         replaces: the version that this one follows.
@@ -114,7 +117,7 @@ def seal_path(
         StorageProblem: it cannot be read, or the destination not be written.
     """
     layout = layout or lay_out(source)
-    options = Options(private=dict(private or {}), replaces=replaces, progress=progress)
+    options = Options(private=dict(private or {}), replaces=replaces, recipients=tuple(shared), progress=progress)
     if form == "dicom":
         from cipher.dicom import sealed
 
@@ -130,12 +133,8 @@ def seal_path(
         return Sealing("container", version, "not a DICOM file", False)
     from cipher.dicom.values import originals
 
-    options = Options(
-        private={**originals(layout.attributes), **options.private},
-        labels={"holds": "dicom"} if layout.is_dicom else {},
-        replaces=replaces,
-        progress=progress,
-    )
+    names = {**originals(layout.attributes), **options.private}
+    options = replace(options, private=names, labels={"holds": "dicom"} if layout.is_dicom else {})
     version = container.seal_file(source, destination, vault_key, span=layout.span, options=options)
     return Sealing("container", version, layout.remark, layout.is_dicom)
 

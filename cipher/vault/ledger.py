@@ -6,7 +6,8 @@ counts its changes. Keep it on the trusted side, beside the vault key, not in th
 old object and the old ledger is noticed by nothing but a counter kept elsewhere (`Ledger.version`, given to
 `Ledger.load` as `expect`).
 
-Its content is JSON: {"vaults": {id: folder}, "objects": {object id: [version, vault id, path, stored path, origin]}}.
+Its content is JSON: `objects`, {object id: [version, vault id, path, stored path, origin]}; `recovery`, public keys in
+hex; `vaults`, {id: folder}.
 """
 
 import json
@@ -52,6 +53,8 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.vaults: dict[str, str] = {}
         """Vault identifier -> absolute path of its folder when it was last sealed into."""
+        self.recovery: list[str] = []
+        """The vault's policy: X25519 public keys, in hex, that every object is shared with for recovery."""
         self.version: ObjectVersion | None = None
         """Of the ledger itself as it was loaded or last saved; none if it never was."""
 
@@ -83,6 +86,7 @@ class Ledger:
             found = json.loads(content) if description.labels == _LABELS else {}
             ledger.entries = {name: Entry(*entry) for name, entry in found["objects"].items()}
             ledger.vaults = dict(found["vaults"])
+            ledger.recovery = list(found["recovery"])
         except (ValueError, TypeError, KeyError, AttributeError):
             raise Damaged(f"{os.fspath(path)} is a sealed object, but not a ledger of this release.") from None
         ledger.version = description.version
@@ -116,7 +120,7 @@ class Ledger:
             name: [entry.number, entry.vault, entry.path, entry.stored, entry.origin]
             for name, entry in self.entries.items()
         }
-        content = {"objects": objects, "vaults": self.vaults}
+        content = {"objects": objects, "recovery": self.recovery, "vaults": self.vaults}
         data = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         sealed = seal_bytes(data, vault_key, options=Options(labels=_LABELS, replaces=self.version))
         write_bytes(path, sealed, mode=PRIVATE)
@@ -157,7 +161,8 @@ class Ledger:
         self.entries[object_id] = entry
 
     def take_over(self, other: "Ledger", object_ids: set[str]) -> None:
-        """Remember what another ledger does of some objects: they are about to be under this ledger's key."""
+        """Remember what another ledger does of some objects, which are about to be under this key, and its policy."""
+        self.recovery += [key for key in other.recovery if key not in self.recovery]
         for object_id in object_ids & set(other.entries):
             entry = other.entries[object_id]
             if entry.vault:

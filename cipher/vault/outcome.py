@@ -15,6 +15,8 @@ class Did(StrEnum):
     RESTORED = "restored"
     VERIFIED = "verified"
     REKEYED = "rekeyed"
+    SHARED = "shared"
+    UNSHARED = "unshared"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -53,6 +54,8 @@ class Protecting:
     names: Names = "hidden"
     certificates: tuple[bytes, ...] = ()
     """Recipients of the DICOM form's encrypted attributes, DER."""
+    shared: tuple[tuple[bytes, bool], ...] = ()
+    """X25519 public keys that open every object besides the vault's key, and whether each is for recovery."""
     linkable: bool = True
     any_file: bool = False
     """Whether files that are called DICOM and are not are sealed as opaque bytes, rather than refused."""
@@ -93,7 +96,8 @@ class Protecting:
         done = replace(done, did=Did.SEALED_ANEW if before else Did.SEALED, plain_bytes=state.st_size)
         follows = before[0] if before else None
         if found.sort is not Sort.FILE:
-            sealed = seal_bytes(b"", self.vault_key, options=Options(private=private, replaces=follows))
+            options = Options(private=private, replaces=follows, recipients=self._shared())
+            sealed = seal_bytes(b"", self.vault_key, options=options)
             write_bytes(target, sealed, mode=SEALED_MODE)
             moved(found.size)
             note = "" if not link or _stays_inside(found.inside, link) else f"a link that leads out of its tree: {link}"
@@ -107,12 +111,16 @@ class Protecting:
             self.form,
             layout=layout,
             recipients=[x509.load_der_x509_certificate(der) for der in self.certificates],
+            shared=self._shared(),
             linkable=self.linkable,
             private=private,
             replaces=follows,
             progress=moved,
         )
         return replace(done, version=made.version, sealed_bytes=target.stat().st_size, remark=made.remark)
+
+    def _shared(self) -> tuple[tuple[X25519PublicKey, bool], ...]:
+        return tuple((X25519PublicKey.from_public_bytes(raw), recovery) for raw, recovery in self.shared)
 
     def _existing(self, target: Path, private: dict[str, str]) -> tuple[ObjectVersion, bool]:
         """The version of the object that is there, and whether it holds the item as it is now."""

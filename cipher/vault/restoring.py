@@ -11,10 +11,10 @@ from numpy.lib import format as npy
 
 from cipher.container.header import Kind, Segment
 from cipher.container.sealing import Opening, Progress
+from cipher.container.unlock import OpeningKey
 from cipher.errors import AlreadyExists, CipherError, StorageProblem
 from cipher.files.atomic import PRIVATE, atomic_write, write_link
 from cipher.files.tree import enter, folds_case
-from cipher.keys.vault_key import VaultKey
 from cipher.vault.find import Found, Sort
 from cipher.vault.forms import sealed_container
 from cipher.vault.names import Parts, Wanted, assign_places, from_stored, split
@@ -27,11 +27,13 @@ class Restoring:
     """Work on a sealed object: write what was sealed under a folder, where it was, with its time."""
 
     folder: Path
-    vault_key: VaultKey = field(repr=False)
+    key: OpeningKey = field(repr=False)
     overwrite: bool = False
     versions: Versions = field(default_factory=dict)
     places: Mapping[Path, Parts] = field(default_factory=dict)
     """Sealed object -> its place below the folder, as `plan` assigned it; the stored path where there is none."""
+    frames: tuple[int, int] | None = None
+    """The first frame, and the one after the last: only these are read, and become a NumPy file."""
 
     def __call__(self, found: Found, moved: Progress) -> Outcome:
         """Restore one object; an array becomes a NumPy file.
@@ -40,11 +42,13 @@ class Restoring:
             As `cipher.vault.forms.open_path`; StorageProblem also where another file or a link is in the way.
         """
         with sealed_container(found.path) as (inner, bound):
-            opening = Opening(inner, self.vault_key, associated=bound)
+            opening = Opening(inner, self.key, associated=bound)
             admit(self.versions, opening.version)
             stored = _stored_path(opening, found)
             asked = split(stored)
             parts = self.places.get(found.path, asked)
+            if self.frames is not None:
+                return self._restore_frames(opening, found, parts, *self.frames)
             target = self.folder.joinpath(*parts)
             did = self._restore(opening, parts, target, moved)
         note = "" if parts == asked else f"restored as {'/'.join(parts)}, as its own name could not be used here"
@@ -76,6 +80,18 @@ class Restoring:
                 raise _in_the_way(target) from None
         return Did.RESTORED
 
+    def _restore_frames(self, opening: Opening, found: Found, parts: Parts, first: int, last: int) -> Outcome:
+        pixels = opening.frames(first, last)
+        parts = (*parts[:-1], f"{parts[-1]}.frames-{first}-{last}.npy")
+        target = self.folder.joinpath(*parts)
+        with enter(self.folder, parts[:-1]) as folder:
+            try:
+                with atomic_write(target, mode=PRIVATE, replace=self.overwrite, folder=folder) as handle:
+                    npy.write_array(handle, pixels, allow_pickle=False)
+            except AlreadyExists:
+                raise _in_the_way(target) from None
+        return Outcome(Did.RESTORED, str(target), opening.version, pixels.nbytes, found.size)
+
     def _restore_link(self, link: str, target: Path, folder: int | None) -> Did:
         try:
             write_link(target, link, replace=self.overwrite, folder=folder)
@@ -87,7 +103,7 @@ class Restoring:
 
 
 def plan(
-    objects: Sequence[Found], vault_key: VaultKey, folder: Path
+    objects: Sequence[Found], key: OpeningKey, folder: Path
 ) -> tuple[dict[Path, Parts], list[tuple[Found, CipherError]]]:
     """Give each object a place of its own below `folder`, before anything is written.
 
@@ -95,7 +111,7 @@ def plan(
 
     Args:
         objects: sealed objects.
-        vault_key: opens them.
+        key: opens them.
         folder: the target, which exists.
 
     Returns:
@@ -109,7 +125,7 @@ def plan(
     for found in objects:
         try:
             with sealed_container(found.path) as (inner, bound):
-                opening = Opening(inner, vault_key, associated=bound)
+                opening = Opening(inner, key, associated=bound)
             owner = opening.opened.private.get("origin") or opening.version.object_id
             is_folder = opening.opened.private.get("sort") == Sort.FOLDER
             wanted[found.path] = Wanted(split(_stored_path(opening, found)), owner, is_folder)

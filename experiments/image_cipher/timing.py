@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cipher.algorithm.engine import Engine, by_name
 from cipher.algorithm.inner import decrypt_image, encrypt_image
-from cipher.container.api import PixelSpan, open_bytes, seal_bytes
+from cipher.container.api import open_array, seal_array
 from cipher.keys.vault_key import VaultKey
 from experiments.image_cipher import chaotic_peer
 
@@ -156,13 +156,10 @@ def _inner(name: str, engine: Engine, key: bytes, salt: bytes) -> TimedCipher:
 
 
 def _sealed(vault_key: VaultKey) -> TimedCipher:
-    """The whole container in memory: hashing, the inner cipher and AES-256-GCM; no disk."""
-
-    def seal(image: Image) -> bytes:
-        span = PixelSpan(0, image.nbytes, image.dtype.str, image.shape)
-        return seal_bytes(image.tobytes(), vault_key, span=span)
-
-    return TimedCipher(SEALED, seal, lambda made: open_bytes(made, vault_key))
+    """The whole container in memory: hedging, the inner cipher and AES-256-GCM; no disk."""
+    return TimedCipher(
+        SEALED, lambda image: seal_array(image, vault_key), lambda made: open_array(made, vault_key).tobytes()
+    )
 
 
 @dataclass(frozen=True, slots=True)

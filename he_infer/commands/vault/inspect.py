@@ -39,7 +39,7 @@ def inspect(paths: Sources, *, json_file: JsonFile = None) -> None:
             if len(objects) == 1:
                 raise
             failures[file.path] = error
-    table = Table("object", "form", "version", "key", "holds", "pixels", "bytes", "sealed", box=box.SIMPLE)
+    table = Table("object", "form", "version", "key", "opens for", "holds", "pixels", "bytes", "sealed", box=box.SIMPLE)
     for path, found in described.items():
         table.add_row(escape(path.name), *_row(found))
     Console(width=None if Console().is_terminal else 160).print(table)
@@ -62,6 +62,7 @@ def _row(found: "SealedDescription") -> tuple[str, ...]:
         found.form,
         f"{inner.version.object_id[:8]} v{inner.version.number}",
         " ".join(key_id[:8] for key_id in inner.key_ids),
+        " ".join(one.key_id[:8] + (" (recovery)" if one.recovery else "") for one in inner.recipients),
         escape(inner.labels.get("holds", inner.kind.name.lower().replace("_", " "))),
         pixels,
         f"{inner.payload_bytes:,}",
@@ -84,6 +85,8 @@ def _figures(path: Path, found: "SealedDescription") -> dict[str, object]:
         "sealed_bytes": inner.sealed_bytes,
         "chunks": inner.chunks,
         "bound": inner.bound,
+        "recipients": [{"key_id": one.key_id, "recovery": one.recovery} for one in inner.recipients],
+        "frames_in_group": inner.frames,
         "labels": inner.labels,
         "sop_instance_uid": found.identifiers.instance if found.identifiers else None,
         "study_instance_uid": found.identifiers.study if found.identifiers else None,

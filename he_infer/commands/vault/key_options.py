@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from cipher.keys.recipient_key import RecipientKey
     from cipher.vault.keyring import Keyring
 
 DEFAULT_KEY = Path("he-infer-vault.key")
@@ -20,6 +21,25 @@ PassphraseFile = Annotated[
         metavar="FILE", help="File with the key's passphrase (mode 0600); else HE_INFER_PASSPHRASE, or asked."
     ),
 ]
+
+
+RecipientKeyFile = Annotated[
+    Path | None,
+    typer.Option("--recipient-key", metavar="FILE", help="A recipient's private key, instead of the vault's key."),
+]
+
+
+def open_recipient_key(path: Path, passphrase_file: Path | None) -> "RecipientKey":
+    """Open a recipient's key file.
+
+    Raises:
+        UsageError: no passphrase.
+        CipherError: as `RecipientKey.load`.
+    """
+    from cipher.keys.recipient_key import RecipientKey
+    from he_infer.commands.passphrase_option import get_passphrase
+
+    return RecipientKey.load(path, get_passphrase(passphrase_file, confirm=False))
 
 
 def open_keyring(path: Path, passphrase_file: Path | None) -> "Keyring":

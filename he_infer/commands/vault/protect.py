@@ -31,6 +31,16 @@ def protect(
         list[Path] | None,
         typer.Option(metavar="CERT", help="dicom: further certificates (PEM, DER) that may read the attributes."),
     ] = None,
+    share_with: Annotated[
+        list[Path] | None,
+        typer.Option("--share-with", metavar="PUB", help="Public keys (PEM) that open the objects too."),
+    ] = None,
+    recovery: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--recovery", metavar="PUB", help="Vault policy from now on: a public key that opens every object."
+        ),
+    ] = None,
     unlinkable: Annotated[
         bool, typer.Option("--unlinkable", help="dicom: do not let a patient's or a study's objects share identifiers.")
     ] = False,
@@ -57,11 +67,18 @@ def protect(
     from he_infer.commands.passphrase_option import get_passphrase
     from he_infer.commands.vault.batch import conclude, work_on
 
+    public = [(raw, False) for raw in _public_keys(share_with or [])]
+    policy = [raw.hex() for raw in _public_keys(recovery or [])]
     further = _certificates(recipient or [])
     seen = survey(paths, leave_out=[to, *Keyring.files_at(key)])
     keyring = Keyring.open_or_make(key, lambda confirm: get_passphrase(passphrase_file, confirm=confirm), vault=to)
     say_made(keyring)
+    if policy:
+        with Ledger.update(keyring.ledger_path, keyring.vault_key) as ledger:
+            ledger.recovery += [key for key in policy if key not in ledger.recovery]
     ledger = keyring.ledger()
+    kept = [bytes.fromhex(key) for key in ledger.recovery]
+    shared = [(raw, True) for raw in kept] + [pair for pair in public if pair[0] not in kept]
     certificates = further if form == "container" else [*_own_certificate(keyring), *further]
     make_folder(to)
     home = to.resolve()
@@ -72,6 +89,7 @@ def protect(
         form,
         names,
         tuple(certificates),
+        shared=tuple(shared),
         linkable=not unlinkable,
         any_file=any_file,
         versions=ledger.versions(),
@@ -87,6 +105,15 @@ def protect(
                 if outcome.version:
                     ledger.record(outcome.version.object_id, make_entry(outcome, vault, home))
     conclude(tally, json_file)
+
+
+def _public_keys(paths: list[Path]) -> list[bytes]:
+    """X25519 public keys from files, 32 bytes each."""
+    if not paths:
+        return []
+    from cipher.keys.recipient_key import load_public_key
+
+    return [load_public_key(path).public_bytes_raw() for path in paths]
 
 
 def _certificates(paths: list[Path]) -> list[bytes]:

@@ -1,13 +1,23 @@
 """`he-infer restore` and `he-infer verify`: sealed objects opened, or only checked."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Jobs, Sources
-from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, PassphraseFile, open_keyring
+from he_infer.commands.vault.key_options import (
+    DEFAULT_KEY,
+    KeyFile,
+    PassphraseFile,
+    RecipientKeyFile,
+    open_keyring,
+    open_recipient_key,
+)
+
+if TYPE_CHECKING:
+    from cipher.container.unlock import OpeningKey
 
 AnyName = Annotated[
     bool,
@@ -23,32 +33,44 @@ def restore(
     passphrase_file: PassphraseFile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are in the way.")] = False,
     any_name: AnyName = False,
+    frames: Annotated[
+        str | None,
+        typer.Option(metavar="A:B", help="Only frames A to B-1, from 0, as NumPy files; the others are not opened."),
+    ] = None,
+    recipient_key: RecipientKeyFile = None,
     jobs: Jobs = None,
     json_file: JsonFile = None,
 ) -> None:
     """Restore sealed objects of either form: the original files, byte for byte, with their names and times.
 
     A file appears only once all of it has been verified. What is restored is compared with the ledger: exits with 1 if
-    an object of the vault is missing, doubled or renamed. Interrupt at any time and run the command again.
+    an object of the vault is missing, doubled or renamed. A recipient has no ledger and is not told what is missing.
+    Interrupt at any time and run the command again.
 
     Example: `he-infer restore vault/ --to restored/ --key hospital.key`
     """
     from cipher.files.tree import make_folder
     from cipher.vault.keyring import Keyring
+    from cipher.vault.ledger import Ledger
     from cipher.vault.restoring import Restoring, plan
     from cipher.vault.selection import compare_with_ledger, select_sealed
     from cipher.vault.tally import Tally
     from he_infer.commands.vault.batch import conclude, work_on
 
     leave_out = [to, *Keyring.files_at(key)]
-    if not key.exists():
+    wanted = _parse_frames(frames)
+    if recipient_key is not None or not key.exists():
         select_sealed(paths, leave_out=leave_out)  # a wrong path is the likelier mistake
-    keyring = open_keyring(key, passphrase_file)
-    ledger = keyring.ledger()
+    opening: OpeningKey
+    if recipient_key is not None:
+        opening, ledger = open_recipient_key(recipient_key, passphrase_file), Ledger()
+    else:
+        keyring = open_keyring(key, passphrase_file)
+        opening, ledger = keyring.vault_key, keyring.ledger()
     selection = select_sealed(paths, leave_out=leave_out, ledger=ledger)
     make_folder(to)
-    places, unopened = plan(selection.objects, keyring.vault_key, to)
-    work = Restoring(to, keyring.vault_key, overwrite=overwrite, versions=ledger.versions(), places=places)
+    places, unopened = plan(selection.objects, opening, to)
+    work = Restoring(to, opening, overwrite=overwrite, versions=ledger.versions(), places=places, frames=wanted)
     objects = [found for found in selection.objects if found.path in places]
     tally = work_on("restore", work, objects, jobs) if objects else Tally("restore")
     tally.failures += unopened + selection.problems
@@ -108,3 +130,16 @@ def verify(
                 typer.echo(line)
     tally.discrepancies += compare_with_ledger(ledger, selection, names=not any_name)
     conclude(tally, json_file)
+
+
+def _parse_frames(text: str | None) -> tuple[int, int] | None:
+    from he_infer.errors import UsageError
+
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    if not (
+        colon and first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and int(first) < int(last)
+    ):
+        raise UsageError(f"--frames {text!r} is no range; give the first frame and the one after the last, as 10:20.")
+    return int(first), int(last)

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
@@ -340,6 +342,49 @@ def test_recipient_is_exported_only_under_another_passphrase(
     assert run("export-recipient", "--to", "r.p12")[0] == 0
     assert (tmp_path / "r.p12").stat().st_mode & 0o777 == 0o600
     assert run("export-recipient", "--to", "r.p12")[0] == 1
+
+
+def test_recipient_opens_what_is_shared_until_it_is_not(
+    run: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("doctor", "escrow", "other"):
+        assert run("recipient-key", f"{name}.key")[0] == 0
+    assert run("protect", tree, "--to", "vault", "--recovery", "escrow.key.pub")[0] == 0
+    before = contents(tmp_path / "vault")
+    code, out, _ = run("share", "vault", "--with", "doctor.key.pub")
+    assert (code, "shared 6" in out) == (0, True)
+    assert "already there 6" in run("share", "vault", "--with", "doctor.key.pub")[1]
+    after = contents(tmp_path / "vault")
+    assert {name: len(data) for name, data in after.items()} == {name: len(data) for name, data in before.items()}
+    for number, name in enumerate(("doctor", "escrow")):
+        code, _, err = run("restore", "vault", "--to", f"back{number}", "--recipient-key", f"{name}.key", "--jobs", "2")
+        assert code == 0, err
+        assert contents(tmp_path / f"back{number}" / "scans") == contents(tree)
+    assert run("verify", "vault")[0] == 0
+    assert "(recovery)" in run("inspect", "vault")[1]
+    assert run("recipients", "vault")[1].count("(recovery)") == 6
+    code, _, err = run("restore", "vault", "--to", "no", "--recipient-key", "other.key")
+    assert (code, "not shared with" in err) == (1, True)
+    assert run("share", "vault", "--with", "other.key.pub", "--recipient-key", "other.key")[0] == 1
+    assert "unshared 6" in run("unshare", "vault", "--from", "doctor.key.pub")[1]
+    assert run("restore", "vault", "--to", "no", "--recipient-key", "doctor.key")[0] == 1
+    assert contents(tmp_path / "vault") == before
+    (tmp_path / "later.txt").write_text("sealed later, under the same policy")
+    assert run("protect", "later.txt", "--to", "vault")[0] == 0
+    assert run("restore", "vault", "--to", "again", "--recipient-key", "escrow.key")[0] == 0
+
+
+def test_frames_are_restored_alone(run: Run, tmp_path: Path) -> None:
+    shutil.copy2(packaged("rtdose.dcm"), tmp_path / "dose.dcm")
+    assert run("protect", "dose.dcm", "--to", "vault")[0] == 0
+    assert run("restore", "vault", "--to", "back", "--frames", "2:5")[0] == 0
+    (path,) = (tmp_path / "back").iterdir()
+    assert path.name == "dose.dcm.frames-2-5.npy"
+    with pydicom.dcmread(tmp_path / "dose.dcm") as whole:
+        np.testing.assert_array_equal(np.load(path), whole.pixel_array[2:5])
+    for wrong, words in (("5", "no range"), ("5:2", "no range"), ("2:500", "frames 0 to")):
+        code, _, err = run("restore", "vault", "--to", "more", "--frames", wrong)
+        assert (code, one_line(err), words in err) == (1, True, True)
 
 
 def one_line(err: str) -> bool:
