@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.bundle import Bundle, versions
+from models.card import make_card
 from models.datasets.dataset import Dataset
 from models.errors import HeadError, InputError
 from models.extractors.export import export
@@ -105,6 +106,7 @@ def adopt(
         },
         versions=versions(),
         guard=Guard.fit(features["train"], features["val"]),
+        card=make_card(dataset, size=size, scores=exported.evaluate(features["val"])),
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from he_infer.head.bundle_file import BundleFile
 from models.errors import DamagedBundle, InputError
 from models.extractors.extractor import Extractor
-from models.guard import Guard
+from models.guard import Guard, Verdict
 from models.images.preprocessing import Preprocessing
 
 _BATCH = 64
@@ -68,6 +68,15 @@ class FeatureModel:
     def width(self) -> int:
         """Length of a feature vector."""
         return self.extractor.width
+
+    def judge(self, features: NDArray[Any]) -> list[Verdict]:
+        """Whether each row of features (N, width) is of an image like those that the model was made from.
+
+        Without a guard all are accepted.
+        """
+        if self.guard is None:
+            return [Verdict(True, 0.0, float("inf"))] * len(features)
+        return self.guard.judge(features)
 
     def features(self, images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Feature vectors (N, width), float32, each value within +-`input_bound`.

@@ -40,6 +40,8 @@ class Client:
         insecure_http: allow plain http to other hosts: whoever is on the way reads the token.
         accept_new_server_key: pin the signing key that the server states now in the place of the pinned one.
         canaries: test questions an image; None: at least one in the first request; 0: none.
+        even_if_unlike: classify images that the model's guard finds unlike its training images too, with a remark;
+            otherwise their result is a refusal with the reason.
         frames: of a multi-frame file: "middle", "all", or a number from 0.
         in_flight: requests under way at a time.
         decoders: processes that decode image files.
@@ -65,6 +67,7 @@ class Client:
         accept_new_server_key: bool = False,
         canaries: float | None = None,
         frames: Frames = "middle",
+        even_if_unlike: bool = False,
         in_flight: int = IN_FLIGHT,
         decoders: int = 2,
         patience: float = 30.0,
@@ -77,7 +80,7 @@ class Client:
                 f"for a model of {self._keys.publisher or 'nobody (a whole bundle)'}. Compare the publisher's key with "
                 "what the model's owner says; where the change is theirs, make a new key file with 'he-infer keys new'."
             )
-        self._options = RunOptions(frames, canaries, in_flight)
+        self._options = RunOptions(frames, canaries, in_flight, even_if_unlike)
         self.session = Session(
             server_url,
             token,

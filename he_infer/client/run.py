@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,8 @@ class RunOptions:
     canary_rate: float | None = None
     """Canary questions an image; None: at least one in the first request; 0: none."""
     in_flight: int = IN_FLIGHT
+    even_if_unlike: bool = False
+    """Whether images that the model's guard finds unlike its training images are classified, with a remark."""
     on_sent: Callable[[Sequence[bytes]], None] | None = None
     """Called with the ciphertexts of each request, from several threads: what the server receives of the images."""
 
@@ -177,7 +179,20 @@ class Run:
                 continue
             bare = ReadImage(image.path, image.frame, None, None, image.identifiers, image.remarks)
             features, refusal = next(rows)
+            if features is not None:
+                unlike = self._find_unlike(image, features)
+                if unlike and self._options.even_if_unlike:
+                    bare = replace(bare, remarks=(*bare.remarks, unlike))
+                elif unlike:
+                    features, refusal = None, f"{image.path}: {unlike} --even-if-unlike classifies it."
             yield _Extracted(bare, features, refusal, last)
+
+    def _find_unlike(self, image: ReadImage, features: NDArray[np.float64]) -> str | None:
+        """Why an image is unlike those that the model was made from, by its header or by its features; or None."""
+        from models.card import check_kind
+
+        model = self._model.feature_model
+        return check_kind(model.card, image.kind) or model.judge(features[None])[0].reason or None
 
     def _features(self, pictures: list[NDArray[np.float32]]) -> list[tuple[NDArray[np.float64] | None, str | None]]:
         """Features of each picture, or the reason why it has none."""

@@ -66,6 +66,8 @@ class Dataset:
     """How images are best scaled: `dataset` keeps brightness and contrast, `image` evens them out."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """How pixel values were read, where they came as arrays: type, black, white; see `models.images.values`."""
+    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What DICOM headers say of the images: `modality`, `body_part`, `photometric`, each with the values that occur."""
     orientation: str = "mirror"
     """What leaves the class as it is: `fixed` nothing, `mirror` left-right mirroring, `any` turns by 90 degrees too."""
 

@@ -50,6 +50,7 @@ class _Loaded:
     group: str
     frames: int
     remarks: tuple[str, ...]
+    kind: Mapping[str, str]
 
 
 def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None = None) -> Dataset:
@@ -97,6 +98,11 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None 
             sources={
                 split: tuple(one.item.path for one, where in zip(loaded, dealt, strict=True) if where == split)
                 for split in SPLITS
+            },
+            kinds={
+                name: tuple(sorted({one.kind[name] for one in loaded if name in one.kind}))
+                for name in ("modality", "body_part", "photometric")
+                if any(name in one.kind for one in loaded)
             },
             orientation=orientation("", classes),
         )
@@ -148,7 +154,7 @@ def _load(items: Sequence[Labelled], most: int) -> tuple[list[_Loaded], list[str
         reduced = _to_uint16(sized.transpose(1, 2, 0) if pixels.ndim == 3 else sized[0])
         patient = item.patient or (image.identifiers.patient if image.identifiers else None)
         group = f"{_PATIENT}{patient}" if patient else content
-        loaded.append(_Loaded(item, reduced, pixels.shape[:2], group, image.frames, image.remarks))
+        loaded.append(_Loaded(item, reduced, pixels.shape[:2], group, image.frames, image.remarks, image.kind))
     return loaded, unreadable, _describe_images(loaded, side)
 
 

@@ -72,6 +72,13 @@ def identify(dataset: pydicom.Dataset) -> Identifiers:
     return Identifiers(*(text(dataset, keyword) or None for keyword in keywords))
 
 
+def describe_kind(dataset: pydicom.Dataset) -> dict[str, str]:
+    """Modality, body part and photometric kind in upper case, without those that are missing."""
+    keywords = {"modality": "Modality", "body_part": "BodyPartExamined", "photometric": "PhotometricInterpretation"}
+    found = {name: text(dataset, keyword).upper() for name, keyword in keywords.items()}
+    return {name: value for name, value in found.items() if value}
+
+
 def count_frames(dataset: pydicom.Dataset) -> int:
     """Number of frames, at least 1.
 

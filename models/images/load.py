@@ -6,7 +6,7 @@ A file's kind is told by its content, whatever its name.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,8 @@ class FrameImage:
     """Sentences on what is hardly a picture of a patient: a mask, a segmentation, a black frame."""
     identifiers: "Identifiers | None" = field(default=None)
     """None where the file is not DICOM."""
+    kind: Mapping[str, str] = field(default_factory=dict)
+    """What the DICOM header says of the image: `modality`, `body_part`, `photometric`; without those that it lacks."""
 
 
 def sniff(path: Path) -> Literal["dicom", "raster"] | None:
@@ -159,7 +161,9 @@ def _load_dicom(path: Path, frames: Frames) -> Iterator[FrameImage]:
     identifiers = dicom.identify(dataset)
     for index in _choose(path, frames, count):
         pixels = display.show(dataset, path, index)
-        yield FrameImage(pixels, index, count, display.remark(dataset, pixels), identifiers)
+        yield FrameImage(
+            pixels, index, count, display.remark(dataset, pixels), identifiers, dicom.describe_kind(dataset)
+        )
 
 
 def _load_raster(path: Path, frames: Frames) -> Iterator[FrameImage]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.bundle import Bundle, versions
+from models.card import make_card
 from models.datasets.dataset import Dataset
 from models.errors import HeadError, TrainingError
 from models.extractors.cnn import Cnn, CnnConfig
@@ -233,6 +234,7 @@ def _train(
         },
         versions=versions(),
         guard=Guard.fit(features, val_features),
+        card=make_card(dataset, size=trainer.preprocessing.size, scores=exported.evaluate(val_features)),
     )
 
 

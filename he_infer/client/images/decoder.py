@@ -61,6 +61,7 @@ def _decode(path: Path, frames: Any, out: BinaryIO) -> None:
             "shape": list(pixels.shape),
             "frame": image.frame,
             "remarks": list(image.remarks),
+            "kind": dict(image.kind),
             "identifiers": {name: known.get(name) for name in ("sop_instance", "series", "study", "accession")},
         }
         _send(out, header, pixels.tobytes())

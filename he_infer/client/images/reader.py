@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -44,6 +45,8 @@ class ReadImage:
     refusal: str | None = None
     identifiers: Identifiers = field(default_factory=Identifiers)
     remarks: tuple[str, ...] = ()
+    kind: Mapping[str, str] = field(default_factory=dict)
+    """What the DICOM header says of the image: `modality`, `body_part`, `photometric`."""
 
 
 class ImageReader:
@@ -146,7 +149,13 @@ class _Decoder:
                     return images or [ReadImage(path, refusal=f"{path} holds no frame.")]
                 case {"refusal": str(text)}:
                     return [*images, ReadImage(path, refusal=text)]
-                case {"shape": [*shape], "frame": int(frame), "remarks": [*remarks], "identifiers": dict(known)}:
+                case {
+                    "shape": [*shape],
+                    "frame": int(frame),
+                    "remarks": [*remarks],
+                    "kind": dict(kind),
+                    "identifiers": dict(known),
+                }:
                     size = 4 * int(np.prod([int(side) for side in shape]))
                     held += size
                     if size < 0 or held > MOST_PIXEL_BYTES:
@@ -155,7 +164,8 @@ class _Decoder:
                         )
                     pixels = np.frombuffer(self._take(size, deadline), dtype="<f4").reshape([int(n) for n in shape])
                     owner = Identifiers(**{name: _text(known.get(name)) for name in Identifiers.__dataclass_fields__})
-                    images.append(ReadImage(path, frame, pixels, None, owner, tuple(map(str, remarks))))
+                    said = {str(name): str(value) for name, value in kind.items()}
+                    images.append(ReadImage(path, frame, pixels, None, owner, tuple(map(str, remarks)), said))
                 case _:
                     raise _DecoderFailed("was not read: its decoder gave no answer.")
 

@@ -52,6 +52,12 @@ def classify(
             show_default="one in the first request",
         ),
     ] = None,
+    even_if_unlike: Annotated[
+        bool,
+        typer.Option(
+            "--even-if-unlike", help="Classify images that are unlike the model's training images too, with a note."
+        ),
+    ] = False,
     frames: Annotated[str, typer.Option(help="Of a multi-frame file: 'middle', 'all', or a number from 0.")] = "middle",
     receipt_file: Annotated[
         Path | None, typer.Option("--receipts", help="Append the server's signed receipts here (JSON Lines).")
@@ -104,6 +110,7 @@ def classify(
         accept_new_server_key=accept_new_server_key,
         canaries=canary_rate,
         frames=_parse_frames(frames),
+        even_if_unlike=even_if_unlike,
     ) as client:
         if client.model.whole:
             console.print(

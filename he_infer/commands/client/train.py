@@ -1,6 +1,7 @@
 """`he-infer train`: a data set in, one bundle out."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,6 +42,8 @@ def train(
         typer.Option(help="hidden: the server keeps its weights to itself. open: faster, but clients may learn them."),
     ] = "hidden",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
+    intended_use: Annotated[str | None, typer.Option(help="A sentence for the model card.")] = None,
+    licence: Annotated[str | None, typer.Option(help="The model's licence, for the model card.")] = None,
     side: Annotated[
         int, typer.Option(min=28, max=224, help="Images are cut to their central square and reduced to this side.")
     ] = 64,
@@ -56,6 +59,7 @@ def train(
     from he_infer.files import write_json
     from he_infer.terminal import show_progress
     from models import datasets
+    from models.card import describe_figures
     from models.metrics import compute_majority_share, figures
     from models.training.train import Epoch, Recipe
     from models.training.train import train as fit
@@ -104,8 +108,15 @@ def train(
     seconds = time.perf_counter() - began
     bundle.save(out)
     validation = bundle.training["validation"]
+    card = {
+        **bundle.card,
+        **({"intended_use": intended_use} if intended_use else {}),
+        **({"licence": licence} if licence else {}),
+    }
     majority = compute_majority_share(dataset.test.labels)
     tested = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
+    # Saved a second time: what took long is not lost where the test images cannot be evaluated.
+    replace(bundle, card={**card, "test": describe_figures(dataset.test.labels, tested)}).save(out)
     console.print(
         f"Epoch {bundle.chosen_epochs} of {recipe.epochs} chosen on validation (accuracy "
         f"{validation['accuracy']:.4f}). Test, in clear: accuracy {tested.accuracy:.4f} (always the largest class: "

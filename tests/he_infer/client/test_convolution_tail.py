@@ -1,6 +1,7 @@
 """A bundle whose last convolution block is its head, through a real server, as a user classifies with it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from he_infer.local_server import LocalServer
 from models.bundle import Bundle
 from models.extractors.cnn import Cnn, CnnConfig
 from models.extractors.export import export
+from models.guard import Guard
 from models.images.load import load_image
 from models.images.preprocessing import Preprocessing
 from tests.he_infer.client.imaging import small_images
@@ -52,8 +54,20 @@ def test_images_are_classified_as_in_clear(tmp_path: Path) -> None:
         he_infer("keys", "new", tmp_path / "k.key", "--bundle", path, *there, HE_INFER_PASSPHRASE=WORDS)
         given = ["--bundle", path, "--key", tmp_path / "k.key", *there, "--json", out]
         he_infer("classify", *images, *given, HE_INFER_PASSPHRASE=WORDS)
+        rows = json.loads(out.read_text())["images"]
+        # The same model with a guard that knows the first image alone.
+        known = bundle.features([load_image(images[0])])[0]
+        variances = np.array([1e-6, 1e-6], dtype=np.float32)
+        guard = Guard(known, np.eye(1, 128, dtype=np.float32), variances, 1.0, 0.01, 100)
+        replace(bundle, guard=guard).save(path)
+        he_infer("classify", *images, *given, HE_INFER_PASSPHRASE=WORDS, status=3)
+        guarded = json.loads(out.read_text())["images"]
+        he_infer("classify", *images, *given, "--even-if-unlike", HE_INFER_PASSPHRASE=WORDS)
+        shown = json.loads(out.read_text())["images"]
+    assert [row["label"] for row in guarded] == [rows[0]["label"], None]
+    assert "Not this model's kind" in guarded[1]["refusal"]
+    assert [row["label"] for row in shown] == [row["label"] for row in rows]
     clear = bundle.scores(bundle.features([load_image(image) for image in images]))
-    rows = json.loads(out.read_text())["images"]
     assert [row["label"] for row in rows] == [bundle.classes[label] for label in clear.argmax(axis=1)]
     expected = bundle.probabilities(clear).max(axis=1)
     np.testing.assert_allclose([row["probability"] for row in rows], expected, atol=2e-3)

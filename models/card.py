@@ -1,0 +1,118 @@
+"""The model card: what a client should know of a model before it believes an answer. The client's part has it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets.dataset import Dataset
+from models.metrics import Figures, compute_majority_share, predictions, softmax
+
+VERSION = 1
+_Z = 1.959964
+"""Quantile of the normal distribution for 95%."""
+
+
+def make_card(dataset: Dataset, *, size: int, scores: NDArray[np.float64]) -> dict[str, Any]:
+    """The card of a model that was trained on a data set.
+
+    Args:
+        dataset: what it was trained on; its test images are not looked at.
+        size: side in pixels that the network sees.
+        scores: (n, classes) final scores of the validation images, from which the operating point is chosen.
+    """
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
+    return {
+        "version": VERSION,
+        "training_set": {
+            "name": dataset.name,
+            "digest": dataset.digest,
+            "images": {name: len(split) for name, split in dataset.splits()},
+        },
+        "prevalence": {
+            name: round(float(count / counts.sum()), 4) for name, count in zip(dataset.classes, counts, strict=True)
+        },
+        "task": dataset.task,
+        "image": {"size": size, "channels": dataset.channels, **{name: list(v) for name, v in dataset.kinds.items()}},
+        "operating_point": choose_operating_point(dataset.val.labels, scores, dataset.classes),
+        "intended_use": "Not stated. Not a medical device.",
+        "licence": "Not stated.",
+    }
+
+
+def describe_figures(labels: NDArray[np.int64], reached: Figures) -> dict[str, Any]:
+    """Figures of one split for the card, with the 95% interval of the accuracy (Wilson 1927)."""
+    low, high = wilson(round(reached.accuracy * reached.n), reached.n)
+    return {
+        "images": reached.n,
+        "accuracy": round(reached.accuracy, 4),
+        "accuracy_interval": [round(low, 4), round(high, 4)],
+        "majority_share": round(compute_majority_share(labels), 4),
+        "balanced_accuracy": round(reached.balanced_accuracy, 4),
+        "auc": None if math.isnan(reached.auc) else round(reached.auc, 4),
+        "ece": round(reached.ece, 4),
+    }
+
+
+def choose_operating_point(
+    labels: NDArray[np.int64], scores: NDArray[np.float64], classes: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """For two classes the probability of the second from which it is given, with what validation images say of it.
+
+    It maximises sensitivity + specificity (Youden 1950), whatever the classes' shares. None for more classes, for which
+    the most probable one is given, and where a class does not occur.
+    """
+    if len(classes) != 2 or len(set(labels.tolist())) < 2:
+        return None
+    probability = softmax(scores)[:, 1]
+    ordered = np.unique(probability)
+    candidates = np.concatenate([[0.5], (ordered[1:] + ordered[:-1]) / 2])
+    sick = labels == 1
+    sensitivity = (probability[sick][None] >= candidates[:, None]).mean(axis=1)
+    specificity = (probability[~sick][None] < candidates[:, None]).mean(axis=1)
+    best = int(np.argmax(sensitivity + specificity))  # the first of equal ones, which is 0.5 where that is as good
+    return {
+        "class": classes[1],
+        "threshold": round(float(candidates[best]), 6),
+        "criterion": "sensitivity + specificity on validation images",
+        "sensitivity": round(float(sensitivity[best]), 4),
+        "specificity": round(float(specificity[best]), 4),
+        "images": len(labels),
+    }
+
+
+def check_kind(card: Mapping[str, Any], kind: Mapping[str, str]) -> str | None:
+    """Why an image is not of the model's kind by its DICOM header; None where it is, or where nothing is stated.
+
+    Args:
+        card: the model's card.
+        kind: `modality` and others, as `FrameImage.kind` has them.
+    """
+    image = card.get("image")
+    known = image.get("modality") if isinstance(image, Mapping) else None
+    found = kind.get("modality")
+    if not found or not isinstance(known, list) or not known or found in known:
+        return None
+    return (
+        f"Not this model's kind: (0008,0060) Modality is {found}; the model was made from {', '.join(map(str, known))}."
+    )
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The 95% interval of a share of `right` out of `count`."""
+    if count == 0:
+        return 0.0, 1.0
+    share, z = right / count, _Z
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def predict_at(card: Mapping[str, Any], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The classes (n,) of scores (n, classes): by the card's operating point, else the most probable one."""
+    point = card.get("operating_point")
+    if not isinstance(point, Mapping) or scores.shape[1] != 2:
+        return predictions(scores)
+    return np.asarray(softmax(scores)[:, 1] >= float(point["threshold"]), dtype=np.int64)

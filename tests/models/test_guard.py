@@ -1,0 +1,126 @@
+"""The guard and the card: what is unlike the training images, how often it errs, and what a client is told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.bundle import Bundle
+from models.card import check_kind, choose_operating_point, describe_figures, make_card, predict_at, wilson
+from models.errors import DamagedBundle
+from models.guard import Guard
+from models.metrics import figures
+from tests.models.kit import toy
+
+
+def draw(count: int, seed: int, shift: float = 0.0, width: int = 40) -> np.ndarray:
+    """Correlated features, as a trained network gives them."""
+    mixing = np.random.default_rng(7).normal(size=(5, width))
+    random = np.random.default_rng(seed)
+    return random.normal(size=(count, 5)) @ mixing + 0.1 * random.normal(size=(count, width)) + shift
+
+
+@pytest.fixture(scope="module")
+def guard() -> Guard:
+    made = Guard.fit(draw(500, 0), draw(1000, 1))
+    assert made is not None
+    return made
+
+
+def test_the_false_alarm_share_is_the_one_asked_for(guard: Guard) -> None:
+    assert np.mean(guard.distances(draw(1000, 1)) > guard.threshold) <= 0.01
+    assert np.mean(guard.distances(draw(4000, 2)) > guard.threshold) < 0.025
+    assert 0.3 < np.median(guard.distances(draw(4000, 2))) < 1.1  # shrinkage makes directions of no spread wider
+
+
+def test_features_off_the_training_directions_are_found(guard: Guard) -> None:
+    off = draw(50, 3) + np.random.default_rng(4).normal(size=(50, 40))
+    verdicts = guard.judge(off)
+    assert all(not verdict.accepted and "Not this model's kind" in verdict.reason for verdict in verdicts)
+    assert all(verdict.accepted and not verdict.reason for verdict in guard.judge(draw(50, 0)[:5] * 0.5))
+
+
+def test_it_comes_back_from_its_tensors(guard: Guard) -> None:
+    again = Guard.from_bundle(guard.to_json(), guard.to_tensors())
+    np.testing.assert_array_equal(again.distances(draw(9, 5)), guard.distances(draw(9, 5)))
+    for name in guard.to_tensors():
+        with pytest.raises(DamagedBundle, match="incomplete"):
+            Guard.from_bundle(guard.to_json(), {k: v for k, v in guard.to_tensors().items() if k != name})
+        with pytest.raises(DamagedBundle, match="make no sense"):
+            Guard.from_bundle(guard.to_json(), {**guard.to_tensors(), name: guard.to_tensors()[name] * np.nan})
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(16, 64), st.integers(0, 99))
+def test_any_number_of_images_gives_a_guard_or_none(count: int, few: int, width: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    features, validation = random.normal(size=(count, width)), random.normal(size=(few, width))
+    features[:, 0] = 1.0  # a feature that never changes
+    made = Guard.fit(features, validation)
+    assert (made is None) == (min(count, few) < 20)
+    if made is not None:
+        assert np.isfinite(made.distances(validation)).all()
+        assert np.isfinite(made.distances(np.full((2, width), 1e6))).all()
+
+
+def test_a_trained_bundle_refuses_what_is_unlike_its_training_images(trained: Bundle) -> None:
+    assert trained.guard is not None
+    dataset = toy()
+    own = trained.feature_model.judge(trained.features(dataset.test.images))
+    noise = np.random.default_rng(0).random((64, 16, 16), dtype=np.float32)
+    other = trained.feature_model.judge(trained.features(noise))
+    assert np.mean([verdict.accepted for verdict in own]) > 0.9
+    assert np.mean([verdict.distance for verdict in other]) > np.mean([verdict.distance for verdict in own])
+    assert trained.card["training_set"]["name"] == "toy"
+    assert sum(trained.card["prevalence"].values()) == pytest.approx(1)
+
+
+# The card
+
+
+def test_the_operating_point_separates_validation_images() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    probability = np.concatenate([np.linspace(0.01, 0.2, 90), np.linspace(0.25, 0.4, 10)])
+    scores = np.stack([np.log(1 - probability), np.log(probability)], axis=1)
+    point = choose_operating_point(labels, scores, ("well", "ill"))
+    assert point is not None
+    assert 0.2 < point["threshold"] < 0.25
+    assert (point["sensitivity"], point["specificity"], point["class"]) == (1.0, 1.0, "ill")
+    assert (predict_at({"operating_point": point}, scores) == labels).all()
+    assert not predict_at({}, scores).any()
+    assert choose_operating_point(labels * 0, scores, ("well", "ill")) is None
+    assert choose_operating_point(labels, np.zeros((100, 3)), ("a", "b", "c")) is None
+
+
+def test_a_card_states_shares_and_figures_with_intervals() -> None:
+    dataset = toy()
+    card = make_card(dataset, size=16, scores=np.zeros((48, 2)))
+    assert card["training_set"]["images"] == {"train": 192, "val": 48, "test": 64}
+    assert card["prevalence"] == {"corner 0": 0.5, "corner 1": 0.5}
+    shown = describe_figures(dataset.test.labels, figures(dataset.test.labels, np.zeros((64, 2))))
+    assert shown["majority_share"] == shown["accuracy"] == 0.5
+    assert shown["accuracy_interval"][0] < 0.5 < shown["accuracy_interval"][1]
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(50, 100) == pytest.approx((0.40383, 0.59617), abs=1e-4)
+
+
+def test_another_modality_is_not_the_model_s_kind() -> None:
+    card = {"image": {"modality": ["US"]}}
+    assert "Modality is CT; the model was made from US" in str(check_kind(card, {"modality": "CT"}))
+    for known, kind in (
+        (card, {"modality": "US"}),
+        (card, {}),
+        ({}, {"modality": "CT"}),
+        ({"image": 3}, {"modality": "CT"}),
+    ):
+        assert check_kind(known, kind) is None
+
+
+def test_the_card_and_the_guard_reach_the_client_s_file(trained: Bundle, tmp_path: Path) -> None:
+    trained.save(tmp_path / "b.hebundle")
+    again = Bundle.load(tmp_path / "b.hebundle")
+    assert again.card == trained.card
+    assert again.guard is not None
+    assert again.guard.threshold == trained.guard.threshold  # type: ignore[union-attr] - asserted above
