@@ -45,6 +45,8 @@ class PlanRequest:
     """Ring size and chain of the user's own; None: the search chooses."""
     digits: Digits = Digits.POSITIVE
     """The digits of the engine that the plan is for; every engine carries out plans for positive ones."""
+    noise_share: float = 0.5
+    """The part of the precision that is the server's noise, under `hidden`; the rest is for the encryption's error."""
     max_request: int | None = None
     """Bytes that a request's ciphertexts may have; None: no limit."""
 

@@ -59,12 +59,13 @@ class Scales:
 def form_answer(request: PlanRequest, parameters: Parameters, output: OutputLayout, answer_scale: float) -> AnswerForm:
     """The noise and the bits of an answer: both as coarse as the precision allows.
 
-    Half of the precision is the noise's: uniform over the width of one precision where a score is one number, and of
-    five deviations of half a precision where it is read from the 2 B coefficients of B images.
+    A share of the precision is the noise's: uniform over twice that where a score is one number, and of five deviations
+    of that where it is read from the 2 B coefficients of B images.
     """
     images = output.images if isinstance(output, Trace) and output.images > 1 else 1
     unit = request.precision_of_circuit * answer_scale
-    width = unit if images == 1 else unit * math.sqrt(12 / images) / (2 * WORST)
+    reach = unit * request.noise_share
+    width = 2 * reach if images == 1 else reach * math.sqrt(12 / images) / WORST
     cut = math.sqrt((1 + 2 * parameters.ring_size / 3) / 12 * images)
     bits = max(8, math.ceil(parameters.modulus_bits[0] + math.log2(cut * _CUT / unit)))
     return AnswerForm(min(MAX_ANSWER_BITS, bits), math.floor(width) if request.policy == "hidden" else 0)
@@ -73,7 +74,7 @@ def form_answer(request: PlanRequest, parameters: Parameters, output: OutputLayo
 def _sum_errors(request: PlanRequest, deviations: float, deviation: float) -> float:
     """The largest error of a score, in its own units, from the deviation of the encryption's in the circuit's."""
     precision = request.precision_of_circuit
-    drowned = precision / 2 if request.policy == "hidden" else 0.0
+    drowned = precision * request.noise_share if request.policy == "hidden" else 0.0
     return (math.hypot(deviations * deviation, WORST * precision / _CUT) + drowned) / request.circuit.gain
 
 

@@ -43,7 +43,9 @@ def make_plan(
         HeadError: no score depends on the features.
         ParameterError: a request that cannot be had, or parameters that do not carry the head; the message says why.
     """
-    return search_plan(PlanRequest(head, batch, policy, precision, input_bound, parameters, digits, max_request))
+    return search_plan(
+        PlanRequest(head, batch, policy, precision, input_bound, parameters, digits, max_request=max_request)
+    )
 
 
 @dataclass
@@ -61,8 +63,21 @@ class _Found:
     """Bytes of the smallest request that was too large."""
 
 
+_SMALL_SHARE = 1 / 8
+"""The server's noise as a part of the precision, where the encryption's error takes more than the half that is left."""
+
+
 def search_plan(request: PlanRequest) -> Plan:
     """The cheapest plan that meets the request; raises as `make_plan` does."""
+    found = _search(request)
+    if found.best is None and request.policy == "hidden" and request.effective_precision < found.reached < math.inf:
+        found = _search(replace(request, noise_share=_SMALL_SHARE))
+    if found.best is None:
+        raise ParameterError(_explain_refusal(request, found))
+    return found.best
+
+
+def _search(request: PlanRequest) -> _Found:
     found = _Found()
     own = request.parameters
     for largest in (PREFERRED_PRIME, MAX_PRIME) if own is None else (MAX_PRIME,):
@@ -73,8 +88,8 @@ def search_plan(request: PlanRequest) -> Plan:
             for certain in (True, False):
                 _search_ring(request, ring_size, found, certain=certain, largest=largest)
         if found.best is not None:
-            return found.best
-    raise ParameterError(_explain_refusal(request, found))
+            break
+    return found
 
 
 def _search_ring(request: PlanRequest, ring_size: int, found: _Found, *, certain: bool, largest: int) -> None:

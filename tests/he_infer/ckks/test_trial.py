@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from he_infer.ckks.encoded_head import EncodedHead
+from he_infer.ckks.engines.seal import SealEngine
 from he_infer.ckks.planning.circuit import build_circuit
+from he_infer.ckks.planning.order import Digits, Moment
 from he_infer.ckks.planning.search import make_plan
 from he_infer.ckks.trial import try_plan
-from he_infer.errors import ParameterError
-from he_infer.head.layers import Head, Linear, Polynomial
-from tests.he_infer.ckks.kit import features, make_head, on_seal
+from he_infer.errors import ParameterError, UsageError
+from he_infer.head.layers import Head, Layer, Linear, Polynomial
+from tests.he_infer.ckks.kit import features, make_head, on_clear, on_seal
 
 
 def scaled(head: Head, factors: tuple[float, ...]) -> Head:
@@ -75,3 +78,30 @@ def test_request_beyond_the_limit_is_not_planned() -> None:
     with pytest.raises(ParameterError, match=r"takes \d+ bytes or more; at most 20000 are allowed"):
         make_plan(head, max_request=20_000)
     assert make_plan(head, max_request=1 << 20) == make_plan(head)
+
+
+def test_head_of_three_hidden_layers_whose_values_were_measured_is_planned_to_a_hundredth() -> None:
+    head, values = make_head((512, 64, 32, 16, 10)), features(400, 512)
+    layers: list[Layer] = []
+    for layer in head.layers:
+        if isinstance(layer, Polynomial):
+            layers.append(Polynomial(layer.coefficients, tuple(np.sqrt((values**2).mean(axis=0)))))
+            values = layer(values)
+        else:
+            assert isinstance(layer, Linear)
+            layers.append(layer)
+            values = values @ layer.weight.T + layer.bias
+    measured = Head(tuple(layers))
+    plan = make_plan(measured, precision=1e-2)
+    x = features(40, 512)
+    assert np.abs(on_clear(plan, measured, x) - measured.evaluate(x)).max() <= plan.error <= 1e-2
+
+
+def test_plan_for_centred_digits_folds_late_and_is_refused_by_an_engine_without_them() -> None:
+    head = make_head((64, 16, 4))
+    plan = make_plan(head, digits=Digits.CENTRED)
+    assert plan.order.folds is Moment.AFTER
+    x = features(20, 64)
+    assert np.abs(on_clear(plan, head, x) - head.evaluate(x)).max() <= plan.error
+    with pytest.raises(UsageError, match="centred digits"):
+        EncodedHead(plan, head, SealEngine(plan.parameters))
