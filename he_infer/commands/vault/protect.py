@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from he_infer.commands.client.archive_options import (
+    ArchiveCa,
+    ArchiveCredentials,
+    ArchiveInsecureHttp,
+    open_archive,
+)
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Jobs, Sources
 from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, PassphraseFile, say_made
@@ -47,6 +53,12 @@ def protect(
     any_file: Annotated[
         bool, typer.Option("--any-file", help="Seal files that are called DICOM but cannot be read as such, too.")
     ] = False,
+    to_archive: Annotated[
+        str | None, typer.Option(metavar="URL", help="dicom: store the sealed objects in this DICOMweb archive, too.")
+    ] = None,
+    archive_credentials: ArchiveCredentials = None,
+    archive_ca: ArchiveCa = None,
+    archive_insecure_http: ArchiveInsecureHttp = False,
     jobs: Jobs = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -65,10 +77,15 @@ def protect(
     from cipher.vault.selection import make_entry
     from cipher.vault.tally import Tally
     from he_infer.commands.passphrase_option import get_passphrase
+    from he_infer.commands.vault.archive import store_sealed
     from he_infer.commands.vault.batch import conclude, work_on
+    from he_infer.errors import UsageError
 
     public = [(raw, False) for raw in _public_keys(share_with or [])]
     policy = [raw.hex() for raw in _public_keys(recovery or [])]
+    if to_archive is not None and form != "dicom":
+        raise UsageError("An archive stores DICOM objects alone: give --form dicom together with --to-archive.")
+    archive = open_archive(to_archive, archive_credentials, archive_ca, archive_insecure_http) if to_archive else None
     further = _certificates(recipient or [])
     seen = survey(paths, leave_out=[to, *Keyring.files_at(key)])
     keyring = Keyring.open_or_make(key, lambda confirm: get_passphrase(passphrase_file, confirm=confirm), vault=to)
@@ -104,6 +121,9 @@ def protect(
             for outcome in sealed:
                 if outcome.version:
                     ledger.record(outcome.version.object_id, make_entry(outcome, vault, home))
+    if archive is not None:
+        stored = store_sealed(archive, [Path(outcome.path) for _, outcome in tally.outcomes])
+        typer.echo(f"{stored} sealed objects are in {archive.url}.")
     conclude(tally, json_file)
 
 

@@ -1,10 +1,17 @@
 """`he-infer restore` and `he-infer verify`: sealed objects opened, or only checked."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from he_infer.commands.client.archive_options import (
+    ArchiveCa,
+    ArchiveCredentials,
+    ArchiveInsecureHttp,
+    open_archive,
+)
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Jobs, Sources
 from he_infer.commands.vault.key_options import (
@@ -26,7 +33,9 @@ AnyName = Annotated[
 
 
 def restore(
-    paths: Sources,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH...", help="Files and folders; none with --from-archive.")
+    ] = None,
     *,
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the original files go.")],
     key: KeyFile = DEFAULT_KEY,
@@ -38,6 +47,16 @@ def restore(
         typer.Option(metavar="A:B", help="Only frames A to B-1, from 0, as NumPy files; the others are not opened."),
     ] = None,
     recipient_key: RecipientKeyFile = None,
+    from_archive: Annotated[
+        str | None, typer.Option(metavar="URL", help="Fetch the sealed objects from this DICOMweb archive.")
+    ] = None,
+    study: Annotated[
+        list[str] | None,
+        typer.Option(metavar="UID", help="from-archive: UID of the original or sealed study; to be repeated."),
+    ] = None,
+    archive_credentials: ArchiveCredentials = None,
+    archive_ca: ArchiveCa = None,
+    archive_insecure_http: ArchiveInsecureHttp = False,
     jobs: Jobs = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -55,33 +74,43 @@ def restore(
     from cipher.vault.restoring import Restoring, plan
     from cipher.vault.selection import compare_with_ledger, select_sealed
     from cipher.vault.tally import Tally
+    from he_infer.commands.vault.archive import fetch_sealed
     from he_infer.commands.vault.batch import conclude, work_on
+    from he_infer.errors import UsageError
 
     leave_out = [to, *Keyring.files_at(key)]
     wanted = _parse_frames(frames)
-    if recipient_key is not None or not key.exists():
+    if (from_archive is None) == (not paths) or (from_archive is None) != (not study):
+        raise UsageError("Say what to restore: paths, or --from-archive URL with --study UID.")
+    if paths and (recipient_key is not None or not key.exists()):
         select_sealed(paths, leave_out=leave_out)  # a wrong path is the likelier mistake
     opening: OpeningKey
+    vault_key = None
     if recipient_key is not None:
         opening, ledger = open_recipient_key(recipient_key, passphrase_file), Ledger()
     else:
         keyring = open_keyring(key, passphrase_file)
-        opening, ledger = keyring.vault_key, keyring.ledger()
-    selection = select_sealed(paths, leave_out=leave_out, ledger=ledger)
-    make_folder(to)
-    places, unopened = plan(selection.objects, opening, to)
-    work = Restoring(to, opening, overwrite=overwrite, versions=ledger.versions(), places=places, frames=wanted)
-    objects = [found for found in selection.objects if found.path in places]
-    tally = work_on("restore", work, objects, jobs) if objects else Tally("restore")
-    tally.failures += unopened + selection.problems
-    tally.not_sealed = selection.others
-    tally.discrepancies += compare_with_ledger(ledger, selection, names=not any_name)
-    tally.discrepancies += [
-        f"missing: {outcome.path} was restored and is gone again"
-        for _, outcome in tally.outcomes
-        if not Path(outcome.path).is_symlink() and not Path(outcome.path).exists()
-    ]
-    conclude(tally, json_file)
+        opening = vault_key = keyring.vault_key
+        ledger = keyring.ledger()
+    with tempfile.TemporaryDirectory(prefix="he-infer-") as fetched:
+        if from_archive is not None:
+            archive = open_archive(from_archive, archive_credentials, archive_ca, archive_insecure_http)
+            paths, any_name = fetch_sealed(archive, study or [], vault_key, Path(fetched)), True
+        selection = select_sealed(paths or [], leave_out=leave_out, ledger=ledger)
+        make_folder(to)
+        places, unopened = plan(selection.objects, opening, to)
+        work = Restoring(to, opening, overwrite=overwrite, versions=ledger.versions(), places=places, frames=wanted)
+        objects = [found for found in selection.objects if found.path in places]
+        tally = work_on("restore", work, objects, jobs) if objects else Tally("restore")
+        tally.failures += unopened + selection.problems
+        tally.not_sealed = selection.others
+        tally.discrepancies += compare_with_ledger(ledger, selection, names=not any_name)
+        tally.discrepancies += [
+            f"missing: {outcome.path} was restored and is gone again"
+            for _, outcome in tally.outcomes
+            if not Path(outcome.path).is_symlink() and not Path(outcome.path).exists()
+        ]
+        conclude(tally, json_file)
 
 
 def verify(

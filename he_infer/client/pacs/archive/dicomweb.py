@@ -3,12 +3,16 @@
 Everything an archive answers is checked before it is used: an image must be the one that was asked for.
 """
 
+import re
+import secrets
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
+import pydicom
 import requests
 from dicomweb_client.web import DICOMwebClient
 from pydicom.datadict import tag_for_keyword
@@ -18,7 +22,10 @@ from pydicom.uid import UID
 from he_infer.client.pacs.archive.bounded_http import explain, open_session
 from he_infer.client.pacs.entries import ImageEntry, StudyEntry
 from he_infer.errors import ArchiveError, ArchiveRefused
+from he_infer.files import PRIVATE, write_bytes
 
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_CONFLICT = 409
 _PAGE = 200
 _MOST_ENTRIES = 100_000
 _DUPLICATE = 0x0111
@@ -102,31 +109,50 @@ class Archive:
             return list(found.values())
 
     def fetch(self, image: ImageEntry, path: Path) -> Path:
-        """Fetch one image into a file.
+        """Fetch one image into a file, byte for byte as the archive gives it.
 
         Raises:
             ArchiveUnreachable, ArchiveRefused: it cannot be had, or another image came.
             OSError: the file cannot be written.
         """
         with _explained(f"Fetching image {image.sop}"):
-            dataset = self._web.retrieve_instance(
-                image.study, image.series, image.sop, media_types=(("application/dicom", "*"),)
+            answer = self._session.get(
+                f"{self.url}/studies/{image.study}/series/{image.series}/instances/{image.sop}",
+                headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'},
             )
-            names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-            got = tuple(str(dataset.get(name, "")) for name in names)
+            answer.raise_for_status()
+            data = split_only_part(answer.content, answer.headers.get("Content-Type", ""))
+            dataset = pydicom.dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=list(_UIDS))
+            got = tuple(str(dataset.get(name, "")) for name in _UIDS)
         if got != (image.study, image.series, image.sop):
             raise ArchiveRefused(
                 f"Fetching image {image.sop}: the archive sent another image than was asked for. It was not used."
             )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                dataset.save_as(path, enforce_file_format=True)
-        except OSError:
-            raise
-        except Exception as error:  # foreign bytes are parsed here, lazily, and many kinds of error come through
-            raise ArchiveRefused(f"Fetching image {image.sop}: it is damaged ({type(error).__name__}).") from error
+        write_bytes(path, data, mode=PRIVATE)
         return path
+
+    def store_file(self, path: Path) -> None:
+        """Store one DICOM file byte for byte; raises as `store` does.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        data = path.read_bytes()
+        boundary = secrets.token_hex(16)
+        head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        with _explained("Storing in the archive"):
+            answer = self._session.post(
+                f"{self.url}/studies",
+                data=head + data + f"\r\n--{boundary}--\r\n".encode(),
+                headers={
+                    "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+                    "Accept": "application/dicom+json",
+                },
+            )
+            if answer.status_code != _CONFLICT:  # whose body says which objects were refused, and why
+                answer.raise_for_status()
+            said = Dataset.from_json(answer.json())
+        _check_stored(said, 1)
 
     def store(self, datasets: Sequence[Dataset]) -> None:
         """Store objects; one that the archive holds already counts as stored.
@@ -140,15 +166,7 @@ class Archive:
                 dataset.preamble = bytes(128)
         with _explained("Storing in the archive"):
             answer = self._web.store_instances(datasets)
-            failed = [
-                int(item.get("FailureReason", 0))
-                for item in answer.get("FailedSOPSequence", [])
-                if int(item.get("FailureReason", 0)) != _DUPLICATE
-            ]
-            stored = len(answer.get("ReferencedSOPSequence", []))
-        if failed or (not stored and "FailedSOPSequence" not in answer):
-            reasons = ", ".join(f"{reason:04X}h" for reason in sorted(set(failed))) or "it confirms nothing"
-            raise ArchiveRefused(f"The archive did not store all of {len(datasets)} objects (reason: {reasons}).")
+        _check_stored(answer, len(datasets))
 
     def _pages(
         self, search: Any, fields: Sequence[str], filters: Mapping[str, str], *within: str
@@ -165,6 +183,35 @@ class Archive:
             if len(page) < _PAGE or not fresh:
                 return
         raise ArchiveRefused(f"The search finds more than {_MOST_ENTRIES} entries. Narrow it, for instance by --since.")
+
+
+def split_only_part(body: bytes, content_type: str) -> bytes:
+    """The one part of a multipart answer; the body itself where an archive sends it bare.
+
+    Raises:
+        ArchiveRefused: it is neither DICOM nor such a multipart message.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/dicom":
+        return body
+    found = re.search(r'boundary="?([^";,]+)"?', content_type)
+    if kind != "multipart/related" or found is None:
+        raise ArchiveRefused(f"The archive answered with {kind or 'nothing'}; expected DICOM, as DICOMweb prescribes.")
+    mark = b"--" + found[1].strip().encode()
+    start, end = body.find(mark), body.rfind(b"\r\n" + mark)
+    head = body.find(b"\r\n\r\n", start)
+    if start < 0 or head < 0 or end < head + 4:
+        raise ArchiveRefused("The archive's multipart answer is cut off or damaged.")
+    return body[head + 4 : end]
+
+
+def _check_stored(said: Dataset, count: int) -> None:
+    """Refuse an answer that does not confirm all objects; one that is held already counts as stored."""
+    reasons = [int(item.get("FailureReason", 0)) for item in said.get("FailedSOPSequence", [])]
+    failed = {reason for reason in reasons if reason != _DUPLICATE}
+    if failed or len(said.get("ReferencedSOPSequence", [])) + len(reasons) < count:
+        reason = ", ".join(f"{each:04X}h" for each in sorted(failed)) or "it confirms fewer"
+        raise ArchiveRefused(f"The archive did not store all of {count} objects (reason: {reason}).")
 
 
 @contextmanager

@@ -225,9 +225,10 @@ def test_archive_that_sends_another_image_is_refused(orthanc: Orthanc, tmp_path:
     orthanc.send(one, other)
     with Archive(orthanc.url) as archive:
         (asked,) = archive.images(str(one.StudyInstanceUID))
-        send = archive._web.retrieve_instance
-        wrong = (str(other.StudyInstanceUID), str(other.SeriesInstanceUID), str(other.SOPInstanceUID))
-        archive._web.retrieve_instance = lambda *_, **options: send(*wrong, **options)  # type: ignore[method-assign] - it lies
+        get = archive._session.get
+        wrong = [str(other.StudyInstanceUID), str(other.SeriesInstanceUID), str(other.SOPInstanceUID)]
+        url = f"{orthanc.url}/studies/{wrong[0]}/series/{wrong[1]}/instances/{wrong[2]}"
+        archive._session.get = lambda _, **options: get(url, **options)  # type: ignore[method-assign] - it lies
         with pytest.raises(ArchiveRefused, match="another image"):
             archive.fetch(asked, tmp_path / "x.dcm")
         assert not (tmp_path / "x.dcm").exists()
@@ -295,6 +296,26 @@ def test_classify_writes_and_stores_reports_and_names_images_without_study(
     assert "plain.png" in said
     assert "--report" in watch_once("classify", tmp_path / "in", *scene.options, "--to", tmp_path, status=1)
     assert "not both" in watch_once(*options, "sr", "--to", tmp_path, "--to-archive", orthanc.url, status=1)
+
+
+def test_vault_keeps_sealed_study_in_archive_and_gets_it_back_byte_for_byte(orthanc: Orthanc, tmp_path: Path) -> None:
+    study = generate_uid()
+    (tmp_path / "in").mkdir()
+    originals = []
+    for number, image in enumerate(write_shapes(study, 3)):
+        originals.append(file_bytes(image))
+        (tmp_path / "in" / f"{number}.dcm").write_bytes(originals[-1])
+    key = ("--key", tmp_path / "vault.key")
+    sealing = ["protect", tmp_path / "in", "--to", tmp_path / "vault", *key, "--to-archive", orthanc.url]
+    assert "--form dicom" in watch_once(*sealing, status=1)
+    for _ in range(2):
+        assert "3 sealed objects are in" in watch_once(*sealing, "--form", "dicom")
+    assert all(image.StudyInstanceUID != study for image in orthanc.instances("CT"))
+    asked = ["restore", "--to", tmp_path / "out", *key, "--from-archive", orthanc.url, "--study"]
+    watch_once(*asked, study)
+    assert sorted(path.read_bytes() for path in (tmp_path / "out").rglob("*.dcm")) == sorted(originals)
+    assert "no sealed study" in watch_once(*asked, generate_uid(), status=1)
+    assert "--study" in watch_once("restore", "--to", tmp_path / "out", *key, status=1)
 
 
 def test_watch_receives_by_scp_and_reports_into_archive_over_kills(

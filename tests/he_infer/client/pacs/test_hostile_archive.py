@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from he_infer.client.pacs.archive.bounded_http import open_session
-from he_infer.client.pacs.archive.dicomweb import Archive
+from he_infer.client.pacs.archive.dicomweb import Archive, split_only_part
 from he_infer.client.pacs.archive.orthanc import OrthancChanges
 from he_infer.client.pacs.entries import ImageEntry
 from he_infer.errors import ArchiveError, ArchiveRefused, ArchiveUnreachable, UsageError
+from tests.he_infer.client.pacs.orthanc import make_image
 
 IMAGE = ImageEntry("1.2.3", "1.2.3.4", "1.2.3.4.5")
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -77,15 +78,16 @@ def html(handler: BaseHTTPRequestHandler) -> None:
         lambda archive, path: archive.studies(),
         lambda archive, path: archive.images("1.2.3"),
         lambda archive, path: archive.fetch(IMAGE, path),
-        lambda archive, path: archive.store([]),
+        lambda archive, path: archive.store([make_image("1.2", "1.3")]),
+        lambda archive, path: archive.store_file(Path(__file__)),
     ],
-    ids=["studies", "images", "fetch", "store"],
+    ids=["studies", "images", "fetch", "store", "store-file"],
 )
 def test_html_in_place_of_dicom_is_refused(ask: Callable[[Archive, Path], object], tmp_path: Path) -> None:
     with (
         serving(html) as url,
         Archive(url) as archive,
-        pytest.raises(ArchiveRefused, match=r"DICOMweb|confirms nothing"),
+        pytest.raises(ArchiveRefused, match=r"DICOMweb|confirms fewer"),
     ):
         ask(archive, tmp_path / "x.dcm")
     assert not list(tmp_path.iterdir())
@@ -199,6 +201,28 @@ def test_search_that_ignores_paging_ends() -> None:
 
     with serving(always_the_same) as url, Archive(url) as archive:
         assert len(archive.studies()) == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", ""),
+        (b"x", "multipart/related"),
+        (b"--b\r\n\r\n", "multipart/related; boundary=b"),
+        (b"--b\r\n\r\nxx\r\n--c--", "multipart/related; boundary=b"),
+        (b"no mark at all", 'multipart/related; boundary="b"'),
+    ],
+)
+def test_damaged_multipart_answer_is_refused(body: bytes, kind: str) -> None:
+    with pytest.raises(ArchiveRefused):
+        split_only_part(body, kind)
+
+
+def test_part_of_multipart_answer_is_taken_whole_though_it_holds_line_ends() -> None:
+    part = b"\r\n\r\n\x00--bb\r\n"
+    body = b"--b\r\nContent-Type: application/dicom\r\n\r\n" + part + b"\r\n--b--\r\n"
+    assert split_only_part(body, 'multipart/related; type="application/dicom"; boundary="b"') == part
+    assert split_only_part(part, "application/dicom; transfer-syntax=1.2") == part
 
 
 @pytest.mark.parametrize("uid", ["../../etc", "", "1." * 40 + "1", "01.2"])
