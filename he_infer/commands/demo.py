@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from he_infer.commands.json_option import JsonFile
+from he_infer.terminal import PlainTable, make_console
 
 
 def demo(
@@ -34,16 +35,15 @@ def demo(
 
     Example: `he-infer demo --data pneumoniamnist --json figures.json`
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from he_infer.demo.main_job import DemoOptions, run_demo
     from he_infer.demo.report import format_figures
     from he_infer.files import write_json
 
-    console = Console()
+    console = make_console()
     outcome = run_demo(DemoOptions(data, out, seed, epochs, limit, head), console)
-    table = Table(title=f"{outcome.figures.dataset}: {outcome.figures.n_test} test images, clear against encrypted")
+    table = PlainTable(
+        title=f"{outcome.figures.dataset}: {outcome.figures.n_test} test images, clear against encrypted"
+    )
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("meaning", style="dim")

@@ -55,8 +55,20 @@ def primes(parameters: Parameters) -> tuple[int, ...]:
     return tuple(int(modulus.value()) for modulus in data.parms().coeff_modulus())
 
 
-def dump(thing: Any) -> bytes:
-    """Serialize a SEAL object; SEAL writes files only, so this one lives in memory where the system has such files."""
+MEMORY_FOLDER = "HE_INFER_MEMORY_FOLDER"
+"""Environment variable: a folder on a RAM disk, for systems that have no files in memory (memfd)."""
+
+
+def dump(thing: Any, *, secret: bool = False) -> bytes:
+    """Serialize a SEAL object; SEAL writes files only, so this one lives in memory where the system has such files.
+
+    Args:
+        thing: the object.
+        secret: whether its bytes must never touch a disk.
+
+    Raises:
+        KeyProblem: a secret object, on a system without files in memory or a folder on a RAM disk.
+    """
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("seal")
         try:
@@ -64,14 +76,14 @@ def dump(thing: Any) -> bytes:
             return _read_all(descriptor)
         finally:
             os.close(descriptor)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=_find_folder(secret)) as folder:
         path = Path(folder) / "object"
         thing.save(str(path))
         return path.read_bytes()
 
 
-def parse(thing: Any, parameters: Parameters, data: bytes) -> Any:
-    """Load serialized bytes into a SEAL object of the type wanted, and return it.
+def parse(thing: Any, parameters: Parameters, data: bytes, *, secret: bool = False) -> Any:
+    """Load serialized bytes into a SEAL object of the type wanted, and return it; `secret` as in `dump`.
 
     Raises:
         NotThisFormat: not a SEAL object of this type and these parameters.
@@ -88,13 +100,26 @@ def parse(thing: Any, parameters: Parameters, data: bytes) -> Any:
             finally:
                 os.close(descriptor)
         else:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(dir=_find_folder(secret)) as folder:
                 path = Path(folder) / "object"
                 path.write_bytes(data)
                 load(str(path))
     except (RuntimeError, ValueError, IndexError) as error:
         raise NotThisFormat("The bytes are not a SEAL object of the kind and parameters expected here.") from error
     return thing
+
+
+def _find_folder(secret: bool) -> str | None:
+    """Where a file of SEAL's may lie: anywhere, or in memory alone."""
+    if not secret:
+        return None
+    folder = os.environ.get(MEMORY_FOLDER) or "/dev/shm"  # noqa: S108 - a tmpfs: memory, and the folder made in it is private
+    if Path(folder).is_dir():
+        return folder
+    raise KeyProblem(
+        "This system has no files in memory (memfd), and SEAL reads and writes keys as files: the secret key would lie "
+        f"on a disk in clear. Make a RAM disk and name a folder on it in {MEMORY_FOLDER}."
+    )
 
 
 def identify(parms_id: Any) -> bytes:

@@ -40,7 +40,7 @@ class SecretKey:
         """Ring size, chain, then SEAL's bytes. To be sealed under a passphrase before it is written anywhere."""
         chain = self.parameters.modulus_bits
         head = self.parameters.ring_size.to_bytes(4, "little") + bytes([len(chain), *chain])
-        return head + dump(self._raw)
+        return head + dump(self._raw, secret=True)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "SecretKey":
@@ -49,7 +49,7 @@ class SecretKey:
             raise NotThisFormat("The secret key is cut off.")
         end = 5 + data[4]
         parameters = Parameters(int.from_bytes(data[:4], "little"), tuple(data[5:end]))
-        return cls(parameters, parse(sealapi.SecretKey(), parameters, data[end:]))
+        return cls(parameters, parse(sealapi.SecretKey(), parameters, data[end:], secret=True))
 
     def evaluation_keys(self, plan: Plan) -> dict[str, bytes]:
         """Seeded keys for exactly the plan's rotations, products and encryptions of zero; see `keys_for`."""

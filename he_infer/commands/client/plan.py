@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from he_infer.commands.json_option import JsonFile
+from he_infer.terminal import PlainTable, make_console
 
 if TYPE_CHECKING:
     from he_infer.ckks.parameters import Parameters
@@ -30,9 +31,6 @@ def plan(
 
     Example: `he-infer plan chest.hebundle --batch 64 --json plan.json`
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from he_infer.ckks.planning.circuit import build_circuit
     from he_infer.ckks.planning.cost import count_primitives, estimate_cost
     from he_infer.ckks.planning.describe import draw, tabulate
@@ -56,8 +54,8 @@ def plan(
 
         prices = calibrate(made.parameters, [(each.primitive, each.level) for each in count_primitives(made, form)])
     spent = estimate_cost(made, form, prices)
-    console = Console()
-    table = Table(title=f"{loaded.name}: plan {made.digest[:16]}", title_justify="left", show_header=False)
+    console = make_console()
+    table = PlainTable(title=f"{loaded.name}: plan {made.digest[:16]}", title_justify="left", show_header=False)
     for name, value in tabulate(made, spent):
         table.add_row(name, value)
     console.print(table)

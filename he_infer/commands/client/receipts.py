@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from he_infer.commands.json_option import JsonFile
+from he_infer.terminal import PlainTable, make_console
 
 app = typer.Typer(help="Verify and list the receipts that a server gave for its answers.", no_args_is_help=True)
 
@@ -55,13 +54,13 @@ def verify(
         if others:
             raise NotAuthentic(f"{file}: {others} of {len(receipts)} receipts name another head than {bundle_file}'s.")
     times = [entry.time for entry in receipts]
-    table = Table(show_header=False)
+    table = PlainTable(show_header=False)
     table.add_row("receipts", f"{len(receipts)}, all signatures right")
     table.add_row("server's key", keys.pop() + ("" if server_key else "  (compare it with the operator's)"))
     table.add_row("models", ", ".join(sorted({entry.model for entry in receipts})))
     table.add_row("from", _moment(min(times)))
     table.add_row("to", _moment(max(times)))
-    Console(width=120).print(table)
+    make_console(width=120).print(table)
     if json_file is not None:
         write_json(
             json_file,
@@ -84,10 +83,10 @@ def list_(file: ReceiptFile) -> None:
     """
     from he_infer.client.verify import receipts as receipt
 
-    table = Table("time", "model", "plan", "request", "answer")
+    table = PlainTable("time", "model", "plan", "request", "answer")
     for entry in receipt.read(file):
         table.add_row(_moment(entry.time), entry.model, entry.plan[:12], entry.request[:16], entry.answer[:16])
-    Console(width=120).print(table)
+    make_console(width=120).print(table)
 
 
 def _moment(milliseconds: int) -> str:

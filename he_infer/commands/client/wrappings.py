@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from he_infer.commands.client.unlock_option import MODULE_VARIABLE, get_pin, get_unlock
 from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
+from he_infer.terminal import PlainTable, make_console
 
 app = typer.Typer(help="List, add and remove the ways in which a key file opens.", no_args_is_help=True)
 
@@ -38,7 +37,7 @@ def list_(key_file: KeyPath) -> None:
     """
     from he_infer.client.keys.key_file import read_wrappings
 
-    table = Table("id", "opens with", "label", "made")
+    table = PlainTable("id", "opens with", "label", "made")
     for wrapping in read_wrappings(key_file):
         about = {
             "token": lambda data: f"token '{data.get('token')}', key '{data.get('key')}'",
@@ -46,7 +45,7 @@ def list_(key_file: KeyPath) -> None:
         }.get(wrapping.kind, lambda data: "")(wrapping.data)
         made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(wrapping.created))
         table.add_row(wrapping.id, about or wrapping.kind, wrapping.label, made)
-    Console(width=120).print(table)
+    make_console(width=120).print(table)
 
 
 @app.command()

@@ -4,8 +4,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.server.state_options import (
@@ -20,6 +18,7 @@ from he_infer.commands.server.state_options import (
     open_state,
     operated,
 )
+from he_infer.terminal import PlainTable, make_console
 
 app = typer.Typer(help="List a server's clients with what they use, bound them, forget one.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="CLIENT", help="Name of the client, as `he-infer clients list` has it.")]
@@ -40,7 +39,7 @@ def list_(
         records = metadata.clients.list_all()
     if json_file is not None:
         write_json(json_file, {"clients": [asdict(record) for record in records]})
-    table = Table("client", "objects (versions)", "bytes", "of", "today", "of", "ever", "a model", "a minute")
+    table = PlainTable("client", "objects (versions)", "bytes", "of", "today", "of", "ever", "a model", "a minute")
     for record in records:
         quotas = record.quotas
         table.add_row(
@@ -54,7 +53,7 @@ def list_(
             _bound(quotas.total_queries),
             _bound(quotas.requests_per_minute),
         )
-    Console(width=120).print(table)
+    make_console(width=120).print(table)
 
 
 @app.command()

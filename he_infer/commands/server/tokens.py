@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from he_infer.commands.server.state_options import (
     DEFAULT_DATA_DIR,
@@ -19,6 +17,7 @@ from he_infer.commands.server.state_options import (
     operated,
     state_of_token,
 )
+from he_infer.terminal import PlainTable, make_console
 
 app = typer.Typer(help="Make, list, rotate and revoke the bearer tokens of a server's clients.", no_args_is_help=True)
 audit_app = typer.Typer(help="Check a server's audit log.", no_args_is_help=True)
@@ -77,12 +76,12 @@ def list_(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = N
     """
     with operated(data_dir, database_url) as (metadata, _):
         records = metadata.tokens.list_all()
-    table = Table("id", "client", "scopes", "made", "expires", "state")
+    table = PlainTable("id", "client", "scopes", "made", "expires", "state")
     for record in records:
         state = state_of_token(record.expires, record.revoked)
         scopes = " ".join(sorted(scope.value for scope in record.scopes))
         table.add_row(record.token_id, record.client, scopes, _date(record.created), _date(record.expires), state)
-    Console(width=120).print(table)
+    make_console(width=120).print(table)
 
 
 @app.command()

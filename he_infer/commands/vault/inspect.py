@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Sources
+from he_infer.terminal import PlainTable, make_console
 
 if TYPE_CHECKING:
     from cipher.vault.forms import SealedDescription
@@ -39,10 +37,12 @@ def inspect(paths: Sources, *, json_file: JsonFile = None) -> None:
             if len(objects) == 1:
                 raise
             failures[file.path] = error
-    table = Table("object", "form", "version", "key", "opens for", "holds", "pixels", "bytes", "sealed", box=box.SIMPLE)
+    table = PlainTable(
+        "object", "form", "version", "key", "opens for", "holds", "pixels", "bytes", "sealed", box=box.SIMPLE
+    )
     for path, found in described.items():
-        table.add_row(escape(path.name), *_row(found))
-    Console(width=None if Console().is_terminal else 160).print(table)
+        table.add_row(path.name, *_row(found))
+    make_console(width=None if make_console().is_terminal else 160).print(table)
     for path, failure in failures.items():
         typer.echo(f"failed: {path}: {' '.join(str(failure).split())}", err=True)
     if others:
@@ -63,7 +63,7 @@ def _row(found: "SealedDescription") -> tuple[str, ...]:
         f"{inner.version.object_id[:8]} v{inner.version.number}",
         " ".join(key_id[:8] for key_id in inner.key_ids),
         " ".join(one.key_id[:8] + (" (recovery)" if one.recovery else "") for one in inner.recipients),
-        escape(inner.labels.get("holds", inner.kind.name.lower().replace("_", " "))),
+        inner.labels.get("holds", inner.kind.name.lower().replace("_", " ")),
         pixels,
         f"{inner.payload_bytes:,}",
         f"{inner.sealed_bytes:,}",

@@ -1,8 +1,11 @@
 """The secret key's file: private, opened by its passphrase alone, and never overwritten."""
 
 import json
+import os
 import stat
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys import key_file as custody
 from he_infer.client.keys.key_file import KeyFile
+from he_infer.client.keys.secret_key import SecretKey
 from he_infer.errors import (
     HeInferError,
+    KeyProblem,
     MissingKey,
     NotAuthentic,
     NotThisFormat,
@@ -169,3 +174,28 @@ def test_a_file_whose_keys_are_cut_off_is_named(keys: KeyFile, tmp_path: Path) -
         path.write_bytes(custody.seal_content(cut, loaded.custody))
         with pytest.raises(Truncated, match=r"does not hold the keys|ends before its key"):
             KeyFile.load(path, WORDS)
+
+
+def test_without_files_in_memory_the_secret_key_touches_no_disk(
+    keys: KeyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    ram, disk = tmp_path / "ram", tmp_path / "disk"
+    ram.mkdir()
+    disk.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    used: list[str | None] = []
+    real = tempfile.TemporaryDirectory
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        used.append(named.get("dir"))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", watched)
+    monkeypatch.setenv("HE_INFER_MEMORY_FOLDER", str(ram))
+    secret = keys.secret_key(keys.plans[0])
+    assert SecretKey.from_bytes(secret.to_bytes()).to_bytes() == secret.to_bytes()
+    assert set(used) == {str(ram)}
+    monkeypatch.setenv("HE_INFER_MEMORY_FOLDER", str(tmp_path / "none"))
+    with pytest.raises(KeyProblem, match="RAM disk"):
+        secret.to_bytes()
