@@ -11,6 +11,7 @@ from he_infer.ckks.engines.seal import shapes_for
 from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
 from he_infer.ckks.fresh_ciphertext import count_fresh_bytes
 from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.trial import try_plan
 from he_infer.errors import (
     EngineError,
     FormatError,
@@ -215,6 +216,9 @@ def _load(path: Path, batches: Sequence[int] | None, precision: float | None) ->
         precision=precision or PRECISION,
         input_bound=bundle.input_bound,
     )
+    # A published plan was tried under encryption by its owner; these are tried here.
+    for plan in plans:
+        try_plan(plan, bundle.head)
     return bundle, plans
 
 
