@@ -1,0 +1,147 @@
+"""What one hostile client does, for as long as it is let: each kind in a process of its own, with an ordinary token."""
+
+import contextlib
+import os
+import secrets
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import numpy as np
+import zstandard
+
+from he_infer.ckks.packing import pack
+from he_infer.ckks.trial import draw_keys
+from he_infer.client.connection.session import Session
+from he_infer.client.keys.secret_key import SecretKey
+from he_infer.client.served_model import ServedModel
+from he_infer.errors import HeInferError
+from he_infer.wire.key_set import new_key_set
+
+THREADS = 4
+
+
+@dataclass
+class Attacker:
+    """A token, and what it is allowed to know."""
+
+    url: str
+    token: str
+    session: Session
+    model: ServedModel
+
+    @property
+    def keys_path(self) -> str:
+        return f"/v1/keys/{self.model.plans[0].digest}/{secrets.token_hex(16)}"
+
+    @property
+    def classify_path(self) -> str:
+        return f"/v1/models/{self.model.id}/classify"
+
+    def begin(self, method: str, path: str, *headers: str) -> "contextlib.AbstractContextManager[object]":
+        """A raw connection on which a request's head was sent."""
+        import socket
+
+        parts = urlsplit(self.url)
+        connection = socket.create_connection((parts.hostname, parts.port), timeout=5)
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {self.token}", *headers, "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        return connection
+
+
+def flood(attacker: Attacker) -> None:
+    """Valid questions, one after the other, from several threads."""
+    plan = attacker.model.plans[0]
+    secret, key_set = SecretKey.generate(plan.parameters), new_key_set()
+    attacker.session.register(plan, key_set, secret.evaluation_keys(plan))
+    question = secret.encrypt(pack(plan, np.zeros((1, plan.width))), plan.input_scale)
+    while True:
+        with contextlib.suppress(HeInferError):
+            attacker.session.classify(attacker.model, plan, key_set, question)
+
+
+def register(attacker: Attacker) -> None:
+    """Keys of the right shape, registered and deleted for ever."""
+    plan = attacker.model.plans[0]
+    keys = draw_keys(plan)
+    while True:
+        with contextlib.suppress(HeInferError):
+            name = new_key_set()
+            attacker.session.register(plan, name, keys)
+            attacker.session.forget_keys(plan.digest, name)
+
+
+def inflate(attacker: Attacker) -> None:
+    """Keys that are small on the wire and 512 MiB behind zstd."""
+    plan = attacker.model.plans[0]
+    bomb = zstandard.ZstdCompressor(level=19).compress(bytes(512 << 20))
+    part = struct.pack("<2sBBBBHQ", b"\x5e\xa1", 16, 4, 3, 2, 0, 16 + len(bomb)) + bomb
+    keys = {**draw_keys(plan), "galois": part}
+    while True:
+        with contextlib.suppress(HeInferError):
+            attacker.session.register(plan, new_key_set(), keys)
+
+
+def smuggle(attacker: Attacker) -> None:
+    """Two statements of one length, and as many bytes as the server takes."""
+    piece = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
+    while True:
+        headers = ("Content-Length: 10", "Transfer-Encoding: chunked")
+        with contextlib.suppress(OSError), attacker.begin("POST", attacker.classify_path, *headers) as connection:
+            while True:
+                connection.sendall(piece)  # type: ignore[attr-defined]  # a socket
+
+
+def idle(attacker: Attacker) -> None:
+    """Two hundred announcements of large bodies, none of which comes."""
+    while True:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for _ in range(200 // THREADS):
+                held.enter_context(attacker.begin("POST", attacker.classify_path, "Content-Length: 300000"))
+            time.sleep(10)
+
+
+def hoard(attacker: Attacker) -> None:
+    """Sealed objects of 64 MiB that are never finished."""
+    while True:
+        headers = (f"Content-Length: {64 << 20}", f"X-Content-SHA256: {'0' * 64}")
+        path = f"/v1/objects/{secrets.token_hex(16)}"
+        with contextlib.suppress(OSError), attacker.begin("PUT", path, *headers) as connection:
+            for _ in range(63):
+                connection.sendall(bytes(1 << 20))  # type: ignore[attr-defined]  # a socket
+            time.sleep(5)
+
+
+def garble(attacker: Attacker) -> None:
+    """Envelopes of noise."""
+    import httpx2
+
+    headers = {"Authorization": f"Bearer {attacker.token}"}
+    with httpx2.Client(headers=headers) as http:
+        while True:
+            with contextlib.suppress(httpx2.HTTPError):
+                http.post(attacker.url + attacker.classify_path, content=b"HEIW" + secrets.token_bytes(100_000))
+
+
+KINDS: dict[str, Callable[[Attacker], None]] = {
+    "flood": flood,
+    "registrations": register,
+    "inflated keys": inflate,
+    "smuggled lengths": smuggle,
+    "idle sockets": idle,
+    "unfinished objects": hoard,
+    "noise": garble,
+}
+
+
+def attack(kind: str, url: str, token: str) -> None:
+    """Attack until this process is ended. What the attacker computes is not the server's to pay, so it gives way."""
+    os.nice(19)
+    with Session(url, token, patience=0) as session:
+        attacker = Attacker(url, token, session, session.models()[0])
+        for _ in range(THREADS):
+            threading.Thread(target=KINDS[kind], args=(attacker,), daemon=True).start()
+        time.sleep(3600)
