@@ -6,11 +6,13 @@ from he_infer import terminal
 from he_infer.commands.client import keys, receipts
 from he_infer.commands.client.classify import classify
 from he_infer.commands.client.console import console
+from he_infer.commands.client.doctor import doctor
 from he_infer.commands.client.plan import plan
 from he_infer.commands.client.publish import publish
 from he_infer.commands.client.train import train
 from he_infer.commands.client.watch import watch
 from he_infer.commands.demo import demo
+from he_infer.commands.global_options import choose
 from he_infer.commands.server import clients, store, tokens
 from he_infer.commands.server.serve import serve
 from he_infer.commands.vault.export_recipient import export_recipient
@@ -23,10 +25,9 @@ from he_infer.commands.vault.share import recipient_key, recipients, share, unsh
 app = typer.Typer(
     name="he-infer",
     help="Classify medical images in a cloud that never sees them.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 for command, panel in (
@@ -34,6 +35,7 @@ for command, panel in (
     (train, "Model owner"),
     (publish, "Model owner"),
     (classify, "Client"),
+    (doctor, "Client"),
     (watch, "Client"),
     (console, "Client"),
     (plan, "Model owner"),
@@ -56,6 +58,8 @@ app.add_typer(tokens.app, name="tokens", rich_help_panel="Server")
 app.add_typer(clients.app, name="clients", rich_help_panel="Server")
 app.add_typer(store.app, name="store", rich_help_panel="Server")
 app.add_typer(tokens.audit_app, name="audit", rich_help_panel="Server")
+
+app.callback()(choose)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import errno
 import io
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
@@ -45,7 +45,10 @@ _EXTRAS = {
     "dicomweb_client": "pacs",
     "pynetdicom": "pacs",
     "requests": "pacs",
-    "platformdirs": "console",
+    "platformdirs": "client",
+    "structlog": "server",
+    "prometheus_client": "server",
+    "zstandard": "client",
     "multipart": "console",
     "keyring": "custody",
     "pkcs11": "custody",
@@ -157,6 +160,23 @@ def run(app: typer.Typer) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/]", end=" ")
         print(line, file=sys.stderr)  # noqa: T201 - not through rich, which would read brackets in a path as markup
         sys.exit(1)
+
+
+def require_packages(extra: str, names: Sequence[str]) -> None:
+    """Refuse a command whose packages are not installed, before it starts a process that would end without a word.
+
+    Raises:
+        UsageError: one is missing; the text names the extra that brings it.
+    """
+    from importlib.util import find_spec
+
+    from he_infer.errors import UsageError
+
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"This command needs the package '{missing[0]}'. Install it with: pip install 'he-infer[{extra}]'"
+        )
 
 
 def explain(error: BaseException) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from he_infer.client.connection.session import Session
 from he_infer.client.images.find import find_images
@@ -12,10 +12,11 @@ from he_infer.client.images.reader import Frames, ImageReader, ReadImage
 from he_infer.client.keys.key_file import KeyFile
 from he_infer.client.keys.wrappings.wrapping import Unlock
 from he_infer.client.model import ClientModel
+from he_infer.client.profiles import Profile
 from he_infer.client.results import Result
 from he_infer.client.run import IN_FLIGHT, Progress, Run, RunOptions
 from he_infer.client.served_model import ServedModel
-from he_infer.errors import NotAuthentic
+from he_infer.errors import NotAuthentic, UsageError
 
 
 class Client:
@@ -93,6 +94,30 @@ class Client:
         self._reader = ImageReader(decoders)
         self._served: ServedModel | None = None
         self._accept = Path(key) if accept_new_server_key else None
+
+    @classmethod
+    def from_profile(cls, name: str, *, passphrase: str | Unlock, config: Path | None = None, **options: Any) -> Self:
+        """A client of a profile of the configuration file; see `he_infer.client.profiles`.
+
+        Args:
+            name: the profile's.
+            passphrase: it opens the profile's key file.
+            config: another configuration file than the platform's.
+            options: further arguments of `Client`; they go before what the profile says.
+
+        Raises:
+            UsageError: there is no such profile, or it lacks address, model, key or token file.
+            As `Client` does.
+        """
+        profile = Profile.load(name, config)
+        if profile.url is None or profile.bundle is None or profile.key is None or profile.token_file is None:
+            raise UsageError(f"The profile '{name}' needs url, bundle, key and token_file for a client.")
+        if missing := profile.missing_files():
+            raise UsageError(f"The profile '{name}' names a file that is not there: {missing[0][0]} = {missing[0][1]}.")
+        token = profile.token_file.read_text(encoding="utf-8-sig").strip()
+        certificates = {"ca_file": profile.ca_file, "client_cert": profile.client_cert}
+        given = {"model": profile.bundle, "key": profile.key, "token": token, **certificates, **options}
+        return cls(profile.url, passphrase=passphrase, **given)
 
     def classify(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> list[Result]:
         """Classify files and folders; one result an image, in a stable order.

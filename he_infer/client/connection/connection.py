@@ -125,6 +125,12 @@ class Connection:
         info = self._agree()
         return self._server_key or info.receipt_key
 
+    @property
+    def server_time(self) -> float:
+        """The server's clock at first contact, Unix seconds, brought forward to now."""
+        self._agree()
+        return time.time() + self._clock_offset
+
     def request(self, method: str, path: str, **arguments: Any) -> Reply:
         """Send once."""
         self._agree()

@@ -87,6 +87,11 @@ class Session:
         """The Ed25519 public key that receipts are checked with, hex."""
         return self._connection.server_key
 
+    @property
+    def server_time(self) -> float:
+        """The server's clock now, Unix seconds, as far as first contact told it."""
+        return self._connection.server_time
+
     def models(self) -> list[ServedModel]:
         """The models that the server offers.
 

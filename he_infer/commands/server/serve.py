@@ -65,7 +65,9 @@ def serve(
     """
     from he_infer.server.settings import load_settings
     from he_infer.server.stop_signals import hold_back
+    from he_infer.terminal import require_packages
 
+    require_packages("server", ("fastapi", "uvicorn", "sqlalchemy", "alembic", "obstore", "structlog", "tenseal"))
     settings = load_settings(
         config,
         bundles=tuple(bundles) if bundles else None,

@@ -1,0 +1,128 @@
+"""Checks of a client's machine, files and server, each with what to do where it fails."""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from he_infer.errors import HeInferError
+
+if TYPE_CHECKING:
+    from he_infer.client.connection.session import Session
+    from he_infer.client.keys.key_file import KeyFile
+    from he_infer.client.model import ClientModel
+
+PACKAGES = (
+    "numpy",
+    "cryptography",
+    "tenseal",
+    "zstandard",
+    "safetensors",
+    "onnxruntime",
+    "httpx2",
+    "pillow",
+    "pydicom",
+)
+CODECS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
+LEAST_DISK = 200 << 20
+"""Free bytes of the temporary folder below which a warning is given."""
+WORST_CLOCK = 300.0
+"""Seconds by which a server's clock may differ from this one before certificates and tokens are in doubt."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check's outcome."""
+
+    name: str
+    state: Literal["ok", "warning", "failed"]
+    text: str
+    """What was found, and what to do where it is not right."""
+
+
+def check_machine() -> Iterator[Check]:
+    """Python, packages, codecs, files in memory, disk."""
+    release = ".".join(map(str, sys.version_info[:3]))
+    fine = sys.version_info >= (3, 11)
+    yield Check("Python", "ok" if fine else "failed", release if fine else f"{release}; install Python 3.11 or newer.")
+    for name in PACKAGES:
+        yield _check_package(name, "failed", "pip install 'he-infer[client]'")
+    for name in CODECS:
+        yield _check_package(name, "warning", "compressed DICOM is refused; pip install 'he-infer[client]'")
+    if hasattr(os, "memfd_create"):
+        yield Check("files in memory", "ok", "the secret key never touches a disk")
+    else:
+        yield Check(
+            "files in memory", "warning", "this system has none: make a RAM disk and name it in HE_INFER_MEMORY_FOLDER."
+        )
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    state: Literal["ok", "warning"] = "ok" if free >= LEAST_DISK else "warning"
+    yield Check("temporary folder", state, f"{free / 1e9:.1f} GB free in {tempfile.gettempdir()}")
+
+
+def check_secret_file(path: Path, what: str) -> Check:
+    """Whether a file with a secret is there and its owner's alone."""
+    if not path.is_file():
+        return Check(what, "failed", f"there is no file {path}.")
+    if path.stat().st_mode & 0o077:
+        return Check(what, "failed", f"{path} is open to other users; run: chmod 600 {path}")
+    return Check(what, "ok", str(path))
+
+
+def check_server(session: "Session", keys: "KeyFile | None", model: "ClientModel | None") -> Iterator[Check]:
+    """Reachability, TLS, clock, signing key, token, model and key set; it stops where the next check makes no sense."""
+    try:
+        began = time.time()
+        server_key, stated = session.server_key, session.server_time
+        drift = abs(stated - (began + time.time()) / 2)
+    except HeInferError as error:
+        yield Check("server", "failed", str(error))
+        return
+    yield Check("server", "ok", f"{session.url} answers, over {session.url.partition(':')[0]}")
+    near = drift <= WORST_CLOCK
+    yield Check(
+        "clock",
+        "ok" if near else "warning",
+        f"{drift:.0f} s from the server's"
+        + ("" if near else "; set one of the two clocks: certificates depend on it."),
+    )
+    if keys is not None:
+        same = keys.server_key == server_key
+        yield Check(
+            "server's signing key",
+            "ok" if same else "failed",
+            server_key if same else f"stated: {server_key}, pinned: {keys.server_key}; ask the server's operator.",
+        )
+    try:
+        offers = session.models()
+        yield Check("token", "ok", f"accepted; {len(offers)} models are served")
+        if model is None:
+            return
+        served = model.expect(offers)
+        yield Check("model", "ok", f"{served.id}: the server offers exactly the plans of {model.path}")
+        if keys is None:
+            return
+        registered = {entry.plan for entry in session.key_sets() if entry.key_set == keys.key_set and entry.usable}
+    except HeInferError as error:
+        yield Check("token, model and keys", "failed", str(error))
+        return
+    lacking = [plan.batch for plan in keys.plans if plan.needs_keys and plan.digest not in registered]
+    text = f"key set {keys.key_set} is registered for all plans of the key file"
+    if lacking:
+        sizes = ", ".join(map(str, lacking))
+        text = f"not registered for {sizes} images a request; run: he-infer keys register KEYFILE --bundle PART"
+    yield Check("registered keys", "failed" if lacking else "ok", text)
+
+
+def _check_package(name: str, state: Literal["warning", "failed"], advice: str) -> Check:
+    try:
+        return Check(name, "ok", importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, state, f"not installed: {advice}")

@@ -1,0 +1,100 @@
+"""Named profiles: address, model, key file, token file and certificates of one server, in one TOML file.
+
+    [profiles.hospital]
+    url = "https://cloud.example:8443"
+    bundle = "chest.client.hebundle"
+    key = "hospital.key"
+    token_file = "cloud.token"
+    ca_file = "cloud-ca.pem"
+
+Paths are relative to the file's folder. A profile holds no secret: tokens and passphrases stay in files of mode 0600.
+"""
+
+import os
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from he_infer.errors import UsageError
+
+VARIABLE = "HE_INFER_CONFIG"
+"""Environment variable: another configuration file than the platform's."""
+_PATHS = ("bundle", "key", "token_file", "ca_file", "client_cert")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a client's commands need to reach one server; None where the profile does not say."""
+
+    name: str
+    url: str | None = None
+    bundle: Path | None = None
+    key: Path | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+
+    @staticmethod
+    def load(name: str, file: Path | None = None) -> "Profile":
+        """Read a profile.
+
+        Args:
+            name: of the profile.
+            file: the configuration file; by default the platform's.
+
+        Raises:
+            UsageError: there is no such file or profile, or it holds something else than a profile does.
+            OSError: the file cannot be read.
+        """
+        path = file or find_config()
+        profiles = read_profiles(path)
+        if name not in profiles:
+            known = ", ".join(sorted(profiles)) or "none"
+            raise UsageError(f"{path} has no profile '{name}'; it has: {known}.")
+        return profiles[name]
+
+    def missing_files(self) -> list[tuple[str, Path]]:
+        """The members that name a file that is not there."""
+        named = ((member, getattr(self, member)) for member in _PATHS)
+        return [(member, path) for member, path in named if path is not None and not path.exists()]
+
+
+def find_config() -> Path:
+    """The configuration file: HE_INFER_CONFIG, or `config.toml` in the platform's folder for he-infer."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        return Path(given)
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("he-infer", appauthor=False)) / "config.toml"
+
+
+def read_profiles(path: Path) -> dict[str, Profile]:
+    """All profiles of a configuration file.
+
+    Raises:
+        UsageError: there is no such file, or it is not one of profiles.
+        OSError: the file cannot be read.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"There is no configuration file {path}. Write one with a table [profiles.NAME], or name "
+            f"another in {VARIABLE}."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a TOML file in UTF-8: {error}") from error
+    tables = content.get("profiles", {})
+    if set(content) - {"profiles"} or not isinstance(tables, dict):
+        raise UsageError(f"{path} may hold tables [profiles.NAME] alone.")
+    return {name: _parse(path, name, table) for name, table in tables.items()}
+
+
+def _parse(path: Path, name: str, table: Any) -> Profile:
+    known = {each.name for each in fields(Profile)} - {"name"}
+    if not isinstance(table, dict) or set(table) - known or not all(isinstance(value, str) for value in table.values()):
+        raise UsageError(f"{path}: the profile '{name}' may hold texts named {', '.join(sorted(known))} alone.")
+    found = {member: path.parent / Path(value).expanduser() for member, value in table.items() if member in _PATHS}
+    return Profile(name=name, url=table.get("url"), **found)

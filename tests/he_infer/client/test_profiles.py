@@ -1,0 +1,86 @@
+"""Profiles of the configuration file, `he-infer doctor`, `--version`: from the command line, against a real server."""
+
+from pathlib import Path
+
+import pytest
+
+from he_infer import Client, __version__
+from he_infer.client.profiles import Profile, read_profiles
+from he_infer.errors import UsageError
+from he_infer.local_server import LocalServer
+from tests.he_infer.server.support.kit import write_bundle
+from tests.he_infer.server.test_commands import WORDS, he_infer
+
+
+def write_config(folder: Path, text: str) -> Path:
+    path = folder / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_paths_are_relative_to_the_configuration_file(tmp_path: Path) -> None:
+    path = write_config(tmp_path, '[profiles.a]\nurl = "https://x"\nkey = "k.key"\nbundle = "/abs/m.client.hebundle"\n')
+    profile = read_profiles(path)["a"]
+    assert profile == Profile("a", "https://x", Path("/abs/m.client.hebundle"), tmp_path / "k.key")
+    assert [member for member, _ in profile.missing_files()] == ["bundle", "key"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("profiles = 3", "alone"),
+        ("[other]\na = 1", "alone"),
+        ("[profiles.a]\ntoken = 'hei_x'", "alone"),
+        ("[profiles.a]\nurl = 3", "alone"),
+        ("[profiles", "not a TOML file"),
+        ("[profiles.b]\nurl = 'https://x'", "no profile 'a'; it has: b"),
+        ("", "no profile 'a'; it has: none"),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(tmp_path: Path, text: str, words: str) -> None:
+    path = write_config(tmp_path, text)
+    with pytest.raises(UsageError, match=words):
+        Profile.load("a", path)
+
+
+def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no configuration file"):
+        Profile.load("a", tmp_path / "none.toml")
+    (tmp_path / "odd.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="UTF-8"):
+        Profile.load("a", tmp_path / "odd.toml")
+    path = write_config(tmp_path, '[profiles.a]\nurl="https://x"\nkey="k"\nbundle="b"\ntoken_file="t"\n')
+    with pytest.raises(UsageError, match="names a file that is not there"):
+        Client.from_profile("a", passphrase=WORDS, config=path)
+
+
+def test_version_is_shown() -> None:
+    assert he_infer("--version").strip() == f"he-infer {__version__}"
+
+
+def test_a_profile_ends_four_repeated_options_and_doctor_says_all_is_well(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "toy.hebundle")
+    with LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]) as server:
+        token = tmp_path / "cloud.token"
+        token.touch(mode=0o600)
+        token.write_text(server.token)
+        config = write_config(
+            tmp_path,
+            f'[profiles.toy]\nurl = "{server.url}"\nbundle = "toy.hebundle"\n'
+            'key = "my.key"\ntoken_file = "cloud.token"\n',
+        )
+        given = {"HE_INFER_CONFIG": str(config), "HE_INFER_PASSPHRASE": WORDS, "COLUMNS": "200"}
+        he_infer("--profile", "toy", "keys", "new", tmp_path / "my.key", **given)
+        out = he_infer("--profile", "toy", "doctor", **given)
+        assert "0 failed" in out
+        for check in ("clock", "server's signing key", "token", "model", "registered keys"):
+            assert check in out
+        assert "usable" in he_infer("keys", "list", HE_INFER_PROFILE="toy", **given)
+        with Client.from_profile("toy", passphrase=WORDS, config=config) as client:
+            assert client.served.name == "Toy Chest"
+            key_set = client.keys.key_set
+        he_infer("--profile", "toy", "keys", "forget", key_set, **given)
+        token.chmod(0o644)
+        out = he_infer("--profile", "toy", "doctor", status=None, **given)
+        assert "chmod 600" in out
+    assert "no profile" in he_infer("--profile", "other", "keys", "list", status=1, **given)
