@@ -7,6 +7,7 @@ from he_infer.commands.client import keys, receipts
 from he_infer.commands.client.classify import classify
 from he_infer.commands.client.console import console
 from he_infer.commands.client.doctor import doctor
+from he_infer.commands.client.import_model import import_model
 from he_infer.commands.client.plan import plan
 from he_infer.commands.client.publish import publish
 from he_infer.commands.client.train import train
@@ -52,6 +53,7 @@ for command, panel in (
     (serve, "Server"),
 ):
     app.command(rich_help_panel=panel)(command)
+app.command("import", rich_help_panel="Model owner")(import_model)
 app.add_typer(keys.app, name="keys", rich_help_panel="Client")
 app.add_typer(receipts.app, name="receipts", rich_help_panel="Client")
 app.add_typer(tokens.app, name="tokens", rich_help_panel="Server")

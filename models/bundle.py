@@ -93,6 +93,10 @@ class Bundle:
             raise BundleError(f"The head takes {head.width} features; this extractor gives {self.head.width}.")
         return replace(self, head=_in_order(head, self.classes), training={**self.training, **(training or {})})
 
+    def with_card(self, card: Mapping[str, Any]) -> "Bundle":
+        """The same bundle with another card."""
+        return replace(self, card=dict(card))
+
     def save(self, path: str | Path) -> None:
         """Write the bundle, whole or not at all. Equal bundles give equal bytes.
 

@@ -18,7 +18,7 @@ MARGIN = 1.1
 """A polynomial is fitted on the range of the calibration data, widened by this factor."""
 LEAST_AGREEMENT = 0.8
 """A head with fitted activations that gives fewer of the calibration features their class is refused."""
-_EXACT = 1e-6
+EXACT = 1e-6
 """Largest relative difference of scores that rounding may explain where nothing was fitted."""
 _PROBES = 256
 """Random feature vectors on which a conversion is compared where no features are given."""
@@ -164,6 +164,8 @@ def compare(
     what: str,
     *,
     probabilities: bool = False,
+    tolerance: float = EXACT,
+    by_label: bool = False,
 ) -> Conversion:
     """Compare a head with the classifier that it stands for, and refuse it where they differ.
 
@@ -175,6 +177,8 @@ def compare(
         original: the classifier's scores (N, classes), up to a number that is the same for all classes of a row.
         what: the classifier's name for messages.
         probabilities: whether `original` gives probabilities, whose logarithms are then compared.
+        tolerance: relative difference of scores that rounding may explain where nothing was fitted.
+        by_label: compare the classes alone, for probabilities that are not the softmax of scores.
 
     Raises:
         HeadError: exact layers whose scores differ, or fitted ones that change too many classes.
@@ -196,7 +200,8 @@ def compare(
         raise HeadError(f"{what} gives scores of shape {wanted.shape}; the head gives {reached.shape}.")
     error = float(np.abs(wanted - reached).max())
     agreement = float((wanted.argmax(axis=1) == reached.argmax(axis=1)).mean())
-    if not fits and not error <= _EXACT * max(1.0, float(np.abs(wanted).max())):
+    same = agreement == 1.0 if by_label else error <= tolerance * max(1.0, float(np.abs(wanted).max()))
+    if not fits and not same:
         raise HeadError(
             f"The head made of {what} is not the same function: scores differ by up to {error:.3g}, and "
             f"{1 - agreement:.1%} of the classes. Some step of it is not understood: take it out, or report it."

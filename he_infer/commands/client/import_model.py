@@ -1,0 +1,92 @@
+"""`he-infer import`: a user's own ONNX extractor, with a head, becomes a bundle."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from he_infer.commands.json_option import JsonFile
+
+
+def import_model(
+    extractor: Annotated[Path, typer.Argument(help="ONNX file: one float32 image tensor in, one feature vector out.")],
+    *,
+    data: Annotated[str, typer.Option(help="Images to calibrate on; as for 'he-infer train'.")],
+    out: Annotated[Path, typer.Option(help="The bundle file to write (.hebundle).")],
+    head: Annotated[
+        str,
+        typer.Option(
+            help="linear, mlp or cubic: trained on the features. Or an ONNX head fitted on a bundle's features."
+        ),
+    ] = "mlp",
+    mean: Annotated[
+        str | None, typer.Option(help="What the network expects to be subtracted: 0.485,0.456,0.406, for 0 to 1.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="What it expects to be divided by: 0.229,0.224,0.225.")] = None,
+    layout: Annotated[
+        Literal["NCHW", "NHWC"] | None,
+        typer.Option(help="Order of the input's sides.", show_default="told by the sides"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides the head's training and the splits of folders.")] = 0,
+    policy: Annotated[Literal["hidden", "open"], typer.Option(help="As for 'he-infer train'.")] = "hidden",
+    name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Make a bundle of your own ONNX extractor: its features are measured, standardised and bounded on your images.
+
+    The file is checked before it runs: operators of ONNX's own set, no loops, no external data, bounded size. A joblib
+    or pickle file is code and is refused.
+
+    Example: `he-infer import resnet18.onnx --data scans/ --out own.hebundle --mean 0.485,0.456,0.406
+    --std 0.229,0.224,0.225`
+    """
+    from rich.console import Console
+
+    from he_infer.errors import UsageError
+    from he_infer.files import write_json
+    from he_infer.terminal import show_progress
+    from models import datasets
+    from models.card import describe_figures
+    from models.importing import TRAINED, Normalisation
+    from models.importing import import_model as make_bundle
+    from models.metrics import compute_majority_share, figures
+
+    if (mean is None) != (std is None):
+        raise UsageError("Give both --mean and --std, or neither: then they are measured on the training images.")
+    given = None if mean is None or std is None else Normalisation(_numbers("--mean", mean), _numbers("--std", std))
+    kind = head if head in TRAINED else Path(head).read_bytes()
+    dataset = datasets.load(data, seed=seed, side=224)
+    console = Console()
+    with show_progress("Extracting features", len(dataset.train) + len(dataset.val), console=console) as progress:
+        bundle = make_bundle(
+            extractor.read_bytes(),
+            dataset,
+            normalisation=given,
+            layout=layout,
+            head=kind,
+            seed=seed,
+            policy=policy,
+            name=name,
+            progress=lambda done, total: progress(done, total),
+        )
+    tested = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
+    described = describe_figures(dataset.test.labels, tested)
+    bundle = bundle.with_card({**bundle.card, "test": described})
+    bundle.save(out)
+    console.print(
+        f"{bundle.head.width} features an image. Test, in clear: accuracy {tested.accuracy:.4f} (always the largest "
+        f"class: {compute_majority_share(dataset.test.labels):.4f}), AUC {tested.auc:.4f}. Wrote {out}.",
+        highlight=False,
+        markup=False,
+    )
+    if json_file is not None:
+        write_json(json_file, {"bundle": str(out), "width": bundle.head.width, "test": described})
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    from he_infer.errors import UsageError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} is {text!r}; expected numbers with commas between, one a channel.") from error

@@ -1,0 +1,184 @@
+"""A user's own ONNX extractor, with a head trained on its features or brought along -> a bundle."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from models.bundle import Bundle, versions
+from models.card import make_card
+from models.datasets.dataset import Dataset
+from models.errors import DamagedBundle, HeadError, InputError
+from models.extractors.extractor import Extractor, Layout
+from models.extractors.graph_checks import check_graph
+from models.guard import Guard
+from models.heads.from_onnx import from_onnx
+from models.heads.ranges import into_range
+from models.images.preprocessing import Preprocessing
+
+BOUND = 4.0
+"""Features are kept within +-BOUND by BOUND * tanh(x / BOUND), after standardisation."""
+Progress = Callable[[int, int], None]
+TRAINED = ("linear", "mlp", "cubic")
+"""Kinds of head that are trained on the features."""
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the network's makers subtracted from each channel and divided by, in display units (0 black, 1 white)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def import_model(
+    content: bytes,
+    dataset: Dataset,
+    *,
+    normalisation: Normalisation | None = None,
+    layout: Layout | None = None,
+    head: str | bytes = "mlp",
+    hidden: int = 64,
+    seed: int = 0,
+    policy: str = "hidden",
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Make a bundle of an ONNX extractor.
+
+    Its features are measured on the training images in one pass, standardised and bounded, by nodes that are
+    appended to the network. Its weights stay as they are.
+
+    Args:
+        content: the ONNX file's bytes: images in, features out.
+        dataset: train and validation images; the test images are not looked at.
+        normalisation: what the network was trained with; measured on the training images by default.
+        layout: `NCHW` or `NHWC`; told by the input's sides by default.
+        head: one of TRAINED, a kind of head to train on the features (needs torch); or an ONNX head, as bytes, that was
+            fitted on features as a bundle of this extractor gives them, standardised and bounded.
+        hidden: size of the hidden layer of a trained head.
+        seed: decides the head's training.
+        policy: `hidden` or `open`.
+        name: the bundle's name.
+        progress: called with the number of images done and their total.
+
+    Raises:
+        DamagedBundle: the file is no feed-forward network of bounded size.
+        InputError: its features are not finite, or never change.
+        HeadError, TrainingError: the head cannot be converted or trained.
+    """
+    raw = Extractor(content, layout=layout or guess_layout(content))
+    if normalisation is None:
+        preprocessing = Preprocessing.fit(dataset.train.images, size=raw.size, channels=raw.channels)
+    else:
+        preprocessing = Preprocessing(raw.size, raw.channels, "dataset", normalisation.mean, normalisation.std)
+    total = len(dataset.train) + len(dataset.val)
+    done = 0
+
+    def extract(images: NDArray[Any]) -> NDArray[np.float32]:
+        nonlocal done
+        parts = []
+        for start in range(0, len(images), _BATCH):
+            parts.append(raw.run(preprocessing.apply(images[start : start + _BATCH])))
+            done += len(parts[-1])
+            if progress is not None:
+                progress(done, total)
+        return np.concatenate(parts)
+
+    train, val = extract(dataset.train.images), extract(dataset.val.images)
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    if not float(deviation.max()) > 0:
+        raise InputError("The network gives the same features for every image. Check its weights and its input.")
+    deviation = np.maximum(deviation, 1e-6 * float(deviation.max()))
+    extractor = Extractor(bound_features(content, mean, deviation), layout=raw.layout)
+    bounded = [BOUND * np.tanh((values - mean) / deviation / BOUND) for values in (train, val)]
+    checked = extractor.run(preprocessing.apply(dataset.val.images[:8]))
+    if not np.allclose(checked, bounded[1][:8], atol=1e-4):
+        raise DamagedBundle("The bounded network gives other features than were computed from it.")
+    if isinstance(head, bytes):
+        converted = from_onnx(head, features=bounded[0]).head
+        kind = "onnx"
+    else:
+        converted, kind = _train(head, bounded, dataset, hidden, seed), head
+    bundle = Bundle(
+        name=name or f"{dataset.name}-imported-{kind}",
+        classes=dataset.classes,
+        preprocessing=preprocessing,
+        extractor=extractor,
+        head=converted,
+        input_bound=BOUND,
+        policy=policy,
+        training={"seed": seed, "head": kind, "data": {"name": dataset.name, "digest": dataset.digest}},
+        versions=versions(),
+        guard=Guard.fit(bounded[0], bounded[1]),
+        card=make_card(dataset, size=raw.size, scores=converted.evaluate(bounded[1])),
+    )
+    return bundle.with_head(converted)
+
+
+def guess_layout(content: bytes) -> Layout:
+    """`NCHW` or `NHWC`, by where the side of 1 or 3 is.
+
+    Raises:
+        DamagedBundle: neither, or not a network.
+    """
+    first, _, last = check_graph(content).sides
+    if first in (1, 3) and last not in (1, 3):
+        return "NCHW"
+    if last in (1, 3) and first not in (1, 3):
+        return "NHWC"
+    raise DamagedBundle(
+        f"The network's input has the sides {check_graph(content).sides}: state its layout, NCHW or NHWC."
+    )
+
+
+def bound_features(content: bytes, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> bytes:
+    """The network with its features standardised and bounded."""
+    model = onnx.load_from_string(content)
+    graph = model.graph
+    (old,) = graph.output
+    names = {
+        part: f"he_infer.{part}" for part in ("flat", "mean", "less", "deviation", "scaled", "bent", "bound", "out")
+    }
+    values = {
+        "mean": mean.astype(np.float32),
+        "deviation": (deviation * BOUND).astype(np.float32),
+        "bound": np.array(BOUND, dtype=np.float32),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, names[part]) for part, value in values.items())
+    steps = (
+        ("Flatten", [old.name], "flat"),
+        ("Sub", [names["flat"], names["mean"]], "less"),
+        ("Div", [names["less"], names["deviation"]], "scaled"),
+        ("Tanh", [names["scaled"]], "bent"),
+        ("Mul", [names["bent"], names["bound"]], "out"),
+    )
+    graph.node.extend(helper.make_node(kind, given, [names[result]]) for kind, given, result in steps)
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(names["out"], onnx.TensorProto.FLOAT, [None, len(mean)]))
+    written: bytes = model.SerializeToString(deterministic=True)
+    return written
+
+
+def _train(kind: str, features: list[NDArray[np.float32]], dataset: Dataset, hidden: int, seed: int) -> Any:
+    from models.heads.trainable import RANGE
+    from models.training.head_training import train_head
+
+    trained = train_head(
+        features[0],
+        dataset.train.labels,
+        features[1],
+        dataset.val.labels,
+        classes=len(dataset.classes),
+        kind=kind,
+        hidden=hidden,
+        seed=seed,
+    )
+    if trained.head is None:
+        raise HeadError(f"A head of the kind '{kind}' cannot be exported. Expected linear, mlp or cubic.")
+    return into_range(trained.head, features[0], RANGE)[0]

@@ -1,0 +1,180 @@
+"""A user's own ONNX extractor and head: what is taken, how it is bounded, and what is refused."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from he_infer.cli import app
+from models.bundle import Bundle
+from models.errors import BundleError, DamagedBundle, HeadError, InputError
+from models.heads.from_onnx import from_onnx
+from models.importing import BOUND, Normalisation, guess_layout, import_model
+from models.metrics import figures
+from tests.models.kit import graph_model, npz, small_extractor, toy
+
+
+def raw_network(**options: Any) -> bytes:
+    """A network of 16 features that are neither bounded nor standardised."""
+    model = graph_model(size=16, **options)
+    del model.graph.node[-2:]
+    model.graph.output[0].name = "projected"
+    content: bytes = model.SerializeToString()
+    return content
+
+
+@pytest.mark.parametrize("options", [{}, {"nhwc": True}, {"batch": 5}])
+def test_an_extractor_is_standardised_bounded_and_learned_from(options: dict[str, Any], tmp_path: Path) -> None:
+    dataset, seen = toy(), []
+    bundle = import_model(
+        raw_network(**options), dataset, head="linear", progress=lambda done, total: seen.append(done)
+    )
+    assert seen[-1] == 192 + 48
+    features = bundle.features(dataset.train.images)
+    assert np.abs(features).max() < BOUND
+    np.testing.assert_allclose(features.mean(axis=0), 0, atol=0.2)
+    assert figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images))).auc > 0.8
+    assert bundle.guard is not None
+    bundle.save(tmp_path / "own.hebundle")
+    np.testing.assert_array_equal(Bundle.load(tmp_path / "own.hebundle").features(dataset.train.images), features)
+
+
+def test_a_normalisation_is_followed() -> None:
+    bundle = import_model(raw_network(), toy(), head="linear", normalisation=Normalisation((0.5,), (0.25,)))
+    assert (bundle.preprocessing.mean, bundle.preprocessing.std) == ((0.5,), (0.25,))
+    with pytest.raises(InputError, match="makes no sense"):
+        import_model(raw_network(), toy(), normalisation=Normalisation((0.5, 0.5), (0.25, 0.25)))
+
+
+def test_networks_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(InputError, match="not finite"):
+        import_model(small_extractor(size=16, scale=float("nan")).content, toy())
+    with pytest.raises(InputError, match="same features for every image"):
+        import_model(small_extractor(size=16, scale=0.0).content, toy())
+    with pytest.raises(DamagedBundle, match="no ONNX file"):
+        import_model(b"nothing of the kind", toy())
+    with pytest.raises(DamagedBundle, match="state its layout"):
+        guess_layout(graph_model(size=8, channels=2).SerializeToString())
+
+
+# Heads
+
+
+def data(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.arange(240) % classes
+    return np.random.default_rng(0).normal(size=(240, 16)) + 2 * np.eye(classes, 16)[labels], labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("named", [False, True])
+def test_skl2onnx_heads_are_converted_with_their_classes(classes: int, named: bool) -> None:
+    from skl2onnx import to_onnx
+
+    x, y = data(classes)
+    labels = np.array(["zebra", "ape", "mouse"])[y] if named else y
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, labels)
+    for zipmap in (True, False):
+        options = {id(estimator): {"zipmap": zipmap}}
+        content = to_onnx(estimator, x[:1].astype(np.float32), options=options).SerializeToString()
+        found = from_onnx(content, features=x)
+        assert found.classes == tuple(map(str, estimator.classes_))
+        given = np.array(found.classes)[found.head.evaluate(x).argmax(axis=1)]
+        assert (given == estimator.predict(x).astype(str)).all()
+
+
+def test_gemm_and_activations_are_converted() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first, last = nn.Linear(16, 6), nn.Linear(6, 3)
+    weights = {
+        "a": first.weight.detach().numpy(),
+        "b": first.bias.detach().numpy(),
+        "c": last.weight.detach().numpy().T,
+        "d": last.bias.detach().numpy(),
+        "two": np.array(2.0, dtype=np.float32),
+    }
+    for activation in ("Pow", "Tanh"):
+        nodes = [
+            helper.make_node("Gemm", ["x", "a", "b"], ["h"], transB=1),
+            helper.make_node(activation, ["h", "two"] if activation == "Pow" else ["h"], ["s"]),
+            helper.make_node("MatMul", ["s", "c"], ["m"]),
+            helper.make_node("Add", ["m", "d"], ["z"]),
+            helper.make_node("Softmax", ["z"], ["p"], axis=1),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "head",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 16])],
+            [helper.make_tensor_value_info("p", TensorProto.FLOAT, [None, 3])],
+            [numpy_helper.from_array(value, name) for name, value in weights.items()],
+        )
+        content = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+        ).SerializeToString()
+        found = from_onnx(content, features=0.5 * data(3)[0])
+        assert [str(layer) for layer in found.head.layers][::2] == ["linear 16 to 6", "linear 6 to 3"]
+        assert (found.fits == ()) == (activation == "Pow")
+        assert found.label_agreement is not None
+        assert found.label_agreement > 0.9
+
+
+def test_a_head_is_imported_with_its_extractor_in_the_bundle_s_order() -> None:
+    from skl2onnx import to_onnx
+
+    dataset = toy()
+    features = import_model(raw_network(), dataset, head="linear").features(dataset.train.images)
+    names = np.array(dataset.classes)[dataset.train.labels]
+    estimator = LogisticRegression().fit(features, names)
+    content = to_onnx(estimator, features[:1], options={id(estimator): {"zipmap": False}}).SerializeToString()
+    bundle = import_model(raw_network(), dataset, head=content)
+    given = np.array(bundle.classes)[bundle.scores(features).argmax(axis=1)]
+    assert (given == estimator.predict(features)).mean() > 0.99
+    other = LogisticRegression().fit(features, np.where(dataset.train.labels, "x", "y"))
+    content = to_onnx(other, features[:1], options={id(other): {"zipmap": False}}).SerializeToString()
+    with pytest.raises(BundleError, match="must be the same names"):
+        import_model(raw_network(), dataset, head=content)
+
+
+def test_code_and_what_is_no_chain_are_refused() -> None:
+    from skl2onnx import to_onnx
+
+    x, y = data(3)
+    with pytest.raises(HeadError, match="pickled or packed Python object"):
+        from_onnx(pickle.dumps(LogisticRegression()))
+    for content in (b"", b"text", b"\xff" * 50):
+        with pytest.raises(HeadError, match="ONNX"):
+            from_onnx(content)
+    network = MLPClassifier((4,), early_stopping=True, random_state=0).fit(x, y)
+    content = to_onnx(network, x[:1].astype(np.float32), options={id(network): {"zipmap": False}}).SerializeToString()
+    with pytest.raises(HeadError, match="Give calibration features"):
+        from_onnx(content)
+    with pytest.raises(HeadError, match=r"not among what a head can hold|shortcut"):
+        from_onnx(graph_model().SerializeToString())
+
+
+# The command
+
+
+def test_the_command_writes_a_bundle(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    (tmp_path / "e.onnx").write_bytes(raw_network())
+    npz(tmp_path / "own.npz")
+    out = tmp_path / "own.hebundle"
+    arguments = ["import", str(tmp_path / "e.onnx"), "--data", str(tmp_path / "own.npz"), "--out", str(out)]
+    done = CliRunner().invoke(app, [*arguments, "--head", "linear", "--mean", "0.5", "--std", "0.25"])
+    assert done.exit_code == 0, done.output
+    bundle = Bundle.load(out)
+    assert bundle.head.width == 16
+    assert bundle.card["test"]["images"] == 8
+    failed = CliRunner().invoke(app, [*arguments, "--mean", "half", "--std", "0.25"])
+    assert failed.exit_code == 1
