@@ -29,6 +29,8 @@ class Figures:
     """Patients whom the test pictures show; None where patients are unknown."""
     patients_right_encrypted: int | None
     """Patients whose class the sum of their patches' decrypted scores names."""
+    guard_refused: int | None
+    """Test images that the model's guard finds unlike its training images; None where it has no guard."""
     server_ms_median: float
     """Median over requests of the server's own time to load, evaluate and save, in milliseconds."""
     bytes_up: int

@@ -35,6 +35,7 @@ from he_infer.demo.figures import Figures
 from he_infer.demo.picture_level import PictureResult, count_right, sum_by_group
 from he_infer.demo.progress import Step, Steps
 from he_infer.demo.report import Report, ReportLine, write_report
+from he_infer.demo.unlike import UnlikeImage, judge_unlike_images
 from he_infer.errors import UsageError
 from he_infer.files import PRIVATE, write_text
 from he_infer.head.bundle_file import BundleFile
@@ -44,6 +45,7 @@ from he_infer.publication.publish import publish
 from models import datasets
 from models.bundle import Bundle
 from models.datasets import Dataset
+from models.feature_model import FeatureModel
 from models.metrics import compute_majority_share
 from models.training.train import Epoch, Recipe, train
 
@@ -88,6 +90,9 @@ class _Encrypted:
     ready_seconds: float
     model: ServedModel
     plan: Plan
+    refused: int | None
+    """Test images that the guard finds unlike the training images; None where the model has no guard."""
+    unlike: list[UnlikeImage]
 
 
 def run_demo(options: DemoOptions, console: Console) -> DemoResult:
@@ -160,6 +165,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
                 picture_errors=pictures.draw_score_errors(encrypted.scores.errors(encrypted.clear)),
                 audit=audit,
                 head_audit=head_audit,
+                unlike=encrypted.unlike,
                 picture_whole=None
                 if whole["pictures"] is None
                 else pictures.draw_picture_results(dataset.test.images, whole["pictures"], dataset.classes),
@@ -214,8 +220,10 @@ def _classify(
     bundle: Bundle, cloud: Path, hospital: Path, dataset: Dataset, options: DemoOptions, step: Step
 ) -> _Encrypted:
     test = dataset.test if options.limit is None else dataset.test.first(options.limit)
-    part = ClientPart.load(hospital / "model.client.hebundle")
-    features = bundle.features(test.images)
+    path = hospital / "model.client.hebundle"
+    part = ClientPart.load(path)
+    extractor = FeatureModel.from_file(path, part.file)
+    features = extractor.features(test.images)
     with (
         LocalServer([cloud / "model.server.hebundle"], cloud / "data", record_dir=cloud / "wire") as local,
         Session(local.url, local.token) as session,
@@ -229,7 +237,9 @@ def _classify(
     clear = bundle.scores(features)
     _write_results(hospital / "results.csv", test.labels, scores, dataset.classes)
     step.result = f"{len(scores)} images; server process ready in {ready:.1f} s, keys {key_bytes / 1e6:.1f} MB"
-    return _Encrypted(clear, scores, key_bytes, features, ready, model, plan)
+    refused = None if extractor.guard is None else sum(not one.accepted for one in extractor.judge(features))
+    unlike = [] if extractor.guard is None else judge_unlike_images(extractor, test.images, options.seed)
+    return _Encrypted(clear, scores, key_bytes, features, ready, model, plan, refused, unlike)
 
 
 def _write_results(path: Path, truth: NDArray[np.int64], scores: Scores, classes: Sequence[str]) -> None:
@@ -279,6 +289,7 @@ def _figures(
         pictures_right_encrypted=None if shown is None else count_right(shown, encrypted=True),
         patients=None if people is None else len(people),
         patients_right_encrypted=None if people is None else count_right(people, encrypted=True),
+        guard_refused=encrypted.refused,
         server_ms_median=1e3 * float(np.median([request.server_seconds for request in requests])),
         bytes_up=int(np.median([request.bytes_up for request in requests])),
         bytes_down=int(np.median([request.bytes_down for request in requests])),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from he_infer.demo.audit import Audit, HeadAudit
 from he_infer.demo.figures import Figures
+from he_infer.demo.unlike import UnlikeImage
 from he_infer.html_page import data_uri, render_page
 
 _TILES = ("Pictures encrypted", "Accuracy encrypted", "Label agreement", "Server time", "Bytes up")
@@ -34,6 +35,7 @@ class Report:
     picture_errors: bytes
     audit: Audit
     head_audit: HeadAudit
+    unlike: Sequence[UnlikeImage]
     picture_whole: bytes | None = None
     """Each test picture with its class by summed scores; None where images are whole pictures."""
 
@@ -95,6 +97,7 @@ def render_report(report: Report) -> str:
         picture_errors=data_uri("image/png", report.picture_errors),
         audit=report.audit,
         head_audit=report.head_audit,
+        unlike=report.unlike,
         picture_whole=None if report.picture_whole is None else data_uri("image/png", report.picture_whole),
     )
 

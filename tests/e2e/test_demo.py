@@ -11,7 +11,8 @@ from tests.e2e.kit import run, write_dicom_table, write_folder, write_npz
 FIELDS = {
     "dataset", "classes", "n_test", "clear_accuracy", "encrypted_accuracy", "majority_share", "label_agreement",
     "max_abs_error", "pictures", "pictures_right_clear", "pictures_right_encrypted", "patients",
-    "patients_right_encrypted", "server_ms_median", "bytes_up", "bytes_down", "evaluation_key_bytes", "cipher_mb_per_s",
+    "patients_right_encrypted", "guard_refused", "server_ms_median", "bytes_up", "bytes_down", "evaluation_key_bytes",
+    "cipher_mb_per_s",
 }  # fmt: skip
 
 
@@ -41,6 +42,14 @@ def test_demo_on_own_data_agrees_with_clear_and_finds_no_plaintext(form: str, tm
     head = re.search(r"(\d+) pieces of the head's weights .* and 0 were found\.\s.* finds (\d+) of \1", page)
     assert head is not None
     assert head[1] == head[2]
+    judged = re.findall(
+        r"<td>(uniform noise|a chessboard|an inverted test image)</td>.*?([\d.]+)</td>.*?([\d.]+)</td><td>(\w+)", page
+    )
+    if figures["guard_refused"] is not None:  # a guard takes twenty validation images
+        assert len(judged) == 3
+        assert all((verdict == "refused") == (float(far) > float(most)) for _, far, most, verdict in judged)
+        assert figures["guard_refused"] <= figures["n_test"] / 4
+    assert (figures["guard_refused"] is not None) == (form == "colour npz")
     made = tmp_path / "he-infer-demo"
     assert (made / "hospital" / "results.csv").read_text().count("\n") == figures["n_test"] + 1
     assert not list((made / "hospital").glob("*.server.*"))

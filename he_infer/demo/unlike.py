@@ -1,0 +1,47 @@
+"""The guard on images that no scanner made: noise, a test pattern, and an inverted test image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.feature_model import FeatureModel
+
+_FIELDS = 8
+"""Fields of the chessboard to a side."""
+
+
+@dataclass(frozen=True)
+class UnlikeImage:
+    """An image that is unlike the training images, and what the guard says of it."""
+
+    name: str
+    refused: bool
+    distance: float
+    threshold: float
+
+
+def judge_unlike_images(model: FeatureModel, images: NDArray[np.generic], seed: int = 0) -> list[UnlikeImage]:
+    """Ask the guard about uniform noise, a chessboard and an inverted test image.
+
+    Args:
+        model: the hospital's part of the model.
+        images: (N, H, W) or (N, H, W, C), the test images; the made ones get their shape and range.
+        seed: decides the noise.
+    """
+    example = images[len(images) // 2]
+    low, high = float(images.min()), float(images.max())
+    rows, columns = np.indices(example.shape[:2])
+    fields = (rows * _FIELDS // example.shape[0] + columns * _FIELDS // example.shape[1]) % 2
+    chessboard = np.broadcast_to(fields[..., None], example.shape) if example.ndim == 3 else fields
+    made = {
+        "uniform noise": low + (high - low) * np.random.default_rng(seed).random(example.shape),
+        "a chessboard": low + (high - low) * chessboard,
+        "an inverted test image": low + high - example.astype(np.float64),
+    }
+    features = model.features(np.stack([image.astype(images.dtype) for image in made.values()]))
+    verdicts = model.judge(features)
+    return [
+        UnlikeImage(name, not verdict.accepted, verdict.distance, verdict.threshold)
+        for name, verdict in zip(made, verdicts, strict=True)
+    ]
