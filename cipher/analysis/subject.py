@@ -4,6 +4,7 @@ from typing import Protocol
 
 from cipher.algorithm import inner
 from cipher.analysis.pixels import Image
+from cipher.analysis.version1 import inner as version1
 
 KEY_BYTES = 32
 SALT_BYTES = 16
@@ -38,3 +39,17 @@ class Inner:
     def decrypt(self, cipher_image: Image, key: bytes, salt: bytes) -> Image:
         """Decrypt with `cipher.algorithm.inner.decrypt_image`."""
         return inner.decrypt_image(cipher_image, key, salt)
+
+
+class Version1:
+    """The first version of the inner cipher, which was broken: a negative control."""
+
+    name = "version 1 (negative control)"
+
+    def encrypt(self, image: Image, key: bytes, salt: bytes) -> Image:
+        """Encrypt as releases before version 2 did."""
+        return version1.encrypt_image(image, key, salt)
+
+    def decrypt(self, cipher_image: Image, key: bytes, salt: bytes) -> Image:
+        """Decrypt what `encrypt` made."""
+        return version1.decrypt_image(cipher_image, key, salt)

@@ -10,6 +10,7 @@ from scipy import stats
 from cipher.analysis import chosen, quality, sensitivity, tallies, toy_attack
 from cipher.analysis.line import Line, Verdict, exact, judge, threshold
 from cipher.analysis.pixels import Image, from_flat, planes, words
+from cipher.analysis.structure import Structure
 from cipher.analysis.subject import KEY_BYTES, SALT_BYTES, Subject
 
 Progress = Callable[[int], None]
@@ -190,6 +191,7 @@ def _chosen(subject: Subject, image: Image, effort: Effort, seeds: Seeds, progre
     second = counting if counting is not None else white
     # A random image, since the one under test could be one of the chosen ones, of which all is known anyway.
     probe = _random_image(image, seeds.generator("probe"))
+    structure = Structure(subject, probe, salt, seeds.generator("structure"))
     for _, key in seeds.keys(f"{subject.name}/chosen", effort.chosen_keys):
 
         def encrypt(plain: Image, key: bytes = key) -> Image:
@@ -210,11 +212,13 @@ def _chosen(subject: Subject, image: Image, effort: Effort, seeds: Seeds, progre
         if counting is not None:
             recovered = toy_attack.recover(encrypt, image)
             attack.add(recovered.predict(probe), encrypt(probe))
+        structure.add(key)
         progress(1)
     lines = [line for tally in flat.values() for line in tally.lines(with_entropy=False)]
     lines += neighbours.lines()
     lines += [line for tally in residuals.values() for line in tally.lines(with_entropy=False)]
     lines += [line for tally in zeros.values() for line in tally.lines()]
+    lines += structure.lines()
     return lines + (attack.lines() if counting is not None else [])
 
 

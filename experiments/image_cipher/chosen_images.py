@@ -1,11 +1,40 @@
-"""`he-experiments chosen-images`: four chosen images break the toy cipher, and tell nothing of the project's own."""
+"""`he-experiments chosen-images`: chosen images break the toy and version 1, and tell nothing of version 2."""
 
-from typing import Annotated
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from experiments.records.finish import FigureFile, RecordFile
 from he_infer.commands.json_option import JsonFile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cipher.analysis.pixels import Image
+    from cipher.analysis.subject import Subject
+    from cipher.analysis.suite import Seeds
+    from experiments.present.drawing import Picture
+
+_PLANES = 2
+"""Images that the sign-plane attack chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttackRow:
+    """What one attack did to one cipher."""
+
+    attack: str
+    subject: str
+    keys: int
+    broken: int
+    """Keys for which it succeeded."""
+    images: float
+    """Chosen images a key, mean."""
+    seconds: float
+    """For all keys."""
 
 
 def chosen_images(
@@ -13,55 +42,121 @@ def chosen_images(
         str, typer.Argument(help="The victim: a DICOM, PNG or NumPy file, or one of pydicom's by name.")
     ] = "CT_small.dcm",
     *,
-    seed: Annotated[int, typer.Option(min=0, help="Key and salt are drawn from it.")] = 1,
+    keys: Annotated[int, typer.Option(min=1, help="Fresh keys for the attacks on version 1 and 2.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Keys and salt are drawn from it.")] = 1,
     figure: FigureFile = None,
     json_file: JsonFile = None,
     record: RecordFile = None,
 ) -> None:
-    """Attack both ciphers as somebody who may have four images of his choice encrypted under the victim's key and salt.
+    """Attack three ciphers as somebody who may have images of his choice encrypted under the victim's key and salt.
 
-    The toy is a chaotic cipher of the published kind: a key stream of short period and linear diffusion.
+    The toy is a chaotic cipher of the published kind and falls to four images. The first version of the inner cipher
+    lets the sign plane through, and gives its last sweep's constants to seven images. The second version withstands
+    all three.
 
     Example: `he-experiments chosen-images CT_small.dcm --figure attack.png`
     """
     from rich.console import Console
 
-    from cipher.analysis.subject import Inner
+    from cipher.analysis.subject import Inner, Version1
     from cipher.analysis.suite import Seeds
     from cipher.analysis.toy import Toy
-    from experiments.image_cipher.figures import draw_attacks
     from experiments.image_cipher.images import load_image
-    from experiments.image_cipher.study import attack_subject, crop_to_control
+    from experiments.image_cipher.study import crop_to_control
+    from experiments.present.screen_tables import grouped_table
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
     console = Console()
     named, seeds = load_image(image), Seeds(seed)
     victim = crop_to_control(named.pixels)
-    key = seeds.key("picture", 0)
-    attacks = [attack_subject(subject, victim, key, seeds.salt) for subject in (Toy(), Inner())]
-    for one in attacks:
-        repeats = f"; its key stream repeats every {one.period} bytes" if one.right_bytes == 1 else ""
-        console.print(
-            f"{one.subject}: {one.right_bytes:.2%} of the victim's bytes foretold (chance: {1 / 256:.2%}){repeats}",
-            highlight=False,
-        )
+    subjects: tuple[Subject, ...] = (Toy(), Version1(), Inner())
+    rows = [row for subject in subjects for row in attack_all(subject, victim, seeds, keys)]
+    shown = [
+        (row.subject, (row.attack, f"{row.broken} of {row.keys}", f"{row.images:.1f}", f"{row.seconds:.2f}"))
+        for row in rows
+    ]
+    console.print(
+        grouped_table("chosen images at fixed key and salt", "attack", ("keys broken", "images", "seconds"), shown)
+    )
     write_outcome(
         console,
         "chosen-images",
-        command=format_command("chosen-images", image, seed=seed, figure=figure),
+        command=format_command("chosen-images", image, keys=keys, seed=seed, figure=figure),
         seed=seed,
-        parameters={"image": named.described},
-        figures={
-            one.subject: {
-                "right_bytes": one.right_bytes,
-                "period": one.period if one.right_bytes == 1 else None,
-                "read_exactly": bool((one.recovered == victim).all()),
-            }
-            for one in attacks
-        },
-        drawn=None if figure is None else draw_attacks(attacks, victim),
+        parameters={"image": named.described, "keys": keys},
+        figures={"attacks": [asdict(row) for row in rows]},
+        drawn=None if figure is None else draw_chosen_images(subjects, victim, seeds),
         figure=figure,
         json=json_file,
         record=record,
     )
+
+
+def attack_all(subject: "Subject", victim: "Image", seeds: "Seeds", keys: int) -> list[AttackRow]:
+    """The three attacks on one cipher, each on the same fresh keys.
+
+    Broken means: all of a fifth image's bytes foretold; all words of E(x with its sign plane flipped) foretold;
+    constants found that foretell words of further images.
+    """
+    from cipher.analysis import toy_attack
+    from cipher.analysis.version1_attacks import seven_images, sign_plane_share
+
+    rng = seeds.generator(f"chosen images {subject.name}")
+    corner = np.ascontiguousarray(np.atleast_2d(victim)[:32, :32])
+    outcomes: dict[str, list[tuple[bool, int, float]]] = {"four images": [], "sign plane": [], "seven images": []}
+    for _, key in seeds.keys(f"chosen/{subject.name}", keys):
+
+        def encrypt(plain: "Image", key: bytes = key) -> "Image":
+            return subject.encrypt(plain, key, seeds.salt)
+
+        began = time.perf_counter()
+        recovered = toy_attack.recover(encrypt, victim)
+        right = toy_attack.matching_bytes(recovered.predict(victim), encrypt(victim)) == victim.nbytes
+        outcomes["four images"].append((right, toy_attack.CHOSEN_IMAGES, time.perf_counter() - began))
+        began = time.perf_counter()
+        outcomes["sign plane"].append((sign_plane_share(encrypt, victim) == 1, _PLANES, time.perf_counter() - began))
+        began = time.perf_counter()
+        solved = seven_images(encrypt, corner, rng)
+        outcomes["seven images"].append((solved.solved, solved.images, time.perf_counter() - began))
+    return [
+        AttackRow(
+            name,
+            subject.name,
+            len(found),
+            sum(broken for broken, _, _ in found),
+            float(np.mean([images for _, images, _ in found])),
+            round(sum(seconds for _, _, seconds in found), 3),
+        )
+        for name, found in outcomes.items()
+    ]
+
+
+def draw_chosen_images(subjects: "tuple[Subject, ...]", victim: "Image", seeds: "Seeds") -> "Picture":
+    """For each cipher what four chosen images read of the victim, and where its sign plane goes through."""
+    from cipher.analysis import toy_attack
+    from cipher.analysis.pixels import words
+    from cipher.analysis.version1_attacks import flip_plane
+    from experiments.present.drawing import draw_picture, show_image
+
+    key, salt = seeds.key("picture", 0), seeds.salt
+    top = 8 * words(victim).dtype.itemsize - 1
+    pictures = []
+    for subject in subjects:
+
+        def encrypt(plain: "Image", subject: "Subject" = subject) -> "Image":
+            return subject.encrypt(plain, key, salt)
+
+        read = toy_attack.recover(encrypt, victim).decrypt(encrypt(victim))
+        through = words(encrypt(flip_plane(victim, top))) == words(flip_plane(encrypt(victim), top))
+        pictures.append((subject.name, read, through))
+
+    def paint(figure: "Figure") -> None:
+        above, below = figure.subplots(2, len(subjects))
+        for (name, read, through), first, second in zip(pictures, above, below, strict=True):
+            show_image(first, read.astype(np.int64), f"{name}: read by four images", size=8)
+            title = f"sign plane: {through.mean():.1%} foretold"
+            show_image(second, (~through).astype(np.int64), title, limits=(0.0, 1.0), size=8)
+
+    said = "; ".join(f"{name}: {through.mean():.1%} of the sign plane foretold" for name, _, through in pictures)
+    return draw_picture(paint, (8.4, 5.6), f"Chosen images against three ciphers. {said}.")

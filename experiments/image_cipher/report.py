@@ -62,7 +62,12 @@ class StudySummary:
     @classmethod
     def of(cls, study: Study) -> "StudySummary":
         """Sum up a study; columns without evaluations are left out."""
-        subjects = {"inner cipher": study.ours, "ideal control": study.positive, "toy": study.negative}
+        subjects = {
+            "inner cipher": study.ours,
+            "ideal control": study.positive,
+            "toy": study.negative,
+            "version 1": study.version1,
+        }
         rows: dict[str, dict[str, GroupVerdict]] = {}
         for name, evaluations in subjects.items():
             for evaluation in evaluations:

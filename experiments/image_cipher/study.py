@@ -11,7 +11,7 @@ from cipher.analysis.line import Line, Verdict
 from cipher.analysis.pixels import Image
 from cipher.analysis.randomness import cipher_sequences, control_sequences, examine
 from cipher.analysis.sealed import refusals
-from cipher.analysis.subject import Inner, Subject
+from cipher.analysis.subject import Inner, Subject, Version1
 from cipher.analysis.suite import Effort, Evaluation, Seeds, evaluate
 from cipher.analysis.toy import Toy
 from experiments.image_cipher.images import NamedImage
@@ -66,6 +66,8 @@ class Study:
     """The suite on an ideal cipher and SP 800-22 on AES-CTR; empty where controls were not asked for."""
     negative: tuple[Evaluation, ...]
     """The suite and SP 800-22 on the toy."""
+    version1: tuple[Evaluation, ...]
+    """The suite on the first version of the inner cipher, the second negative control."""
     attacks: tuple[AttackResult, ...]
     noise: tuple[NoiseResult, ...]
 
@@ -87,6 +89,8 @@ class Study:
         found = [f"{e.subject}: {line.group}, {line.name}" for e in (*self.ours, *self.positive) for line in e.failed]
         if self.negative and self.negative[0].passed:
             found.append("the toy was not flagged: the suite is blind")
+        if self.version1 and self.version1[0].passed:
+            found.append("version 1 of the inner cipher was not flagged: the suite is blind")
         found += [
             f"the attack foretells only {attack.right_bytes:.1%} of the toy's victim"
             for attack in self.attacks
@@ -108,7 +112,7 @@ def run_study(image: NamedImage, effort: Effort, seeds: Seeds, *, controls: bool
         _examine(inner, pixels, effort.sequences, seeds, progress),
         _sealed(pixels, seeds, progress),
     ]
-    positive, negative = [], []
+    positive, negative, version1 = [], [], []
     smaller = crop_to_control(pixels)
     if controls:
         positive = [_evaluate(WideBlock(), smaller, effort, seeds, progress)]
@@ -121,6 +125,7 @@ def run_study(image: NamedImage, effort: Effort, seeds: Seeds, *, controls: bool
             )
         )
         negative = [_evaluate(Toy(), smaller, effort, seeds, progress)]
+        version1 = [_evaluate(Version1(), smaller, effort, seeds, progress)]
         negative.append(_examine(Toy(), smaller, max(4, effort.sequences // 3), seeds, progress))
     attacks = [attack_subject(subject, smaller, key, seeds.salt) for subject in (Toy(), inner)]
     return Study(
@@ -131,6 +136,7 @@ def run_study(image: NamedImage, effort: Effort, seeds: Seeds, *, controls: bool
         ours=tuple(ours),
         positive=tuple(positive),
         negative=tuple(negative),
+        version1=tuple(version1),
         attacks=tuple(attacks),
         noise=tuple(_noise(inner, pixels, case, seeds) for case in robustness.CASES),
     )

@@ -193,7 +193,7 @@ def _study(image: NamedImage, seeds: Seeds) -> Study:
     inner, key = Inner(), seeds.key("picture", 0)
     secret = inner.encrypt(image.pixels, key, seeds.salt)
     restored = inner.decrypt(secret, key, seeds.salt)
-    return Study(image, Effort.for_keys(20), secret, restored, (), (), (), (), ())
+    return Study(image, Effort.for_keys(20), secret, restored, (), (), (), (), (), ())
 
 
 def _entropy(image: Image) -> float:

@@ -157,13 +157,12 @@ def test_missing_output_folder_is_refused_before_the_work(small_set: Path, tmp_p
     assert "does not exist" in " ".join(result.output.replace("│", " ").split())
 
 
-def test_four_chosen_images_break_the_toy_alone(tmp_path: Path) -> None:
+def test_chosen_images_break_the_controls_and_not_the_inner_cipher(tmp_path: Path) -> None:
     figures = tmp_path / "c.json"
-    result = CliRunner().invoke(app, f"chosen-images CT_small.dcm --figure {tmp_path}/c.png --json {figures}")
+    result = CliRunner().invoke(app, f"chosen-images CT_small.dcm --keys 2 --figure {tmp_path}/c.png --json {figures}")
     assert result.exit_code == 0, result.output
     found = json.loads(figures.read_text(encoding="utf-8"))
-    toy, ours = (found[name] for name in found if isinstance(found[name], dict) and "right_bytes" in found[name])
-    assert toy["right_bytes"] == 1
-    assert toy["read_exactly"]
-    assert ours["right_bytes"] < 0.01
-    assert not ours["read_exactly"]
+    broken = {(row["subject"].split(" (")[0], row["attack"]): row["broken"] for row in found["attacks"]}
+    assert broken["toy", "four images"] == 2
+    assert broken["version 1", "sign plane"] == broken["version 1", "seven images"] == 2
+    assert not any(count for (subject, _), count in broken.items() if subject == "inner cipher")
