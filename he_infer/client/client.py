@@ -6,6 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from he_infer.client.connection.session import Session
 from he_infer.client.images.find import find_images
 from he_infer.client.images.reader import Frames, ImageReader, ReadImage
@@ -14,7 +16,7 @@ from he_infer.client.keys.wrappings.wrapping import Unlock
 from he_infer.client.model import ClientModel
 from he_infer.client.profiles import Profile
 from he_infer.client.results import Result
-from he_infer.client.run import IN_FLIGHT, Progress, Run, RunOptions
+from he_infer.client.run import IN_FLIGHT, Progress, Run, RunOptions, find_unlike
 from he_infer.client.served_model import ServedModel
 from he_infer.errors import NotAuthentic, UsageError
 
@@ -171,6 +173,19 @@ class Client:
     def read(self, path: Path) -> ReadImage:
         """The first frame that `classify` would take of a file, decoded in a process with bounds; nothing is sent."""
         return self._reader.read(path, self._options.frames)[0]
+
+    def check(self, path: Path) -> str | None:
+        """Why `classify` would refuse the first frame of a file; None where it would send it. Nothing is sent."""
+        from models.errors import ModelsError
+
+        image = self.read(path)
+        if image.pixels is None:
+            return image.refusal
+        try:
+            features = self.model.feature_model.features([image.pixels])[0].astype(np.float64)
+        except ModelsError as error:
+            return " ".join(str(error).split())
+        return find_unlike(self.model, image, features)
 
     @property
     def keys(self) -> KeyFile:

@@ -180,19 +180,12 @@ class Run:
             bare = ReadImage(image.path, image.frame, None, None, image.identifiers, image.remarks)
             features, refusal = next(rows)
             if features is not None:
-                unlike = self._find_unlike(image, features)
+                unlike = find_unlike(self._model, image, features)
                 if unlike and self._options.even_if_unlike:
                     bare = replace(bare, remarks=(*bare.remarks, unlike))
                 elif unlike:
                     features, refusal = None, f"{image.path}: {unlike} --even-if-unlike classifies it."
             yield _Extracted(bare, features, refusal, last)
-
-    def _find_unlike(self, image: ReadImage, features: NDArray[np.float64]) -> str | None:
-        """Why an image is unlike those that the model was made from, by its header or by its features; or None."""
-        from models.card import check_kind
-
-        model = self._model.feature_model
-        return check_kind(model.card, image.kind) or model.judge(features[None])[0].reason or None
 
     def _features(self, pictures: list[NDArray[np.float32]]) -> list[tuple[NDArray[np.float64] | None, str | None]]:
         """Features of each picture, or the reason why it has none."""
@@ -366,6 +359,14 @@ class Run:
             "the server computes something else than the published model. Keep the receipts, and ask its operator.",
             [receipt.to_json() for receipt in self.report.receipts],
         )
+
+
+def find_unlike(model: ClientModel, image: ReadImage, features: NDArray[np.float64]) -> str | None:
+    """Why an image is unlike those that the model was made from, by its header or by its features; or None."""
+    from models.card import check_kind
+
+    made_from = model.feature_model
+    return check_kind(made_from.card, image.kind) or made_from.judge(features[None])[0].reason or None
 
 
 def _find_cause(entry: _Extracted, label: str | None) -> Cause | None:

@@ -153,9 +153,11 @@ class Console:
         item = self._office.desk.item(identifier)
         sent = self._office.desk.sent
         receipt = item.result.receipt if item.result else None
+        verdict = None if item.state is State.UNREADABLE else self._office.client.check(item.path)
         return self._page(
             request, "image.html", here="", item=item, archive=self._office.settings.archive is not None,
             reading=words.read(item.result) if item.result else None, receipt=receipt.signed() if receipt else {},
+            verdict=verdict.replace(str(item.path), item.name) if verdict else "",
             sent={"size": len(sent), "entropy": measure_entropy(sent)} if sent and item.state is State.DONE else None,
         )  # fmt: skip
 

@@ -68,6 +68,7 @@ def test_whole_journey_from_files_to_report_and_history(page: Page, tmp_path: Pa
     assert page.locator("#window").inner_text() != said
     page.keyboard.press("Escape")
     expect(page.locator("#window")).to_have_text(said)
+    expect(page.get_by_text("Accepted:")).to_be_visible()
     expect(page.locator(".headline")).to_have_text(re.compile("disc|bar"))
     expect(page.get_by_text("percent: the more probable one of two classes")).to_be_visible()
     received = page.get_by_role("region", name="The server received")

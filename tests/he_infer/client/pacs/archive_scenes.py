@@ -273,6 +273,7 @@ def test_watch_once_reports_through_real_server_and_says_what_it_could_not(
     assert len(sources_of(orthanc, study)) == 3
 
 
+@pytest.mark.slow
 def test_classify_writes_and_stores_reports_and_names_images_without_study(
     orthanc: Orthanc, scene: Scene, tmp_path: Path
 ) -> None:
@@ -298,6 +299,7 @@ def test_classify_writes_and_stores_reports_and_names_images_without_study(
     assert "not both" in watch_once(*options, "sr", "--to", tmp_path, "--to-archive", orthanc.url, status=1)
 
 
+@pytest.mark.slow
 def test_vault_keeps_sealed_study_in_archive_and_gets_it_back_byte_for_byte(orthanc: Orthanc, tmp_path: Path) -> None:
     study = generate_uid()
     (tmp_path / "in").mkdir()
@@ -318,6 +320,7 @@ def test_vault_keeps_sealed_study_in_archive_and_gets_it_back_byte_for_byte(orth
     assert "--study" in watch_once("restore", "--to", tmp_path / "out", *key, status=1)
 
 
+@pytest.mark.slow
 def test_watch_receives_by_scp_and_reports_into_archive_over_kills(
     orthanc: Orthanc, scene: Scene, tmp_path: Path
 ) -> None:
@@ -360,6 +363,7 @@ def test_watch_receives_by_scp_and_reports_into_archive_over_kills(
         assert process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_watch_waits_for_a_server_that_is_down_without_counting_attempts(
     orthanc: Orthanc, scene: Scene, tmp_path: Path
 ) -> None:

@@ -21,11 +21,12 @@ def isolated() -> list[str]:
 
 
 @pytest.mark.skipif(find_orthanc() is None, reason="Debian's packages orthanc and orthanc-dicomweb are not installed")
-def test_scenes_with_real_orthanc_pass(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_scenes_with_real_orthanc_pass(chosen: str, tmp_path: Path) -> None:
     scenes = Path(__file__).with_name("archive_scenes.py")
-    command = [*isolated(), sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(scenes)]
+    command = [*isolated(), sys.executable, "-m", "pytest", "-q", "-x", "-m", chosen, "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [*command, "--basetemp", str(tmp_path / "scenes")],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        [*command, "--basetemp", str(tmp_path / "scenes"), str(scenes)],
+        cwd=ROOT, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
