@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from he_infer.ckks.engines.native.code_cache import load_kernels
 from he_infer.ckks.engines.native.expanded import write_out
 from he_infer.ckks.engines.native.kernels import packing
-from he_infer.ckks.engines.native.kernels.drawing import draw_zero
+from he_infer.ckks.engines.native.kernels.drawing import draw_zeros
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.engines.native.kernels.execution import (
     ADD,
@@ -241,19 +241,24 @@ class NativeEngine(Engine):
         return self.run(MULTIPLY, left, self._rows(left), np.empty_like(left), right=right, keys=block, key=key)
 
     def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Doubles:
-        samples = draw_zero(self.size, self.kernels.fill_ternary, self.kernels.fill_errors)
+        samples = self.draw_zeros(1)[0]
         block, key = keys.data["block"], keys.data["offsets"][PUBLIC]
         return self.run(ADD_ZERO, value, level + 1, np.empty_like(value), right=samples, keys=block, key=key)
+
+    def draw_zeros(self, count: int) -> NDArray[np.float64]:
+        """(count, 3 N) what fresh encryptions of zero draw; see `drawing`."""
+        return draw_zeros(count, self.size, self.kernels.fill_ternary, self.kernels.fill_errors)
 
     def _rescale(self, value: Any) -> Doubles:
         rows = self._rows(value)
         return self.run(RESCALE, value, rows, np.empty(2 * (rows - 1) * self.size))
 
     def _read_polynomials(self, value: Any) -> NDArray[np.uint64]:
-        rows = [self.run(INVERT, half, 1, np.empty(self.size)) for half in value.reshape(2, self.size)]
-        whole = np.stack(rows).astype(np.int64)
-        residues: NDArray[np.uint64] = np.where(whole < 0, whole + self.primes[0], whole).astype(np.uint64)
-        return residues
+        out = np.empty((2, self.size))
+        for coefficients, transformed in zip(out, value.reshape(2, self.size), strict=True):
+            self.run(INVERT, transformed, 1, coefficients)
+        np.add(out, float(self.primes[0]), out=out, where=out < 0.0)
+        return out.astype(np.uint64)
 
     def _drop(self, value: Any, level: int) -> Doubles:
         return self.run(DROP, value, self._rows(value), np.empty(2 * (level + 1) * self.size), first=level + 1)

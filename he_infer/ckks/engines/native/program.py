@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.ckks.engines.native.engine import NativeEngine
-from he_infer.ckks.engines.native.kernels.drawing import draw_zero
 from he_infer.ckks.engines.native.kernels.execution import (
     ADD,
     ADD_ENCODED,
@@ -208,9 +207,9 @@ class Program:
         for index, offset in enumerate(self._inputs):
             fill(index, self.registers, offset)
         native, size = self.native, self.native.size
-        for offset in self._samples:
-            drawn = draw_zero(size, native.kernels.fill_ternary, native.kernels.fill_errors)
-            self.registers[offset : offset + drawn.size] = drawn
+        if self._samples:
+            for offset, drawn in zip(self._samples, native.draw_zeros(len(self._samples)), strict=True):
+                self.registers[offset : offset + drawn.size] = drawn
         held = self.registers
         native.kernels.execute(
             self._code,

@@ -64,16 +64,20 @@ def fill_errors(raw: Bytes, out: Doubles, to: int, count: int) -> None:
         out[to + index] = float(ones - others)
 
 
-def draw_zero(
+def draw_zeros(
+    count: int,
     size: int,
     ternary: Callable[[Bytes, Doubles, int, int], int] = fill_ternary,
     errors: Callable[[Bytes, Doubles, int, int], None] = fill_errors,
     draw: Callable[[int], Bytes] = random_bytes,
-) -> Doubles:
-    """(3 size,) what a public-key encryption of zero draws: u, e0, e1. The two functions may be the compiled ones."""
-    samples = np.empty(3 * size)
-    made = 0
-    while made < size:
-        made += ternary(draw(max(64, (size - made) * 2 // 9)), samples, made, size - made)
-    errors(draw(2 * _ERROR_BYTES * size), samples, size, 2 * size)
+) -> NDArray[np.float64]:
+    """(count, 3 size) what public-key encryptions of zero draw: u, e0, e1. The functions may be the compiled ones."""
+    samples = np.empty((count, 3 * size))
+    errors_at = max(64, size * 2 // 9)
+    raw = draw(count * (errors_at + 2 * _ERROR_BYTES * size)).reshape(count, -1)
+    for sample, own in zip(samples, raw, strict=True):
+        made = ternary(own[:errors_at], sample, 0, size)
+        while made < size:  # a byte in twenty is rejected, and a tenth more than needed was drawn
+            made += ternary(draw(max(64, (size - made) * 2 // 9)), sample, made, size - made)
+        errors(own[errors_at:], sample, size, 2 * size)
     return samples

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from he_infer.ckks.engines.native.kernels.drawing import draw_zero
+from he_infer.ckks.engines.native.kernels.drawing import draw_zeros
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 
 
@@ -28,8 +28,8 @@ def test_rejected_bytes_are_drawn_again(kernels: Kernels) -> None:
         draws.append(count)
         return np.full(count, 255 if len(draws) < 3 else 121, dtype=np.uint8)
 
-    samples = draw_zero(1024, kernels.fill_ternary, kernels.fill_errors, draw)
-    assert len(draws) == 4  # two that gave nothing, one that sufficed, one for the errors
+    samples = draw_zeros(1, 1024, kernels.fill_ternary, kernels.fill_errors, draw)[0]
+    assert len(draws) == 3  # two that gave nothing and one that sufficed; the first one held the errors, too
     assert set(samples[:1024]) <= {-1.0, 0.0, 1.0}
 
 
@@ -47,8 +47,9 @@ def test_errors_are_differences_of_ones_among_21_bits(kernels: Kernels) -> None:
 
 
 def test_samples_have_deviations_of_their_distributions(kernels: Kernels) -> None:
-    samples = draw_zero(8192, kernels.fill_ternary, kernels.fill_errors)
-    ternary, errors = samples[:8192], samples[8192:]
+    samples = draw_zeros(3, 8192, kernels.fill_ternary, kernels.fill_errors)
+    assert (samples[0] != samples[1]).mean() > 0.5
+    ternary, errors = samples[2, :8192], samples[2, 8192:]
     # Six deviations of the estimate: fails once in hundreds of millions of runs.
     assert abs(ternary.mean()) < 6 * math.sqrt(2 / 3 / 8192)
     assert abs((ternary**2).mean() - 2 / 3) < 6 * math.sqrt(2 / 9 / 8192)
