@@ -112,7 +112,12 @@ class Recorder(Engine):
         return Encoded(self._encoded - block.size, constant)
 
     def _encode(self, slots: NDArray[np.generic], level: int, scale: float) -> Encoded:
-        return self._keep(self.native.encode(slots, level, scale).data, constant=False)
+        data = self.native.encode(slots, level, scale).data
+        rows = data.reshape(level + 1, -1)
+        # A polynomial that is one number has that number everywhere in its transform: weights of feature-major batches.
+        if (rows == rows[:, :1]).all():
+            return self._keep(rows[:, 0].copy(), constant=True)
+        return self._keep(data, constant=False)
 
     def _encode_constant(self, number: float, level: int, scale: float) -> Encoded:
         return self._keep(self.native.encode_constant(number, level, scale).data, constant=True)

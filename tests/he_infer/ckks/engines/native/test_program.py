@@ -72,6 +72,25 @@ def test_program_gives_residues_of_its_steps(bench: Bench) -> None:
             assert (bench.engine.residues(one) == bench.engine.residues(other)).all()
 
 
+def test_weight_of_one_number_takes_one_number_a_prime(bench: Bench) -> None:
+    """Slots that are all alike are a constant polynomial, which is the same number everywhere in its transform."""
+
+    def steps(engine: Engine, values: list[Value], keys: EvaluationKeys) -> list[Value]:
+        constant = engine.encode(np.full(2048, 0.5), 2, 2.0**20)
+        other = engine.encode(np.linspace(-1, 1, 2048), 2, 2.0**20)
+        return [
+            engine.dot(values, [constant, other]),
+            engine.add_plain(values[0], engine.encode(np.ones(2048), 2, SCALE)),
+        ]
+
+    program = bench.compile(steps)
+    assert program.plains.size == 3 + 3 * 4096 + 3
+    for one, other in zip(
+        program.run(bench.fill, bench.keys), steps(bench.engine, bench.values, bench.keys), strict=True
+    ):
+        assert (bench.engine.residues(one) == bench.engine.residues(other)).all()
+
+
 def test_fresh_zeros_differ_in_every_run(bench: Bench) -> None:
     program = bench.compile(lambda engine, values, keys: [engine.refresh(engine.drop(values[0], 0), keys)])
     runs = [program.run(bench.fill, bench.keys)[0].data.copy() for _ in range(2)]
