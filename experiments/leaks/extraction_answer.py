@@ -16,10 +16,10 @@ from experiments.leaks.extraction_attack import AffineHead
 from experiments.leaks.extraction_ring import divide_in_ring, find_least_root, invert_transform
 from he_infer.ckks.answer import read_answer
 from he_infer.ckks.engines.seal import parse, primes, sealapi, shape_of_fresh, shapes_for
-from he_infer.ckks.engines.seal_format import CiphertextShape, wrap, write_seeded
 from he_infer.ckks.fresh_ciphertext import read_fresh
 from he_infer.ckks.key_shapes import PUBLIC
 from he_infer.ckks.layouts.last_layer import Tile
+from he_infer.ckks.seal_format import CiphertextShape, wrap, write_seeded
 
 if TYPE_CHECKING:
     from he_infer.ckks.planning.plan import Plan

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from he_infer.ckks.layouts.last_layer import Selection
 from he_infer.ckks.planes import count_plane_bytes, pack_planes, unpack_planes
+from he_infer.ckks.planning.message_sizes import count_part_bytes, pad_count
 from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import NotThisFormat, UnsupportedVersion
 
@@ -50,13 +51,6 @@ class OpenedAnswer:
     """(numbers,) what the layout makes scores of."""
     checks: NDArray[np.float64]
     """(checks,) near zero where the answer is what was asked for."""
-
-
-def count_part_bytes(plan: Plan, target: int) -> int:
-    """The exact length of an answer's part."""
-    bits = plan.answer.bits
-    numbers = len(plan.output.selection(target).first)
-    return len(MAGIC) + count_plane_bytes(plan.parameters.ring_size, bits) + count_plane_bytes(_pad(numbers), bits)
 
 
 def write_answer(plan: Plan, target: int, polynomials: NDArray[np.uint64], prime: int) -> bytes:
@@ -137,17 +131,13 @@ def _switch(residues: NDArray[np.uint64], prime: int, bits: int) -> NDArray[np.u
 
 def _pack(values: NDArray[np.uint64], bits: int) -> bytes:
     """Numbers as planes, after zeros were appended up to a multiple of eight."""
-    padded = np.zeros(_pad(len(values)), dtype=np.uint64)
+    padded = np.zeros(pad_count(len(values)), dtype=np.uint64)
     padded[: len(values)] = values
     return pack_planes(padded, bits)
 
 
 def _unpack(data: bytes, count: int, bits: int) -> NDArray[np.uint64]:
-    values = unpack_planes(data, _pad(count), bits)
+    values = unpack_planes(data, pad_count(count), bits)
     if values[count:].any():
         raise NotThisFormat("The answer's padding is not zero.")
     return values[:count]
-
-
-def _pad(count: int) -> int:
-    return -(-count // 8) * 8

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.seal_format import CiphertextShape, find_ciphertext, read_ciphertext
 from he_infer.ckks.planes import count_plane_bytes, pack_planes, unpack_planes
+from he_infer.ckks.planning.message_sizes import count_fresh_bytes
+from he_infer.ckks.seal_format import CiphertextShape, find_ciphertext, read_ciphertext
 from he_infer.errors import NotThisFormat, UnsupportedVersion
 
 MAGIC = b"HEC\x02"
-SEED_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,6 @@ class FreshCiphertext:
     first: NDArray[np.uint64]
     """(primes, N) residues of c0."""
     seed: bytes
-
-
-def count_fresh_bytes(ring_size: int, modulus_bits: tuple[int, ...]) -> int:
-    """The exact length of a ciphertext whose primes have these bits."""
-    return len(MAGIC) + sum(count_plane_bytes(ring_size, bits) for bits in modulus_bits) + SEED_BYTES
 
 
 def convert_seeded(data: bytes, shape: CiphertextShape) -> FreshCiphertext:

@@ -8,7 +8,7 @@ plan's: these Galois elements and no others, one relinearisation key, a digit fo
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from he_infer.ckks.engines.seal_format import CiphertextShape, KeySwitchShape, read_ciphertext, read_key_switches
+from he_infer.ckks.seal_format import CiphertextShape, KeySwitchShape, read_ciphertext, read_key_switches
 from he_infer.errors import KeyProblem, MissingKey, NotThisFormat
 
 GALOIS, RELIN, PUBLIC = "galois", "relin", "public"

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.ckks.engines.seal import SealEngine, shape_of_fresh, shapes_for
-from he_infer.ckks.engines.seal_format import CiphertextShape, KeySwitchShape, wrap, write_key_switches, write_seeded
 from he_infer.ckks.evaluate import Evaluator
-from he_infer.ckks.fresh_ciphertext import SEED_BYTES, FreshCiphertext, write_fresh
+from he_infer.ckks.fresh_ciphertext import FreshCiphertext, write_fresh
 from he_infer.ckks.layouts.ring import conjugation, galois_element
+from he_infer.ckks.planning.message_sizes import SEED_BYTES
 from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.seal_format import CiphertextShape, KeySwitchShape, wrap, write_key_switches, write_seeded
 from he_infer.errors import EngineError, HeadError, ParameterError
 from he_infer.head.layers import Head
 

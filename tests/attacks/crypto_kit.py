@@ -7,11 +7,11 @@ from functools import lru_cache
 import numpy as np
 
 from he_infer.ckks.engines.seal import shapes_for
-from he_infer.ckks.engines.seal_format import CiphertextShape, KeySwitchShape, wrap
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack
 from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.planning.search import make_plan
+from he_infer.ckks.seal_format import CiphertextShape, KeySwitchShape, wrap
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.head.layers import Head
 from tests.he_infer.ckks.kit import make_head

@@ -8,11 +8,11 @@ import pytest
 from experiments.leaks.extraction_answer import divide_second_polynomial, find_tile
 from he_infer.ckks.answer import read_answer
 from he_infer.ckks.engines.seal import shape_of_fresh
-from he_infer.ckks.engines.seal_format import CiphertextShape, wrap, write_seeded
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.fresh_ciphertext import read_fresh
 from he_infer.ckks.planning.plan import AnswerForm
 from he_infer.ckks.planning.search import make_plan
+from he_infer.ckks.seal_format import CiphertextShape, wrap, write_seeded
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.errors import FormatError
 from tests.attacks.crypto_kit import EXPANDED, Target, ciphertext, key_shapes, target

@@ -7,7 +7,7 @@ import pytest
 import zstandard
 
 from he_infer.ckks.engines.seal import shapes_for
-from he_infer.ckks.engines.seal_format import CiphertextShape, KeySwitchShape, state_size, wrap
+from he_infer.ckks.seal_format import CiphertextShape, KeySwitchShape, state_size, wrap
 from he_infer.errors import FormatError, HeInferError, KeyProblem
 from tests.attacks.crypto_kit import EXPANDED, Target, at_data_level, ciphertext, key_shapes, key_switches, target
 

@@ -9,10 +9,10 @@ import math
 import numpy as np
 import pytest
 
-from he_infer.ckks.answer import count_part_bytes
 from he_infer.ckks.layouts.last_layer import Tile
 from he_infer.ckks.layouts.ring import to_coefficients
 from he_infer.ckks.planning.leakage import bits_per_number, bits_per_query, hides, numbers_per_answer
+from he_infer.ckks.planning.message_sizes import count_part_bytes
 from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.planning.search import make_plan
 from he_infer.errors import ParameterError

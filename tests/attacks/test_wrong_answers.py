@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from he_infer import Client
-from he_infer.ckks.answer import count_part_bytes
+from he_infer.ckks.planning.message_sizes import count_part_bytes
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.connection.connection import Connection
 from he_infer.client.connection.session import Session

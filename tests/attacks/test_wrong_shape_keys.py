@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from he_infer.ckks.engines.seal import shapes_for
-from he_infer.ckks.engines.seal_format import KeySwitchShape, wrap, write_key_switches, write_seeded
+from he_infer.ckks.seal_format import KeySwitchShape, wrap, write_key_switches, write_seeded
 from he_infer.ckks.trial import draw_keys
 from he_infer.errors import HeInferError, RequestRefused
 from tests.attacks.kit import FEATURES, Scene, resident

@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from tenseal import sealapi as sealapi
 
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, Value
-from he_infer.ckks.engines.seal_format import (
+from he_infer.ckks.fresh_ciphertext import read_fresh
+from he_infer.ckks.key_shapes import GALOIS, PUBLIC, RELIN, KeyShapes
+from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.seal_format import (
     CiphertextShape,
     check_header,
     inflate,
@@ -25,10 +29,6 @@ from he_infer.ckks.engines.seal_format import (
     wrap,
     write_seeded,
 )
-from he_infer.ckks.fresh_ciphertext import read_fresh
-from he_infer.ckks.key_shapes import GALOIS, PUBLIC, RELIN, KeyShapes
-from he_infer.ckks.parameters import Parameters
-from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import FormatError, KeyProblem, NotThisFormat, SecretKeyRefused
 
 _SECRET_KEY_BYTES = 72

@@ -9,10 +9,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.answer import count_part_bytes
-from he_infer.ckks.fresh_ciphertext import count_fresh_bytes
 from he_infer.ckks.layouts.last_layer import Tile
 from he_infer.ckks.planning.circuit import Circuit
+from he_infer.ckks.planning.message_sizes import count_fresh_bytes, count_part_bytes
 from he_infer.ckks.planning.order import Moment
 from he_infer.ckks.planning.plan import Plan, Stage
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from he_infer.ckks.answer import count_part_bytes
+from he_infer.ckks.planning.message_sizes import count_part_bytes
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.connection.connection import OCTETS, Connection
 from he_infer.client.served_model import ServedModel, checked

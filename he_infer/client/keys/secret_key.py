@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from he_infer.ckks.answer import OpenedAnswer, read_answer, shift_of_noise
 from he_infer.ckks.engines.seal import context, dump, identify, parse, primes, sealapi, shape_of_fresh
-from he_infer.ckks.engines.seal_format import wrap, write_expanded
 from he_infer.ckks.fresh_ciphertext import convert_seeded, write_fresh
 from he_infer.ckks.layouts.ring import to_coefficients, to_slots
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.planning.scale_walk import walk_scales
+from he_infer.ckks.seal_format import wrap, write_expanded
 from he_infer.errors import MissingKey, NotThisFormat, ShapeError
 
 

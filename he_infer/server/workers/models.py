@@ -9,7 +9,7 @@ from pathlib import Path
 from he_infer.ckks.engines.choice import EngineChoice
 from he_infer.ckks.engines.seal import shapes_for
 from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
-from he_infer.ckks.fresh_ciphertext import count_fresh_bytes
+from he_infer.ckks.planning.message_sizes import count_fresh_bytes
 from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.trial import try_plan
 from he_infer.errors import (

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from he_infer.ckks.engines.seal_format import SEAL_VERSION
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.packing import pack
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.search import make_plan
+from he_infer.ckks.seal_format import SEAL_VERSION
 from he_infer.client.keys.secret_key import SecretKey
 from tests.he_infer.ckks.kit import features, make_head
 

@@ -13,9 +13,10 @@ from he_infer.ckks.engines.native.engine import NativeEngine
 from he_infer.ckks.engines.native.support import find_obstacle
 from he_infer.ckks.engines.protocol import Value
 from he_infer.ckks.engines.seal import SealEngine, dump, sealapi, shape_of_fresh
-from he_infer.ckks.fresh_ciphertext import count_fresh_bytes, read_fresh, write_fresh
+from he_infer.ckks.fresh_ciphertext import read_fresh, write_fresh
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planes import count_plane_bytes, pack_planes, split_planes, unpack_planes
+from he_infer.ckks.planning.message_sizes import count_fresh_bytes
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.errors import FormatError, NotThisFormat, UnsupportedVersion
 

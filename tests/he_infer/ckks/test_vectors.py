@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from he_infer.ckks.engines.seal import SealEngine, shape_of_fresh
-from he_infer.ckks.engines.seal_format import SEAL_VERSION
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.fresh_ciphertext import read_fresh, write_fresh
 from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.packing import unpack
 from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.planning.search import make_plan
+from he_infer.ckks.seal_format import SEAL_VERSION
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.errors import NotThisFormat, UnsupportedVersion
 from tests.he_infer.ckks.freeze import FILE, SCALE, SMALL, STEP

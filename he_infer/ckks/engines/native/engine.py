@@ -28,12 +28,13 @@ from he_infer.ckks.engines.native.kernels.scratch import make_scratch
 from he_infer.ckks.engines.native.kernels.seeds import block_roots, blocks_for
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, Value
 from he_infer.ckks.engines.seal import primes, read_keys, shape_of_fresh, shapes_of_keys
-from he_infer.ckks.engines.seal_format import CiphertextShape, Seeded, find_ciphertext, find_keys
-from he_infer.ckks.fresh_ciphertext import MAGIC, SEED_BYTES, check_fresh
+from he_infer.ckks.fresh_ciphertext import MAGIC, check_fresh
 from he_infer.ckks.key_shapes import GALOIS, PUBLIC, RELIN
 from he_infer.ckks.layouts.ring import conjugation, galois_element, to_coefficients
 from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.planning.message_sizes import SEED_BYTES
 from he_infer.ckks.planning.order import Digits
+from he_infer.ckks.seal_format import CiphertextShape, Seeded, find_ciphertext, find_keys
 from he_infer.errors import NotThisFormat
 
 _EXACT = 2.0**53

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.seal_format import inflate, wrap
+from he_infer.ckks.seal_format import inflate, wrap
 
 _CKKS = 2
 _HEADER = 16

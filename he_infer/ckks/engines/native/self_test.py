@@ -13,17 +13,18 @@ from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.engines.native.kernels.execution import INVERT, TRANSFORM
 from he_infer.ckks.engines.native.kernels.ring import internal_places, reversed_bits, smallest_root
 from he_infer.ckks.engines.seal import SealEngine, shape_of_fresh, shapes_of_keys
-from he_infer.ckks.engines.seal_format import (
+from he_infer.ckks.fresh_ciphertext import FreshCiphertext, write_fresh
+from he_infer.ckks.key_shapes import GALOIS
+from he_infer.ckks.layouts.ring import galois_element
+from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.planning.message_sizes import SEED_BYTES
+from he_infer.ckks.seal_format import (
     CiphertextShape,
     KeySwitchShape,
     wrap,
     write_key_switches,
     write_seeded,
 )
-from he_infer.ckks.fresh_ciphertext import SEED_BYTES, FreshCiphertext, write_fresh
-from he_infer.ckks.key_shapes import GALOIS
-from he_infer.ckks.layouts.ring import galois_element
-from he_infer.ckks.parameters import Parameters
 from he_infer.errors import EngineError
 
 _PARAMETERS = Parameters(4096, (36, 34, 36))

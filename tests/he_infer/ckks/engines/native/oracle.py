@@ -11,9 +11,9 @@ from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.engines.native.kernels.ring import internal_places
 from he_infer.ckks.engines.protocol import EvaluationKeys, PlainValue, Value
 from he_infer.ckks.engines.seal import SealEngine, dump
-from he_infer.ckks.engines.seal_format import inflate
 from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.parameters import Parameters
+from he_infer.ckks.seal_format import inflate
 from he_infer.client.keys.secret_key import SecretKey
 
 STEPS = (1, 3, 64)

@@ -1,0 +1,29 @@
+"""The exact lengths of a request's and an answer's parts, which follow from a plan alone.
+
+`fresh_ciphertext` and `answer` define what stands in those bytes.
+"""
+
+from he_infer.ckks.planes import count_plane_bytes
+from he_infer.ckks.planning.plan import Plan
+
+MAGIC_BYTES = 4
+SEED_BYTES = 64
+
+
+def count_fresh_bytes(ring_size: int, modulus_bits: tuple[int, ...]) -> int:
+    """The exact length of a request's ciphertext whose primes have these bits."""
+    return MAGIC_BYTES + sum(count_plane_bytes(ring_size, bits) for bits in modulus_bits) + SEED_BYTES
+
+
+def count_part_bytes(plan: Plan, target: int) -> int:
+    """The exact length of an answer's part."""
+    bits = plan.answer.bits
+    numbers = len(plan.output.selection(target).first)
+    return (
+        MAGIC_BYTES + count_plane_bytes(plan.parameters.ring_size, bits) + count_plane_bytes(pad_count(numbers), bits)
+    )
+
+
+def pad_count(count: int) -> int:
+    """The next multiple of eight: so many numbers are packed."""
+    return -(-count // 8) * 8
