@@ -11,7 +11,8 @@ from cipher.algorithm.geometry import Geometry
 from cipher.algorithm.key_schedule import Stage, update_key
 from cipher.algorithm.keystream import KeyStream
 from cipher.algorithm.network import create_network
-from cipher.algorithm.partition import Division, divide
+from cipher.algorithm.partition import divide
+from cipher.algorithm.tiles import Division
 from cipher.algorithm.words import Words
 
 

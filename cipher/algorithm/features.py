@@ -14,14 +14,11 @@ one, first the lower half under those of the upper, then the upper half under th
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cipher.algorithm.engine.protocol import Engine
 from cipher.algorithm.words import Words
-
-if TYPE_CHECKING:
-    from cipher.algorithm.engine.protocol import Engine
 
 MOST_SAMPLES = 64
 """Rows and columns of the copy, at most."""
@@ -44,7 +41,7 @@ class Features:
     levels: tuple[int, ...]
 
     @classmethod
-    def extract(cls, half: Words, engine: "Engine") -> "Features":
+    def extract(cls, half: Words, engine: Engine) -> "Features":
         """From half of the grid, (rows, columns) words, at least one."""
         rows, columns = half.shape
         copy = half[:: -(-rows // MOST_SAMPLES), :: -(-columns // MOST_SAMPLES)].astype(np.int64)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipher.algorithm.engine.protocol import Engine
-from cipher.algorithm.network import Network
+from cipher.algorithm.weights import Network
 
 
 class KeyStream:

@@ -15,55 +15,19 @@ Nobody has proved or attacked this construction, and nothing rests on it: what i
 independent key. See docs/cipher-reduction.md.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from cipher.algorithm.engine.protocol import Engine
+from cipher.algorithm.engine.protocol import Engine
+from cipher.algorithm.weights import PROBES, Network
 
-ROTATION = 29
-SHEET_INPUTS = 256
-PROBES = 2
-"""Inputs at which the influence of a weight is measured."""
 LEAST_INFLUENCE = (1, 4)
 """Share of the output bits that a weight or node must change: a quarter. A fair draw changes half of them; the last
 layer's weights reach 128 bits, of which a quarter is 5.6 standard deviations below."""
-LEAST_DISTANCE = 12
-"""Bits in which any two weights of a layer must differ: of 64, 5 standard deviations below a fair draw's 32."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Network:
-    """Weights of one stage of one image. All arrays are uint64."""
-
-    weights: NDArray[np.uint64]
-    """(L, N, N): layer, node, input."""
-    biases: NDArray[np.uint64]
-    """(L, N)"""
-    seeds: NDArray[np.uint64]
-    """(N,): the input for i = 0."""
-
-    @property
-    def layers(self) -> int:
-        """Number of layers."""
-        return len(self.weights)
-
-    @property
-    def nodes(self) -> int:
-        """Nodes in each layer."""
-        return len(self.seeds)
-
-    @property
-    def sheet_bytes(self) -> int:
-        """Bytes in a sheet of its stream."""
-        return 8 * self.nodes * SHEET_INPUTS
-
-
-def create_network(stage_key: bytes, layers: int, nodes: int, engine: "Engine") -> Network:
+def create_network(stage_key: bytes, layers: int, nodes: int, engine: Engine) -> Network:
     """The network of a stage: drawn from the subkey, what is not effective drawn again.
 
     Draws are consecutive words of AES-256-CTR under the subkey, so that every reader repeats the same redraws: N seeds,
@@ -90,7 +54,7 @@ def create_network(stage_key: bytes, layers: int, nodes: int, engine: "Engine") 
             return network
 
 
-def has_influence(network: Network, engine: "Engine") -> bool:
+def has_influence(network: Network, engine: Engine) -> bool:
     """Step 1.4, weight analysis by an avalanche test: every weight, bias and node changes what the network puts out.
 
     The lowest bit of each weight and bias in turn is flipped, and each node in turn silenced; the outputs of two inputs

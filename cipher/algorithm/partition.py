@@ -6,48 +6,16 @@ the ragged ones at the left and at the right. In each strip the network gives th
 draws of its own, the order of its rows, and for every row how far it is turned and how far the bits of its words are.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cipher.algorithm.engine.protocol import Engine
 from cipher.algorithm.features import Features
 from cipher.algorithm.keystream import KeyStream
+from cipher.algorithm.tiles import Division, Strip
 
 MANNERS = 16
 """Pairs of a turn of the row and a turn of its words' bits that a half has; each row draws one of them."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Strip:
-    """The tiles of one width, side by side over the whole height of the half."""
-
-    column: int
-    """First column."""
-    across: int
-    """Tiles side by side."""
-    width: int
-    """Words in a tile's row."""
-    first_word: int
-    """Where the strip's words begin in the half's part of the vector."""
-    places: NDArray[np.int64]
-    """(bands, across): before which row of the strip's part each tile begins, in the order of the tiles."""
-    draws: NDArray[np.uint32]
-    """(rows, across): a draw for each row of each tile. The low 16 bits order the rows, the high 4 give the manner."""
-    turns: NDArray[np.int64]
-    """(16,): by how many words each manner turns a row."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Division:
-    """How a half is divided and scrambled."""
-
-    bands: NDArray[np.int64]
-    """(bands + 1,): first row of each row of tiles, and the number of rows."""
-    bit_turns: NDArray[np.int64]
-    """(16,): by how many bits each manner turns a word to the left."""
-    strips: tuple[Strip, ...]
 
 
 def divide(rows: int, columns: int, bits: int, features: Features, stream: KeyStream, engine: Engine) -> Division:

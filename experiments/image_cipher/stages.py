@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cipher.algorithm.features import Features
-    from cipher.algorithm.network import Network
-    from cipher.algorithm.partition import Division
+    from cipher.algorithm.tiles import Division
+    from cipher.algorithm.weights import Network
     from experiments.present.drawing import Picture
 
 KEY_NAME = b"he-infer example key"
@@ -90,8 +90,9 @@ def prepare_image(pixels: NDArray[np.generic]) -> Preparation:
     from cipher.algorithm.key_schedule import Stage as KeyStage
     from cipher.algorithm.key_schedule import update_key
     from cipher.algorithm.keystream import KeyStream
-    from cipher.algorithm.network import SHEET_INPUTS, create_network
+    from cipher.algorithm.network import create_network
     from cipher.algorithm.partition import divide
+    from cipher.algorithm.weights import SHEET_INPUTS
     from cipher.algorithm.words import to_words
 
     geometry, engine = grid_of(pixels.shape, pixels.dtype.itemsize), best()

@@ -4,17 +4,15 @@ numba computes in 64 bits where C would promote to int, and mixes of signed and 
 every constant below has the type of the words that it meets, and results are cut to the word when they are stored.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cipher.algorithm.engine.kernel import inner, kernel
-from cipher.algorithm.network import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS, Network
+from cipher.algorithm.tiles import Division
+from cipher.algorithm.weights import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS, Network
 from cipher.algorithm.words import Words
-
-if TYPE_CHECKING:
-    from cipher.algorithm.partition import Division
 
 
 class CompiledEngine:
@@ -52,7 +50,7 @@ class CompiledEngine:
         _shuffle(draws, order)
         return order
 
-    def gather(self, half: Words, division: "Division", vector: Words) -> None:
+    def gather(self, half: Words, division: Division, vector: Words) -> None:
         """As `Engine.gather`."""
         for strip in division.strips:
             _gather_strip(
@@ -60,7 +58,7 @@ class CompiledEngine:
                 division.bit_turns, vector[strip.first_word :],
             )  # fmt: skip
 
-    def scatter(self, vector: Words, division: "Division", half: Words) -> None:
+    def scatter(self, vector: Words, division: Division, half: Words) -> None:
         """As `Engine.scatter`."""
         for strip in division.strips:
             _scatter_strip(

@@ -1,15 +1,13 @@
 """What an engine computes. The two engines are held to one contract by the tests, and to the frozen vectors."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cipher.algorithm.network import Network
+from cipher.algorithm.tiles import Division
+from cipher.algorithm.weights import Network
 from cipher.algorithm.words import Words
-
-if TYPE_CHECKING:
-    from cipher.algorithm.partition import Division
 
 
 class Engine(Protocol):
@@ -25,7 +23,7 @@ class Engine(Protocol):
         """Which of the weight matrices (C, N, N) are effective: (C,).
 
         Effective is a matrix that is invertible mod 2 (hence mod 2^64), and of whose weights any two differ in at least
-        `cipher.algorithm.network.LEAST_DISTANCE` bits.
+        `cipher.algorithm.weights.LEAST_DISTANCE` bits.
         """
         ...
 
@@ -50,7 +48,7 @@ class Engine(Protocol):
         """0, 1, ... shuffled: from the last place i down to 1, exchange it with place draw(i) (i + 1) >> 32."""
         ...
 
-    def gather(self, half: Words, division: "Division", vector: Words) -> None:
+    def gather(self, half: Words, division: Division, vector: Words) -> None:
         """Read the tiles of `half` (rows, columns) in order into `vector`, rows in order and turned, and bits turned.
 
         Row i of a tile is row order[i] of the tile in the vector, where order is 0, 1, ... shuffled after Fisher and
@@ -59,6 +57,6 @@ class Engine(Protocol):
         """
         ...
 
-    def scatter(self, vector: Words, division: "Division", half: Words) -> None:
+    def scatter(self, vector: Words, division: Division, half: Words) -> None:
         """The inverse of `gather`."""
         ...

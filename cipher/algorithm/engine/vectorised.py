@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cipher.algorithm.network import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS, Network
+from cipher.algorithm.tiles import Division, Strip
+from cipher.algorithm.weights import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS, Network
 from cipher.algorithm.words import Words
-
-if TYPE_CHECKING:
-    from cipher.algorithm.partition import Division, Strip
 
 _SHEETS_AT_ONCE = 32
 
@@ -89,7 +86,7 @@ class VectorisedEngine:
             order[place], order[other] = order[other], order[place]
         return np.array(order, np.int64)
 
-    def gather(self, half: Words, division: "Division", vector: Words) -> None:
+    def gather(self, half: Words, division: Division, vector: Words) -> None:
         """As `Engine.gather`."""
         bits = 8 * half.itemsize
         for strip in division.strips:
@@ -99,7 +96,7 @@ class VectorisedEngine:
                 part[chosen, : strip.width - turn] = words[:, turn:]
                 part[chosen, strip.width - turn :] = words[:, :turn]
 
-    def scatter(self, vector: Words, division: "Division", half: Words) -> None:
+    def scatter(self, vector: Words, division: Division, half: Words) -> None:
         """As `Engine.scatter`."""
         bits = 8 * half.itemsize
         for strip in division.strips:
@@ -122,7 +119,7 @@ def _measure(block: NDArray[np.int64]) -> tuple[int, int, int, int]:
     return total // count, (count * squares - total * total) // (count * count), steps // count, levels
 
 
-def _views(half: Words, vector: Words, strip: "Strip") -> tuple[Words, Words]:
+def _views(half: Words, vector: Words, strip: Strip) -> tuple[Words, Words]:
     """The strip's tiles as (rows, across, width), and its part of the vector as (rows * across, width)."""
     rows, words = len(half), len(half) * strip.across * strip.width
     tiles = half[:, strip.column : strip.column + strip.across * strip.width].reshape(rows, strip.across, strip.width)
@@ -130,7 +127,7 @@ def _views(half: Words, vector: Words, strip: "Strip") -> tuple[Words, Words]:
 
 
 def _by_manner(
-    division: "Division", strip: "Strip"
+    division: Division, strip: Strip
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int, int]]:
     """For each manner: its rows in the vector, the rows and tiles they come from, by how much words and bits turn."""
     source = _sources(division.bands, strip)
@@ -144,7 +141,7 @@ def _by_manner(
             yield chosen, rows, across, int(strip.turns[manner]), int(division.bit_turns[manner])
 
 
-def _sources(bands: NDArray[np.int64], strip: "Strip") -> NDArray[np.int64]:
+def _sources(bands: NDArray[np.int64], strip: Strip) -> NDArray[np.int64]:
     """For each of the strip's rows in the vector the row it comes from: row of the half * across + tile."""
     source = np.empty(strip.draws.size, np.int64)
     heights = np.diff(bands)

@@ -16,8 +16,9 @@ from cipher.algorithm.features import LEAST_LAYERS, LEAST_NODES, MOST_LAYERS, MO
 from cipher.algorithm.geometry import Geometry, grid_of
 from cipher.algorithm.key_schedule import Stage, update_key
 from cipher.algorithm.keystream import KeyStream
-from cipher.algorithm.network import LEAST_DISTANCE, SHEET_INPUTS, Network, create_network, has_influence
+from cipher.algorithm.network import create_network, has_influence
 from cipher.algorithm.partition import divide
+from cipher.algorithm.weights import LEAST_DISTANCE, SHEET_INPUTS, Network
 from cipher.errors import UnsupportedImage
 from tests.cipher import by_the_document
 from tests.cipher.recipes import engines
