@@ -15,7 +15,7 @@ from typing import Any
 from he_infer.errors import NotThisFormat, Truncated, UnsupportedVersion
 from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.signing import Signer
-from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata
+from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata, Question
 from he_infer.server.storage.blobs import Blobs
 from he_infer.server.workers.pool import Crashed, WorkerPool
 from he_infer.wire import envelope as wire
@@ -199,11 +199,17 @@ class InferenceService:
             plan = next((plan for plan in model.plans if plan.digest == digest), None)
             if plan is None:
                 raise Refused(Code.UNKNOWN_PLAN, "This model has no plan of this digest; GET /v1/models lists them.")
-            record = self._keys_for(caller, plan, key_set)
-            daily = self._limits.hidden_daily_queries if model.policy == HIDDEN else None
-            self._metadata.queries.admit(
-                caller, envelope.header["nonce"], self._nonce_expiry(), model_id, plan.batch, daily_default=daily
+            question = Question(
+                model_id,
+                digest,
+                plan.batch,
+                envelope.header["nonce"],
+                self._nonce_expiry(),
+                key_set if plan.needs_keys else None,
+                self._seal,
+                self._limits.hidden_daily_queries if model.policy == HIDDEN else None,
             )
+            record = self._check_keys(plan, key_set, self._metadata.questions.admit(caller, question))
             try:
                 reply, out = self._evaluate(caller, plan, record, envelope)
             except Refused:
@@ -323,10 +329,10 @@ class InferenceService:
             usable=record.plan in self._plans and record.seal == self._seal and not record.banned,
         )
 
-    def _keys_for(self, caller: Caller, plan: PlanInfo, key_set: str) -> KeyRecord | None:
+    def _check_keys(self, plan: PlanInfo, key_set: str, record: KeyRecord | None) -> KeyRecord | None:
+        """The keys to compute with, or a refusal that names the set."""
         if not plan.needs_keys:
             return None
-        record = self._metadata.keys.find(caller.client_id, plan.digest, key_set)
         if record is None:
             raise Refused(
                 Code.MISSING_KEYS,

@@ -96,9 +96,11 @@ def serve(
     # A fresh interpreter in the same process: nothing that the command line loaded is in the server's memory, and its
     # workers are forked from something that never saw more than the server's own packages.
     environment = {
-        # glibc keeps freed memory of large bodies for itself unless it is told not to.
+        # Buffers of a request (some hundred kB) come from the heap and go back to it. Either threshold, set alone,
+        # freezes glibc's other one at 128 KiB, and each buffer is then mapped, zeroed by the kernel and unmapped.
         "MALLOC_ARENA_MAX": "2",
-        "MALLOC_TRIM_THRESHOLD_": "131072",
+        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
         **os.environ,
         "HE_INFER_SERVE": settings.model_dump_json(),
     }

@@ -50,6 +50,8 @@ class AuditLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._key = AuditKey(path)
+        self._last: tuple[tuple[int, int], dict[str, Any]] | None = None
+        """The file and its size after the last line that this process wrote, and that line."""
         self._lock = threading.Lock()
 
     def append(self, action: str, *, client: str, request_id: str, outcome: str, **details: str | int) -> None:
@@ -70,7 +72,7 @@ class AuditLog:
         # Unbuffered: where the disk is full, what did not get through must not be tried again at the closing.
         with self._lock, os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            last = _last_entry(file)
+            last = self._find_last(file)
             number = last["seq"] + 1 if last else 0
             entry = {
                 "seq": number,
@@ -88,6 +90,13 @@ class AuditLog:
             with self._key.of_line(number) as key:
                 sealed = {**entry, "hash": digest, "mac": "" if key is None else seal(key, digest)}
                 _write_whole(file, canonical_json(sealed) + b"\n")
+            self._last = (_state(file), sealed)
+
+    def _find_last(self, file: io.FileIO) -> dict[str, Any] | None:
+        """The last line: known where nobody else has written since, and read from the file's end otherwise."""
+        if self._last is not None and self._last[0] == _state(file):
+            return self._last[1]
+        return _last_entry(file)
 
     def by_operator(self, action: str, **details: str | int) -> None:
         """Add one line for what the operator has done, by a command and not by a request; see `append`.
@@ -188,6 +197,11 @@ def verify(path: Path, first_key: bytes | None = None) -> Chain:
                 )
             head, count, key = str(claimed), count + 1, None if key is None else evolve(key)
     return Chain(count, head)
+
+
+def _state(file: io.FileIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_ino, status.st_size
 
 
 def _hash(entry: Mapping[str, Any]) -> str:

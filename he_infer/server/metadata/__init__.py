@@ -4,6 +4,7 @@ SQLite in WAL mode by default, PostgreSQL by URL. Every public method of a store
 returned from survives the end of the process. Several processes may use one database at the same time.
 """
 
+from he_infer.server.metadata.questions import Question
 from he_infer.server.metadata.records import (
     BlobRecord,
     Caller,
@@ -24,6 +25,7 @@ __all__ = [
     "KeyRecord",
     "Metadata",
     "ObjectRecord",
+    "Question",
     "Quotas",
     "TokenRecord",
 ]

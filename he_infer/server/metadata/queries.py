@@ -5,7 +5,6 @@ import time
 import sqlalchemy as sa
 
 from he_infer.server.metadata.database import Database, lock_client
-from he_infer.server.metadata.records import Caller
 from he_infer.server.metadata.schema import NONCES, QUERIES
 from he_infer.wire.refusals import Code, Refused
 
@@ -27,53 +26,6 @@ class Queries:
         with self._transaction() as sql:
             lock_client(sql, client_id)
             _insert_nonce(sql, client_id, nonce, expires)
-
-    def admit(
-        self,
-        caller: Caller,
-        nonce: str,
-        expires: float,
-        model: str,
-        images: int,
-        *,
-        daily_default: int | None = None,
-    ) -> None:
-        """Accept a nonce once, and count images against the client's limits, all or nothing.
-
-        `daily_default` bounds a day's images with this model for a client that has no daily limit.
-
-        Raises:
-            Refused: `replayed`, `query_limit`.
-        """
-        now = time.time()
-        day = int(now // DAY)
-        own = QUERIES.c.client_id == caller.client_id
-        with self._transaction() as sql:
-            lock_client(sql, caller.client_id)
-            _insert_nonce(sql, caller.client_id, nonce, expires)
-            daily, total = caller.quotas.daily_queries, caller.quotas.total_queries
-            if daily is not None and (used := _sum(sql, own & (QUERIES.c.day == day))) + images > daily:
-                raise Refused(
-                    Code.QUERY_LIMIT,
-                    f"This client may classify {daily} images a day; {used} are used.",
-                    retry_after=(day + 1) * DAY - now,
-                )
-            here = own & (QUERIES.c.day == day) & (QUERIES.c.model == model)
-            if daily is None and daily_default is not None and (used := _sum(sql, here)) + images > daily_default:
-                raise Refused(
-                    Code.QUERY_LIMIT,
-                    f"A client without a limit of its own may classify {daily_default} images a day with this model; "
-                    f"{used} are used. The operator can set another limit.",
-                    retry_after=(day + 1) * DAY - now,
-                )
-            if total is not None and (used := _sum(sql, own & (QUERIES.c.model == model))) + images > total:
-                raise Refused(
-                    Code.QUERY_LIMIT,
-                    f"This client may classify {total} images with this model; {used} are used. The operator can "
-                    "raise the limit.",
-                )
-            if sql.execute(QUERIES.update().where(here).values(images=QUERIES.c.images + images)).rowcount == 0:
-                sql.execute(QUERIES.insert().values(client_id=caller.client_id, day=day, model=model, images=images))
 
     def refund(self, client_id: str, model: str, images: int) -> None:
         """Take back a count for a request that was admitted and then not evaluated.

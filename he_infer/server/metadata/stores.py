@@ -12,6 +12,7 @@ from he_infer.server.metadata.database import Database
 from he_infer.server.metadata.keys import Keys
 from he_infer.server.metadata.objects import Objects
 from he_infer.server.metadata.queries import Queries
+from he_infer.server.metadata.questions import Questions
 from he_infer.server.metadata.requests import Requests
 from he_infer.server.metadata.tokens import Tokens
 
@@ -30,6 +31,7 @@ class Metadata:
         self.requests = Requests(database)
         self.keys = Keys(database)
         self.queries = Queries(database)
+        self.questions = Questions(database)
         self.objects = Objects(database)
         self.blobs = BlobNames(database)
         self.rows = Rows(database)

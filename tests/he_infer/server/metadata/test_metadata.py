@@ -10,7 +10,7 @@ import pytest
 
 from he_infer.errors import UsageError
 from he_infer.server.authentication import authenticate
-from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata, ObjectRecord, Quotas
+from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata, ObjectRecord, Question, Quotas
 from he_infer.server.tokens import NewToken, Scope, new_token, parse_scopes, token_id
 from he_infer.wire.refusals import Code, Refused
 
@@ -23,6 +23,10 @@ def database(database_url: str) -> Iterator[Metadata]:
     metadata = Metadata(database_url)
     yield metadata
     metadata.close()
+
+
+def admit(database: Metadata, caller: Caller, nonce: str, expires: float, model: str, images: int) -> None:
+    database.questions.admit(caller, Question(model, "p", images, nonce, expires, None))
 
 
 def client(database: Metadata, name: str = "a", **quotas: int) -> tuple[Caller, NewToken]:
@@ -155,19 +159,19 @@ def test_a_nonce_counts_once_per_client(database: Metadata) -> None:
 def test_the_daily_limit_counts_images_and_refunds(database: Metadata) -> None:
     caller, _ = client(database, daily_queries=5)
     soon = time.time() + 60
-    database.queries.admit(caller, "n1", soon, "m", 3)
+    admit(database, caller, "n1", soon, "m", 3)
     with refused(Code.QUERY_LIMIT):
-        database.queries.admit(caller, "n2", soon, "m", 3)
+        admit(database, caller, "n2", soon, "m", 3)
     database.queries.refund(caller.client_id, "m", 3)
-    database.queries.admit(caller, "n2", soon, "m2", 5)
+    admit(database, caller, "n2", soon, "m2", 5)
     assert database.queries.count(caller.client_id, int(time.time() // 86400)) == 5
 
 
 def test_a_refused_query_uses_neither_nonce_nor_count(database: Metadata) -> None:
     caller, _ = client(database, daily_queries=1)
     with refused(Code.QUERY_LIMIT):
-        database.queries.admit(caller, "n", time.time() + 60, "m", 2)
-    database.queries.admit(caller, "n", time.time() + 60, "m", 1)
+        admit(database, caller, "n", time.time() + 60, "m", 2)
+    admit(database, caller, "n", time.time() + 60, "m", 1)
 
 
 def test_objects_are_created_once_and_belong_to_one_client(database: Metadata) -> None:
@@ -246,18 +250,18 @@ def test_versions_follow_one_another_and_old_ones_stay(database: Metadata) -> No
 def test_the_limit_a_model_is_for_ever_and_for_each_model(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     caller, _ = client(database, total_queries=3)
     soon = time.time() + 60
-    database.queries.admit(caller, "n1", soon, "m", 2)
-    database.queries.admit(caller, "n2", soon, "other", 3)
+    admit(database, caller, "n1", soon, "m", 2)
+    admit(database, caller, "n2", soon, "other", 3)
     later = time.time() + 400 * 86400
     monkeypatch.setattr(time, "time", lambda: later)
     with refused(Code.QUERY_LIMIT):
-        database.queries.admit(caller, "n3", later, "m", 2)
-    database.queries.admit(caller, "n3", later, "m", 1)
+        admit(database, caller, "n3", later, "m", 2)
+    admit(database, caller, "n3", later, "m", 1)
 
 
 def test_a_refund_after_midnight_gains_nothing(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     caller, _ = client(database, daily_queries=3)
-    database.queries.admit(caller, "n1", time.time() + 60, "m", 3)
+    admit(database, caller, "n1", time.time() + 60, "m", 3)
     tomorrow = time.time() + 86400
     monkeypatch.setattr(time, "time", lambda: tomorrow)
     database.queries.refund(caller.client_id, "m", 3)
@@ -335,7 +339,7 @@ def test_what_clients_use_is_told(database: Metadata) -> None:
     for version in (1, 2):
         database.objects.add(caller, record("a" * 32, 10, version))
     database.keys.add(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),), SET))
-    database.queries.admit(caller, "n", time.time() + 60, "m", 4)
+    admit(database, caller, "n", time.time() + 60, "m", 4)
     one, other = database.clients.list_all()
     assert (one.name, one.objects, one.versions, one.object_bytes, one.key_bytes) == ("a", 1, 2, 20, 12)
     assert (one.images_today, one.images_ever) == (4, 4)
@@ -347,7 +351,7 @@ def test_a_removed_client_leaves_nothing_and_no_one_else_loses_anything(database
     other, kept = client(database, "b")
     for who in (caller, other):
         database.requests.admit(who)
-        database.queries.admit(who, "n", time.time() + 60, "m", 1)
+        admit(database, who, "n", time.time() + 60, "m", 1)
         database.keys.add(who.client_id, KeyRecord(f"k{who.client}", "p", "s", 1.0, (KeyPart("galois", 3, "aa"),), SET))
     database.objects.add(caller, record("a" * 32))
     expected = {f"objects/{'a' * 32}/1", f"keys/{caller.client_id}/ka/galois"}
@@ -390,7 +394,7 @@ def test_all_rows_are_copied_to_a_database_of_any_kind(database: Metadata, tmp_p
     for number in range(3):
         database.objects.add(caller, record(f"{number:032x}"))
     database.keys.add(caller.client_id, KeyRecord("k1", "p" * 64, "s", 1.0, (KeyPart("galois", 12, "aa"),), SET))
-    database.queries.admit(caller, "n", time.time() + 60, "m", 2)
+    admit(database, caller, "n", time.time() + 60, "m", 2)
     copy = Metadata.sqlite(tmp_path / "copy.sqlite3")
     assert copy.rows.copy_to(Metadata.sqlite(tmp_path / "empty.sqlite3").rows)["clients"] == 0
     counts = database.rows.copy_to(copy.rows)
@@ -427,7 +431,7 @@ def test_many_threads_count_exactly(database: Metadata) -> None:
     def work(worker: int) -> None:
         for turn in range(10):
             try:
-                database.queries.admit(caller, f"{worker}-{turn}", time.time() + 60, "m", 1)
+                admit(database, caller, f"{worker}-{turn}", time.time() + 60, "m", 1)
             except Refused as error:
                 refusals.append(error.code)
 
@@ -445,3 +449,46 @@ def test_a_database_that_is_none_is_a_documented_refusal(tmp_path: Path) -> None
     path.write_bytes(b"not a database, but long enough to be read as one" * 100)
     with refused(Code.STORAGE):
         Metadata.sqlite(path)
+
+
+def test_a_question_is_answered_with_exactly_its_keys_and_counted_with_them_alone(database: Metadata) -> None:
+    caller, _ = client(database)
+    parts = (KeyPart("galois", 3, "aa"), KeyPart("relin", 4, "bb"))
+    kept = KeyRecord("k1", "p" * 64, "seal", 1.0, parts, "ab" * 16)
+    database.keys.add(caller.client_id, kept)
+    soon, today = time.time() + 60, int(time.time() // 86400)
+
+    def ask(nonce: str, **changes: object) -> KeyRecord | None:
+        asked = {"key_set": "ab" * 16, "plan": "p" * 64, "seal": "seal", **changes}
+        return database.questions.admit(caller, Question(model="m", images=2, nonce=nonce, expires=soon, **asked))
+
+    assert ask("n1") == kept
+    assert ask("n2", key_set="cd" * 16) is None
+    assert ask("n2", plan="q" * 64) is None
+    assert ask("n2", seal="another") == kept
+    assert database.queries.count(caller.client_id, today) == 2  # what cannot be computed is not counted
+    with refused(Code.REPLAYED):
+        ask("n1")
+    database.keys.ban("k1")
+    banned = ask("n3")
+    assert banned is not None
+    assert banned.banned
+    assert database.queries.count(caller.client_id, today) == 2
+
+
+def test_the_default_of_hidden_models_holds_where_a_client_has_no_limit(database: Metadata) -> None:
+    free, _ = client(database)
+    bounded, _ = client(database, "b", daily_queries=9)
+    soon = time.time() + 60
+
+    def ask(caller: Caller, nonce: str, model: str = "m") -> None:
+        database.questions.admit(caller, Question(model, "p", 3, nonce, soon, None, "", 4))
+
+    ask(free, "n1")
+    with refused(Code.QUERY_LIMIT):
+        ask(free, "n2")
+    ask(free, "n2", model="another")
+    for nonce in ("n1", "n2", "n3"):
+        ask(bounded, nonce)
+    with refused(Code.QUERY_LIMIT):
+        ask(bounded, "n4")

@@ -58,6 +58,24 @@ def full_size_bundle(path: Path, seed: int = 1) -> Path:
     return write_mlp(path, (first, second), name=f"full size {seed}", classes=classes, input_bound=1.0)
 
 
+def write_linear(path: Path, *, width: int, classes: int, seed: int = 1) -> Path:
+    """A bundle of one linear layer of random weights, policy hidden."""
+    rng = np.random.default_rng(seed)
+    tensors = {"head.0.weight": rng.normal(0, 0.1, (classes, width)), "head.0.bias": rng.normal(0, 0.1, classes)}
+    described = {
+        "format": "he-infer-bundle",
+        "version": VERSION,
+        "part": "whole",
+        "name": "linear",
+        "classes": [f"class {number}" for number in range(classes)],
+        "policy": "hidden",
+        "input_bound": 1.0,
+        "head": [{"kind": "linear", "weight": "head.0.weight", "bias": "head.0.bias"}],
+    }
+    save_file(tensors, path, metadata={"he_infer_bundle": json.dumps(described)})
+    return path
+
+
 def write_mlp(
     path: Path,
     layers: Sequence[tuple[np.ndarray, np.ndarray]],
