@@ -39,7 +39,7 @@ def test_cipher_images_are_as_frozen(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", recipes.IMAGES)
-def test_frozen_cipher_images_come_back(name: str, engine: Engine) -> None:
+def test_frozen_cipher_images_are_decrypted_equal(name: str, engine: Engine) -> None:
     plain = recipes.image(name)
     key, salt = recipes.key_and_salt(name)
     back = decrypt_image(encrypt_image(plain, key, salt, engine=engine), key, salt, engine=engine)

@@ -42,7 +42,7 @@ def an_image(shape: tuple[int, ...], dtype: str, seed: int, levels: int = 256) -
 
 @settings(deadline=None, max_examples=60)
 @given(shapes, st.sampled_from(TYPES), st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 16, 256]))
-def test_every_image_comes_back_and_both_engines_agree(
+def test_every_image_is_restored_and_both_engines_agree(
     shape: tuple[int, ...], dtype: str, seed: int, levels: int
 ) -> None:
     image = an_image(shape, dtype, seed, levels)

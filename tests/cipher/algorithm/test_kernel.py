@@ -24,7 +24,7 @@ def run(cache: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("ending", "left"), [("nbi", 0), ("nbc", 40)])
-def test_cut_cache_is_said_and_made_again(ending: str, left: int, tmp_path: Path) -> None:
+def test_cut_cache_is_reported_and_rebuilt(ending: str, left: int, tmp_path: Path) -> None:
     pytest.importorskip("numba")
     assert run(tmp_path).stdout == "True\n"
     files = list(tmp_path.rglob(f"*.{ending}"))

@@ -38,7 +38,7 @@ def test_planes_have_spatial_neighbours(shape: tuple[int, ...], expected: tuple[
     assert int(layers[0, 0, 1] - layers[0, 0, 0]) == colours
 
 
-def test_bytes_come_back_as_the_same_image() -> None:
+def test_restored_bytes_give_the_same_image() -> None:
     image = np.random.default_rng(1).integers(-500, 500, (3, 20, 21), dtype=np.int16)
     assert np.array_equal(from_flat(flat(image), image), image)
 

@@ -22,7 +22,7 @@ def test_damage_changes_a_copy(case: robustness.Case) -> None:
     assert not np.array_equal(damaged, IMAGE)
 
 
-def test_one_pixel_is_one_pixel() -> None:
+def test_one_pixel_damage_changes_exactly_one_pixel() -> None:
     rng = np.random.default_rng(2)
     assert all(np.count_nonzero(robustness.one_pixel(IMAGE, rng) != IMAGE) == 1 for _ in range(50))
 

@@ -55,7 +55,7 @@ TYPES = ["|u1", "|i1", "|b1", "<u2", ">u2", "<i2", ">i4", "<f4", ">f8", "<u8"]
     st.integers(8, 600),
     st.integers(0, 2**32 - 1),
 )
-def test_arrays_come_back(dtype: str, shape: list[int], chunk_bytes: int, seed: int) -> None:
+def test_sealed_arrays_are_restored_equal(dtype: str, shape: list[int], chunk_bytes: int, seed: int) -> None:
     kind = np.dtype(dtype)
     raw = np.random.default_rng(seed).integers(0, 256, math.prod(shape) * kind.itemsize, dtype=np.uint8)
     array = (raw & 1).astype(bool) if dtype == "|b1" else raw.view(kind)
@@ -68,7 +68,7 @@ def test_arrays_come_back(dtype: str, shape: list[int], chunk_bytes: int, seed: 
 
 @settings(deadline=None, max_examples=40)
 @given(st.binary(max_size=3000), st.integers(8, 1000))
-def test_bytes_come_back(data: bytes, chunk_bytes: int) -> None:
+def test_sealed_bytes_are_restored_equal(data: bytes, chunk_bytes: int) -> None:
     sealed = seal_bytes(data, KEY, options=Options(chunk_bytes=chunk_bytes))
     assert open_bytes(sealed, KEY) == data
     assert describe(sealed).chunks == -(-len(data) // chunk_bytes)
@@ -76,7 +76,9 @@ def test_bytes_come_back(data: bytes, chunk_bytes: int) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.binary(max_size=200), st.binary(max_size=200), st.integers(1, 20), st.integers(1, 20), st.integers(8, 400))
-def test_a_file_with_a_pixel_span_comes_back(before: bytes, after: bytes, rows: int, columns: int, limit: int) -> None:
+def test_file_with_pixel_span_is_restored_equal(
+    before: bytes, after: bytes, rows: int, columns: int, limit: int
+) -> None:
     data = before + os.urandom(2 * rows * columns) + after
     span = PixelSpan(len(before), 2 * rows * columns, ">i2", (rows, columns))
     sealed = seal_bytes(data, KEY, span=span, options=Options(chunk_bytes=limit))
@@ -85,7 +87,7 @@ def test_a_file_with_a_pixel_span_comes_back(before: bytes, after: bytes, rows: 
     assert (said.kind, said.dtype, said.shape) == (Kind.PIXEL_FILE, ">i2", (rows, columns))
 
 
-def test_files_come_back_with_their_name_and_mode(tmp_path: Path) -> None:
+def test_files_are_restored_with_name_and_mode(tmp_path: Path) -> None:
     source, sealed, back = tmp_path / "scan 1.dcm", tmp_path / "a.heiv", tmp_path / "b"
     source.write_bytes(os.urandom(5000))
     done: list[int] = []
@@ -116,7 +118,7 @@ def test_the_inner_cipher_image_lies_inside() -> None:
     np.testing.assert_array_equal(back, image)
 
 
-def test_what_an_object_says_without_a_key() -> None:
+def test_inspect_without_key_shows_public_header() -> None:
     options = Options(labels={"Modality": "MR", "SOPInstanceUID": "1.2.3"}, associated=b"x")
     sealed = seal_array(np.zeros((3, 40, 50), "<u2"), KEY, name="secret name", options=options)
     said = describe(sealed)
@@ -140,7 +142,7 @@ def test_two_sealings_of_one_image_share_nothing() -> None:
 class TestBinding:
     SEALED = seal_bytes(b"pixels", KEY, options=Options(associated=b"attributes"))
 
-    def test_what_was_bound_opens_it(self) -> None:
+    def test_sealed_object_opens_with_its_bound_data(self) -> None:
         assert open_bytes(self.SEALED, KEY, associated=b"attributes") == b"pixels"
         assert verify(self.SEALED, KEY, associated=b"attributes").version.number == 1
 

@@ -374,7 +374,7 @@ class TestWhatIsBound:
         with pytest.raises(UnsupportedFormat, match="original transfer syntax"):
             verify_sealed(tmp_path / "compressed.dcm", KEY)
 
-    def test_another_key_is_told_from_damage(self, sealed_ct: Path) -> None:
+    def test_other_key_and_damage_give_different_errors(self, sealed_ct: Path) -> None:
         with pytest.raises(WrongKey):
             verify_sealed(sealed_ct, OTHER)
 
@@ -414,7 +414,7 @@ def test_rekeying_changes_nothing_but_the_key_slots(sealed_ct: Path, tmp_path: P
         verify_sealed(path, KEY)
 
 
-def test_what_is_described_without_a_key(sealed_ct: Path, tmp_path: Path) -> None:
+def test_description_without_key_shows_public_fields(sealed_ct: Path, tmp_path: Path) -> None:
     said, made = describe_path(sealed_ct), pydicom.dcmread(sealed_ct)
     assert said.form == "dicom"
     assert said.container.shape == (128, 128)
@@ -431,7 +431,7 @@ _CT_BYTES = packaged("MR_truncated.dcm").read_bytes()
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 1600), st.integers(0, 255)), max_size=12), end=st.integers(0, 3000))
-def test_hostile_files_come_back_or_are_refused(
+def test_hostile_files_are_restored_or_refused(
     tmp_path: Path, recipient: Recipient, changes: list[tuple[int, int]], end: int
 ) -> None:
     """Overwritten and cut DICOM: the container form keeps the bytes, the DICOM form too or says why not."""

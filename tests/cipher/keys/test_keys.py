@@ -37,7 +37,7 @@ KEY = VaultKey(bytes(range(32)))
 class TestPassphrase:
     @settings(deadline=None, max_examples=25)
     @given(st.binary(max_size=200), st.text(min_size=1), st.text(min_size=1, max_size=40), st.booleans())
-    def test_what_is_sealed_opens(self, data: bytes, phrase: str, purpose: str, argon: bool) -> None:
+    def test_sealed_data_opens_under_its_passphrase(self, data: bytes, phrase: str, purpose: str, argon: bool) -> None:
         try:
             phrase.encode()
             purpose.encode()
@@ -47,11 +47,11 @@ class TestPassphrase:
         assert passphrase.open_(sealed, phrase, purpose) == data
         assert len(sealed) == len(data) + len(purpose.encode()) + 88
 
-    def test_how_a_letter_was_typed_does_not_matter(self) -> None:
+    def test_passphrase_opens_in_either_unicode_form(self) -> None:
         sealed = passphrase.seal(b"x", "caf\u00e9", "p", cost=CHEAP)
         assert passphrase.open_(sealed, "cafe\u0301", "p") == b"x"
 
-    def test_wrong_passphrase_wrong_purpose_and_damage_are_told_apart(self) -> None:
+    def test_wrong_passphrase_wrong_purpose_and_damage_give_different_errors(self) -> None:
         sealed = passphrase.seal(b"data", "right", "vault key", cost=CHEAP)
         with pytest.raises(WrongPassphrase):
             passphrase.open_(sealed, "wrong", "vault key")
@@ -124,7 +124,7 @@ class TestVaultKey:
             VaultKey.generate().save(path, "pass", cost=CHEAP)
         assert VaultKey.load(path, "pass") == KEY
 
-    def test_a_missing_file_and_a_wrong_length_are_said(self, tmp_path: Path) -> None:
+    def test_missing_file_and_wrong_length_are_reported(self, tmp_path: Path) -> None:
         with pytest.raises(StorageProblem, match="Cannot read"):
             VaultKey.load(tmp_path / "none", "pass")
         with pytest.raises(BadKey, match="32 bytes"):
@@ -274,7 +274,7 @@ class TestAtomicWrites:
         write_bytes(path, b"x")
         assert path.read_bytes() == b"x"
 
-    def test_a_folder_in_the_way_is_said(self, tmp_path: Path) -> None:
+    def test_folder_in_the_way_gives_clear_error(self, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
         with pytest.raises(StorageProblem, match="Cannot write"):
             write_bytes(tmp_path / "folder", b"x")

@@ -86,7 +86,7 @@ def seal_and_restore(sources: list[Path], vault: Path, back: Path, names: str) -
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(tree=trees)
-def test_any_tree_comes_back_equal(tree: dict[str, object]) -> None:
+def test_any_sealed_tree_is_restored_equal(tree: dict[str, object]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         build(folder / "in", {**tree, "always": b"here"})
@@ -96,7 +96,7 @@ def test_any_tree_comes_back_equal(tree: dict[str, object]) -> None:
         shutil.rmtree(folder)
 
 
-def test_every_odd_name_comes_back_under_kept_names_too(tmp_path: Path) -> None:
+def test_odd_names_are_restored_under_kept_names(tmp_path: Path) -> None:
     short = [name for name in ODD if len(os.fsencode(name)) < 240]
     build(tmp_path / "in", dict.fromkeys(short, b"x"))
     seal_and_restore([tmp_path / "in"], tmp_path / "vault", tmp_path / "back", "kept")
@@ -118,7 +118,7 @@ def test_no_two_files_get_one_place(paths: list[tuple[str, ...]], windows: bool)
 
 
 @given(name=names)
-def test_stored_name_is_text_and_comes_back(name: str) -> None:
+def test_stored_name_is_text_and_is_restored(name: str) -> None:
     stored = to_stored(name)
     assert stored.encode().decode() == stored
     assert from_stored(stored) == name
