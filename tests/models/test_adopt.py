@@ -51,7 +51,7 @@ def _module(weights: Path) -> nn.Module:
     return network
 
 
-def test_it_becomes_a_bundle_that_comes_back_from_its_file(weights: Path, tmp_path: Path) -> None:
+def test_adopted_network_is_read_back_from_its_bundle(weights: Path, tmp_path: Path) -> None:
     dataset = toy()
     bundle = adopt(
         _module(weights), dataset, size=16, channels=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)

@@ -95,7 +95,7 @@ def test_the_client_s_half_is_read_without_a_head(tmp_path: Path) -> None:
     assert client.card == {"intended_use": "tests"}
 
 
-def test_the_vector_s_parts_lie_where_the_specification_says() -> None:
+def test_parts_of_frozen_vector_lie_where_specified() -> None:
     data = base64.b64decode(json.loads(VECTOR.read_text(encoding="utf-8"))["bundle"])
     (length,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8 : 8 + length])
@@ -134,7 +134,7 @@ def test_sizes_that_make_no_sense_are_refused(sizes: tuple[float, ...]) -> None:
         Head.from_tensors(tensors, [layers[0], {**layers[1], "rms": list(sizes)}, layers[2]])
 
 
-def test_the_server_s_reader_takes_the_same_head(tmp_path: Path) -> None:
+def test_server_reader_gives_the_same_head(tmp_path: Path) -> None:
     bundle = _made()
     bundle.save(tmp_path / "b.hebundle")
     served = HeadBundle.load(tmp_path / "b.hebundle")
@@ -150,7 +150,7 @@ def test_the_server_s_reader_takes_the_same_head(tmp_path: Path) -> None:
     coefficients=st.lists(st.floats(-8, 8), min_size=2, max_size=4),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_every_bundle_comes_back(
+def test_every_bundle_is_read_back_equal(
     tmp_path_factory: pytest.TempPathFactory, name: str, bound: float, coefficients: list[float], seed: int
 ) -> None:
     random = np.random.default_rng(seed)

@@ -63,9 +63,7 @@ def test_sixteen_bit_and_wider_integers_keep_their_depth(tmp_path: Path) -> None
         ({"train_images": np.zeros((24, 16, 16), np.complex64)}, "complex64"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_learned_from_is_refused_in_one_line(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_unusable_training_data_gives_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DatasetError, match=message) as caught:
         datasets.load(npz(tmp_path / "bad.npz", **changes))
     assert "\n" not in str(caught.value)
@@ -171,7 +169,7 @@ def test_a_clean_set_has_few_notes(tmp_path: Path) -> None:
 # By name
 
 
-def test_a_known_name_is_taken_from_the_user_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_set_name_is_read_from_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npz(tmp_path / "breastmnist.npz")
     monkeypatch.setenv(medmnist.DATA_FOLDER_VARIABLE, str(tmp_path))
     dataset = datasets.load("breastmnist")
@@ -247,7 +245,7 @@ def test_every_published_file_has_a_sum_and_an_address_in_the_record() -> None:
         (np.bool_, 0, 1),
     ],
 )
-def test_pixels_of_every_type_look_alike_and_the_range_is_said(
+def test_pixels_of_every_type_are_scaled_alike_and_range_is_reported(
     tmp_path: Path, kind: Any, black: float, white: float
 ) -> None:
     plain = arrays()
@@ -292,7 +290,7 @@ def test_at_use_values_out_of_range_are_refused(pixels: Any) -> None:
         Preprocessing.plain(8, 1).apply(pixels)
 
 
-def test_one_hot_labels_are_read_and_said(tmp_path: Path) -> None:
+def test_one_hot_labels_are_read_and_reported(tmp_path: Path) -> None:
     plain = arrays()
     changes = {f"{n}_labels": np.eye(2, dtype=int)[plain[f"{n}_labels"][:, 0]] for n in ("train", "val", "test")}
     dataset = datasets.load(npz(tmp_path / "own.npz", **changes))

@@ -48,7 +48,7 @@ def _data(classes: int, width: int = 12, count: int = 180) -> tuple[np.ndarray[A
     ],
     ids=lambda one: str(one).replace("\n", "")[:40],
 )
-def test_what_is_linear_or_quadratic_is_converted_exactly(estimator: Any, classes: int) -> None:
+def test_linear_and_quadratic_estimators_are_converted_exactly(estimator: Any, classes: int) -> None:
     x, y = _data(classes)
     found = from_sklearn(estimator.fit(x, y), features=x)
     assert found.score_error < 1e-8
@@ -71,7 +71,7 @@ def test_a_quadratic_machine_needs_no_more_hidden_values_than_features() -> None
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
-def test_a_perceptron_is_fitted_and_its_error_is_told(activation: str) -> None:
+def test_perceptron_conversion_reports_its_fit_error(activation: str) -> None:
     x, y = _data(3)
     estimator = MLPClassifier((8,), activation=activation, max_iter=150, random_state=0, early_stopping=True)
     found = from_sklearn(estimator.fit(x, y), features=x, degree=4)
@@ -91,7 +91,7 @@ def test_a_perceptron_is_fitted_and_its_error_is_told(activation: str) -> None:
         (make_pipeline(MinMaxScaler(clip=True), LogisticRegression()), "MinMaxScaler"),
     ],
 )
-def test_what_cannot_run_encrypted_is_refused_with_a_remedy(estimator: Any, message: str) -> None:
+def test_layer_without_encrypted_form_is_refused_with_remedy(estimator: Any, message: str) -> None:
     x, y = _data(2)
     with pytest.raises(HeadError, match=message):
         from_sklearn(estimator if message == "not a fitted" else estimator.fit(x, y))
@@ -292,7 +292,7 @@ def test_settings_of_scalers_and_classifiers_are_followed(estimator: Any, classe
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(2, 5), st.integers(2, 4))
-def test_tensors_and_layers_come_back(seed: int, depth: int, width: int, degree: int) -> None:
+def test_tensors_and_layers_are_read_back_equal(seed: int, depth: int, width: int, degree: int) -> None:
     random = np.random.default_rng(seed)
     layers: list[Any] = []
     for _ in range(depth):
@@ -324,7 +324,7 @@ def test_linear_layers_and_polynomials_of_degree_one_become_one_layer() -> None:
         np.testing.assert_allclose(found.head.evaluate(x), Net()(torch.from_numpy(x)).numpy(), atol=1e-9)
 
 
-def test_a_fit_s_error_is_the_largest_on_its_interval_and_falls_with_the_degree() -> None:
+def test_fit_error_is_largest_on_interval_and_falls_with_degree() -> None:
     errors = [fit(ACTIVATIONS["tanh"], -3, 3, degree).largest_error for degree in (1, 3)]
     assert errors[1] < errors[0]
     exact = fit(lambda x: 1 - 2 * x + 3 * x**2, -1, 4, 2)

@@ -28,7 +28,7 @@ def convolutions(draw: st.DrawFn) -> Convolution:
 
 @settings(max_examples=60, deadline=None)
 @given(convolutions())
-def test_it_is_torch_s_convolution(layer: Convolution) -> None:
+def test_convolution_equals_torch_convolution(layer: Convolution) -> None:
     values = np.random.default_rng(1).normal(size=(3, layer.inputs))
     weight, bias = torch.tensor(layer.weight), torch.tensor(layer.bias)
     maps = torch.from_numpy(values.reshape(3, *layer.shape))
@@ -68,7 +68,7 @@ def test_bringing_it_into_range_changes_no_score_and_keeps_it_a_convolution(trai
     np.testing.assert_allclose(ranged.evaluate(features), exported.evaluate(features), rtol=1e-9, atol=1e-9)
 
 
-def test_a_head_with_a_convolution_comes_back_from_its_tensors(trained: ConvolutionHead) -> None:
+def test_head_with_convolution_is_rebuilt_from_its_tensors(trained: ConvolutionHead) -> None:
     exported = trained.export()
     tensors, layers = exported.to_tensors()
     again = Head.from_tensors(tensors, layers)

@@ -270,7 +270,7 @@ def frames_file(path: Path) -> Path:
     return path
 
 
-def test_frames_are_chosen_and_said(tmp_path: Path) -> None:
+def test_chosen_frames_are_loaded_with_remarks(tmp_path: Path) -> None:
     path = frames_file(tmp_path / "a.dcm")
     (middle,) = load_frames(path)
     assert (middle.frame, middle.frames, middle.remarks) == (2, 5, ())

@@ -60,7 +60,7 @@ def test_window_functions_of_the_standard() -> None:
         ("bytes.dcm", bytes(128) + b"DICM" + b"\xff" * 40, NotAnImage, "DICOM"),
     ],
 )
-def test_what_is_no_image_is_refused_in_one_line(
+def test_file_without_image_gives_one_line(
     tmp_path: Path, name: str, content: bytes, error: type[ImageError], message: str
 ) -> None:
     (tmp_path / name).write_bytes(content)

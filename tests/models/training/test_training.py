@@ -51,7 +51,7 @@ def test_a_seed_gives_the_same_bytes_whatever_the_number_of_threads(trained: Bun
     assert other.to_bytes() != trained.to_bytes()
 
 
-def test_the_caller_s_chance_is_left_alone(small_recipe: Recipe) -> None:
+def test_training_leaves_global_rng_untouched(small_recipe: Recipe) -> None:
     torch.manual_seed(5)
     train(toy(), width=16, head="linear", recipe=replace(small_recipe, epochs=1))
     drawn = torch.rand(3)
@@ -235,7 +235,7 @@ def test_preprocessing_takes_single_images_of_any_size_and_depth() -> None:
         plain.apply(np.zeros((1, 16, 16), np.int64))
 
 
-def test_one_thread_is_for_a_while() -> None:
+def test_one_thread_setting_ends_with_its_context() -> None:
     before = torch.get_num_threads()
     with one_thread():
         assert torch.get_num_threads() == 1
@@ -270,7 +270,7 @@ def test_a_small_set_is_learned_by_towers_whose_mean_the_head_computes(small_rec
     assert share_outside(bundle.head, bundle.features(dataset.train.images), RANGE + 1e-9) == 0
 
 
-def test_towers_in_a_bundle_come_back_and_a_damaged_description_is_refused(tmp_path: Path) -> None:
+def test_bundle_with_towers_is_read_back_and_damaged_one_refused(tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         networks = [Cnn(CnnConfig(in_channels=1, size=8, width=16, channels=(2,))) for _ in range(3)]
