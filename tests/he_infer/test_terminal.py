@@ -24,14 +24,14 @@ def _run(error: Exception, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
     return stopped.value.code
 
 
-def test_an_expected_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_expected_error_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(WrongPassphrase("The key file [k] does not open:\n try again."), monkeypatch) == 1
     captured = capsys.readouterr()
     assert captured.err == "error: The key file [k] does not open: try again.\n"
     assert captured.out == ""
 
 
-def test_a_missing_file_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_file_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(FileNotFoundError(2, "No such file or directory", "scan.dcm"), monkeypatch) == 1
     assert capsys.readouterr().err == "error: There is no file or folder scan.dcm. Check the path, or make it first.\n"
 

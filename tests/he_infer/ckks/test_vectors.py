@@ -35,7 +35,7 @@ def test_plans_are_read_and_written_letter_for_letter() -> None:
         assert Plan.from_json(text).to_json() == text
 
 
-def test_this_release_s_planner_makes_the_same_plans_again() -> None:
+def test_planner_makes_the_frozen_plans_again() -> None:
     linear, deep = make_head((20, 3)), make_head((20, 6, 3))
     again = [make_plan(linear), make_plan(deep), make_plan(deep, batch=3, policy="open")]
     for text, made in zip(FROZEN["made"], again, strict=True):

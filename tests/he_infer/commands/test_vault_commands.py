@@ -66,7 +66,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_tree_goes_in_and_comes_back_with_its_times(run: Run, tree: Path, tmp_path: Path) -> None:
+def test_sealed_tree_is_restored_with_its_times(run: Run, tree: Path, tmp_path: Path) -> None:
     code, out, err = run("protect", "scans", "--to", "vault", "--json", "figures.json")
     assert (code, err) == (0, "")
     assert "Made a new vault key" in out
@@ -225,7 +225,9 @@ class TestLedgerNotices:
         (vault / "between").rename(second)
         self.refused(run, "renamed: ")
 
-    def test_lost_ledger_is_said_and_can_be_made_again(self, run: Run, tree: Path, vault: Path, tmp_path: Path) -> None:
+    def test_lost_ledger_is_reported_and_can_be_rebuilt(
+        self, run: Run, tree: Path, vault: Path, tmp_path: Path
+    ) -> None:
         (tmp_path / "he-infer-vault.key.ledger").unlink()
         self.refused(run, "ledger", "is gone", "--record")
         assert run("protect", tree, "--to", "vault")[0] == 1
@@ -264,7 +266,7 @@ class TestLedgerNotices:
         assert run("verify", "vault")[0] == 0
 
 
-def test_two_files_of_one_name_size_and_time_both_come_back(run: Run, tmp_path: Path) -> None:
+def test_two_files_of_equal_name_size_and_time_are_both_restored(run: Run, tmp_path: Path) -> None:
     for patient, content in (("p1", "AAAA"), ("p2", "BBBB")):
         (tmp_path / patient).mkdir()
         (tmp_path / patient / "IM0001").write_text(content)
@@ -426,7 +428,7 @@ class TestBadInput:
         code, _, err = run("protect", packaged("DICOMDIR"), "--to", "vault", "--form", "dicom")
         assert (code, one_line(err), "no pixel data" in err) == (1, True, True)
 
-    def test_what_fails_in_a_folder_is_named_and_the_rest_is_done(self, run: Run, tree: Path, tmp_path: Path) -> None:
+    def test_failing_file_in_a_folder_is_named_and_the_rest_done(self, run: Run, tree: Path, tmp_path: Path) -> None:
         (tree / "text.dcm").write_text("no image")
         code, out, err = run("protect", tree, "--to", "vault", "--json", "figures.json")
         assert code == 1
@@ -461,7 +463,7 @@ class TestBadInput:
         words.chmod(0o600)
         assert run("protect", tree, "--to", "vault", "--passphrase-file", words)[0] == 0
 
-    def test_a_wrong_key_is_told_from_damage(self, run: Run, tree: Path, tmp_path: Path) -> None:
+    def test_wrong_key_and_damage_give_different_errors(self, run: Run, tree: Path, tmp_path: Path) -> None:
         run("protect", tree / "a" / "CT_small.dcm", "--to", "vault")
         run("protect", tree / "a" / "CT_small.dcm", "--to", "other", "--key", "other.key")
         (sealed,) = (tmp_path / "vault").iterdir()

@@ -134,7 +134,7 @@ def test_a_description_that_contradicts_itself_is_refused_by_every_reader(change
         assert "\n" not in str(caught.value)
 
 
-def test_what_a_reader_would_refuse_is_not_written(tmp_path: Path) -> None:
+def test_bundle_that_readers_refuse_is_not_written(tmp_path: Path) -> None:
     for wrong in ({"classes": ["a"]}, {"policy": "secret"}, {"input_bound": -1.0}, {"name": 3}):
         with pytest.raises(DamagedBundle):
             file_of(Head((linear(16, 2),)), **wrong)

@@ -117,7 +117,7 @@ CHANGES: dict[str, Callable[[BundleFile], BundleFile]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_client_s_part_is_refused(name: str, published: Published, tmp_path: Path) -> None:
+def test_changed_client_part_is_refused(name: str, published: Published, tmp_path: Path) -> None:
     path = tmp_path / "changed.client.hebundle"
     CHANGES[name](published.client).save(path)
     with pytest.raises(NotAuthentic, match=r"changed\.client"):
@@ -125,14 +125,14 @@ def test_a_changed_client_s_part_is_refused(name: str, published: Published, tmp
 
 
 @pytest.mark.parametrize("name", ["a plan less", "a plan of less precision", "another publisher", "another bound"])
-def test_a_changed_server_s_part_is_refused(name: str, published: Published, tmp_path: Path) -> None:
+def test_changed_server_part_is_refused(name: str, published: Published, tmp_path: Path) -> None:
     path = tmp_path / "changed.server.hebundle"
     CHANGES[name](published.server).save(path)
     with pytest.raises(NotAuthentic, match=r"changed\.server"):
         ServerPart.load(path)
 
 
-def test_another_head_in_the_server_s_part_is_refused(published: Published, tmp_path: Path) -> None:
+def test_server_part_with_other_head_is_refused(published: Published, tmp_path: Path) -> None:
     path = tmp_path / "other.server.hebundle"
     other = make_head(2).to_tensors()[0]
     BundleFile({**published.server.description, "tensors": hash_tensors(other)}, other).save(path)
@@ -140,7 +140,7 @@ def test_another_head_in_the_server_s_part_is_refused(published: Published, tmp_
         ServerPart.load(path)
 
 
-def test_parts_and_whole_bundles_are_told_apart(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_part_in_place_of_whole_bundle_is_refused_by_name(files: tuple[Path, Path], tmp_path: Path) -> None:
     whole = tmp_path / "m.hebundle"
     make_whole().save(whole)
     for load, path in ((ClientPart.load, files[1]), (ServerPart.load, files[0])):

@@ -121,7 +121,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
         proxy.close()
 
 
-def test_nothing_of_the_plaintext_is_on_the_server_s_side(flow: Flow) -> None:
+def test_server_side_holds_no_plaintext(flow: Flow) -> None:
     hidden = flow.secrets()
     found = flow.search({**hidden, **flow.known()})
     print(f"{len(hidden)} fragments searched for in {', '.join(sorted(PLACES))}")
@@ -133,7 +133,7 @@ def test_nothing_of_the_plaintext_is_on_the_server_s_side(flow: Flow) -> None:
     assert {name: where for name, where in found.items() if name in hidden} == {}
 
 
-def test_what_is_planted_is_found_in_each_place(flow: Flow) -> None:
+def test_planted_plaintext_is_found_in_each_place(flow: Flow) -> None:
     """Mistakes that a client, a model's owner or an operator could make; runs last, since it spoils the server."""
     secrets = flow.secrets()
     kinds = ("pixels 0: bytes", "pixels 1: hex", "feature 0: <f8 at 0", "feature 1: >f4 at 0", "score 0: <f8 at 0")

@@ -78,7 +78,7 @@ def test_keys_are_made_registered_shown_and_listed(
     assert not (tmp_path / "k").exists()
 
 
-def test_a_missing_or_open_or_wrong_token_is_one_line(server: LocalServer, token_file: Path, tmp_path: Path) -> None:
+def test_missing_open_or_wrong_token_gives_one_line(server: LocalServer, token_file: Path, tmp_path: Path) -> None:
     assert "HE_INFER_TOKEN" in he_infer("keys", "list", "--url", server.url, status=1)
     token_file.chmod(0o644)
     assert "chmod 600" in he_infer("keys", "list", "--url", server.url, "--token-file", token_file, status=1)
@@ -89,7 +89,7 @@ def test_a_missing_or_open_or_wrong_token_is_one_line(server: LocalServer, token
     assert "does not hold a token" in he_infer("keys", "list", "--url", server.url, status=1, HE_INFER_TOKEN="password")
 
 
-def test_a_server_that_is_down_is_one_line(token_file: Path) -> None:
+def test_unreachable_server_gives_one_line(token_file: Path) -> None:
     line = he_infer("keys", "list", "--url", "http://127.0.0.1:9", "--token-file", token_file, status=1)
     assert "No server answers at http://127.0.0.1:9" in line
 

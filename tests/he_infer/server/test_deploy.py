@@ -89,7 +89,7 @@ def test_the_container_file_copies_what_the_package_is_built_from_and_no_more() 
 
 
 @pytest.mark.slow  # installs the server into an environment of its own, about a minute
-def test_the_container_s_install_line_brings_a_server_without_torch(tmp_path: Path) -> None:
+def test_container_install_line_brings_server_without_torch(tmp_path: Path) -> None:
     source = tmp_path / "src"
     source.mkdir()
     for line in re.findall(r"^COPY (?!--from)(.+) \./?\S*$", CONTAINER, re.MULTILINE):

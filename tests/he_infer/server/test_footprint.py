@@ -35,7 +35,7 @@ def closure(extra: str) -> set[str]:
     return {name for name, _ in seen}
 
 
-def test_the_server_installs_without_torch_and_without_the_client_s_libraries() -> None:
+def test_server_install_has_neither_torch_nor_client_libraries() -> None:
     server = closure("server")
     assert {"fastapi", "tenseal", "sqlalchemy"} <= server
     assert not server & {"torch", "scikit-learn", "pydicom", "pillow", "httpx2", "matplotlib", "numba", "scipy"}

@@ -25,7 +25,7 @@ def test_scores_are_those_of_the_clear_head(client: Client, bundle: Path, featur
     assert np.abs(client.scores(features) - expected).max() < 1e-3
 
 
-def test_the_answer_s_receipt_names_model_plan_and_request(client: Client, features: np.ndarray) -> None:
+def test_receipt_names_model_plan_and_request(client: Client, features: np.ndarray) -> None:
     answer = client.session.classify(client.model, client.plan, client.key_set, client.encrypt(features))
     receipt = answer.receipt
     assert (receipt.model, receipt.plan) == (client.model.id, client.plan.digest)
@@ -35,7 +35,7 @@ def test_the_answer_s_receipt_names_model_plan_and_request(client: Client, featu
     assert answer.bytes_down > sum(len(part) for part in answer.parts)
 
 
-def test_a_session_that_expects_another_server_s_key_stops(server: LocalServer) -> None:
+def test_session_with_other_pinned_server_key_stops(server: LocalServer) -> None:
     with Session(server.url, server.token, server_key="00" * 32) as session, pytest.raises(NotAuthentic):
         session.models()
 

@@ -52,7 +52,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, bundle: Path, server: Loc
     assert "Cannot listen" in failing(bundle, data_dir=tmp_path / "data", options=("--port", port))
 
 
-def test_the_server_s_process_loads_neither_seal_nor_numpy_nor_torch(server: LocalServer) -> None:
+def test_server_process_loads_neither_seal_numpy_nor_torch(server: LocalServer) -> None:
     maps = Path(f"/proc/{server.pid}/maps").read_text()
     assert "_sealapi" not in maps
     assert "numpy" not in maps
@@ -132,7 +132,7 @@ def test_a_signal_at_any_moment_of_the_start_ends_it_in_one_line(
     assert "ready" not in done.stdout
 
 
-def test_python_s_own_start_takes_the_settings_from_a_file(tmp_path: Path, bundle: Path) -> None:
+def test_python_start_reads_settings_from_a_file(tmp_path: Path, bundle: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_text(f'bundles = ["{bundle}"]\nworkers = 1\nqueue = 0\n')
     command = ["-m", "he_infer", "serve", "--config", str(config), "--data-dir", str(tmp_path / "data")]

@@ -225,7 +225,7 @@ def test_a_request_accepted_by_one_server_is_a_replay_at_the_other(pair: Pair, f
         assert refusal(client.post(body)) is Code.REPLAYED
 
 
-def test_a_database_that_goes_away_is_said_and_comes_back(bundle: Path, tmp_path: Path) -> None:
+def test_lost_database_connection_is_reported_and_recovers(bundle: Path, tmp_path: Path) -> None:
     programs = services.postgres_programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")

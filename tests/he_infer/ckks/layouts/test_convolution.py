@@ -32,7 +32,7 @@ def diagonals(matrix: np.ndarray, period: int) -> set[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_the_matrix_is_torch_s_convolution(data: st.DataObject) -> None:
+def test_convolution_matrix_equals_torch_convolution(data: st.DataObject) -> None:
     kernel = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     padding, stride = data.draw(st.integers(0, min(kernel))), data.draw(st.integers(1, 3))
     high, wide = (data.draw(st.integers(max(1, side - 2 * padding), 9)) for side in kernel)
@@ -145,7 +145,7 @@ def test_a_bundle_of_it_is_read_without_its_extractor(tmp_path: Path) -> None:
         {"shape": (3, 64, 64)},
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_allocated(wrong: dict[str, object]) -> None:
+def test_senseless_convolution_is_refused_before_allocation(wrong: dict[str, object]) -> None:
     right = {"weight": np.ones((2, 3, 3, 3)), "bias": np.zeros(2), "shape": (3, 5, 5), "stride": 1, "padding": 0}
     Convolution(**right)
     with pytest.raises(HeadError):

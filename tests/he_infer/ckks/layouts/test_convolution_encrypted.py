@@ -46,7 +46,7 @@ def planned(head: Head) -> Plan:
     ],
     ids=["same", "stride", "valid, 7 x 7", "cubic", "8 x 8 x 16"],
 )
-def test_encrypted_scores_are_within_the_plan_s_error(head: Head) -> None:
+def test_encrypted_scores_stay_within_plan_error(head: Head) -> None:
     features = np.random.default_rng(6).normal(0, 1, (2, head.width)).clip(-4, 4)
     plan = planned(head)
     clear = head.evaluate(features)

@@ -28,7 +28,7 @@ from tests.he_infer.ckks.kit import features, make_head
         ({"batch": 100_000}, "100000 images"),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_the_reason(options: dict, message: str) -> None:
+def test_unsatisfiable_plan_options_are_refused_with_reason(options: dict, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         make_plan(make_head((64, 16, 4)), **options)
 

@@ -172,7 +172,7 @@ def test_the_token_is_in_no_message(impostor: Impostor, session: Session) -> Non
     assert TOKEN not in repr(session)
 
 
-def test_after_a_jump_of_the_clock_the_server_s_time_is_taken_anew(impostor: Impostor, session: Session) -> None:
+def test_clock_jump_makes_client_read_server_time_again(impostor: Impostor, session: Session) -> None:
     plan = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
     stored = json.dumps({"plan": plan.digest, "key_set": KEY_SET, "bytes": 1}).encode()
     answers = [(400, {}, error("stale")), (201, {}, stored)]

@@ -48,7 +48,7 @@ def saved(keys: KeyFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_what_is_saved_is_loaded(saved: Path, keys: KeyFile) -> None:
+def test_saved_key_file_is_loaded_equal(saved: Path, keys: KeyFile) -> None:
     loaded = KeyFile.load(saved, WORDS)
     assert [plan.batch for plan in loaded.plans] == [1, 64]
     for plan in loaded.plans:
@@ -63,7 +63,7 @@ def test_the_file_is_private_and_shows_nothing(saved: Path, keys: KeyFile) -> No
     assert "secret" not in repr(keys).lower()
 
 
-def test_a_wrong_passphrase_is_told_from_damage(saved: Path, tmp_path: Path) -> None:
+def test_wrong_passphrase_and_damage_give_different_errors(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(WrongPassphrase, match=r"hospital\.key"):
         KeyFile.load(saved, "wrong")
     damaged = tmp_path / "damaged.key"
@@ -89,7 +89,7 @@ def test_a_file_that_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
         KeyFile.load(path, WORDS)
 
 
-def test_a_missing_file_is_the_system_s_own_error(tmp_path: Path) -> None:
+def test_missing_file_raises_the_system_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         KeyFile.load(tmp_path / "none.key", WORDS)
 

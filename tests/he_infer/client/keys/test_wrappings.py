@@ -149,7 +149,7 @@ def test_keyring_of_another_account_does_not_open(memory: MemoryKeyring) -> None
         KeyringUnlock().open(wrapping)
 
 
-def test_machine_without_keyring_is_told_so() -> None:
+def test_machine_without_keyring_gives_clear_error() -> None:
     from keyring.backends.fail import Keyring
 
     before = keyring.get_keyring()

@@ -84,7 +84,7 @@ def test_nothing_is_appended_after_a_broken_line(path: Path) -> None:
         AuditLog(path).append("classify", client="c", request_id="r", outcome="ok")
 
 
-def test_a_line_cut_short_by_a_power_cut_is_set_aside_and_said(path: Path) -> None:
+def test_cut_audit_line_is_set_aside_and_logged(path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"action":"classify","cli')
     assert AuditLog(path).repair() == 25
@@ -95,7 +95,7 @@ def test_a_line_cut_short_by_a_power_cut_is_set_aside_and_said(path: Path) -> No
     assert AuditLog(path).repair() == 0
 
 
-def test_what_is_refused_is_logged_with_its_code(path: Path) -> None:
+def test_refused_request_is_logged_with_its_code(path: Path) -> None:
     log = AuditLog(path)
     with pytest.raises(Refused), log.watching("classify", "client", "request", model="m"):
         raise Refused(Code.BUSY, "full")
@@ -103,7 +103,7 @@ def test_what_is_refused_is_logged_with_its_code(path: Path) -> None:
     assert (last["outcome"], last["details"]) == ("busy", {"model": "m"})
 
 
-def test_what_cannot_be_logged_is_not_acknowledged(tmp_path: Path) -> None:
+def test_unloggable_request_is_not_acknowledged(tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "missing" / "audit.jsonl")
     with pytest.raises(Refused) as caught, log.watching("classify", "client", "request"):
         pass

@@ -60,7 +60,7 @@ def test_connections_without_a_request_are_closed(strict: LocalServer) -> None:
     assert settles(strict, before)
 
 
-def test_a_request_s_head_that_comes_byte_by_byte_is_cut_off(strict: LocalServer) -> None:
+def test_request_head_sent_byte_by_byte_is_cut_off(strict: LocalServer) -> None:
     def dribble(connection: socket.socket) -> None:
         connection.sendall(b"GET /")
         for _ in range(200):
@@ -73,7 +73,7 @@ def test_a_request_s_head_that_comes_byte_by_byte_is_cut_off(strict: LocalServer
     assert time.monotonic() - begun < 15
 
 
-def test_the_second_request_s_head_is_bounded_too(strict: LocalServer) -> None:
+def test_head_of_second_request_is_bounded(strict: LocalServer) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = b""

@@ -155,7 +155,7 @@ def test_the_whole_flow_passes_through(front: Front, server: LocalServer, featur
 
 
 @pytest.mark.parametrize("certificate", [None, "stranger.pem", "revoked.pem"])
-def test_who_has_no_certificate_of_the_authority_is_not_heard(
+def test_client_without_authority_certificate_is_refused(
     front: Front, server: LocalServer, certificate: str | None
 ) -> None:
     # Counted by its first request: the server's line for an earlier one may still be on its way to the log.

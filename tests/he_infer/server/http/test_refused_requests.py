@@ -173,7 +173,7 @@ def test_keys_that_are_none_are_refused(client: Client, keys: dict[str, bytes]) 
     assert code_of(error) is Code.BAD_KEYS
 
 
-def test_keys_in_each_other_s_place_are_refused(client: Client) -> None:
+def test_swapped_key_parts_are_refused(client: Client) -> None:
     swapped = {"galois": client.keys["relin"], "relin": client.keys["galois"]}
     with pytest.raises(RequestRefused) as error:
         client.session.register(client.plan, client.key_set, swapped)
@@ -226,6 +226,6 @@ def test_an_unknown_route_and_method_are_refused_in_the_same_form(server: LocalS
     assert refusal(httpx2.delete(f"{server.url}/v1/info")) is Code.METHOD_NOT_ALLOWED
 
 
-def test_a_server_that_is_down_is_one_line() -> None:
+def test_unreachable_server_gives_one_line() -> None:
     with Session("http://127.0.0.1:9", "hei_x") as session, pytest.raises(ServerUnreachable, match="No server answers"):
         session.models()

@@ -60,7 +60,7 @@ def test_the_token_itself_is_nowhere_in_the_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [None, "", "hei_", "Bearer x", "hei_0123456789abcdef_" + "A" * 43, "\x00" * 70])
-def test_what_is_no_token_is_refused(database: Metadata, bad: str | None) -> None:
+def test_malformed_token_is_refused(database: Metadata, bad: str | None) -> None:
     client(database)
     with refused(Code.UNAUTHORISED):
         authenticate(database, bad, Scope.CLASSIFY)
@@ -333,7 +333,7 @@ def test_bounds_are_changed_and_lifted(database: Metadata) -> None:
         database.clients.set_quotas("nobody", {"storage_quota": 1})
 
 
-def test_what_clients_use_is_told(database: Metadata) -> None:
+def test_usage_of_clients_is_listed(database: Metadata) -> None:
     caller, _ = client(database)
     client(database, "b")
     for version in (1, 2):
@@ -418,7 +418,7 @@ def test_all_rows_are_copied_to_a_database_of_any_kind(database: Metadata, tmp_p
         ("postgresql://u@localhost/x?password=secret", "password"),
     ],
 )
-def test_a_url_of_another_form_is_one_line_without_its_password(url: str, said: str) -> None:
+def test_url_of_other_form_gives_one_line_without_password(url: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         Metadata(url)
     assert "secret" not in str(caught.value).replace("secrets", "")

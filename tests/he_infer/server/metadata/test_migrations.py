@@ -66,7 +66,7 @@ def fill_first(url: str) -> None:
     engine.dispose()
 
 
-def test_the_first_release_s_database_is_read_with_all_it_holds(database_url: str) -> None:
+def test_database_of_first_release_is_read_whole(database_url: str) -> None:
     fill_first(database_url)
     metadata = Metadata(database_url)
     caller = authenticate(metadata, TOKEN, Scope.STORE)

@@ -70,7 +70,7 @@ def place(tmp_path: Path, database_url: str, blob_place: Path | str) -> Iterator
 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 1000])
-def test_what_is_put_is_got(place: Place, size: int) -> None:
+def test_stored_object_is_read_back_equal(place: Place, size: int) -> None:
     data = bytes(range(256)) * 4
     place.put(place.one, ID, data[:size])
     assert place.get(place.one, ID) == data[:size]
@@ -279,12 +279,12 @@ def test_a_store_that_is_away_is_a_documented_refusal(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("url", ["nonsense", "s4://bucket", "s3:///"])
-def test_a_url_of_no_store_is_one_line(url: str) -> None:
+def test_url_of_no_store_gives_one_line(url: str) -> None:
     with pytest.raises(UsageError, match="s3://bucket"):
         Blobs(url)
 
 
-def test_what_a_killed_writer_left_half_written_is_removed(tmp_path: Path) -> None:
+def test_half_written_file_of_killed_writer_is_removed(tmp_path: Path) -> None:
     blobs = Blobs(tmp_path / "b")
     blobs.put_new("objects/a/1", b"whole")
     (tmp_path / "b" / "objects" / "a" / "2#1").write_bytes(b"ha")

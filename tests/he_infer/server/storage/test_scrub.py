@@ -107,7 +107,7 @@ def test_a_scrub_names_what_is_missing_damaged_and_nobody_s(site: Site) -> None:
     assert scrub(site.metadata, site.blobs).orphans == []  # too young to be one
 
 
-def test_what_is_missing_or_damaged_is_put_back_from_a_backup(site: Site, tmp_path: Path) -> None:
+def test_missing_or_damaged_blobs_are_repaired_from_a_backup(site: Site, tmp_path: Path) -> None:
     backup(site.state, tmp_path / "backup", KEY)
     later = site.add("c", 1)
     for letter, version in (("a", 1), ("c", 1)):
@@ -132,7 +132,7 @@ def test_orphans_are_removed_and_nothing_else(site: Site) -> None:
     assert findings.blobs == 5
 
 
-def test_what_is_backed_up_comes_back_elsewhere(site: Site, empty: Site, tmp_path: Path) -> None:
+def test_backup_is_restored_elsewhere(site: Site, empty: Site, tmp_path: Path) -> None:
     made = backup(site.state, tmp_path / "backup", KEY)
     assert (made.blobs, made.bytes, made.lost) == (5, 2 * 700 + 3 * 3000, [])
     assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
@@ -157,7 +157,7 @@ def test_what_is_backed_up_comes_back_elsewhere(site: Site, empty: Site, tmp_pat
         backup(site.state, tmp_path / "backup", KEY)
 
 
-def test_a_backup_comes_back_into_stores_of_any_kind(
+def test_backup_is_restored_into_stores_of_any_kind(
     site: Site, database_url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     backup(site.state, tmp_path / "backup", KEY)
@@ -169,7 +169,7 @@ def test_a_backup_comes_back_into_stores_of_any_kind(
     other.metadata.close()
 
 
-def test_what_is_deleted_and_added_during_a_backup_harms_it_not(
+def test_deletions_and_additions_during_backup_leave_it_whole(
     site: Site, empty: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deleted = site.path("b", 1)

@@ -26,7 +26,7 @@ def test_a_full_queue_refuses_the_tenant_that_filled_it() -> None:
     assert len(queue) == 3
 
 
-def test_a_newcomer_takes_the_place_of_the_flood_s_newest_job() -> None:
+def test_new_tenant_replaces_newest_job_of_flooding_tenant() -> None:
     queue: FairQueue[str] = FairQueue(3)
     for job in ("f1", "f2", "f3"):
         queue.put("flood", job)
@@ -42,7 +42,7 @@ def test_equal_shares_are_not_dropped_for_each_other() -> None:
         queue.put("a", "a")
 
 
-def test_room_is_told_as_put_would_find_it() -> None:
+def test_reported_room_equals_what_put_allows() -> None:
     queue: FairQueue[str] = FairQueue(2)
     assert queue.has_room("a")
     queue.put("a", "a1")

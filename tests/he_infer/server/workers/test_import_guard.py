@@ -34,7 +34,7 @@ def test_a_loaded_forbidden_module_stops_the_guard_from_installing() -> None:
     assert "he_infer.client" in done.stderr
 
 
-def test_the_server_s_own_modules_load_behind_the_guard() -> None:
+def test_server_modules_load_behind_import_guard() -> None:
     code = """
 from he_infer.server.workers import import_guard
 import_guard.install()
@@ -55,7 +55,7 @@ def test_names_that_only_begin_alike_are_not_meant() -> None:
     assert not is_forbidden("he_infer.server")
 
 
-def test_nothing_that_the_server_s_processes_load_can_decrypt() -> None:
+def test_server_processes_load_no_decryptor() -> None:
     """Neither by name, in any module of ours that is loaded, nor by loading the one that can."""
     code = """
 from he_infer.server.workers import import_guard

@@ -132,7 +132,7 @@ def test_a_killed_fork_server_is_replaced(bench: Bench) -> None:
     assert all(outcomes)
 
 
-def test_one_tenant_s_flood_delays_another_by_a_turn(bundle: Path) -> None:
+def test_flood_of_one_tenant_delays_another_by_one_turn(bundle: Path) -> None:
     bench = Bench(bundle, queue=40)
     try:
         assert bench.right()
