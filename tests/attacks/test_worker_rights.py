@@ -7,7 +7,7 @@ import pytest
 from tests.attacks.kit import Scene
 
 
-def test_workers_have_none_of_the_server_s_secrets_in_their_environment(scene: Scene) -> None:
+def test_worker_environment_holds_no_server_secret(scene: Scene) -> None:
     scene.still_serves()
     assert b"a secret" in Path(f"/proc/{scene.server.pid}/environ").read_bytes()
     pids = scene.worker_pids()
@@ -28,7 +28,7 @@ def test_workers_are_confined(scene: Scene, name: str, value: str) -> None:
     assert value in states  # beside the workers stands the fork server, which parses nothing
 
 
-def test_a_lock_that_a_system_lacks_is_told(scene: Scene) -> None:
+def test_missing_system_lock_gives_clear_error(scene: Scene) -> None:
     log = scene.server.log_path.read_text()
     status = Path("/proc/self/status").read_text()
     assert ("unconfined" in log) == ("Seccomp:" not in status)

@@ -47,7 +47,7 @@ def test_folders_and_files_of_all_kinds_are_classified(client: Setup, tmp_path: 
     assert "KB up" in out
 
 
-def test_a_patient_s_disc_is_classified_in_spite_of_its_other_files(client: Setup, tmp_path: Path) -> None:
+def test_patient_disc_with_other_files_is_classified(client: Setup, tmp_path: Path) -> None:
     disc = tmp_path / "disc"
     disc.mkdir()
     for index, pixels in enumerate(images(0, 3, 70)):

@@ -233,7 +233,7 @@ class TestConstantRandomness:
         image = np.zeros((40, 40), np.uint8)
         assert seal_array(image, KEY)[-1616:] != seal_array(image, VaultKey(bytes(32)))[-1616:]
 
-    def test_what_is_public_tells_no_guess_of_the_content(self) -> None:
+    def test_public_header_confirms_no_guess_of_the_content(self) -> None:
         """The salt is keyed: with the generator's bytes known, it is still no digest of the image that one can try."""
         import hashlib
 

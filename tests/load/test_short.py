@@ -15,7 +15,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("load") / "toy.hebundle")
 
 
-def test_overload_is_refused_with_a_time_to_come_back(bundle: Path, tmp_path: Path) -> None:
+def test_overload_is_refused_with_retry_after(bundle: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HE_INFER_SERVER_QUEUE", "3")
         with (
