@@ -35,7 +35,7 @@ MAGIC = b"HEA\x02"
 
 @dataclass(frozen=True)
 class SwitchedAnswer:
-    """One answer modulo 2^bits."""
+    """An answer modulo 2^bits."""
 
     second: NDArray[np.uint64]
     """(N,) all coefficients of c1."""
@@ -45,7 +45,7 @@ class SwitchedAnswer:
 
 @dataclass(frozen=True)
 class OpenedAnswer:
-    """One answer, opened with the secret key, in units of scores."""
+    """An answer, opened with the secret key, in units of scores."""
 
     scores: NDArray[np.float64]
     """(numbers,) what the layout makes scores of."""

@@ -26,7 +26,7 @@ MAGIC = b"HEC\x02"
 
 @dataclass(frozen=True)
 class FreshCiphertext:
-    """What a request's ciphertext consists of."""
+    """The two parts of a request's ciphertext."""
 
     first: NDArray[np.uint64]
     """(primes, N) residues of c0."""
@@ -34,7 +34,7 @@ class FreshCiphertext:
 
 
 def convert_seeded(data: bytes, shape: CiphertextShape) -> FreshCiphertext:
-    """What a seeded ciphertext as SEAL serializes it consists of.
+    """Convert a seeded ciphertext as SEAL serializes it.
 
     Raises:
         NotThisFormat: not exactly such a ciphertext.

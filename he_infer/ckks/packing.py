@@ -1,4 +1,4 @@
-"""What the client does in clear: features into slots, opened answers into scores. numpy only."""
+"""The client's steps in clear: features into slots, opened answers into scores. numpy only."""
 
 from collections.abc import Sequence
 

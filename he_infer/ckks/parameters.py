@@ -65,7 +65,7 @@ class Parameters:
 
     @property
     def levels(self) -> int:
-        """How often a fresh ciphertext can be rescaled."""
+        """Number of rescalings that a fresh ciphertext can take."""
         return len(self.data_bits) - 1
 
     @property

@@ -59,7 +59,7 @@ def simulate(
 
 
 def _open(plan: Plan, target: int, slots: NDArray[np.complex128], random: np.random.Generator | None) -> OpenedAnswer:
-    """What a client would read of an answer: the server's noise and the bits that are cut, drawn as well."""
+    """Open a simulated answer as a client would: the server's noise and the bits that are cut, drawn as well."""
     selection = plan.output.selection(target)
     numbers = selection.take(to_coefficients(slots)) / plan.gain
     if random is not None:

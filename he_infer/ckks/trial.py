@@ -1,4 +1,4 @@
-"""One evaluation of a plan on random ciphertexts, before the plan is offered.
+"""A trial evaluation of a plan on random ciphertexts, before the plan is offered.
 
 Uniform residues are as good a ciphertext as any to whoever has no key, and so are keys made of them. What comes out
 means nothing; what is tried is every encoding, every operation and every scale, so that a head that SEAL cannot compute

@@ -60,7 +60,7 @@ class ClearEngine(Engine):
         return np.asarray(value.data.slots)
 
     def keys_for(self, plan: Plan) -> EvaluationKeys:
-        """What a client of this plan would have registered."""
+        """The evaluation keys that a client of this plan would have registered."""
         elements = frozenset(plan.galois_elements)
         return EvaluationKeys(self.parameters.id, elements, plan.relinearise, plan.refreshes, {}, 0)
 

@@ -45,7 +45,7 @@ class PlainValue:
 
 @dataclass(frozen=True)
 class EvaluationKeys:
-    """What a client lets an engine do: rotations by Galois elements, relinearisation, fresh encryptions of zero."""
+    """A client's evaluation keys: rotations by Galois elements, relinearisation, fresh encryptions of zero."""
 
     parameters_id: str
     elements: frozenset[int]

@@ -33,7 +33,7 @@ def padded(count: int) -> int:
 
 @dataclass(frozen=True)
 class Term:
-    """One product: input ciphertext `source`, rotated by `baby` places, goes into `target` by way of `giant` places."""
+    """A product: input ciphertext `source`, rotated by `baby` places, goes into `target` by way of `giant` places."""
 
     target: int
     source: int

@@ -69,12 +69,12 @@ class Activation:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """How large the values of an activation are on the training images, each from above, (values,)."""
+    """Sizes of an activation's values on the training images, each from above, (values,)."""
 
     inputs: NDArray[np.float64]
     """Root mean square."""
     slopes: NDArray[np.float64]
-    """How much a small error of the input is multiplied by."""
+    """Factor by which a small error of the input grows."""
     outputs: NDArray[np.float64]
     """Root mean square."""
 
@@ -84,7 +84,7 @@ class Measured:
         return Measured(self.inputs * factor, self.slopes * power / factor, self.outputs * power)
 
     def only(self, kept: NDArray[np.bool_]) -> "Measured":
-        """Of some of the values."""
+        """The sizes of some of the values."""
         return Measured(self.inputs[kept], self.slopes[kept], self.outputs[kept])
 
 
@@ -95,9 +95,9 @@ class Circuit:
     linear: tuple[Linear, ...]
     activations: tuple[Activation, ...]
     measured: tuple["Measured | None", ...]
-    """What is known of each activation's values; None: the head's were not measured."""
+    """Measured sizes of each activation's values; None: the head's were not measured."""
     gain: float = 1.0
-    """What the last layer's weights and biases are multiplied by, a power of two."""
+    """Factor of the last layer's weights and biases, a power of two."""
 
     def evaluate(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Features (n, width) -> scores (n, classes), as the head gives them."""
@@ -164,7 +164,7 @@ def _power_towards_one(layer: Linear) -> float:
 def _measured(
     known: NDArray[np.float64], polynomial: Polynomial, shift: float, factor: float, constant: float
 ) -> Measured:
-    """What follows from the sizes of the polynomial's inputs.
+    """Derive the sizes of an activation from those of the polynomial's inputs.
 
     By the polynomial's own coefficients: those of v (v^2 + e) alone would not tell how its terms cancel.
     """

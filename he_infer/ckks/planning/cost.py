@@ -1,4 +1,4 @@
-"""What a plan costs: its primitives counted, and priced by a table or by a calibration of this machine."""
+"""Cost of a plan: its primitives counted, and priced by a table or by a calibration of this machine."""
 
 import math
 from collections import Counter
@@ -56,7 +56,7 @@ _TABLE: Mapping[int, Mapping[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Count:
-    """How often a primitive is done at a level."""
+    """Number of times that a primitive is done at a level."""
 
     primitive: str
     level: int
@@ -65,7 +65,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one evaluation and its keys take."""
+    """Cost of one evaluation and of its keys."""
 
     counts: tuple[Count, ...]
     server_ms: float

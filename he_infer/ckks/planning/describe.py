@@ -55,7 +55,7 @@ def draw(plan: Plan) -> list[str]:
 
 
 def _told(plan: Plan) -> list[tuple[str, str]]:
-    """What an answer can tell of the head at the most."""
+    """A row with the bits of the head that a request can tell at the most."""
     if plan.policy != "hidden":
         return []
     told, without = bits_per_query(plan), bits_per_query(plan, with_noise=False)

@@ -1,4 +1,4 @@
-"""How much of a head an answer can tell, and what a public part of the client's own making can tell of its protection.
+"""Bounds of what an answer tells of a head, and of what a crafted public part tells of the answer's protection.
 
 Under `hidden` two things leave the server for each answer: c1, re-randomised by an encryption of zero under the
 client's public part (a, b), and the selected numbers of c0, each with uniform noise of width w added.

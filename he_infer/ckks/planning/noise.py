@@ -1,4 +1,4 @@
-"""How large CKKS's errors are: the variances of each operation, and what they add up to at a plan's scores.
+"""Size of CKKS's errors: the variances of each operation, and what they add up to at a plan's scores.
 
 `nu` is the standard deviation of the error of one coefficient, in units of the integer polynomial (not yet divided by
 the scale). All coefficients' errors are taken as independent, so a slot's error is complex with variance N nu^2, and
@@ -132,14 +132,14 @@ class ErrorModel:
 
 @dataclass(frozen=True)
 class Spread:
-    """What a layer's values are like for features of typical size, (values,) each."""
+    """Moments and errors of a layer's values for features of typical size, (values,) each."""
 
     mean: NDArray[np.float64]
     rms: NDArray[np.float64]
     error: NDArray[np.float64]
     """Deviation of the error of the real part of a slot."""
     peak: NDArray[np.float64]
-    """Of the error that comes on top in the few slots which the first slot of a key switch reaches."""
+    """Deviation of the error that comes on top in the few slots which the first slot of a key switch reaches."""
     hit: int = 0
     """In how many values of one image that is."""
 

@@ -26,7 +26,7 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True)
 class Stage:
-    """One hidden layer: a linear map and its activation."""
+    """A hidden layer: a linear map and its activation."""
 
     layout: HiddenLayout
     weight_scale: float
@@ -34,7 +34,7 @@ class Stage:
     rescaled: bool
     """Whether the linear map's product is rescaled. An activation's products always are."""
     degree: int
-    """Of the activation."""
+    """Degree of the activation."""
 
     @property
     def multiplications(self) -> int:
@@ -48,13 +48,13 @@ class Stage:
 
     @property
     def key_switches(self) -> int:
-        """Of one evaluation."""
+        """Key switches of one evaluation."""
         return self.layout.key_switches + self.layout.targets * self.multiplications
 
 
 @dataclass(frozen=True)
 class AnswerForm:
-    """How an answer leaves: see `he_infer.ckks.answer`."""
+    """Form in which an answer leaves; see `he_infer.ckks.answer`."""
 
     bits: int
     """Bits of a residue after the last switch of modulus, to 2^bits."""
@@ -64,7 +64,7 @@ class AnswerForm:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a head is computed; see `search.make_plan`."""
+    """The steps and parameters that compute a head; see `search.make_plan`."""
 
     policy: str
     parameters: Parameters
@@ -74,7 +74,7 @@ class Plan:
     output_scale: float
     """Scale of the last layer's encoded weights."""
     gain: float
-    """What the circuit's scores are multiplied by, so that a head of small weights uses the modulus as any other."""
+    """Factor of the circuit's scores, so that a head of small weights uses the modulus as any other."""
     order: Order
     digits: Digits
     """The digits that the predicted error rests on."""

@@ -1,4 +1,4 @@
-"""How large the values of a circuit can become: what decides how much room the modulus must leave them.
+"""Bounds of a circuit's values, which decide how much room the modulus must leave them.
 
 Two bounds. The certain one is |W| |x| + |b| in every layer: no feature vector within the input bound can then wrap
 around. Deep or wide heads have no room for it; there a layer's outputs are bounded by `LIKELY` * (norm of the row) *

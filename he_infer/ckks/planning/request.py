@@ -1,4 +1,4 @@
-"""What a plan is wanted for: checked once, then frozen."""
+"""The request for a plan: checked once, then frozen."""
 
 import math
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class PlanRequest:
 
     @cached_property
     def largest_score(self) -> float:
-        """What no score exceeds for features within the bound, in units of the circuit's scores.
+        """The largest absolute score for features within the bound, in units of the circuit's scores.
 
         From the head itself, whose quadratic forms are bounded by eigenvalues, where that takes little time; infinite
         otherwise.

@@ -9,7 +9,7 @@ from he_infer.ckks.planning.plan import Plan
 
 @dataclass(frozen=True)
 class StageScales:
-    """One hidden layer. A level is how often a value can still be rescaled."""
+    """Levels and scales of a hidden layer. A level is the number of rescalings that a value can still take."""
 
     level: int
     """The stage's input, and the encoded weights."""

@@ -79,7 +79,7 @@ def _sum_errors(request: PlanRequest, deviations: float, deviation: float) -> fl
 
 
 def scale_tile(request: PlanRequest, tile: Tile, reach: Reach, largest: int) -> Scales | None:
-    """One prime, split between features and weights so that the error is least; None: the values have no room.
+    """A prime, split between features and weights so that the error is least; None: the values have no room.
 
     `largest`: bits of the largest prime to try.
     """
