@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.bundle import Bundle, versions
 from models.card import make_card
 from models.datasets.dataset import Dataset
-from models.errors import HeadError, TrainingError
+from models.errors import HeadError, InputError, TrainingError
 from models.extractors.cnn import Cnn, CnnConfig
 from models.extractors.export import export
 from models.extractors.towers import Towers, joined
 from models.guard import Guard
-from models.heads.calibration import calibrated
+from models.heads.calibration import Calibration, calibrated
 from models.heads.ranges import into_range
 from models.heads.trainable import HIDDEN, KINDS, MAP_SIDE, OFFSET, RANGE, TrainableHead, make
 from models.images.preprocessing import Preprocessing
@@ -30,6 +31,7 @@ from models.training.threads import one_thread
 
 Progress = Callable[["Epoch"], None]
 
+PREVALENCES = ("balanced", "training")
 _FEW_PATIENTS = 30
 _SMALL = 2000
 """Sets with fewer training images are learned by several towers."""
@@ -97,6 +99,14 @@ class Recipe:
     """Where the inputs of an `mlp` head's x^2 begin."""
     calibrate: bool = True
     """Whether temperature and offsets of the scores are fitted on the validation images; see `calibration`."""
+
+    prevalence: str = "balanced"
+    """What the probabilities suppose of the classes' shares: `balanced`, equal ones, as the weights of rare classes
+    have it; `training`, those of the training images: the weights are undone in the last bias."""
+
+    def __post_init__(self) -> None:
+        if self.prevalence not in PREVALENCES:
+            raise InputError(f"There is no prevalence '{self.prevalence}'. Expected {' or '.join(PREVALENCES)}.")
 
     def suited_to(self, dataset: Dataset) -> "Recipe":
         """The recipe with what it leaves open filled in for a set.
@@ -194,10 +204,8 @@ def _train(
     )
     scores, val_labels = exported.evaluate(val_features), trainer.labels["val"].numpy()
     reached = figures(val_labels, scores)
-    calibration = None
-    if recipe.calibrate:
-        weight = trainer.class_weight.double().numpy() if recipe.balanced else None
-        calibration = calibrated(scores, val_labels, weight)
+    calibration = _calibrate(recipe, scores, val_labels, trainer.class_weight.double().numpy())
+    if calibration is not None:
         exported = calibration.folded(exported)
     try:
         exported, ranges = into_range(exported, features, RANGE)
@@ -236,6 +244,19 @@ def _train(
         guard=Guard.fit(features, val_features),
         card=make_card(dataset, size=trainer.preprocessing.size, scores=exported.evaluate(val_features)),
     )
+
+
+def _calibrate(
+    recipe: Recipe, scores: NDArray[np.float64], labels: NDArray[np.int64], weight: NDArray[np.float64]
+) -> Calibration | None:
+    """Temperature and offsets for the recipe's prevalence; None where scores stay as they are."""
+    if recipe.prevalence == "balanced" or not recipe.balanced:
+        return calibrated(scores, labels, weight if recipe.balanced else None) if recipe.calibrate else None
+    # A loss that weighs class c by w_c teaches scores of shares proportional to w_c n_c; dividing by w_c undoes it.
+    shift = -np.log(np.maximum(weight, 1e-9))
+    shift = np.where(weight > 0, shift - shift[weight > 0].mean(), 0.0)
+    found = calibrated(scores + shift, labels) if recipe.calibrate else Calibration(1.0, np.zeros(len(shift)))
+    return Calibration(found.factor, found.factor * shift + found.offsets)
 
 
 class _Trainer:

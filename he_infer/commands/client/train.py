@@ -42,6 +42,12 @@ def train(
         typer.Option(help="hidden: the server keeps its weights to itself. open: faster, but clients may learn them."),
     ] = "hidden",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
+    prevalence: Annotated[
+        Literal["balanced", "training"],
+        typer.Option(
+            help="What probabilities suppose: classes of equal shares, or of those that they have in training."
+        ),
+    ] = "balanced",
     intended_use: Annotated[str | None, typer.Option(help="A sentence for the model card.")] = None,
     licence: Annotated[str | None, typer.Option(help="The model's licence, for the model card.")] = None,
     side: Annotated[
@@ -78,7 +84,7 @@ def train(
     )
     for note in dataset.notes:
         Console(stderr=True).print(f"note: {note}", style="yellow", markup=False, highlight=False)
-    recipe = Recipe(epochs=epochs, largest_side=side).suited_to(dataset)
+    recipe = Recipe(epochs=epochs, largest_side=side, prevalence=prevalence).suited_to(dataset)
     networks = recipe.towers_for(dataset, head, width or 512, hidden)
     seen = min(side, *dataset.size)
     console.print(
