@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types walls unit slow hostile attacks faults load hashes sbom fuzz vectors evidence docs format clean footprint
+.PHONY: help demo test lint types walls unit slow hostile attacks watch faults load hashes sbom fuzz vectors evidence docs format clean footprint
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -56,6 +56,9 @@ hostile: $(VENV)/.dev  ## 20,000 hostile messages to a running server and 10,000
 attacks: $(VENV)/.dev  ## one hostile client of each kind beside an honest one: answers lost, latency, memory, with counts
 	$(BIN)/python -m pytest -q tests/attacks
 	$(BIN)/python -m tests.attacks $(ARGS)
+
+watch: $(VENV)/.dev  ## 200 studies through the watcher, which is killed 30 times, archive and server away, with counts
+	unshare --net --map-root-user $(BIN)/python -m tests.he_infer.client.pacs.campaign $(ARGS)
 
 faults: $(VENV)/.dev  ## kill, fill, cut off and confuse a running server, with counts of what was lost
 	$(BIN)/python -m tests.faults $(ARGS)

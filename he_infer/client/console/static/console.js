@@ -50,8 +50,10 @@ if (drop) {
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
   drop.addEventListener("drop", async (event) => {
     event.preventDefault(); drop.classList.remove("over");
+    const files = [...event.dataTransfer.files].map((file) => [file.name, file]);
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-    upload((await Promise.all(entries.map((entry) => collect(entry)))).flat());
+    const found = (await Promise.all(entries.map((entry) => collect(entry)))).flat();
+    upload(found.length ? found : files); // some sources of a drag give files without entries
   });
   for (const id of ["files", "folder"]) document.getElementById(id).addEventListener("change", (event) => {
     upload([...event.target.files].map((file) => [file.webkitRelativePath || file.name, file]));

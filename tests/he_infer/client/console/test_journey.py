@@ -100,6 +100,17 @@ def test_whole_journey_from_files_to_report_and_history(page: Page, tmp_path: Pa
     assert_accessible(page)
 
 
+def test_folder_and_dropped_file_are_added_under_their_names(page: Page, tmp_path: Path) -> None:
+    write_images(tmp_path / "study", 2)
+    page.set_input_files("#folder", tmp_path / "study")
+    expect(page.get_by_role("link", name="study/image 001.png")).to_be_visible(timeout=20_000)
+    dropped = page.evaluate_handle(
+        "() => { const given = new DataTransfer(); given.items.add(new File(['x'], 'dropped.txt')); return given; }"
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
+    expect(page.get_by_role("row", name="dropped.txt")).to_contain_text("unreadable", timeout=20_000)
+
+
 @pytest.mark.slow
 def test_vault_seals_checks_and_restores_a_folder(page: Page, tmp_path: Path) -> None:
     files = write_images(tmp_path / "in", 2)

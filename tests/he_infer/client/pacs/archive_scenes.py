@@ -16,6 +16,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from PIL import Image
+from playwright.sync_api import expect, sync_playwright
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
@@ -37,6 +38,7 @@ from models.images.load import load_image
 from tests.cipher.dicom.orthanc_scene import bring_loopback_up
 from tests.e2e.kit import WORDS
 from tests.e2e.kit import images as shapes
+from tests.he_infer.client.console.conftest import CHROMIUM, RunningConsole
 from tests.he_infer.client.pacs.orthanc import Orthanc, file_bytes, free_port, make_image
 from tests.he_infer.client.pacs.test_listener import send
 from tests.he_infer.client.scene import Scene, make_scene
@@ -297,6 +299,37 @@ def test_classify_writes_and_stores_reports_and_names_images_without_study(
     assert "plain.png" in said
     assert "--report" in watch_once("classify", tmp_path / "in", *scene.options, "--to", tmp_path, status=1)
     assert "not both" in watch_once(*options, "sr", "--to", tmp_path, "--to-archive", orthanc.url, status=1)
+
+
+@pytest.mark.slow
+def test_page_stores_report_in_archive_once_however_often_it_is_asked(
+    orthanc: Orthanc, scene: Scene, tmp_path: Path
+) -> None:
+    if not CHROMIUM.exists():
+        pytest.skip("Debian's package chromium is not installed")
+    study = generate_uid()
+    (image,) = write_shapes(study, 1)
+    (tmp_path / "scan.dcm").write_bytes(file_bytes(image))
+    console = RunningConsole(scene, tmp_path / "state", "--to-archive", orthanc.url)
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+            page = browser.new_page()
+            page.goto(console.link)
+            page.get_by_label("Passphrase").fill(WORDS)
+            page.get_by_role("button", name="Unlock").click()
+            page.set_input_files("#files", tmp_path / "scan.dcm")
+            page.get_by_role("button", name="Classify 1 image").click(timeout=60_000)
+            expect(page.get_by_text("Last run: 1 of 1")).to_be_visible(timeout=60_000)
+            page.get_by_role("link", name="scan.dcm").click()
+            for _ in range(2):
+                page.get_by_role("button", name="Store the report").click()
+                expect(page.locator("#stored")).to_contain_text("Stored in the archive", timeout=20_000)
+                page.reload()
+            browser.close()
+    finally:
+        console.stop()
+    assert sources_of(orthanc, study) == [str(image.SOPInstanceUID)]
 
 
 @pytest.mark.slow

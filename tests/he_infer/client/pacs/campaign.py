@@ -1,0 +1,162 @@
+"""A long trial of the watcher: many studies, kills at random moments, an archive and a server that go away.
+
+    unshare --net --map-root-user python -m tests.he_infer.client.pacs.campaign --studies 200 --kills 30
+
+Everything is real: Orthanc, the server, `he-infer watch` in a process of its own. Studies arrive one after another,
+some are sent twice, some grow later; the watcher is killed at random moments, the archive is killed and started again,
+the server is away for a while. At the end each image must have exactly one report. Says what it counted as JSON, and
+ends with 1 if an image has none or several.
+"""
+
+import argparse
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from tests.cipher.dicom.orthanc_scene import bring_loopback_up
+from tests.e2e.kit import WORDS
+from tests.e2e.kit import images as shapes
+from tests.he_infer.client.pacs.orthanc import Orthanc, make_image
+from tests.he_infer.client.scene import Scene, make_scene
+
+
+class Watching:
+    """`he-infer watch`, which is killed and started again."""
+
+    def __init__(self, archive: Orthanc, scene: Scene, folder: Path) -> None:
+        self._command = [
+            sys.executable, "-m", "he_infer", "watch", "--archive", archive.url, "--modality", "CT", "--quiet", "2",
+            "--poll", "1", "--journal", str(folder / "journal"), *scene.options,
+        ]  # fmt: skip
+        self._log = folder / "watch.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        environment = {**os.environ, "HE_INFER_PASSPHRASE": WORDS, "OMP_NUM_THREADS": "1"}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def end(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(120)
+
+
+def make_study(random_: random.Random) -> list[Dataset]:
+    study, made = generate_uid(), []
+    for _ in range(random_.randint(1, 3)):
+        made.append(make_image(study, generate_uid()))
+        pixels = shapes(random_.randint(0, 1), 1, random_.randint(1, 10**6))[0]
+        made[-1].Rows, made[-1].Columns = pixels.shape
+        made[-1].PixelData = (pixels.astype("<u2") * 16).tobytes()
+    return made
+
+
+def send_patiently(archive: Orthanc, images: list[Dataset]) -> None:
+    """As a scanner does: try again until the archive takes it."""
+    for image in images:
+        while True:
+            with suppress(OSError):
+                archive.send(image)
+                break
+            time.sleep(0.5)
+
+
+def count_reports(archive: Orthanc) -> collections.Counter[str]:
+    counted: collections.Counter[str] = collections.Counter()
+    for report in archive.instances("SR"):
+        evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+        counted[str(evidence.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)] += 1
+    return counted
+
+
+def run(studies: int, kills: int, seed: int, folder: Path) -> dict[str, object]:
+    random_ = random.Random(seed)
+    archive = Orthanc(folder / "archive", stable_age=2).start()
+    sent: list[Dataset] = []
+    counts = collections.Counter[str]()
+
+    def scanner() -> None:
+        for _ in range(studies):
+            images = make_study(random_)
+            late = images.pop() if len(images) > 1 and random_.random() < 0.3 else None
+            send_patiently(archive, images)
+            sent.extend(images)
+            if random_.random() < 0.2:
+                send_patiently(archive, images)
+                counts["studies sent twice"] += 1
+            if late is not None:
+                time.sleep(random_.uniform(0, 6))
+                send_patiently(archive, [late])
+                sent.append(late)
+                counts["studies that grew"] += 1
+
+    with make_scene(folder / "scene") as scene:
+        watching = Watching(archive, scene, folder)
+        watching.start()
+        began = time.monotonic()
+        sending = threading.Thread(target=scanner)
+        sending.start()
+        for number in range(kills):
+            time.sleep(random_.uniform(0.5, 8))
+            watching.end(signal.SIGKILL)
+            if number == kills // 3:
+                archive.stop(signal.SIGKILL)
+                time.sleep(3)
+                archive.start()
+                counts["archive killed"] += 1
+            if number == 2 * kills // 3:
+                scene.stop_server()
+            watching.start()
+            if number == 2 * kills // 3:
+                time.sleep(min(60.0, 2.0 * kills))
+                scene.start_server()
+                counts["server away"] += 1
+        sending.join()
+        until = time.monotonic() + 120 + 3 * studies
+        while time.monotonic() < until and len(count_reports(archive)) < len(sent):
+            time.sleep(2)
+        watching.end(signal.SIGTERM)
+        reports = count_reports(archive)
+        seconds = time.monotonic() - began
+    archive.stop()
+    wanted = {str(image.SOPInstanceUID) for image in sent}
+    return {
+        "studies": studies, "images": len(wanted), "watcher killed": kills, **counts,
+        "images with exactly one report": sum(reports[uid] == 1 for uid in wanted),
+        "images without report": sum(reports[uid] == 0 for uid in wanted),
+        "images with several reports": sum(reports[uid] > 1 for uid in wanted),
+        "reports of other images": sum(uid not in wanted for uid in reports), "seconds": round(seconds),
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    bring_loopback_up()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "scene").mkdir()
+        counted = run(given.studies, given.kills, given.seed, Path(folder))
+    print(json.dumps(counted, indent=2))
+    return 0 if counted["images with exactly one report"] == counted["images"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
