@@ -1,4 +1,4 @@
-"""What both command lines share: expected errors become one line, long work shows a bar. Knows no command."""
+"""Terminal output of both command lines: expected errors become one line, long work shows a bar. Knows no command."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""What a client needs of a model before encryption: preprocessing, extractor, guard and card. No torch, no head."""
+"""A model before encryption, at the client: preprocessing, extractor, guard and card. No torch, no head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How an image's words lie in the grid that the cipher works on.
+"""Layout of an image's words in the grid that the cipher works on.
 
     (n,)          a row of samples
     (H, W)        rows and columns

@@ -1,4 +1,4 @@
-"""One line of the evaluation: a statistic over many keys, its criterion, its source and its verdict.
+"""A line of the evaluation: a statistic over many keys, its criterion, its source and its verdict.
 
 How a verdict is reached. Each line has up to two P-values that are exact, or asymptotic with much data: one for its
 *failure rate* (each key is judged at the line's own level, and the number of keys outside is compared with that level

@@ -1,4 +1,4 @@
-"""What happens to a damaged image where it matters: the sealed object, which must refuse it and show nothing."""
+"""Damage to a sealed object, which must be refused without showing anything."""
 
 import numpy as np
 

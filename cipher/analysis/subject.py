@@ -1,4 +1,4 @@
-"""What the suite measures: anything that turns an image into one of the same shape and type under a key and a salt."""
+"""Subject of the suite: anything that turns an image into one of the same shape and type under a key and a salt."""
 
 from typing import Protocol
 

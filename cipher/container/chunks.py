@@ -1,4 +1,4 @@
-"""How a payload is cut into chunks. The writer and the reader derive the same cuts from the header alone.
+"""Cutting of a payload into chunks. Writer and reader derive the same cuts from the header alone.
 
 An image of several frames is cut into groups of frames, so that some can be read without the others. Otherwise, up to
 `WHOLE` bytes each segment is one chunk; a larger payload is cut into chunks of at most `CHUNK` bytes, along

@@ -1,4 +1,4 @@
-"""What a sealed object is, without a key and without opening it.
+"""Description of a sealed object, without a key and without opening it.
 
 Nothing here is authenticated: it is what the object *says*.
 """

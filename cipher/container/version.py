@@ -1,4 +1,4 @@
-"""Which version of an object one has, and which one expects: the guard against an old version put back.
+"""Versions of objects, held and expected: the guard against an old version put back.
 
 Encryption cannot tell that an intact object is last year's. What can is knowledge outside the object: each has an
 identifier that is kept over its versions, and a version number, both authenticated; a reader that knows what it

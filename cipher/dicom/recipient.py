@@ -1,4 +1,4 @@
-"""Who may read the Encrypted Attributes Sequence of sealed DICOM objects: holders of X.509 certificates with RSA keys.
+"""Recipients of the Encrypted Attributes Sequence of sealed DICOM objects: holders of X.509 certificates with RSA keys.
 
 Every vault has one recipient of its own: an RSA key of 3072 bits with a self-signed certificate, in a file beside the
 vault key that is sealed under it. Guessing the passphrase therefore always costs the vault key's Argon2id. It is a key

@@ -1,4 +1,4 @@
-"""Where the pixels lie in a DICOM file. Nothing is decoded and no byte is changed: a file is offsets here.
+"""Offsets of the pixels in a DICOM file. Nothing is decoded and no byte is changed.
 
 pydicom walks the elements (explicit and implicit VR, either byte order, nested sequences, undefined lengths) and stops
 at the *main* pixel data; pixel data inside a sequence, an icon for instance, is walked over. Whatever this module says,

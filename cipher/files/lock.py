@@ -1,4 +1,4 @@
-"""One writer at a time on a file that is changed in place."""
+"""A lock that lets one writer at a time change a file in place."""
 
 import sys
 from collections.abc import Iterator

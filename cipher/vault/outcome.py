@@ -1,4 +1,4 @@
-"""What was done with one item."""
+"""Outcome of the work on one item."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What came of the items of one command."""
+"""Totals over the items of a command."""
 
 import time
 from collections.abc import Callable, Sequence

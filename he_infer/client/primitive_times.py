@@ -1,4 +1,4 @@
-"""What the engine's primitives take on this machine: the prices that a plan's cost is counted in."""
+"""Times of the engine's primitives on this machine: the prices that a plan's cost is counted in."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""What a classification gives: one result an image, and a report of the run. Nothing here holds a decrypted score."""
+"""Results of a classification: one for each image, and a report of the run. Nothing here holds a decrypted score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

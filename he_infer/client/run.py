@@ -1,4 +1,4 @@
-"""One run over many images: reading, extraction, encryption, the server and decryption overlap.
+"""A run over many images: reading, extraction, encryption, the server and decryption overlap.
 
 A run gives one result an image, in the order of the files. What goes wrong with one image is that image's refusal. What
 says that the answers cannot be trusted ends the run: at once in the first request, otherwise after the last, so that a

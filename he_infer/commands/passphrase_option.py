@@ -1,4 +1,4 @@
-"""Where the commands take a passphrase from: a file, the environment or a prompt; never an argument."""
+"""Sources of the passphrase for all commands: a file, the environment or a prompt; never an argument."""
 
 import codecs
 import os

@@ -1,4 +1,4 @@
-"""How large a head's scores can become while every feature stays within the input bound.
+"""Bounds on a head's scores while every feature stays within the input bound.
 
 A client checks decrypted scores against it: an answer outside did not come from this head. numpy only.
 """

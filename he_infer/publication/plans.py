@@ -1,4 +1,4 @@
-"""Which plans a model is published with."""
+"""Choice of the plans that a model is published with."""
 
 from collections.abc import Callable, Sequence
 

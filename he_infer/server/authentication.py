@@ -1,4 +1,4 @@
-"""Who is calling, and may they: bearer tokens against the database."""
+"""Authentication and scopes: bearer tokens against the database."""
 
 import time
 

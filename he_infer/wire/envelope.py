@@ -1,4 +1,4 @@
-"""What crosses between client and server: the envelope, byte for byte. docs/protocol.md is its specification.
+"""The envelope between client and server, byte for byte. docs/protocol.md is its specification.
 
 An envelope carries a small JSON header and a number of named binary parts (ciphertexts, evaluation keys). It has no
 MAC: TLS protects it on its way, and the signed receipt binds an answer to its request. A reader checks, in this order:

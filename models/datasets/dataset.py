@@ -1,4 +1,4 @@
-"""What a data set is here: three splits of images with one class each, and what a reader must know about them."""
+"""A data set: three splits of images with one class each, and what a reader must know about them."""
 
 import hashlib
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""One frame of a DICOM object -> the values that a reader would see: float32 from 0 (black) to 1 (white).
+"""Display values of a frame of a DICOM object, as a reader would see them: float32 from 0 (black) to 1 (white).
 
 The grey pipeline is that of PS3.4 annex N.2: stored values -> Modality LUT (or rescale) -> VOI LUT (or window) ->
 presentation (MONOCHROME1 turned). Enhanced multi-frame objects keep these in functional groups, which are looked up.

@@ -1,4 +1,4 @@
-"""One image file (DICOM, PNG, JPEG, BMP or TIFF) -> display values for feature extraction.
+"""Display values of an image file (DICOM, PNG, JPEG, BMP or TIFF) for feature extraction.
 
 The values are those a reader would see: rescaled, windowed, MONOCHROME1 turned, palettes looked up; float32 from 0
 (black) to 1 (white). The stored pixels are not kept: what must come back bit for bit goes through the image cipher.

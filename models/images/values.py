@@ -1,4 +1,4 @@
-"""Which numbers mean black and white in an array of pixels: one rule for every array that comes from outside.
+"""Value range of pixel arrays: one rule for which numbers mean black and white in every array from outside.
 
 | type | values | read as |
 | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""One thread while a model is trained."""
+"""Restriction of torch to one thread while a model is trained."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

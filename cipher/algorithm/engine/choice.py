@@ -1,4 +1,4 @@
-"""Which engine to use: the compiled one where numba is installed (the extra `fast`), else numpy."""
+"""Choice of the engine: the compiled one where numba is installed (the extra `fast`), else numpy."""
 
 import functools
 import importlib.util

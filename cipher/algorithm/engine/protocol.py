@@ -1,4 +1,4 @@
-"""What an engine computes. The two engines are held to one contract by the tests, and to the frozen vectors."""
+"""The engine's protocol. Tests hold both engines to one contract and to the frozen vectors."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Which engine computes: decided once for a server, so that all its workers have the same."""
+"""Choice of the engine, made once for a server, so that all its workers have the same."""
 
 import json
 import subprocess

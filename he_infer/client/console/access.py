@@ -1,4 +1,4 @@
-"""Who may use the page: whoever has the one-time login link, in a browser that came by no other site.
+"""Access to the page: by the one-time login link, in a browser that came by no other site.
 
 Loopback is no protection by itself: every user and every web page of this machine can reach it. So there is a login
 link, a cookie that no script and no other site can use, a check of the Host header against rebound names, and a token

@@ -1,4 +1,4 @@
-"""What the page works with: the options it was started with, and the client once the key file is unlocked."""
+"""State of the page: the options it was started with, and the client once the key file is unlocked."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the page shows of an image: values to window in the browser, and the picture that the extractor sees."""
+"""Pixels for the page: values to window in the browser, and the picture that the extractor sees."""
 
 import io
 import json

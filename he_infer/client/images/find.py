@@ -1,4 +1,4 @@
-"""Which files a command's paths stand for."""
+"""Search for the image files that a command's paths stand for."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""What may leave the client: labels and rounded probabilities."""
+"""Release from the client: labels and rounded probabilities."""

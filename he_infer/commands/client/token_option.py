@@ -1,4 +1,4 @@
-"""Where the commands take a bearer token from: never an argument, never a URL."""
+"""Sources of the bearer token for all commands: never an argument, never a URL."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How the commands open a key file: by passphrase, token or keyring, whichever the file has and the user gives.
+"""Opening a key file for all commands: by passphrase, token or keyring, whichever the file has and the user gives.
 
 In this order: a passphrase from a file or the environment; a PKCS#11 token, where HE_INFER_PKCS11_MODULE names its
 library and the file has such a wrapping; the system's keyring, where the file has such a wrapping; a prompt.

@@ -1,4 +1,4 @@
-"""What the operator's commands share: where a server's state lies, and the options that say so."""
+"""Options of all operator's commands: where a server's state lies."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""What protect, restore, verify and rekey share: work on many files with progress, and say what came of it."""
+"""Work of protect, restore, verify and rekey on many files: with progress, and with totals at the end."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the operator sees: structured log lines and Prometheus metrics. Never a payload, a key, a token or a score."""
+"""Telemetry for the operator: structured log lines and Prometheus metrics, without payloads, keys, tokens or scores."""
 
 import logging
 import shutil

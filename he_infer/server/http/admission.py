@@ -1,4 +1,4 @@
-"""What every route asks of a request before its work begins: a token, and a thread to run in."""
+"""Admission of requests before any route's work: a token, and a thread to run in."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""What the server notes of every exchange, around all routes. Never a payload, a token or a score in the log."""
+"""Middleware that logs every exchange. Never a payload, a token or a score in the log."""
 
 import json
 import secrets

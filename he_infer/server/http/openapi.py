@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of bodies and of refusals."""
+"""Bodies and refusals in the OpenAPI document."""
 
 from typing import Any
 

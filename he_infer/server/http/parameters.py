@@ -1,4 +1,4 @@
-"""What stands in a request beside its body: path, query and header parameters, and their forms."""
+"""Path, query and header parameters of requests, and their forms."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Which blobs of the store the rows name, and which they do not."""
+"""Store of blobs' names: which blobs the rows name, and which they do not."""
 
 from collections.abc import Iterator, Sequence
 

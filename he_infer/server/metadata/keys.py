@@ -1,4 +1,4 @@
-"""Which evaluation keys a client has registered, and of which parts they are made."""
+"""Store of registered evaluation keys and the parts that they are made of."""
 
 import time
 from typing import Any

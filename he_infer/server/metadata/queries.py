@@ -1,4 +1,4 @@
-"""What was asked already: nonces against replays, and counts of images against the extraction of a model."""
+"""Store of past requests: nonces against replays, and counts of images against the extraction of a model."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What the database hands out: plain values, with no SQL in them. Times are Unix seconds, sizes are bytes."""
+"""Records that the database hands out: plain values, with no SQL in them. Times are Unix seconds, sizes are bytes."""
 
 from dataclasses import dataclass
 

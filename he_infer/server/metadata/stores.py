@@ -1,4 +1,4 @@
-"""One database and the small stores over it."""
+"""The database and the small stores over it."""
 
 from pathlib import Path
 from typing import Self

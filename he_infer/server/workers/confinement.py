@@ -1,4 +1,4 @@
-"""What takes a worker's rights away: no new privileges, no network, no program, no file but what Python itself reads.
+"""Confinement of a worker: no new privileges, no network, no program, no file but what Python itself reads.
 
 Hostile bytes are parsed by C++ in a worker, so the worker is taken for lost from its first request on. Linux offers
 three locks that a process can put on itself for good, without any privilege: `no_new_privs`, a seccomp filter of system

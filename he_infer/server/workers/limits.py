@@ -1,4 +1,4 @@
-"""What a worker process is told when it starts, and what it may use of the machine.
+"""Settings of a worker process, and limits on its use of the machine.
 
 The worker bounds itself before it reads a byte from outside.
 """

@@ -1,4 +1,4 @@
-"""How the server and its own workers talk: one JSON header, then the raw parts one by one, and never a pickle.
+"""The pipe between the server and its workers: a JSON header, then the raw parts one by one, and never a pickle.
 
 A worker parses hostile bytes, so the server does not unpickle what a worker sends: it reads JSON and lengths. Parts are
 not joined on their way, so that a large one is copied once and not three times.

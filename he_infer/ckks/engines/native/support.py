@@ -1,4 +1,4 @@
-"""Whether this machine can run the native engine. Imports neither numba nor LLVM where they are absent."""
+"""Test of whether this machine can run the native engine. Imports neither numba nor LLVM where they are absent."""
 
 import importlib.util
 import platform

@@ -1,4 +1,4 @@
-"""What every wrapping is: an id, a kind, and what this kind needs to give back the key-encryption key."""
+"""The interface of wrappings: an id, a kind, and what this kind needs to give back the key-encryption key."""
 
 import re
 import secrets

@@ -1,4 +1,4 @@
-"""Which reports are made of a result, and how they are kept in a folder."""
+"""Kinds of reports of a result, and their files in a folder."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One result -> one page of PDF, encapsulated as a DICOM object for viewers that show no Structured Reports."""
+"""A result as a page of PDF, encapsulated as a DICOM object for viewers that show no Structured Reports."""
 
 import datetime
 from functools import cache

@@ -1,4 +1,4 @@
-"""What a report states of one image. Plain values: no image, no DICOM, no connection."""
+"""Statements of a report on one image. Plain values: no image, no DICOM, no connection."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""One result -> one Structured Report: Comprehensive 3D SR with TID 1500 content (PS3.16), through highdicom.
+"""A result as a Structured Report: Comprehensive 3D SR with TID 1500 content (PS3.16), through highdicom.
 
 The image is referenced by the measurement group's source, not by an image library: the library's descriptors do not
 fit every radiograph. The document is complete and unverified: a program made it, no person answers for it.

@@ -1,4 +1,4 @@
-"""Which images of an archive are classified: by modality, body part and words of the description."""
+"""Choice of an archive's images: by modality, body part and words of the description."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where the watcher's reports go: an archive by STOW, or a folder."""
+"""Destinations of the watcher's reports: an archive by STOW, or a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path

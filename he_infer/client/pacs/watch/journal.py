@@ -1,4 +1,4 @@
-"""What the watcher has seen and done, in one SQLite file: UIDs, times, counts and error messages, nothing else.
+"""The watcher's journal in one SQLite file: UIDs, times, counts and error messages, nothing else.
 
 It makes reports exactly once over crashes together with the reports' derived UIDs: an image is marked as reported after
 the archive has confirmed its report, and a report that is sent again is the same object.

@@ -1,4 +1,4 @@
-"""What runs beside the watcher: the storage SCP's process, and the answer to `/healthz`."""
+"""Processes beside the watcher: the storage SCP, and the answer to `/healthz`."""
 
 from contextlib import ExitStack
 from types import TracebackType

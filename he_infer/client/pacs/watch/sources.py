@@ -1,4 +1,4 @@
-"""Where the watcher's images come from: an archive that is asked, or a folder that a storage SCP fills."""
+"""Sources of the watcher's images: an archive that is asked, or a folder that a storage SCP fills."""
 
 from pathlib import Path
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""How native functions are marked for numba: helpers are compiled into the kernels that call them, and only there."""
+"""Decorators that mark native functions for numba: helpers are compiled into the kernels that call them alone."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
