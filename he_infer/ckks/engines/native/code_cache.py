@@ -117,6 +117,7 @@ def fingerprint() -> str:
         *(version(name) for name in ("numba", "llvmlite", "numpy")),
         llvmlite.binding.get_host_cpu_name(),
         llvmlite.binding.get_host_cpu_features().flatten(),
+        *(os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT")),
         str(_SOURCES),  # numba names its files after the sources' path
     )
     digest.update(json.dumps(made_by).encode())
