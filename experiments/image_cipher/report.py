@@ -212,7 +212,7 @@ def _study_json(study: Study) -> dict[str, object]:
         },
         "ours": [_evaluation_json(e) for e in study.ours],
         "positive_controls": [_evaluation_json(e) for e in study.positive],
-        "negative_controls": [_evaluation_json(e) for e in study.negative],
+        "negative_controls": [_evaluation_json(e) for e in (*study.negative, *study.version1)],
         "attack": [
             {"subject": a.subject, "chosen_images": 4, "right_bytes": a.right_bytes, "stream_period_bytes": a.period}
             for a in study.attacks
