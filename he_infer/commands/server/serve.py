@@ -59,7 +59,7 @@ def serve(
 ) -> None:
     """Run the server: it scores encrypted features and keeps sealed images, and holds no key that opens either.
 
-    Example: `he-infer serve pneumonia.hebundle --data-dir /var/lib/he-infer --port 8443`
+    Example: `he-infer serve pneumonia.server.hebundle --data-dir /var/lib/he-infer --port 8443`
 
     Every option may also stand in a TOML file (`--config`) or in the environment as HE_INFER_SERVER_<NAME>.
     """
