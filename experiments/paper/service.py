@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from experiments.accuracy.agreement import Agreement, compare_scores
@@ -15,7 +16,9 @@ from he_infer.ckks.planning.plan import Plan
 from he_infer.client.classifier import EncryptedClassifier, Scores
 from he_infer.client.connection.session import Session
 from he_infer.client.keys.secret_key import SecretKey
+from he_infer.client.model import ClientModel
 from he_infer.local_server import LocalServer
+from he_infer.publication.publish import publish
 from models.bundle import Bundle
 
 
@@ -33,13 +36,15 @@ class RunningService:
 
 @contextmanager
 def run_service(bundle: Bundle) -> Iterator[RunningService]:
-    """Start `he-infer serve` with a bundle on a free loopback port, register fresh keys, and stop it at the end."""
+    """Publish a model, serve its server's part on a free loopback port, register fresh keys, and stop at the end."""
     with tempfile.TemporaryDirectory(prefix="he-infer-") as name:
-        path = Path(name) / "model.hebundle"
-        bundle.save(path)
-        with LocalServer([path], Path(name) / "data") as local, Session(local.url, local.token) as session:
-            model = session.models()[0]
-            plan = model.plan_for(1)
+        published = publish(bundle.to_file(), Ed25519PrivateKey.generate(), batches=(1,))
+        part, served = (Path(name) / f"model.{kind}.hebundle" for kind in ("client", "server"))
+        published.client.save(part)
+        published.server.save(served)
+        with LocalServer([served], Path(name) / "data") as local, Session(local.url, local.token) as session:
+            model = ClientModel.load(part).expect(session.models())
+            plan = model.plans[0]
             classifier = EncryptedClassifier(session, model, plan, SecretKey.generate(plan.parameters))
             key_bytes = classifier.register()
 

@@ -46,7 +46,7 @@ def get_passphrase(
         passphrase = lines[0] if lines else ""
     elif variable in os.environ:
         passphrase = os.environ[variable]
-    elif sys.stdin.isatty():
+    elif sys.stdin is not None and sys.stdin.isatty():  # it is None where the caller closed it
         passphrase = str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm))
     else:
         raise UsageError(f"No passphrase: give {option}, set {variable}, or run this in a terminal.")

@@ -30,6 +30,14 @@ InsecureHttp = Annotated[
 AcceptNewServerKey = Annotated[
     bool, typer.Option("--accept-new-server-key", help="Pin the server's new signing key, once you have compared it.")
 ]
+OptionalModelFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        metavar="PART",
+        help="The client's part of the model. Without it no test question is asked, and no publisher is pinned.",
+    ),
+]
 ModelFile = Annotated[
     Path,
     typer.Option(

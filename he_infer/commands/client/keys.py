@@ -14,7 +14,7 @@ from he_infer.commands.client.connection_options import (
     CaFile,
     ClientCert,
     InsecureHttp,
-    ModelFile,
+    OptionalModelFile,
     TokenFile,
     Url,
     open_session,
@@ -43,7 +43,7 @@ KeyPath = Annotated[Path, typer.Argument(metavar="KEYFILE", help="The secret key
 def new(
     key_file: KeyPath,
     *,
-    bundle_file: ModelFile,
+    bundle_file: OptionalModelFile = None,
     batch: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Images a request; repeat for several.", show_default="all that are published"),
@@ -73,20 +73,20 @@ def new(
 
     if key_file.exists():
         raise UsageError(f"{key_file} exists; a key is never overwritten. Choose another name, or remove it yourself.")
-    model = ClientModel.load(bundle_file)
+    model = None if bundle_file is None else ClientModel.load(bundle_file)
     with open_session(url, token_file, ca_file, client_cert, insecure_http, server_key=server_key) as session:
-        served = model.expect(session.models())
+        served = _find_served(session, model)
         plans = [plan for plan in served.plans if batch is None or plan.batch in batch]
         if batch is not None and len(plans) != len(set(batch)):
             sizes = ", ".join(str(plan.batch) for plan in served.plans)
             raise UsageError(
                 f"{served.id} has no plan for {_list(batch)} images a request; there are plans for: {sizes}."
             )
-        keys = KeyFile.new(plans, server_key=session.server_key, publisher=model.publisher)
+        keys = KeyFile.new(plans, server_key=session.server_key, publisher=model.publisher if model else None)
         keys.save(key_file, get_passphrase(passphrase_file, confirm=True))
         typer.echo(f"Secret keys written to {key_file}.")
         typer.echo(f"Pinned: server {fingerprint(session.server_key)}")
-        if model.publisher is not None:
+        if model is not None and model.publisher is not None:
             typer.echo(f"Pinned: publisher {fingerprint(model.publisher)}")
         _register(session, keys, model, served, json_file)
 
@@ -95,7 +95,7 @@ def new(
 def register(
     key_file: KeyPath,
     *,
-    bundle_file: ModelFile,
+    bundle_file: OptionalModelFile = None,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
@@ -112,11 +112,11 @@ def register(
     from he_infer.client.keys.key_file import KeyFile
     from he_infer.client.model import ClientModel
 
-    model = ClientModel.load(bundle_file)
+    model = None if bundle_file is None else ClientModel.load(bundle_file)
     keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
     with open_session(url, token_file, ca_file, client_cert, insecure_http) as session:
         pinned = keys.pinned(session.server_key, accept_new=accept_new_server_key)
-        served = model.expect(session.models())
+        served = _find_served(session, model)
         if pinned != keys:
             pinned.save(key_file, update=True)
         _register(session, pinned, model, served, json_file)
@@ -205,20 +205,40 @@ def list_(
     make_console(width=120).print(table)
 
 
+def _find_served(session: "Session", model: "ClientModel | None") -> "ServedModel":
+    """The server's model: the one that this side knows, or the only one there is."""
+    from he_infer.errors import UsageError
+
+    offers = session.models()
+    if model is not None:
+        return model.expect(offers)
+    if len(offers) != 1:
+        names = ", ".join(offer.id for offer in offers) or "none"
+        raise UsageError(f"The server serves: {names}. Say which with --bundle, the client's part of the model.")
+    return offers[0]
+
+
 def _list(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
 def _register(
-    session: "Session", keys: "KeyFile", model: "ClientModel", served: "ServedModel", json_file: Path | None
+    session: "Session", keys: "KeyFile", model: "ClientModel | None", served: "ServedModel", json_file: Path | None
 ) -> None:
     from he_infer.client.key_registration import prove_keys, register_keys
     from he_infer.files import PRIVATE, write_json
 
     total = register_keys(session, keys)
     typer.echo(f"Key set {keys.key_set} registered for {served.id}: {total / 1e6:.1f} MB.")
-    asked = prove_keys(session, keys, model, served)
-    typer.echo(f"{asked} test questions through {len(keys.plans)} plans were answered rightly.")
+    asked = 0
+    if model is not None:
+        asked = prove_keys(session, keys, model, served)
+        typer.echo(f"{asked} test questions through {len(keys.plans)} plans were answered rightly.")
+    else:
+        typer.echo(
+            "No test question was asked: give the client's part of the model with --bundle. The plans are those that "
+            "the server states; 'classify' uses them only where they are the model's own."
+        )
     if json_file is not None:
         figures = {"model": served.id, "plans": [plan.digest for plan in keys.plans], "key_set": keys.key_set}
         write_json(json_file, {**figures, "evaluation_key_bytes": total, "test_questions": asked}, mode=PRIVATE)

@@ -76,6 +76,8 @@ def test_keys_are_made_registered_shown_and_listed(
     assert "passphrase" in he_infer("keys", "show", key, status=1, HE_INFER_PASSPHRASE="wrong").lower()
     assert "no plan for 7" in he_infer("keys", "new", tmp_path / "k", *mine, "--batch", 7, status=1)
     assert not (tmp_path / "k").exists()
+    said = " ".join(he_infer("keys", "new", tmp_path / "k", *there, HE_INFER_PASSPHRASE=WORDS).split())
+    assert "No test question was asked" in said
 
 
 def test_missing_open_or_wrong_token_gives_one_line(server: LocalServer, token_file: Path, tmp_path: Path) -> None:
