@@ -20,6 +20,7 @@ from he_infer.commands.vault.export_recipient import export_recipient
 from he_infer.commands.vault.inspect import inspect
 from he_infer.commands.vault.protect import protect
 from he_infer.commands.vault.rekey import rekey
+from he_infer.commands.vault.resolve import resolve
 from he_infer.commands.vault.restore import restore, verify
 from he_infer.commands.vault.share import recipient_key, recipients, share, unshare
 
@@ -48,6 +49,7 @@ for command, panel in (
     (share, "Image vault"),
     (unshare, "Image vault"),
     (recipients, "Image vault"),
+    (resolve, "Image vault"),
     (recipient_key, "Image vault"),
     (export_recipient, "Image vault"),
     (serve, "Server"),

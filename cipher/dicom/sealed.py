@@ -44,6 +44,7 @@ def seal_object(
     layout: DicomLayout,
     recipients: Sequence[x509.Certificate],
     linkable: bool,
+    project: str,
     options: Options,
 ) -> ObjectVersion:
     """Seal a DICOM file in the DICOM form; arguments as `cipher.vault.forms.seal_path`.
@@ -55,7 +56,7 @@ def seal_object(
         StorageProblem: it cannot be read, or the destination not be written.
     """
     attributes = _attributes_of(source, layout)
-    identifiers = new_identifiers(attributes, vault_key, linkable=linkable)
+    identifiers = new_identifiers(attributes, vault_key, linkable=linkable, project=project)
     encrypted = encrypt_attributes(attributes, recipients)
     bound = dicom_object.binding(identifiers, digest([encrypted]))
     options = replace(

@@ -32,41 +32,45 @@ class Identifiers:
     instance: str
 
 
-def new_identifiers(attributes: Dataset, vault_key: VaultKey, *, linkable: bool = True) -> Identifiers:
+def new_identifiers(
+    attributes: Dataset, vault_key: VaultKey, *, linkable: bool = True, project: str = ""
+) -> Identifiers:
     """Identifiers for the sealed form of an image.
 
     Args:
         attributes: the original's.
         vault_key: keys the pseudonyms.
+        project: pseudonyms are stable within a project, and those of two projects cannot be linked without the key.
         linkable: if false, every identifier is random, and no two sealed objects can be seen to belong together.
     """
     if not linkable:
         return Identifiers(_patient(secrets.token_bytes(32)), *(_uid(secrets.token_bytes(32)) for _ in range(3)))
-    patient = _pseudonym(vault_key, "patient", text(attributes, "PatientID"), _issuer(attributes))
-    study = _pseudonym(vault_key, "study", text(attributes, "StudyInstanceUID"))
-    series = _pseudonym(vault_key, "series", text(attributes, "SeriesInstanceUID"))
+    patient = _pseudonym(vault_key, project, "patient", text(attributes, "PatientID"), _issuer(attributes))
+    study = _pseudonym(vault_key, project, "study", text(attributes, "StudyInstanceUID"))
+    series = _pseudonym(vault_key, project, "series", text(attributes, "SeriesInstanceUID"))
     return Identifiers(_patient(patient), _uid(study), _uid(series), _uid(secrets.token_bytes(32)))
 
 
-def study_pseudonym(study_uid: str, vault_key: VaultKey) -> str:
+def study_pseudonym(study_uid: str, vault_key: VaultKey, project: str = "") -> str:
     """The Study Instance UID under which the archive holds the sealed images of a study: what to query for."""
-    return _uid(_pseudonym(vault_key, "study", study_uid))
+    return _uid(_pseudonym(vault_key, project, "study", study_uid))
 
 
-def patient_pseudonym(patient_id: str, vault_key: VaultKey, issuer: str = "") -> str:
+def patient_pseudonym(patient_id: str, vault_key: VaultKey, issuer: str = "", project: str = "") -> str:
     """The Patient ID under which the archive holds a patient's sealed images."""
-    return _patient(_pseudonym(vault_key, "patient", patient_id, issuer))
+    return _patient(_pseudonym(vault_key, project, "patient", patient_id, issuer))
 
 
 def _issuer(attributes: Dataset) -> str:
     return text(attributes, "IssuerOfPatientID")
 
 
-def _pseudonym(vault_key: VaultKey, what: str, *originals: str) -> bytes:
+def _pseudonym(vault_key: VaultKey, project: str, what: str, *originals: str) -> bytes:
     """32 bytes; random ones where the original names nothing, since images without a study do not form one."""
     if not originals[0]:
         return secrets.token_bytes(32)
-    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_INFO).derive(vault_key.secret)
+    info = _INFO + (b" project " + project.encode() if project else b"")
+    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(vault_key.secret)
     return hmac.digest(key, "\0".join((what, *originals)).encode(), "sha256")
 
 

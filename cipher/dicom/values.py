@@ -37,10 +37,10 @@ def items(attributes: Dataset, name: str) -> list[Dataset]:
             return []
 
 
-_ORIGINALS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_ORIGINALS = ("PatientID", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
 def originals(attributes: Dataset | None) -> dict[str, str]:
-    """The original's UIDs, which are kept secret inside the container."""
+    """The original's identifiers, which are kept secret inside the container."""
     found = {} if attributes is None else {name: text(attributes, name) for name in _ORIGINALS}
     return {name: value[:64] for name, value in found.items() if value}

@@ -91,6 +91,7 @@ def seal_path(
     recipients: Sequence[x509.Certificate] = (),
     shared: Sequence[tuple[X25519PublicKey, bool]] = (),
     linkable: bool = True,
+    project: str = "",
     private: Mapping[str, str] | None = None,
     replaces: ObjectVersion | None = None,
     progress: Progress | None = None,
@@ -106,6 +107,7 @@ def seal_path(
         recipients: who may read the encrypted attributes of the DICOM form; at least one.
         shared: public keys that open the object besides the vault's key, and whether each is for recovery.
         linkable: whether the sealed objects of a patient or study share their new identifiers.
+        project: pseudonyms of the DICOM form are stable within it, and those of two projects cannot be linked.
         private: further names to keep secret inside, beside the file's name and the original UIDs.
         replaces: the version that this one follows.
         progress: called with the payload bytes done.
@@ -126,7 +128,9 @@ def seal_path(
                 f"{Path(source).name} is not a DICOM file, and cannot become a sealed DICOM object. Use the container "
                 "form, which keeps any file."
             )
-        version = sealed.seal_object(Path(source), destination, vault_key, layout, recipients, linkable, options)
+        version = sealed.seal_object(
+            Path(source), destination, vault_key, layout, recipients, linkable, project, options
+        )
         return Sealing("dicom", version, layout.remark, True)
     if layout is None:
         version = container.seal_file(source, destination, vault_key, options=options)

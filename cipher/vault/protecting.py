@@ -57,6 +57,8 @@ class Protecting:
     shared: tuple[tuple[bytes, bool], ...] = ()
     """X25519 public keys that open every object besides the vault's key, and whether each is for recovery."""
     linkable: bool = True
+    project: str = ""
+    """Pseudonyms of the DICOM form are stable within a project, and those of two projects cannot be linked."""
     any_file: bool = False
     """Whether files that are called DICOM and are not are sealed as opaque bytes, rather than refused."""
     versions: Versions = field(default_factory=dict)
@@ -66,7 +68,8 @@ class Protecting:
         ending = ENDINGS[self.form if found.sort is Sort.FILE else "container"]
         if self.names == "kept":
             return self.folder / (found.inside + ending)
-        return self.folder / (_pseudonym(self.vault_key, found.origin) + ending)
+        place = f"{found.origin}\0{self.project}" if self.project else found.origin
+        return self.folder / (_pseudonym(self.vault_key, place) + ending)
 
     def __call__(self, found: Found, moved: Progress) -> Outcome:
         """Seal one item. A link is sealed as the name that it points to, an empty folder as nothing but its path.
@@ -82,6 +85,8 @@ class Protecting:
         except OSError as error:
             raise StorageProblem(f"Cannot read {found.path}: {error.strerror or error}.") from error
         private = {"origin": to_stored(found.origin), "path": to_stored(found.inside), "sort": found.sort.value}
+        if self.project:
+            private["project"] = self.project
         if found.sort is Sort.FILE:
             private |= {"modified_ns": str(state.st_mtime_ns), "size": str(state.st_size)}
         if found.sort is Sort.LINK:
@@ -113,6 +118,7 @@ class Protecting:
             recipients=[x509.load_der_x509_certificate(der) for der in self.certificates],
             shared=self._shared(),
             linkable=self.linkable,
+            project=self.project,
             private=private,
             replaces=follows,
             progress=moved,
@@ -133,6 +139,10 @@ class Protecting:
         if opening.opened.private.get("origin") != private["origin"]:
             raise StorageProblem(
                 f"{target} is there already and holds another file. Choose another vault, or hidden names."
+            )
+        if opening.opened.private.get("project", "") != self.project:
+            raise StorageProblem(
+                f"{target} is there already and belongs to another project. Choose another vault, or hidden names."
             )
         return opening.version, all(opening.opened.private.get(name) == value for name, value in private.items())
 

@@ -50,6 +50,10 @@ def protect(
     unlinkable: Annotated[
         bool, typer.Option("--unlinkable", help="dicom: do not let a patient's or a study's objects share identifiers.")
     ] = False,
+    project: Annotated[
+        str,
+        typer.Option(help="dicom: pseudonyms are stable within a project, and unlinkable with those of another."),
+    ] = "",
     any_file: Annotated[
         bool, typer.Option("--any-file", help="Seal files that are called DICOM but cannot be read as such, too.")
     ] = False,
@@ -108,6 +112,7 @@ def protect(
         tuple(certificates),
         shared=tuple(shared),
         linkable=not unlinkable,
+        project=project,
         any_file=any_file,
         versions=ledger.versions(),
     )

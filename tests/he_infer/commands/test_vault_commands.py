@@ -376,6 +376,28 @@ def test_recipient_opens_what_is_shared_until_it_is_not(
     assert run("restore", "vault", "--to", "again", "--recipient-key", "escrow.key")[0] == 0
 
 
+def test_pseudonyms_are_stable_in_a_project_unlinkable_across_and_resolvable(run: Run, tmp_path: Path) -> None:
+    for number in range(2):
+        shutil.copy2(packaged("CT_small.dcm"), tmp_path / f"{number}.dcm")
+    for project in ("trial", "registry"):
+        command = ("protect", "0.dcm", "1.dcm", "--to", "vault", "--form", "dicom", "--project", project)
+        assert run(*command)[0] == 0
+        assert "already there 2" in run(*command)[1]
+    assert run("resolve", "vault", "--json", "said.json")[0] == 0
+    objects = json.loads((tmp_path / "said.json").read_text())["objects"]
+    by_project: dict[str, set[tuple[str, str]]] = {}
+    for found in objects:
+        by_project.setdefault(found["original"]["project"], set()).add((found["patient_id"], found["study"]))
+        assert found["original"]["PatientID"] == str(pydicom.dcmread(tmp_path / "0.dcm").PatientID)
+    assert {project: len(named) for project, named in by_project.items()} == {"trial": 1, "registry": 1}
+    ((first_patient, first_study),) = by_project["trial"]
+    ((second_patient, second_study),) = by_project["registry"]
+    assert first_patient != second_patient
+    assert first_study != second_study
+    code, _, err = run("resolve", "vault", "--key", "other.key")
+    assert (code, one_line(err)) == (1, True)
+
+
 def test_frames_are_restored_alone(run: Run, tmp_path: Path) -> None:
     shutil.copy2(packaged("rtdose.dcm"), tmp_path / "dose.dcm")
     assert run("protect", "dose.dcm", "--to", "vault")[0] == 0

@@ -1,0 +1,62 @@
+"""`he-infer resolve`: which originals stand behind the pseudonyms of sealed DICOM objects."""
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from he_infer.commands.json_option import JsonFile
+from he_infer.commands.vault.batch import Sources
+from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, PassphraseFile, open_keyring
+
+
+def resolve(
+    paths: Sources,
+    *,
+    key: KeyFile = DEFAULT_KEY,
+    passphrase_file: PassphraseFile = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Show the original patient and study behind each sealed DICOM object's pseudonyms; only the vault's key can.
+
+    Example: `he-infer resolve vault/ --key hospital.key`
+    """
+    from cipher.container.sealing import Opening
+    from cipher.errors import CipherError
+    from cipher.vault.forms import describe_path, sealed_container
+    from cipher.vault.keyring import Keyring
+    from cipher.vault.selection import select_sealed
+    from he_infer.files import write_json
+
+    selection = select_sealed(paths, leave_out=Keyring.files_at(key))
+    keyring = open_keyring(key, passphrase_file)
+    names = ("project", "PatientID", "StudyInstanceUID", "SOPInstanceUID")
+    table = Table("object", "patient here", *names, box=box.SIMPLE)
+    figures, failures = [], [f"{found.path}: {error}" for found, error in selection.problems]
+    for found in selection.objects:
+        try:
+            said = describe_path(found.path).identifiers
+            if said is None:
+                continue
+            with sealed_container(found.path) as (inner, bound):
+                private = Opening(inner, keyring.vault_key, associated=bound).opened.private
+        except CipherError as error:
+            failures.append(f"{found.path}: {error}")
+            continue
+        values = [private.get(name, "") for name in names]
+        table.add_row(Text(found.path.name), Text(said.patient_id), *map(Text, values))
+        here = {
+            "path": str(found.path),
+            "patient_id": said.patient_id,
+            "study": said.study,
+            "sop_instance": said.instance,
+        }
+        figures.append({**here, "original": dict(zip(names, values, strict=True))})
+    Console(width=None if Console().is_terminal else 240).print(table)
+    for line in failures:
+        typer.echo(f"failed: {' '.join(line.split())}", err=True)
+    if json_file is not None:
+        write_json(json_file, {"objects": figures, "failures": failures})
+    if failures:
+        raise typer.Exit(1)
