@@ -18,7 +18,7 @@ from he_infer.client.connection.session import Session
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.client.model import ClientModel
 from he_infer.local_server import LocalServer
-from he_infer.publication.publish import publish
+from he_infer.owner.publish import publish
 from models.bundle import Bundle
 
 

@@ -40,8 +40,8 @@ from he_infer.errors import UsageError
 from he_infer.files import PRIVATE, write_text
 from he_infer.head.bundle_file import BundleFile
 from he_infer.local_server import LocalServer
+from he_infer.owner.publish import publish
 from he_infer.publication.parts import ClientPart
-from he_infer.publication.publish import publish
 from models import datasets
 from models.bundle import Bundle
 from models.datasets import Dataset

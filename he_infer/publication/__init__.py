@@ -1,1 +1,1 @@
-"""A model in two signed parts: what the owner publishes, what client and server hold of it."""
+"""A published model as files: its two signed parts, and which plans it has. Read by client and server alike."""

@@ -33,8 +33,8 @@ from he_infer.errors import (
 )
 from he_infer.head.bundle_file import BundleFile
 from he_infer.local_server import LocalServer
+from he_infer.owner.publish import publish
 from he_infer.publication.parts import ServerPart
-from he_infer.publication.publish import publish
 from he_infer.server.workers.models import ModelHost
 from tests.he_infer.client.imaging import small_bundle, small_images
 

@@ -39,9 +39,9 @@ def publish(
     """
     from he_infer.files import write_json
     from he_infer.head.bundle_file import SUFFIX, BundleFile
+    from he_infer.owner.publish import publish as publish_parts
+    from he_infer.owner.publishing_key import load_publishing_key, make_publishing_key
     from he_infer.publication.parts import Publication, fingerprint
-    from he_infer.publication.publish import publish as publish_parts
-    from he_infer.publication.publishing_key import load_publishing_key, make_publishing_key
 
     whole = BundleFile.load(bundle)
     if publishing_key.exists():

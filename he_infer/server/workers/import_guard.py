@@ -10,7 +10,16 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-FORBIDDEN = ("he_infer.client", "he_infer.demo", "he_infer.commands", "cipher", "models", "experiments", "torch")
+FORBIDDEN = (
+    "he_infer.client",
+    "he_infer.owner",
+    "he_infer.demo",
+    "he_infer.commands",
+    "cipher",
+    "models",
+    "experiments",
+    "torch",
+)
 
 
 class GuardedImport(ImportError):

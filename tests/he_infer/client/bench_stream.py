@@ -28,7 +28,7 @@ from he_infer.client.run import IN_FLIGHT, choose_plan
 from he_infer.client.verify.scores import open_scores
 from he_infer.head.layers import Head, Linear, Polynomial
 from he_infer.local_server import LocalServer
-from he_infer.publication.publish import publish
+from he_infer.owner.publish import publish
 from models.bundle import Bundle
 from models.extractors.cnn import Cnn, CnnConfig
 from models.extractors.export import export

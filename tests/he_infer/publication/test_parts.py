@@ -15,9 +15,9 @@ from he_infer.errors import DamagedBundle, HeadError, HeInferError, NotAuthentic
 from he_infer.head.bundle_file import BundleFile, describe
 from he_infer.head.layers import Head, Linear, Polynomial
 from he_infer.head.score_bounds import bound_scores
+from he_infer.owner.publish import Published, publish
 from he_infer.publication import parts
 from he_infer.publication.parts import ANSWERS, QUESTIONS, ClientPart, ServerPart, hash_tensors, sign
-from he_infer.publication.publish import Published, publish
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 CLASSES = ("nothing of note", "ground-glass opacity", "consolidation")
@@ -179,7 +179,7 @@ def test_a_plan_that_fails_under_encryption_is_not_published(monkeypatch: pytest
 
     honest = Evaluator.evaluate
     monkeypatch.setattr(Evaluator, "evaluate", lambda self, parts, keys: honest(self, parts[::-1], keys)[::-1])
-    monkeypatch.setattr("he_infer.publication.publish.open_scores", lambda *_: np.full((1, 3), 1e6))
+    monkeypatch.setattr("he_infer.owner.publish.open_scores", lambda *_: np.full((1, 3), 1e6))
     with pytest.raises(HeadError, match="under encryption"):
         publish(make_whole(), KEY, batches=(1,))
 
