@@ -149,6 +149,21 @@ class ClientPart:
         return ClientPart(file, publication, plans, bounds, questions, answers)
 
 
+def read_head_digest(path: Path) -> str:
+    """The digest of the head that a bundle of any kind is about: a client's part names it, the others hold it.
+
+    Raises:
+        NotThisFormat, UnsupportedVersion, DamagedBundle, HeadError, OSError: as `BundleFile.load`.
+        NotAuthentic: a part was changed after it was published.
+    """
+    file = BundleFile.load(path)
+    if file.part == CLIENT:
+        return ClientPart.of(path, file).publication.head
+    if file.part == SERVER:
+        return ServerPart.of(path, file).publication.head
+    return file.head.digest
+
+
 def digest(file: BundleFile) -> str:
     """SHA-256, hex, of a part's description without `publication` and `signature`; it covers the tensors too."""
     members = {name: value for name, value in file.description.items() if name not in ("publication", "signature")}

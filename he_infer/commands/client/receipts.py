@@ -24,7 +24,7 @@ def verify(
         str | None, typer.Option(help="The server's public key, hex, as its operator gave it to you.")
     ] = None,
     bundle_file: Annotated[
-        Path | None, typer.Option("--bundle", help="The bundle whose head the receipts must name.")
+        Path | None, typer.Option("--bundle", help="The model, part or whole, whose head the receipts must name.")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -38,7 +38,7 @@ def verify(
     from he_infer.client.verify import receipts as receipt
     from he_infer.errors import NotAuthentic, UsageError
     from he_infer.files import write_json
-    from he_infer.head.bundle import HeadBundle
+    from he_infer.publication.parts import read_head_digest
 
     receipts = receipt.read(file)
     keys = {entry.server_key for entry in receipts}
@@ -49,7 +49,7 @@ def verify(
         expected = "the one given" if server_key else "one key for all of them"
         raise NotAuthentic(f"{file} has receipts signed with other keys; expected {expected}. Do not rely on them.")
     if bundle_file is not None:
-        digest = HeadBundle.load(bundle_file).head.digest
+        digest = read_head_digest(bundle_file)
         others = sum(entry.head_digest != digest for entry in receipts)
         if others:
             raise NotAuthentic(f"{file}: {others} of {len(receipts)} receipts name another head than {bundle_file}'s.")

@@ -77,6 +77,12 @@ def test_the_questions_and_their_answers_fit_the_head(published: Published, file
     assert (part.score_bounds[:, 1] >= part.answers.max(axis=0)).all()
 
 
+def test_every_kind_of_bundle_names_its_head(files: tuple[Path, Path], tmp_path: Path) -> None:
+    whole = tmp_path / "m.hebundle"
+    make_whole().save(whole)
+    assert {parts.read_head_digest(path) for path in (*files, whole)} == {make_head().digest}
+
+
 def change(file: BundleFile, **members: Any) -> BundleFile:
     return BundleFile({**file.description, **members}, file.tensors)
 
