@@ -83,7 +83,7 @@ def test_clients_without_bounds_of_their_own_have_the_settings_s(
     bundle: Path, tmp_path: Path, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HE_INFER_SERVER_DAILY_QUERIES", "2")
-    monkeypatch.setenv("HE_INFER_SERVER_STORAGE_QUOTA", "5000000")
+    monkeypatch.setenv("HE_INFER_SERVER_STORAGE_QUOTA", "7000000")
     with (
         LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]) as server,
         client_of(server, patience=0) as client,
@@ -92,7 +92,7 @@ def test_clients_without_bounds_of_their_own_have_the_settings_s(
             client.scores(features)
         body = client.enveloped(client.encrypt(features))
         assert refusal(client.post(body)) is Code.QUERY_LIMIT
-        with pytest.raises(RequestRefused, match="5000000 bytes"):
+        with pytest.raises(RequestRefused, match="7000000 bytes"):
             client.session.put_object(bytes(3_000_000))
         metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
         metadata.clients.set_quotas("default", {"daily_queries": 3})
