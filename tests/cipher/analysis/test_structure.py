@@ -14,6 +14,7 @@ from cipher.analysis.subject import Inner, Subject, Version1
 from cipher.analysis.suite import Seeds
 from cipher.analysis.toy import Toy
 from cipher.analysis.version1_attacks import seven_images, sign_plane_share
+from tests.cipher import recipes
 
 SEEDS = Seeds(1)
 KEYS = 16
@@ -86,3 +87,18 @@ def test_least_images_change_as_ideal_ones_do(shape: tuple[int, ...], word: type
 
 def test_two_pixel_images_flag_version_1() -> None:
     assert failed(tiny_lines(Version1(), (1, 2), np.uint8, keys=600))
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("8 bit odd sizes", "a1f425e3f6b02dc3ed0c6477a0c53166e278566a114908bfc852e76711d188c8"),
+        ("16 bit 31 pixels", "4c50948a4a6f0418db81b3b569a5eef17fefe544701330bed150abbba9a1f0ad"),
+        ("12 bit in 16", "d977b3764a67b9b29d77eac3be7487ec849807a1648099523ce18d675cfbe42e"),
+    ],
+)
+def test_control_is_version_1_as_it_was_frozen(name: str, digest: str) -> None:
+    image, (key, salt) = recipes.image(name), recipes.key_and_salt(name)
+    made = Version1().encrypt(image, key, salt)
+    assert recipes.digest(made.tobytes()) == digest
+    np.testing.assert_array_equal(Version1().decrypt(made, key, salt), image)
