@@ -27,6 +27,8 @@ QUESTION_COUNT = 8
 _TYPICAL = 0.25
 """Share of the input bound that the planner takes for a feature's typical size."""
 _TRIES = 8
+_GUARD = ("guard.mean", "guard.directions", "guard.variances")
+"""Tensors of a bundle that hold the distribution of the training images' features; docs/bundle.md."""
 _OWNERS = frozenset({"head", "training"})
 """Members of a whole bundle's description that do not go to the client."""
 
@@ -89,7 +91,7 @@ def publish(
         input_bound=whole.input_bound,
         note=note,
     )
-    asked, errors = _draw_questions(head, plans, whole.input_bound, questions, rng or np.random.default_rng())
+    asked, errors = _draw_questions(whole, plans, questions, rng or np.random.default_rng())
     digits = max(0, int(np.ceil(-np.log10(precision)))) + 1
     shared = {name: whole.description[name] for name in ("format", "version", "name", "classes", "policy")}
     shared |= {"input_bound": whole.input_bound, "plans": [plan.to_json() for plan in plans]}
@@ -109,22 +111,17 @@ def publish(
 
 
 def _draw_questions(
-    head: Head, plans: Sequence[Plan], bound: float, count: int, rng: np.random.Generator
+    whole: BundleFile, plans: Sequence[Plan], count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], tuple[float, ...]]:
     """Questions (count, width) that every plan answers within the tolerance, and the plans' largest errors.
 
-    The first question is all zeros. The others are normal, of the size that the planner takes for typical, and smaller
-    where the hidden layer was measured to see smaller values.
+    The first question is all zeros. The others look like the features of training images, where the bundle has their
+    distribution (its guard); otherwise like nothing in particular.
     """
-    size = _TYPICAL * bound
-    measured = head.sizes[0] if head.sizes else None
-    if measured is not None:
-        sample = rng.normal(0.0, size, (64, head.width)) @ head.linear[0].weight.T
-        usual, drawn = float(np.sqrt(np.mean(measured**2))), float(np.sqrt(np.mean(sample**2)))
-        size *= min(1.0, usual / max(drawn, 1e-12))
+    head, bound, size = whole.head, whole.input_bound, 1.0
     trials = [_Trial(plan, head) for plan in plans]
     for _ in range(_TRIES):
-        asked = np.clip(rng.normal(0.0, size, (count, head.width)), -bound, bound)
+        asked = np.clip(size * _draw_features(whole, count, rng), -bound, bound)
         asked[0] = 0.0
         errors = tuple(trial.largest_error(asked) for trial in trials)
         if all(error <= plan.precision for error, plan in zip(errors, plans, strict=True)):
@@ -136,6 +133,26 @@ def _draw_questions(
         f"encryption; {plans[worst].precision:.2g} is allowed. The head's weights are too small or too "
         "large for it: scale them, train again with weight decay, or ask for less precision."
     )
+
+
+def _draw_features(whole: BundleFile, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Features (count, width): from the guard's normal distribution, or normal ones of the size that planning assumes.
+
+    Without a guard they are smaller where the hidden layer was measured to see smaller values.
+    """
+    head = whole.head
+    if all(name in whole.tensors for name in _GUARD):
+        mean, directions, variances = (np.asarray(whole.tensors[name], dtype=np.float64) for name in _GUARD)
+        along = rng.normal(size=(count, len(directions))) * np.sqrt(variances[:-1])
+        beside = rng.normal(0.0, np.sqrt(variances[-1]), (count, head.width))
+        return np.asarray(mean + along @ directions + beside)
+    size = _TYPICAL * whole.input_bound
+    measured = head.sizes[0] if head.sizes else None
+    if measured is not None:
+        sample = rng.normal(0.0, size, (64, head.width)) @ head.linear[0].weight.T
+        usual, drawn = float(np.sqrt(np.mean(measured**2))), float(np.sqrt(np.mean(sample**2)))
+        size *= min(1.0, usual / max(drawn, 1e-12))
+    return rng.normal(0.0, size, (count, head.width))
 
 
 class _Trial:

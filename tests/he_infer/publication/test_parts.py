@@ -77,6 +77,20 @@ def test_the_questions_and_their_answers_fit_the_head(published: Published, file
     assert (part.score_bounds[:, 1] >= part.answers.max(axis=0)).all()
 
 
+def test_questions_look_like_training_images_where_their_distribution_is_known() -> None:
+    whole = make_whole()
+    mean = np.linspace(-0.5, 0.5, 32).astype(np.float32)
+    guard = {"guard.mean": mean, "guard.directions": np.eye(2, 32, dtype=np.float32)}
+    guard["guard.variances"] = np.array([0.01, 0.01, 1e-4], dtype=np.float32)
+    made = publish(
+        BundleFile(whole.description, {**whole.tensors, **guard}), KEY, batches=(1,), rng=np.random.default_rng(5)
+    )
+    questions = made.client.tensors[QUESTIONS]
+    assert not questions[0].any()
+    assert np.abs(questions[1:] - mean).max() < 0.5
+    assert np.abs(questions[1:, 2:] - mean[2:]).max() < 0.06
+
+
 def test_every_kind_of_bundle_names_its_head(files: tuple[Path, Path], tmp_path: Path) -> None:
     whole = tmp_path / "m.hebundle"
     make_whole().save(whole)
