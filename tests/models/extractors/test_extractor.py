@@ -275,10 +275,15 @@ def test_a_client_extracts_features_and_judges_them_without_torch(tmp_path: Path
     (tmp_path / "e.onnx").write_bytes(small_extractor().content)
     code = f"""
 import sys
-for name in ("torch", "sklearn", "scipy", "onnxscript"):
+for name in ("torch", "sklearn", "scipy", "onnxscript", "skl2onnx"):
     sys.modules[name] = None
 from pathlib import Path
+import he_infer.cli
+import he_infer.client.images.decoder
+import he_infer.client.run
+from he_infer import Client
 from he_infer.publication.parts import ClientPart
+from models.card import check_kind
 from models.bundle import Bundle
 from models.extractors.extractor import Extractor
 from models.feature_model import FeatureModel
