@@ -60,8 +60,8 @@ def select_sealed(paths: list[Path], *, leave_out: Sequence[Path] = (), ledger: 
 def compare_with_ledger(ledger: Ledger, selection: Selection, *, names: bool = True) -> list[str]:
     """What is wrong with the set of objects: missing, doubled and renamed ones, in words for a user.
 
-    An object's identifier is taken from its public header, so that a damaged one, whose own error is shown elsewhere,
-    does not count as missing.
+    An object's identifier is taken from its public header. A damaged object, whose own error is shown elsewhere, does
+    not count as missing, even where its header cannot be read.
 
     Args:
         ledger: what is remembered.
@@ -73,11 +73,14 @@ def compare_with_ledger(ledger: Ledger, selection: Selection, *, names: bool = T
     for object_id, paths in where.items():
         if len(paths) > 1:
             said.append(f"doubled: object {object_id[:8]} lies in {', '.join(str(path) for path in sorted(paths))}")
+    readable = {path for paths in where.values() for path in paths}
+    unreadable = {found.path.resolve() for found in selection.objects} - readable
     expected = expected_in(ledger, where, selection.folders)
     for object_id, place in expected.items():
         name = from_stored(ledger.entries[object_id].stored) or object_id[:8]
         if object_id not in where:
-            said.append(f"missing: {place}, which holds {name}")
+            if place not in unreadable:
+                said.append(f"missing: {place}, which holds {name}")
         elif names and len(where[object_id]) == 1 and where[object_id][0] != place:
             said.append(f"renamed: {place}, which holds {name}, is now {where[object_id][0]}")
     return said

@@ -203,6 +203,12 @@ class TestLedgerNotices:
         next(vault.iterdir()).unlink()
         self.refused(run, "missing: ", "scans/")
 
+    def test_object_whose_header_is_cut_is_damaged_and_not_missing(self, run: Run, vault: Path) -> None:
+        first = next(vault.iterdir())
+        first.write_bytes(first.read_bytes()[:300])
+        code, _, err = run("verify", "vault")
+        assert (code, err.count("failed: "), "missing: " in err) == (1, 1, False)
+
     def test_emptied_vault_is_named(self, run: Run, vault: Path) -> None:
         for path in vault.iterdir():
             path.unlink()
