@@ -95,7 +95,9 @@ class KeysInfo(KeysStored):
 
     seal: str
     created: float
-    usable: bool = Field(description="False after the server's HE library or model changed: register new ones.")
+    usable: bool = Field(
+        description="False after the server's HE library or model changed, or where the set ended one of its processes."
+    )
 
 
 class KeysList(_Body):

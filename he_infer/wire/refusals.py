@@ -70,7 +70,9 @@ REFUSALS: dict[Code, Refusal] = {
     Code.UNKNOWN_MODEL: Refusal(404, "the server serves no model of this id"),
     Code.UNKNOWN_PLAN: Refusal(404, "no model of the server has a plan of this digest"),
     Code.MISSING_KEYS: Refusal(409, "the client has no usable key set of this id for the plan"),
-    Code.BAD_KEYS: Refusal(400, "the evaluation keys do not parse, or were made for another plan or parameters"),
+    Code.BAD_KEYS: Refusal(
+        400, "the evaluation keys do not parse, are not exactly those of the plan, or ended a process of the server"
+    ),
     Code.KEYS_EXIST: Refusal(409, "this key set is registered for the plan with other bytes; a set is never replaced"),
     Code.SECRET_KEY: Refusal(400, "the message holds a secret key; it was discarded unread"),
     Code.BAD_CIPHERTEXT: Refusal(400, "the ciphertexts do not parse, or do not fit the plan"),
