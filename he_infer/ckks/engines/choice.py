@@ -95,6 +95,10 @@ def _find_obstacle(code: Path, on_line: Callable[[str], None]) -> str | None:
         except subprocess.TimeoutExpired:
             process.kill()
             return f"its self-test took longer than {_SECONDS:.0f} s"
+        except BaseException:  # a signal that ends the server's start ends the self-test with it
+            process.kill()
+            process.wait()
+            raise
         finally:
             reader.join(timeout=_JOIN_SECONDS)
         answer = process.stdout.read() if process.stdout is not None else ""

@@ -1,7 +1,10 @@
 """Which engine a server takes, and what it says where it cannot have the faster one."""
 
+import signal
 import sys
+import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -54,7 +57,7 @@ def test_seal_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
         ("echo Aborted; exit 1", "without a result"),
         ("echo '[]'", "without a result"),
         ("exit 0", "without a result"),
-        ("sleep 60", "took longer"),
+        ("exec sleep 60", "took longer"),
     ],
 )
 def test_server_falls_back_to_seal_and_says_why(
@@ -77,6 +80,16 @@ def test_folder_that_others_may_write_is_not_used(tmp_path: Path) -> None:
     folder.chmod(0o777)
     with pytest.raises(UsageError, match="chmod 700"):
         choose_engine(EngineWish.NATIVE, folder, lambda line: None)
+
+
+def test_signal_during_self_test_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path, monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(choice, "_JOIN_SECONDS", 0.1)
+    Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        choose_engine(EngineWish.AUTO, tmp_path / "code", lambda line: None)
+    assert time.monotonic() - started < 30
 
 
 def test_progress_is_relayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
