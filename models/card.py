@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.dataset import Dataset
+from models.errors import DamagedBundle
 from models.metrics import Figures, compute_majority_share, predictions, softmax
 
 VERSION = 1
@@ -108,6 +110,32 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The decision of a model with two classes."""
+
+    positive: str
+    """The class that is given from the threshold on."""
+    threshold: float
+    """Probability of that class, 0 to 1."""
+
+
+def read_operating_point(card: Mapping[str, Any], classes: tuple[str, ...]) -> OperatingPoint | None:
+    """The operating point that a card states; None where it states none, or for more than two classes.
+
+    Raises:
+        DamagedBundle: the card states one that is none of this model's.
+    """
+    point = card.get("operating_point")
+    if point is None or len(classes) != 2:
+        return None
+    match point:
+        case {"class": str(positive), "threshold": int() | float() as threshold} if positive in classes:
+            if 0 <= threshold <= 1:
+                return OperatingPoint(positive, float(threshold))
+    raise DamagedBundle("The model card's operating point names no class of the model, or no probability.")
 
 
 def predict_at(card: Mapping[str, Any], scores: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -62,6 +62,8 @@ class Result:
     """This image's share of the time from sending its request to the last byte of the answer."""
     remarks: tuple[str, ...] = ()
     """Sentences on what is hardly a picture of a patient: a mask, a segmentation, a black frame."""
+    positive: str | None = None
+    """The class that `threshold` is a probability of: it is given from there on."""
 
     @property
     def classified(self) -> bool:
@@ -86,6 +88,7 @@ class Result:
             "publisher": self.publisher,
             "plan": self.plan,
             "threshold": self.threshold,
+            "positive": self.positive,
             "receipt": self.receipt.signature if self.receipt else None,
             "seconds": None if self.seconds is None else round(self.seconds, 6),
             "remarks": " ".join(self.remarks) or None,

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,9 @@ from he_infer.client.verify.answer import Answer
 from he_infer.client.verify.canaries import system_generator, wrong_rows
 from he_infer.client.verify.scores import count_outside, open_scores
 from he_infer.errors import NotAuthentic, ServerError, WrongAnswer
+
+if TYPE_CHECKING:
+    from models.card import OperatingPoint
 
 EXTRACTED_TOGETHER = 32
 """Images whose features are computed in one call."""
@@ -321,7 +326,7 @@ class Run:
         label = probability = None
         named: dict[str, float] = {}
         if probabilities is not None:
-            best = int(probabilities.argmax())
+            best = self._decide(probabilities)
             label, probability = self._model.classes[best], float(probabilities[best])
             named = {name: float(value) for name, value in zip(self._model.classes, probabilities, strict=True)}
         self.report.classified += label is not None
@@ -338,11 +343,25 @@ class Run:
             model=self._model.id,
             publisher=self._model.publisher,
             plan=None if label is None else self.plan.digest,
-            threshold=None,
+            threshold=None if label is None or self._point is None else self._point.threshold,
+            positive=None if label is None or self._point is None else self._point.positive,
             receipt=answer.receipt if answer is not None and label is not None else None,
             seconds=None if label is None else seconds,
             remarks=entry.image.remarks,
         )
+
+    @cached_property
+    def _point(self) -> "OperatingPoint | None":
+        from models.card import read_operating_point
+
+        return read_operating_point(self._model.feature_model.card, self._model.classes)
+
+    def _decide(self, probabilities: NDArray[np.float64]) -> int:
+        """The class by the model's operating point, on the digits that are given; else the most probable one."""
+        if self._point is None:
+            return int(probabilities.argmax())
+        positive = self._model.classes.index(self._point.positive)
+        return positive if probabilities[positive] >= self._point.threshold else 1 - positive
 
     def _distrust(self) -> WrongAnswer:
         found = []

@@ -63,6 +63,7 @@ def state_result(result: Result, source: Dataset, model: ClientModel) -> Stateme
         refusal=result.refusal.replace(str(result.path), "the image") if result.refusal else None,
         frame=result.frame if frames > 1 else None,
         threshold=result.threshold,
+        positive=result.positive or "",
         digits=DIGITS,
         receipt_digest=digest_receipt(result.receipt.signed()) if result.receipt else "",
     )

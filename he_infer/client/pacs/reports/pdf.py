@@ -118,15 +118,17 @@ def _draw_scale(canvas: Canvas, y: float, statement: Statement, font: str) -> fl
     canvas.setFillGray(0.9)
     canvas.rect(_MARGIN, y - 14, _WIDTH, 12, stroke=0, fill=1)
     canvas.setFillGray(0.35)
-    canvas.rect(_MARGIN, y - 14, _WIDTH * statement.percent / 100, 12, stroke=0, fill=1)
+    canvas.rect(_MARGIN, y - 14, _WIDTH * statement.decided_percent / 100, 12, stroke=0, fill=1)
     canvas.setFillGray(0)
     canvas.setFont(font, 8)
-    canvas.drawString(_MARGIN, y - 24, "0 %")
+    canvas.drawString(_MARGIN, y - 24, _showable(f"0 % {statement.decided}", font))
     canvas.drawRightString(_MARGIN + _WIDTH, y - 24, "100 %")
     if statement.threshold is not None:
         x = _MARGIN + _WIDTH * statement.threshold
         canvas.setLineWidth(1.5)
         canvas.line(x, y - 17, x, y + 1)
+        edge = 90.0  # half of the words' width, so that they stay on the page
+        x = min(max(x, _MARGIN + edge), _MARGIN + _WIDTH - edge)
         canvas.drawCentredString(x, y - 34, f"operating point {100 * statement.threshold:g} %")
     return y - 52
 

@@ -42,7 +42,9 @@ class Statement:
     frame: int | None = None
     """Which frame of a multi-frame image, counted from 0; None for an image of one frame."""
     threshold: float | None = None
-    """The operating point: the probability from which on the model's positive class is called."""
+    """The operating point: the probability from which on the model's positive class is given."""
+    positive: str = ""
+    """That class; the label itself where it is not stated."""
     digits: int = 3
     """Decimal places of the probability; further ones are noise of the encryption."""
     receipt_digest: str = ""
@@ -69,6 +71,16 @@ class Statement:
         return round(100 * self.probability, max(self.digits - 2, 0))
 
     @property
+    def decided(self) -> str:
+        """The class that the operating point decides on."""
+        return self.positive or self.label or ""
+
+    @property
+    def decided_percent(self) -> float:
+        """The probability of that class in percent: of two classes the other one has the rest."""
+        return self.percent if self.decided == self.label else round(100 - self.percent, max(self.digits - 2, 0))
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """How the result was computed, as `name=value` texts for a report's Algorithm Parameters."""
         stated = {
@@ -77,7 +89,7 @@ class Statement:
             "head SHA-256": self.head_digest,
             "plan SHA-256": self.plan,
             "probability rounded to decimals": str(self.digits),
-            "operating point": "" if self.threshold is None else f"{self.threshold:g}",
+            "operating point": "" if self.threshold is None else f"{self.threshold:g} of '{self.decided}'",
             "receipt SHA-256": self.receipt_digest,
         }
         return tuple(f"{name}={value}" for name, value in stated.items() if value)

@@ -205,7 +205,7 @@ def comment(statement: Statement) -> str:
     else:
         result = f"{statement.model} gives '{statement.label}' a probability of {statement.percent:g} percent."
         if statement.threshold is not None:
-            result += f" Its operating point is {100 * statement.threshold:g} percent."
+            result += f" It gives '{statement.decided}' from {100 * statement.threshold:g} percent on."
     return f"{result} {NOT_A_DIAGNOSIS}"
 
 

@@ -70,7 +70,7 @@ def test_whole_journey_from_files_to_report_and_history(page: Page, tmp_path: Pa
     expect(page.locator("#window")).to_have_text(said)
     expect(page.get_by_text("Accepted:")).to_be_visible()
     expect(page.locator(".headline")).to_have_text(re.compile("disc|bar"))
-    expect(page.get_by_text("percent: the more probable one of two classes")).to_be_visible()
+    expect(page.get_by_text("the model's operating point of")).to_be_visible()
     received = page.get_by_role("region", name="The server received")
     entropy = re.search(r"([\d.]+) of 8 bits", received.inner_text())
     assert entropy is not None

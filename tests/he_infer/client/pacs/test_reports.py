@@ -16,7 +16,7 @@ from he_infer.client.pacs.reports.findings import read_findings
 from he_infer.client.pacs.reports.kinds import build_reports, parse_kinds, write_reports
 from he_infer.client.pacs.reports.source import read_source, reduce_source
 from he_infer.client.pacs.reports.statement import NOT_A_DIAGNOSIS, Statement, digest_receipt
-from he_infer.client.pacs.reports.structured import build_report, to_bytes
+from he_infer.client.pacs.reports.structured import build_report, comment, to_bytes
 from he_infer.client.pacs.reports.uids import ReportUids
 from he_infer.errors import ReportError
 
@@ -84,7 +84,7 @@ def test_report_states_finding_probability_algorithm_and_no_diagnosis() -> None:
     assert f"receipt SHA-256={'c' * 64}" in parameters
     assert f"head SHA-256={'a' * 64}" in parameters
     assert f"plan SHA-256={'b' * 64}" in parameters
-    assert "operating point=0.37" in parameters
+    assert "operating point=0.37 of 'pneumonia'" in parameters
     (comment,) = named(report, "Comment")
     assert comment.TextValue.endswith(NOT_A_DIAGNOSIS)
     (image,) = named(report, "Source of Measurement")
@@ -199,6 +199,13 @@ def test_statement_without_result_or_with_impossible_probability_is_refused() ->
     for wrong in ({}, {"label": "a"}, {"label": "a", "refusal": "b"}, {"label": "a", "probability": 1.2}):
         with pytest.raises(ReportError):
             Statement(**about, **wrong)  # type: ignore[arg-type] - a table of wrong arguments
+
+
+def test_operating_point_of_the_other_class_is_told_with_that_class() -> None:
+    statement = Statement(**{**FOUND.__dict__, "label": "normal", "probability": 0.8, "positive": "pneumonia"})
+    assert statement.decided_percent == 20.0
+    assert "gives 'pneumonia' from 37 percent on" in comment(statement)
+    assert "operating point=0.37 of 'pneumonia'" in statement.parameters
 
 
 def test_receipt_digest_does_not_depend_on_order_of_members() -> None:
