@@ -222,6 +222,7 @@ def test_server_that_is_lost_is_said_and_images_are_sent_when_it_is_back(
     classify(page, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1200), ("light", 360), ("dark", 360)])
 def test_small_screens_and_dark_mode_stay_readable(page: Page, tmp_path: Path, scheme: str, width: int) -> None:
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] - one of the two words
@@ -233,6 +234,7 @@ def test_small_screens_and_dark_mode_stay_readable(page: Page, tmp_path: Path, s
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_keyboard_alone_reaches_and_starts_a_run(page: Page, tmp_path: Path) -> None:
     add(page, write_images(tmp_path / "in", 1))
     page.locator("body").click(position={"x": 1, "y": 1})
@@ -244,6 +246,7 @@ def test_keyboard_alone_reaches_and_starts_a_run(page: Page, tmp_path: Path) -> 
     expect(page.get_by_text("Last run: 1 of 1 images")).to_be_visible(timeout=60_000)
 
 
+@pytest.mark.slow
 def test_compressed_and_bright_images_are_windowed_from_what_is_shown(page: Page, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     colour = tmp_path / "in" / "colour.png"
