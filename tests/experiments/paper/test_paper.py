@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from experiments.cli import app
 from experiments.paper import archive, filtering, image_keys
 from experiments.records import records
-from he_infer.errors import MissingKey
+from he_infer.errors import NotThisFormat
 
 # 6b
 
@@ -43,7 +43,7 @@ def test_the_filter_needs_exactly_its_rotations(client: filtering.FilterClient) 
     small, large = filtering.make_gaussian_kernel(3), filtering.make_gaussian_kernel(5)
     assert sorted(filtering.list_rotations(small)) == [-64, -1, 1, 64]
     assert len(filtering.list_rotations(large)) == 8
-    with pytest.raises(MissingKey):
+    with pytest.raises(NotThisFormat, match="size that the plan gives it"):
         filtering.FilterServer(large, client.galois_keys(small))
 
 
