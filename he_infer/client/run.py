@@ -31,7 +31,7 @@ from he_infer.client.stages import map_ahead, run_ahead
 from he_infer.client.verify.answer import Answer
 from he_infer.client.verify.canaries import system_generator, wrong_rows
 from he_infer.client.verify.scores import count_outside, open_scores
-from he_infer.errors import NotAuthentic, ServerError, WrongAnswer
+from he_infer.errors import FormatError, ServerError, WrongAnswer
 
 if TYPE_CHECKING:
     from models.card import OperatingPoint
@@ -293,7 +293,7 @@ class Run:
         """The scores of an answer, or None, and the answer is counted, where it does not open under this key."""
         try:
             return open_scores(self._secret_key, self.plan, answer.parts, rows)
-        except NotAuthentic:
+        except FormatError:  # of no form, or not for this key: which of the two it is, a server must not see
             self._unopened += 1
             return None
 

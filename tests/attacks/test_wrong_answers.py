@@ -13,7 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from he_infer import Client
-from he_infer.ckks.planning.message_sizes import count_part_bytes
+from he_infer.ckks.answer import write_answer
+from he_infer.ckks.engines.seal import primes
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.connection.connection import Connection
 from he_infer.client.connection.session import Session
@@ -136,9 +137,13 @@ def forged(monkeypatch: pytest.MonkeyPatch, forge: Forge, *, spare_first: bool =
 
 
 def noise(answer: Answer, plan: Plan) -> Answer:
-    """Random numbers in the form of an answer: its mark, then bytes of the exact length."""
+    """Random polynomials in the exact form of an answer."""
     rng = np.random.default_rng(9)
-    parts = tuple(part[:4] + rng.bytes(count_part_bytes(plan, target) - 4) for target, part in enumerate(answer.parts))
+    prime, size = primes(plan.parameters)[0], plan.parameters.ring_size
+    parts = tuple(
+        write_answer(plan, target, rng.integers(0, prime, (2, size), dtype=np.uint64), prime)
+        for target in range(plan.targets)
+    )
     return replace(answer, parts=parts)
 
 
