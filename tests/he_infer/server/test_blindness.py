@@ -24,6 +24,7 @@ from he_infer.ckks.packing import pack, unpack
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.connection.session import Session
 from he_infer.client.keys.secret_key import SecretKey
+from he_infer.head.layers import Head, Linear
 from he_infer.local_server import LocalServer
 from he_infer.server import tokens
 from he_infer.server.metadata import Metadata
@@ -161,9 +162,11 @@ def test_planted_plaintext_is_found_in_each_place(flow: Flow) -> None:
 def test_a_plant_in_a_worker_and_in_the_metrics_is_found(flow: Flow, tmp_path: Path) -> None:
     """A model whose weights are a client's features: the worker holds them, as binary64."""
     bundle = small_bundle(tmp_path / "first.hebundle", seed=5)
-    bundle.head.layers[0].bias[:] = flow.features[0][:8]
-    bundle.head.layers[0].weight[0] = flow.features[1]
-    bundle.save(tmp_path / "planted.hebundle")
+    first, *others = bundle.head.layers
+    assert isinstance(first, Linear)
+    weight = np.concatenate([flow.features[1][None], first.weight[1:]])
+    planted = Head((Linear(weight, flow.features[0][:8]), *others))
+    bundle.with_head(planted).save(tmp_path / "planted.hebundle")
     with LocalServer([tmp_path / "planted.hebundle"], tmp_path / "data", options=["--workers", "1"]) as server:
         operator = add_token(server, "operator", tokens.Scope.ADMIN)
         proxy = traces.RecordingProxy(server)
