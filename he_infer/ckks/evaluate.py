@@ -39,7 +39,7 @@ class Evaluator:
         if isinstance(self._engine, SealEngine) or not keeps:
             self._steps: EncodedHead | None = EncodedHead(plan, head, self._engine)
             return
-        from he_infer.ckks.engines.native.compiled_head import CompiledHead
+        from he_infer.ckks.compiled_head import CompiledHead
 
         self._steps = None
         self._compiled = CompiledHead(plan, head, self._engine)
