@@ -1,8 +1,8 @@
 """Two chosen-image attacks that break version 1 of the inner cipher at fixed key and salt.
 
 The attacker has images of his choice enciphered under the victim's key and salt, and knows the design. Neither attack
-guesses a key. A third one, which reads unseen images with an equivalent key from a few thousand chosen images, was run
-on version 1 by its cryptanalysts (see docs/cipher-evaluation.md); it is not part of this module.
+guesses a key. The cryptanalysis of version 1 reports a third attack, which reads unseen images with an equivalent key
+from a few thousand chosen images. It is not part of this module (see docs/cipher-evaluation.md).
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def sign_plane_share(encrypt: Encrypt, image: Image) -> float:
 
 @dataclass(frozen=True, slots=True)
 class SweepConstants:
-    """What seven images tell of version 1's last sweep, at the last column."""
+    """Constants of version 1's last sweep at the last column, as seven images give them."""
 
     forward: int
     sideways: int
