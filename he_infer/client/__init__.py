@@ -1,1 +1,1 @@
-"""The trusted side: the secret key and its custody, the session with a server, images to features to scores."""
+"""The trusted side: custody of the secret key, the session with a server, and the path from images to labels."""

@@ -1,6 +1,6 @@
-"""Features to scores through a server, for measurements: demo and experiments compare scores with those in clear.
+"""Evaluates features through a server, so that demo and experiments can compare encrypted and clear scores.
 
-It knows ciphertexts and a session. It knows neither images nor the extractor: features come in as an array.
+It knows ciphertexts and a session. It knows neither images nor the extractor: features are given as an array.
 """
 
 import time
@@ -27,33 +27,33 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What one request cost, by the clocks of both sides."""
+    """Cost of one request: bytes and seconds. Each side measures its own seconds."""
 
     images: int
-    """Rows, canaries among them."""
+    """Number of feature rows, canaries included."""
     bytes_up: int
     bytes_down: int
     server_seconds: float
-    """The server's own time for parsing, computing and saving."""
+    """Time for parsing, computing and saving, as the server measured it."""
     encrypt_seconds: float
     decrypt_seconds: float
     round_trip_seconds: float
-    """From sending to the last byte of the answer; the server's time is part of it."""
+    """Time from sending to the last byte of the answer, the server's time included."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Decrypted scores with what they cost and what they rest on."""
+    """Decrypted scores, with the cost and the receipt of each request."""
 
     _opened: NDArray[np.float64] = field(repr=False)
-    """(n, classes), as decrypted: for this module alone."""
+    """(n, classes) scores as decrypted. Only this module may read them."""
     precision: float
     """The largest score error that the plan allows for."""
     requests: tuple[Request, ...]
     receipts: tuple[Receipt, ...] = field(repr=False)
-    """One a request, in the order of the requests."""
+    """One receipt for each request, in the order of the requests."""
     request_of: tuple[int, ...] = field(default=(), repr=False)
-    """(n,) which request each image went with."""
+    """(n,) index of the request that held each image."""
     canaries: CanaryReport | None = None
 
     def __len__(self) -> int:
@@ -62,18 +62,18 @@ class Scores:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(n,) the class of the highest rounded score of each image; of equal ones the first."""
+        """(n,) index of the highest rounded score of each image; the lowest index if several are equal."""
         return np.asarray(np.argmax(self.rounded, axis=1), dtype=np.int64)
 
     @property
     def rounded(self) -> NDArray[np.float64]:
-        """(n, classes), to the plan's precision; for measurements. No command gives scores out."""
+        """(n, classes) scores rounded to the plan's precision, for measurements. No command outputs scores."""
         return round_scores(self._opened, self.precision)
 
     def errors(self, clear: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, classes), how far the decrypted scores lie from scores in clear.
+        """(n, classes) differences of the decrypted scores from scores in clear.
 
-        It shows the encryption's noise, so it is for measurements under a key that is thrown away afterwards.
+        They show the encryption's noise: use this only for measurements under a key that is deleted afterwards.
         """
         return np.asarray(self._opened - clear)
 
@@ -86,7 +86,7 @@ class EncryptedClassifier:
         model: one of the session's models.
         plan: one of the model's plans; a request carries `plan.batch` images.
         secret_key: made for the plan's parameters; it never leaves this object.
-        key_set: id under which the evaluation keys are, or will be, registered; a fresh one by default.
+        key_set: id of the registered evaluation keys; a new random id by default.
 
     Raises:
         MissingKey: the secret key was made for other parameters than the plan's.
@@ -107,7 +107,7 @@ class EncryptedClassifier:
         self.key_set = key_set or new_key_set()
 
     def register(self) -> int:
-        """Make the plan's evaluation keys and register them, where the plan needs any; returns their bytes."""
+        """Make and register the plan's evaluation keys, if it needs any; returns their size in bytes."""
         parts = self._secret_key.evaluation_keys(self._plan)
         if not parts:
             return 0
@@ -121,17 +121,18 @@ class EncryptedClassifier:
         canaries: Canaries | None = None,
         rng: np.random.Generator | None = None,
     ) -> Scores:
-        """Have the head evaluated on encrypted features.
+        """Let the server evaluate the head on encrypted features.
 
         Args:
             features: (n, width), each within the model's input bound.
-            progress: called with the number of rows done and their total after each request.
-            canaries: questions with known answers, sent among the others; see `he_infer.client.verify.canaries`.
+            progress: called after each request with the number of rows done and in total.
+            canaries: questions with known answers, mixed among the features; see `he_infer.client.verify.canaries`.
             rng: chooses the canaries' places; for tests, otherwise seeded by the operating system.
 
         Raises:
-            WrongAnswer: a canary's answer is wrong. Raised after the last answer, so that no canary gives itself away.
-            ShapeError: features of another width, not finite, or beyond the model's bound.
+            WrongAnswer: a canary's answer is wrong. Raised after the last answer, so that the server cannot tell which
+                rows are canaries.
+            ShapeError: features have the wrong width, are not finite, or exceed the model's bound.
             MissingKey: no evaluation keys are registered for the plan.
             NotAuthentic: the answer is not of the form that the plan gives.
             ServerError and subclasses: see `Session.classify`.

@@ -1,4 +1,4 @@
-"""The public client: one object that classifies image files through a server, which sees none of them."""
+"""The public client: one object that classifies image files through a server that sees none of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from he_infer.errors import NotAuthentic, UsageError
 class Client:
     """Classifies image files with one model of one server, under one key file.
 
-    Images, features, scores and the secret key stay in this process and its decoders. What a call gives is a label and
+    Images, features, scores and the secret key stay in this process and its decoders. A call returns a label and
     probabilities of at most three digits.
 
         with Client("https://cloud.example:8443", model="chest.client.hebundle", key="hospital.key",
@@ -36,19 +36,19 @@ class Client:
         server_url: the server's address; plain http only to loopback, unless `insecure_http`.
         model: the client's part of a published model, or a whole bundle.
         key: the key file, from `he-infer keys new`.
-        passphrase: it opens the key file; or another way, see `he_infer.client.keys.wrappings`.
+        passphrase: opens the key file; for other ways to open it see `he_infer.client.keys.wrappings`.
         token: the bearer token that the server's operator gave (`hei_...`).
         ca_file: PEM file of the authority behind the server's certificate, where the system does not know it.
         client_cert: PEM file with a certificate and its key, for a server that asks for one.
-        insecure_http: allow plain http to other hosts: whoever is on the way reads the token.
-        accept_new_server_key: pin the signing key that the server states now in the place of the pinned one.
-        canaries: test questions an image; None: at least one in the first request; 0: none.
-        even_if_unlike: classify images that the model's guard finds unlike its training images too, with a remark;
+        insecure_http: allow plain http to other hosts: anybody on the network path can read the token.
+        accept_new_server_key: replace the pinned signing key by the one that the server states now.
+        canaries: test questions for each image; None: at least one in the first request; 0: none.
+        even_if_unlike: also classify images that the model's guard finds unlike its training images, with a remark;
             otherwise their result is a refusal with the reason.
-        frames: of a multi-frame file: "middle", "all", or a number from 0.
-        in_flight: requests under way at a time.
-        decoders: processes that decode image files.
-        patience: seconds in which a busy or restarting server is asked again.
+        frames: frames to take from a multi-frame file: "middle", "all", or a frame number from 0.
+        in_flight: number of requests sent at the same time.
+        decoders: number of processes that decode image files.
+        patience: seconds for which a request to a busy or restarting server is repeated.
 
     Raises:
         FormatError, KeyProblem, OSError: model or key file cannot be used.
@@ -99,17 +99,17 @@ class Client:
 
     @classmethod
     def from_profile(cls, name: str, *, passphrase: str | Unlock, config: Path | None = None, **options: Any) -> Self:
-        """A client of a profile of the configuration file; see `he_infer.client.profiles`.
+        """Make a client from a profile of the configuration file; see `he_infer.client.profiles`.
 
         Args:
-            name: the profile's.
-            passphrase: it opens the profile's key file.
-            config: another configuration file than the platform's.
-            options: further arguments of `Client`; they go before what the profile says.
+            name: the profile's name.
+            passphrase: opens the profile's key file.
+            config: configuration file; by default the platform's.
+            options: further arguments of `Client`; they override the profile.
 
         Raises:
             UsageError: there is no such profile, or it lacks address, model, key or token file.
-            As `Client` does.
+            Also everything that `Client` raises.
         """
         profile = Profile.load(name, config)
         if profile.url is None or profile.bundle is None or profile.key is None or profile.token_file is None:
@@ -122,7 +122,7 @@ class Client:
         return cls(profile.url, passphrase=passphrase, **given)
 
     def classify(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> list[Result]:
-        """Classify files and folders; one result an image, in a stable order.
+        """Classify files and folders. Gives one result for each image, in a stable order.
 
         Args:
             paths: image files, and folders of them.
@@ -135,7 +135,7 @@ class Client:
         return list(self.start(paths, on_progress))
 
     def iterate(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> Iterator[Result]:
-        """The results one after another, as they come. Where it raises, discard those that it gave before.
+        """Give the results one after another as they come. If it raises an error, discard all earlier results.
 
         Raises as `classify` does.
         """
@@ -148,12 +148,12 @@ class Client:
         *,
         on_sent: Callable[[Sequence[bytes]], None] | None = None,
     ) -> Run:
-        """A run over files and folders: iterate over it once; its `report` holds costs and receipts.
+        """Start a run over files and folders. Iterate over it once; its `report` holds costs and receipts.
 
         Args:
             paths: image files, and folders of them.
             on_progress: called with the number of files done and their total.
-            on_sent: called with the ciphertexts of each request, for whoever wants to see what leaves this machine.
+            on_sent: called with the ciphertexts of each request, to show exactly what is sent from this machine.
 
         Raises as `classify` does.
         """
@@ -171,11 +171,11 @@ class Client:
         )
 
     def read(self, path: Path) -> ReadImage:
-        """The first frame that `classify` would take of a file, decoded in a process with bounds; nothing is sent."""
+        """Decode the first frame that `classify` would take from a file, in a separate process. Nothing is sent."""
         return self._reader.read(path, self._options.frames)[0]
 
     def check(self, path: Path) -> str | None:
-        """Why `classify` would refuse the first frame of a file; None where it would send it. Nothing is sent."""
+        """Reason why `classify` would refuse the first frame of a file; None if it would send it. Nothing is sent."""
         from models.errors import ModelsError
 
         image = self.read(path)

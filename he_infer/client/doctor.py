@@ -1,4 +1,4 @@
-"""Checks of a client's machine, files and server, each with what to do where it fails."""
+"""Checks of a client's machine, files and server. Each failed check says what to do."""
 
 import importlib.metadata
 import importlib.util
@@ -32,23 +32,23 @@ PACKAGES = (
 )
 CODECS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
 LEAST_DISK = 200 << 20
-"""Free bytes of the temporary folder below which a warning is given."""
+"""Warn if the temporary folder has fewer free bytes than this."""
 WORST_CLOCK = 300.0
-"""Seconds by which a server's clock may differ from this one before certificates and tokens are in doubt."""
+"""Largest accepted difference between the two clocks, seconds: certificates and tokens depend on the time."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check's outcome."""
+    """Outcome of one check."""
 
     name: str
     state: Literal["ok", "warning", "failed"]
     text: str
-    """What was found, and what to do where it is not right."""
+    """Finding of the check, and what to do if it failed."""
 
 
 def check_machine() -> Iterator[Check]:
-    """Python, packages, codecs, files in memory, disk."""
+    """Check Python, packages, codecs, files in memory, and disk space."""
     release = ".".join(map(str, sys.version_info[:3]))
     fine = sys.version_info >= (3, 11)
     yield Check("Python", "ok" if fine else "failed", release if fine else f"{release}; install Python 3.11 or newer.")
@@ -68,7 +68,7 @@ def check_machine() -> Iterator[Check]:
 
 
 def check_secret_file(path: Path, what: str) -> Check:
-    """Whether a file with a secret is there and its owner's alone."""
+    """Check that a file with a secret exists and only its owner can read it."""
     if not path.is_file():
         return Check(what, "failed", f"there is no file {path}.")
     if path.stat().st_mode & 0o077:
@@ -77,7 +77,7 @@ def check_secret_file(path: Path, what: str) -> Check:
 
 
 def check_server(session: "Session", keys: "KeyFile | None", model: "ClientModel | None") -> Iterator[Check]:
-    """Reachability, TLS, clock, signing key, token, model and key set; it stops where the next check makes no sense."""
+    """Check reachability, TLS, clock, signing key, token, model and key set, up to the first blocking failure."""
     try:
         began = time.time()
         server_key, stated = session.server_key, session.server_time

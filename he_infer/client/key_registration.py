@@ -1,4 +1,4 @@
-"""Registering a key file's evaluation keys, and proving the chain: keys, server's key set, server's head."""
+"""Registers a key file's evaluation keys, and tests keys, key set and head together with canary questions."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from he_infer.errors import WrongAnswer
 
 
 def register_keys(session: Session, keys: KeyFile) -> int:
-    """Register the key set for each of the file's plans that needs keys; returns their bytes.
+    """Register the key set for each of the file's plans that needs keys; returns their size in bytes.
 
     Raises:
         RequestRefused, ServerError: see `Session.register`.
@@ -27,7 +27,7 @@ def register_keys(session: Session, keys: KeyFile) -> int:
 
 
 def prove_keys(session: Session, keys: KeyFile, model: ClientModel, served: ServedModel) -> int:
-    """Ask canary questions through each plan with the registered keys; returns how many were asked.
+    """Send canary questions through each plan with the registered keys; returns the number of questions.
 
     Raises:
         WrongAnswer: an answer is wrong.

@@ -1,7 +1,8 @@
-"""A connection to one server: TLS, patience, refusals as errors, agreement at first contact, envelopes.
+"""A connection to one server: TLS, retries, refusals as errors, the version check at first contact, envelopes.
 
-Knows no route but `/v1/info` and `/healthz`. A request is repeated only where the transport failed or the server was
-busy, never for what an answer holds: a server must not learn anything of a score from what the client does next.
+It knows only the routes `/v1/info` and `/healthz`. A request is repeated only if the transport failed or the server was
+busy, never because of an answer's content: the server must not learn anything about a score from the client's next
+request.
 """
 
 import contextlib
@@ -36,11 +37,11 @@ from he_infer.wire.refusals import Code
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 MOST_JSON = 16 << 20
-"""Most bytes of a JSON answer."""
+"""Maximum size of a JSON answer, bytes."""
 ANSWER_SECONDS = 120.0
-"""Longest time from the end of a request to the last byte of its answer, for answers of few bytes."""
+"""Maximum time from the end of a request to the last byte of a small answer, seconds."""
 LEAST_RATE = 64 << 10
-"""Bytes a second: how slow a large answer may be."""
+"""Minimum transfer rate of a large answer, bytes per second."""
 _MOST_REFUSAL = 64 << 10
 Result = TypeVar("Result")
 Body = TypeVar("Body", bound=BaseModel)
@@ -49,7 +50,7 @@ Parts = tuple[tuple[str, bytes], ...]
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, read within its bounds."""
+    """An answer that was read within the limits of size and time."""
 
     status: int
     headers: Mapping[str, str]
@@ -57,18 +58,18 @@ class Reply:
 
 
 class Connection:
-    """Sends requests with one token to one server, after both have agreed on what they speak.
+    """Sends requests with one token to one server, after checking that both use the same protocol.
 
     Args:
         url: the server's address.
         token: bearer token (`hei_...`).
         ca_file: PEM file of the authority that signed the server's certificate, where the system does not know it.
         client_cert: PEM file with a certificate and its private key, where the server asks for one.
-        server_key: the server's Ed25519 public key in hex, where it is known from elsewhere; otherwise the one that
-            the server states at first contact is taken and held.
+        server_key: the server's Ed25519 public key in hex, if known; otherwise the key that the server states at first
+            contact is kept.
         timeout: seconds for connecting, and for each pause in an answer.
-        patience: seconds in which a busy or restarting server is asked again.
-        insecure_http: whether plain http may go to other hosts than this one.
+        patience: seconds for which a request to a busy or restarting server is repeated.
+        insecure_http: whether plain http to other hosts is allowed.
 
     Raises:
         UsageError: plain http to another host, without `insecure_http`.
@@ -102,7 +103,7 @@ class Connection:
                 headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
                 timeout=timeout,
                 transport=DeadlineTransport(trust(ca_file, client_cert)),
-                # A proxy from the environment is not asked: requests go to the server that was named, or nowhere.
+                # Proxies from the environment are ignored: requests go only to the named server.
                 trust_env=False,
             )
         except (OSError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
@@ -112,37 +113,36 @@ class Connection:
             ) from error
 
     def close(self) -> None:
-        """Close all connections."""
         self._http.close()
 
     def ping(self) -> None:
-        """Check that the server's process answers, whatever it speaks."""
+        """Check that the server's process answers, without checking its protocol version."""
         self._send_once("GET", "/healthz")
 
     @property
     def server_key(self) -> str:
-        """The Ed25519 public key that receipts are checked with, hex."""
+        """Ed25519 public key, hex, that verifies receipts."""
         info = self._agree()
         return self._server_key or info.receipt_key
 
     @property
     def server_time(self) -> float:
-        """The server's clock at first contact, Unix seconds, brought forward to now."""
+        """The server's current time, Unix seconds: its clock at first contact plus the time since then."""
         self._agree()
         return time.time() + self._clock_offset
 
     def request(self, method: str, path: str, **arguments: Any) -> Reply:
-        """Send once."""
+        """Send a request once, without retries."""
         self._agree()
         return self._send_once(method, path, **arguments)
 
     def get(self, path: str, **arguments: Any) -> Reply:
-        """GET with patience."""
+        """Send GET; repeat it while the server is busy or restarting."""
         self._agree()
         return self._patiently(lambda: self._send_once("GET", path, **arguments))
 
     def put(self, path: str, **arguments: Any) -> Reply:
-        """PUT with patience."""
+        """Send PUT; repeat it while the server is busy or restarting."""
         self._agree()
         return self._patiently(lambda: self._send_once("PUT", path, **arguments))
 
@@ -150,7 +150,7 @@ class Connection:
         """Read a JSON answer.
 
         Raises:
-            ProtocolMismatch: it is of another form.
+            ProtocolMismatch: the answer does not have the expected form.
         """
         try:
             return kind.model_validate_json(response.content)
@@ -162,9 +162,9 @@ class Connection:
     def send(
         self, method: str, path: str, kind: wire.Kind, header: Mapping[str, Any], parts: Parts, *, most: int = MOST_JSON
     ) -> tuple[bytes, Reply]:
-        """Send an envelope, with patience; each time with a fresh nonce and time.
+        """Send an envelope; repeat it with a new nonce and time while the server is busy or restarting.
 
-        Where one of the clocks has jumped, the server's is taken anew, and the envelope is sent once more.
+        If one of the clocks has jumped, read the server's clock again and send the envelope once more.
 
         Returns:
             The envelope that was answered, and the answer to it.
@@ -186,7 +186,7 @@ class Connection:
         return self._patiently(once)
 
     def _agree(self) -> Info:
-        """At first contact, check that this is a server of ours, of our protocol and our HE library."""
+        """At first contact, check that this is a he-infer server with the same protocol and HE library."""
         if self._info is None:
             info = self.parse(Info, self._send_once("GET", "/v1/info"))
             if info.service != "he-infer":
@@ -214,7 +214,7 @@ class Connection:
         return self._info
 
     def _patiently(self, send: Callable[[], Result]) -> Result:
-        """Send, and send again while the server is busy or restarting and patience lasts."""
+        """Send, and repeat while the server is busy or restarting, for at most `patience` seconds."""
         deadline = time.monotonic() + self._patience
         while True:
             try:
@@ -228,17 +228,17 @@ class Connection:
     def _send_once(
         self, method: str, path: str, *, most: int = MOST_JSON, seconds: float = ANSWER_SECONDS, **arguments: Any
     ) -> Reply:
-        """Send once, and read the answer within its bounds.
+        """Send once, and read the answer within the limits of size and time.
 
         Args:
             method: the HTTP method.
             path: the route.
-            most: the largest answer that is read, bytes.
-            seconds: longest time until its last byte, besides that for `most` bytes at the least rate.
-            arguments: handed to httpx.
+            most: maximum size of the answer, bytes.
+            seconds: maximum time until its last byte, plus the time for `most` bytes at the minimum rate.
+            arguments: passed to httpx.
 
         Raises:
-            ServerUnreachable, ProtocolMismatch, and what the refusal's code stands for.
+            ServerUnreachable, ProtocolMismatch, and the error that the refusal's code stands for.
         """
         limit = SECONDS.set(seconds + (most / LEAST_RATE if most > MOST_JSON else 0.0))
         try:
@@ -305,7 +305,7 @@ class Connection:
 
 
 def refuse_plain_http(url: str) -> None:
-    """Refuse an address whose traffic anybody on the way could read.
+    """Refuse plain http to another host: anybody on the network path could read it.
 
     Raises:
         UsageError: plain http to another host than this one.
@@ -327,9 +327,9 @@ def refuse_plain_http(url: str) -> None:
 
 
 def trust(ca_file: Path | None, client_cert: Path | None = None) -> ssl.SSLContext:
-    """What a server's certificate is checked against, and what is shown to a server that asks.
+    """TLS settings: the trusted authorities, and the client's certificate for a server that asks for one.
 
-    The former is one authority's PEM file, or those that the system knows.
+    The trusted authorities are one PEM file, or those of the system.
     """
     context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
     if client_cert is not None:

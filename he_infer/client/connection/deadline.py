@@ -1,4 +1,7 @@
-"""A bound on the whole time of an answer. HTTP libraries bound each pause: a byte every few seconds waits for ever."""
+"""Limits the total time of an answer.
+
+HTTP libraries limit only each pause, so a server that sends one byte every few seconds would never time out.
+"""
 
 import ssl
 import time
@@ -9,11 +12,11 @@ import httpcore2
 import httpx2
 
 SECONDS: ContextVar[float] = ContextVar("seconds", default=120.0)
-"""Longest time from the last byte sent to the last byte of the answer, for requests of this thread or task."""
+"""Maximum seconds from the last byte sent to the last byte of the answer, for requests of this thread or task."""
 
 
 class DeadlineTransport(httpx2.HTTPTransport):
-    """HTTP/1.1 whose answers must be complete within `SECONDS` of the request; its headers count too."""
+    """HTTP/1.1 transport whose answers, headers included, must be complete within `SECONDS` of the request."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         super().__init__(trust_env=False)
@@ -22,7 +25,7 @@ class DeadlineTransport(httpx2.HTTPTransport):
 
 class _Backend(httpcore2.SyncBackend):
     def connect_tcp(self, *arguments: Any, **named: Any) -> httpcore2.NetworkStream:
-        """A connection whose reads end in time."""
+        """Open a connection whose reads have a deadline."""
         return _Stream(super().connect_tcp(*arguments, **named))
 
 
@@ -32,14 +35,14 @@ class _Stream(httpcore2.NetworkStream):
         self._sent = time.monotonic()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read what is there, within what is left of the answer's time."""
+        """Read available bytes within the remaining time of the answer."""
         left = self._sent + SECONDS.get() - time.monotonic()
         if left <= 0:
             raise httpcore2.ReadTimeout("The answer took too long.")
         return self._stream.read(max_bytes, left if timeout is None else min(timeout, left))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write; the answer's time begins anew."""
+        """Write, and restart the answer's deadline."""
         self._stream.write(buffer, timeout)
         self._sent = time.monotonic()
 

@@ -1,6 +1,6 @@
 """A client's session with a server: the models, the evaluation keys, classification, the sealed objects.
 
-Knows nothing of images or secret keys.
+It knows nothing of images or secret keys.
 """
 
 import hashlib
@@ -21,22 +21,22 @@ from he_infer.wire.bodies import KeysInfo, KeysList, KeysStored, ModelList, Obje
 from he_infer.wire.refusals import Code
 
 MAX_OBJECT = 4 << 30
-"""Largest sealed object that is read, bytes: what servers store by default."""
+"""Maximum size of a sealed object that is read, bytes; servers store this much by default."""
 
 
 class Session:
-    """Speaks to one server with one token.
+    """Sends requests to one server with one token.
 
     Args:
         url: the server's address, such as `https://cloud.example:8443`.
         token: bearer token (`hei_...`).
         ca_file: PEM file of the authority that signed the server's certificate, where the system does not know it.
-        client_cert: PEM file with a certificate and its private key, for a server (or the proxy before it) that asks.
-        server_key: the server's Ed25519 public key in hex, where it is known from elsewhere; otherwise the one that
-            the server states at first contact is taken and held for the session.
+        client_cert: PEM file with a certificate and its private key, for a server (or its proxy) that asks for one.
+        server_key: the server's Ed25519 public key in hex, if known; otherwise the key that the server states at first
+            contact is kept for the session.
         timeout: seconds for connecting, and for each pause in an answer.
-        patience: seconds in which a busy or restarting server is asked again.
-        insecure_http: whether plain http may go to other hosts than this one.
+        patience: seconds for which a request to a busy or restarting server is repeated.
+        insecure_http: whether plain http to other hosts is allowed.
 
     Raises:
         ServerError and its subclasses, by every method: see `he_infer.errors`.
@@ -75,7 +75,6 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
         self._connection.close()
 
     def healthz(self) -> None:
@@ -84,12 +83,12 @@ class Session:
 
     @property
     def server_key(self) -> str:
-        """The Ed25519 public key that receipts are checked with, hex."""
+        """Ed25519 public key, hex, that verifies receipts."""
         return self._connection.server_key
 
     @property
     def server_time(self) -> float:
-        """The server's clock now, Unix seconds, as far as first contact told it."""
+        """The server's current time, Unix seconds, estimated from its clock at first contact."""
         return self._connection.server_time
 
     def models(self) -> list[ServedModel]:
@@ -107,9 +106,9 @@ class Session:
         """Register a key set's evaluation keys for a plan. Registering the same bytes again succeeds.
 
         Args:
-            plan: the plan that they were made for.
+            plan: the plan that the keys were made for.
             key_set: id of the key set, from the key file.
-            parts: `galois`, `relin` and `public`, as far as the plan needs them.
+            parts: those of `galois`, `relin` and `public` that the plan needs.
 
         Raises:
             RequestRefused: `keys_exist` where the set is registered for the plan with other bytes; `bad_keys`,
@@ -125,19 +124,19 @@ class Session:
         return stored
 
     def key_sets(self) -> list[KeysInfo]:
-        """All key sets that are registered for this client, one entry for each plan of each."""
+        """All key sets that are registered for this client, with one entry for each key set and plan."""
         return list(self._connection.parse(KeysList, self._connection.get("/v1/keys")).keys)
 
     def forget_keys(self, plan_digest: str, key_set: str) -> None:
-        """Have the server delete a key set's evaluation keys for a plan.
+        """Let the server delete a key set's evaluation keys for a plan.
 
         Raises:
-            MissingKey: there are none.
+            MissingKey: the server has no such keys.
         """
         self._connection.request("DELETE", keys_path(plan_digest, key_set))
 
     def classify(self, model: ServedModel, plan: Plan, key_set: str, parts: Sequence[bytes]) -> Answer:
-        """Have a head evaluated on ciphertexts.
+        """Let the server evaluate a head on ciphertexts.
 
         Args:
             model: one of `models()`.
@@ -170,7 +169,8 @@ class Session:
     def put_object(self, data: bytes, object_id: str | None = None, version: int = 1) -> ObjectInfo:
         """Store a sealed object under a new random id, or under the id given (32 hex digits).
 
-        A `version` above 1 is stored beside the older ones, and has to follow the newest. Sending the same bytes again
+        A `version` above 1 is stored beside the older versions, and must be the newest version plus 1. Sending the same
+        bytes again
         under the same id and version, after an answer was lost, succeeds.
 
         Raises:
@@ -190,7 +190,7 @@ class Session:
         return stored
 
     def get_object(self, object_id: str, version: int | None = None) -> bytes:
-        """Read a whole object, in its newest version or in the one named, and check its SHA-256.
+        """Read a whole object, in its newest version or in the given one, and check its SHA-256.
 
         Raises:
             RequestRefused: `not_found`.
@@ -202,7 +202,7 @@ class Session:
         return response.content
 
     def get_range(self, object_id: str, start: int, end: int, version: int | None = None) -> bytes:
-        """Read bytes `start` to `end` (exclusive) of an object or of one version of it; fewer where it ends before.
+        """Read bytes `start` to `end` (exclusive) of an object or of one version of it; fewer if it ends earlier.
 
         Raises:
             RequestRefused: `not_found`, or `bad_range` where the object has no byte there.
@@ -219,7 +219,7 @@ class Session:
             after = page.next
 
     def versions(self, object_id: str) -> list[ObjectInfo]:
-        """All versions of an object that there are, oldest first.
+        """All stored versions of an object, oldest first.
 
         Raises:
             RequestRefused: `not_found`.
@@ -250,5 +250,5 @@ def object_path(object_id: str, version: int | None = None) -> str:
 
 
 def _answer_bytes(plan: Plan) -> int:
-    """Most bytes of an answer's envelope under a plan: its parts have exact lengths, its header has a limit."""
+    """Maximum size of an answer's envelope under a plan, bytes: header limit plus exact part lengths."""
     return wire.PREFIX_BYTES + wire.MAX_HEADER + sum(count_part_bytes(plan, target) for target in range(plan.targets))

@@ -1,4 +1,4 @@
-"""The page in a browser of this machine: images in, results out, and what the server received of them.
+"""The console: a local web page that classifies images and shows the results and the bytes that the server received.
 
-It listens on loopback alone, loads nothing from elsewhere, and calls the public `Client`; it knows no ciphertext.
+It listens only on loopback, loads nothing from other hosts, and calls the public `Client`.
 """

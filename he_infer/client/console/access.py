@@ -1,8 +1,8 @@
-"""Access to the page: by the one-time login link, in a browser that came by no other site.
+"""Access control of the page: a one-time login link, a session cookie and a CSRF token.
 
-Loopback is no protection by itself: every user and every web page of this machine can reach it. So there is a login
-link, a cookie that no script and no other site can use, a check of the Host header against rebound names, and a token
-in a header for everything that changes something.
+Every user and every web page of this machine can reach a loopback port. Therefore the page needs a login link, a cookie
+that no script and no other site can use, a check of the Host header against DNS rebinding, and a token in a header for
+every request that changes something.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Access:
     """The login link and the sessions that it opened.
 
     Args:
-        port: the page's own port, for the Host check.
+        port: the page's port, for the check of the Host header.
     """
 
     def __init__(self, port: int) -> None:
@@ -46,16 +46,16 @@ class Access:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://127.0.0.1:{self._port}"
 
     def new_link(self) -> str:
-        """A fresh one-time login link; an earlier one that was not used ends."""
+        """Make a one-time login link; an earlier unused link becomes invalid."""
         self._link = secrets.token_urlsafe(32)
         return f"{self.url}/login?key={self._link}"
 
     def enter(self, key: str) -> str | None:
-        """A new session's cookie for the login key, which is spent by this; None for a wrong or spent one."""
+        """Start a session: exchanges a one-time login key for a cookie; None if the key is wrong or used."""
         if not self._link or not hmac.compare_digest(key.encode(), self._link.encode()):
             return None
         self._link = ""
@@ -64,7 +64,7 @@ class Access:
         return cookie
 
     def csrf(self, cookie: str) -> str | None:
-        """The session's token for changes; None where there is no such session."""
+        """The session's CSRF token; None if there is no such session."""
         return self._sessions.get(_digest(cookie))
 
     def leave(self, cookie: str) -> None:
@@ -73,7 +73,7 @@ class Access:
 
     @property
     def cookie_name(self) -> str:
-        """Cookies are shared by all ports of a host, so the port is part of the name."""
+        """Name of the cookie. It holds the port, since a browser shares cookies between all ports of a host."""
         return f"he_infer_{self._port}"
 
     def is_own_host(self, host: str) -> bool:
@@ -82,7 +82,7 @@ class Access:
 
 
 class Guard:
-    """Middleware that lets through what `Access` allows, and puts the policy's headers on every answer."""
+    """Middleware that refuses requests without access, and adds the security headers to every answer."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
@@ -92,7 +92,7 @@ class Guard:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
-            return  # a web socket has no place here
+            return  # the page uses no web sockets
         refusal = self._refusal(scope)
 
         async def with_headers(message: Message) -> None:
@@ -108,7 +108,7 @@ class Guard:
         headers = Headers(scope=scope)
         path, method = scope["path"], scope["method"]
         if not self._access.is_own_host(headers.get("host", "")):
-            return PlainTextResponse("This page answers as 127.0.0.1 alone.", 421)
+            return PlainTextResponse("This page answers only requests for 127.0.0.1.", 421)
         if path.startswith(_OPEN_PATHS) and method in SAFE:
             return None
         if path == "/login" and method == "GET":

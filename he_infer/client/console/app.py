@@ -1,4 +1,4 @@
-"""The page's routes. Each asks the desk or the office, and fills a template; none holds a rule of its own."""
+"""Routes of the page. Each calls the desk or the office and renders a template."""
 
 import os
 import subprocess
@@ -37,11 +37,11 @@ _HERE = Path(str(files("he_infer.client.console")))
 
 
 class Console:
-    """The application and what it works with.
+    """The web application and its parts.
 
     Args:
-        office: locked or open.
-        access: who may enter.
+        office: the page's state, locked or open.
+        access: access control.
     """
 
     def __init__(self, office: Office, access: Access) -> None:
@@ -78,7 +78,7 @@ class Console:
     # ---- entering -------------------------------------------------------------------------------------------------
 
     def login(self, request: Request, key: str = "") -> Response:
-        """Spend a login link."""
+        """Exchange a login link for a session cookie."""
         cookie = self._access.enter(key) if key else None
         if cookie is None:
             return self._page(request, "login.html", status=403 if key else 200, spent=bool(key))
@@ -87,7 +87,7 @@ class Console:
         return answer
 
     def healthz(self) -> Response:
-        """For the tests and for whoever starts the page: it answers."""
+        """Answer that the page runs."""
         return Response("ok", media_type="text/plain")
 
     def unlock(self, request: Request, passphrase: str = Form("")) -> Response:
@@ -96,7 +96,7 @@ class Console:
         return Response(status_code=204, headers={"HX-Redirect": "/"})
 
     def lock(self, request: Request) -> Response:
-        """Forget keys, images and this session."""
+        """Close the key file, remove all images and end this session."""
         self._office.lock()
         self._access.leave(read_cookie(request.headers, self._access.cookie_name))
         return Response(status_code=204, headers={"HX-Redirect": "/login"})
@@ -104,19 +104,19 @@ class Console:
     # ---- images ---------------------------------------------------------------------------------------------------
 
     def work(self, request: Request) -> Response:
-        """The desk's page."""
+        """The page with the list of images."""
         if self._office.locked:
             return self._page(request, "unlock.html", key=str(self._office.settings.key), problem="")
         return self._page(request, "work.html", here="/", **self._desk_values(self._office.desk))
 
     def desk(self, request: Request, seen: int = -1) -> Response:
-        """The desk, if it changed since `seen`."""
+        """The list of images, if it changed since `seen`."""
         if self._office.desk.version == seen:
             return Response(status_code=204)
         return self._page(request, "desk.html", **self._desk_values(self._office.desk))
 
     async def add_file(self, request: Request, name: str) -> Response:
-        """Take one file; its bytes are the body."""
+        """Add one file; the request's body holds its bytes."""
         desk = self._office.desk
         room = min(desk.room(), _MOST_FILE_BYTES)
         path, size = desk.new_file(name), 0
@@ -134,17 +134,17 @@ class Console:
         return Response(status_code=204)
 
     def send(self, request: Request) -> Response:
-        """Begin a run."""
+        """Start a run."""
         self._office.desk.send()
         return self.desk(request)
 
     def stop(self, request: Request) -> Response:
-        """End the run after the request under way."""
+        """Stop the run after the current request."""
         self._office.desk.cancel()
         return self.desk(request)
 
     def clear(self, request: Request) -> Response:
-        """Take all images off the desk."""
+        """Remove all images from the list."""
         self._office.desk.remove([item.id for item in self._office.desk.items])
         return self.desk(request)
 
@@ -162,7 +162,7 @@ class Console:
         )  # fmt: skip
 
     def values(self, identifier: str) -> Response:
-        """An image's values before windowing."""
+        """Pixel values of an image before windowing."""
         item = self._office.desk.item(identifier)
         values = read_values(item.path, self._pixels(item.path))
         return Response(values.data, media_type="application/octet-stream", headers={"X-Image": values.header})
@@ -186,10 +186,10 @@ class Console:
         return HTMLResponse("Stored in the archive.")
 
     def sent(self) -> Response:
-        """The first bytes that the server received, as a picture."""
+        """The first bytes that the server received, as a PNG."""
         return Response(picture_bytes(self._office.desk.sent), media_type="image/png")
 
-    # ---- the past, the vault, the keys -----------------------------------------------------------------------------
+    # ---- history, vault, keys -------------------------------------------------------------------------------------
 
     def history(self, request: Request) -> Response:
         """Past results."""
@@ -197,19 +197,19 @@ class Console:
         return self._page(request, "history.html", here="/history", total=len(history), records=history.search())
 
     def history_table(self, request: Request, words: str = "") -> Response:
-        """Past results that hold these words."""
+        """Past results that contain the words of the search."""
         return self._page(request, "history_table.html", records=self._office.history.search(words[:200]))
 
     def history_csv(self) -> Response:
-        """All of them as a table."""
+        """All past results as CSV."""
         return Response(self._office.history.to_csv(), media_type="text/csv; charset=utf-8")
 
     def history_json(self) -> Response:
-        """All of them as JSON."""
+        """All past results as JSON."""
         return Response(self._office.history.to_json(), media_type="application/json")
 
     def history_erase(self, request: Request) -> Response:
-        """Forget them."""
+        """Delete all past results."""
         self._office.history.erase()
         return self._page(request, "history_table.html", records=[])
 
@@ -226,7 +226,7 @@ class Console:
         key: str = Form(),
         passphrase: str = Form(),
     ) -> Response:
-        """Run a command of the vault, as in a terminal, in a process of its own."""
+        """Run a command of the vault in a separate process, as in a terminal."""
         if self._office.locked:
             raise UsageError("The page is locked; unlock the key file first.")
         if verb not in ("protect", "restore", "verify"):
@@ -235,7 +235,7 @@ class Console:
             raise UsageError(f"'{verb}' needs a folder to write to.")
         command = [sys.executable, "-m", "he_infer", verb, "--key", key]
         command += [] if verb == "verify" else ["--to", to]
-        done = subprocess.run(  # noqa: S603 - our own program; a path that looks like an option is behind the dashes
+        done = subprocess.run(  # noqa: S603 - our own program; paths stand after '--', so none is read as an option
             [*command, "--", source],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=_VAULT_SECONDS,
             env={**os.environ, "HE_INFER_PASSPHRASE": passphrase, "NO_COLOR": "1", "COLUMNS": "100"},
@@ -292,7 +292,7 @@ class Console:
         return self._office.settings.archive
 
     def _problem(self, request: Request, error: Exception) -> Response:
-        """One line, where the page shows problems; a whole page for a page."""
+        """Show an error as one line: inside the page for a request by htmx, as plain text with status 400 otherwise."""
         line = explain(error) or "Something went wrong; see the terminal."
         headers = {"HX-Retarget": "#problem", "HX-Reswap": "textContent"}
         if "hx-request" in request.headers:

@@ -1,7 +1,7 @@
-"""The images that lie on the page, their results, and the one job that works on them. Safe to use from several threads.
+"""The images on the page, their results, and the one job that classifies them. Safe to use from several threads.
 
-It outlives a reload of the page, and two tabs see the same desk. Files lie in a private folder that is removed at the
-end.
+It stays when the page is reloaded, and all tabs show the same one. Files are kept in a private folder that is removed
+at the end.
 """
 
 import re
@@ -28,31 +28,31 @@ _LONGEST_NAME = 200
 
 
 class State(StrEnum):
-    """Where an image stands."""
+    """State of an image."""
 
     READY = "ready"
     UNREADABLE = "unreadable"
     WAITING = "waiting"
-    """In the job that runs."""
+    """The image is part of the running job."""
     DONE = "classified"
     REFUSED = "not classified"
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image on the desk."""
+    """An image on the page."""
 
     id: str
     name: str
-    """As the browser gave it: text to be shown, never a path."""
+    """File name from the browser: text to show, never used as a path."""
     path: Path
     size: int
     state: State = State.READY
     note: str = ""
-    """Why it is unreadable or was not classified."""
+    """Reason why the image is unreadable or was not classified."""
     result: Result | None = None
     reported: str = ""
-    """Where its report was stored."""
+    """Place where its report was stored."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Job:
     done: int = 0
     running: bool = True
     problem: str = ""
-    """Why it ended early."""
+    """Reason why the job ended early."""
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     bytes_up: int = 0
@@ -72,7 +72,7 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """Foretold from the rate so far; None before there is one."""
+        """Seconds left, estimated from the rate so far; None before the first result."""
         spent = time.monotonic() - self.started
         return (len(self.items) - self.done) * spent / self.done if self.running and self.done else None
 
@@ -81,8 +81,8 @@ class Desk:
     """The images of one process.
 
     Args:
-        history: where results are remembered.
-        client: classifies, and decodes files in a process with bounds.
+        history: stores the results.
+        client: classifies, and decodes files in a separate limited process.
     """
 
     def __init__(self, history: History, client: Client) -> None:
@@ -94,12 +94,12 @@ class Desk:
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
         self.version = 0
-        """Counts every change, so that a page can ask whether there was one."""
+        """Number of changes so far: a page compares it to find out whether to reload."""
         self.sent: bytes = b""
         """The ciphertexts of the job's first request, as the server received them."""
 
     def close(self) -> None:
-        """End the job, and remove all files."""
+        """Stop the job and remove all files."""
         self.cancel()
         if self._thread is not None:
             self._thread.join(30)
@@ -113,7 +113,7 @@ class Desk:
 
     @property
     def job(self) -> Job | None:
-        """The job that runs, or the last one."""
+        """The running job, or the last one."""
         with self._lock:
             return self._job
 
@@ -121,7 +121,7 @@ class Desk:
         """One image.
 
         Raises:
-            UsageError: it is no longer there.
+            UsageError: the image is no longer on the page.
         """
         with self._lock:
             try:
@@ -130,7 +130,7 @@ class Desk:
                 raise UsageError("This image is no longer on the page.") from None
 
     def room(self) -> int:
-        """Bytes that may still arrive.
+        """Number of bytes that may still be added.
 
         Raises:
             UsageError: there are too many images already.
@@ -141,12 +141,12 @@ class Desk:
             return MOST_BYTES - sum(item.size for item in self._items.values())
 
     def new_file(self, name: str) -> Path:
-        """Where an arriving file may be written: a name of our own, with the ending of its own where that is plain."""
+        """Path for an uploaded file: a random name, with the original extension if it is short and alphanumeric."""
         ending = re.search(r"\.[A-Za-z0-9]{1,8}$", name)
         return self._folder / (secrets.token_hex(16) + (ending[0] if ending else ""))
 
     def add(self, name: str, path: Path) -> Item:
-        """Take an arrived file, and look whether it is an image."""
+        """Add an uploaded file, and check whether it is an image."""
         shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
         item = Item(path.stem, shown[-_LONGEST_NAME:] or "unnamed", path, path.stat().st_size)
         refusal = self._client.read(path).refusal
@@ -158,7 +158,7 @@ class Desk:
         return item
 
     def remove(self, identifiers: Sequence[str]) -> None:
-        """Take images off the desk, those of the running job excepted."""
+        """Remove images, except those of the running job."""
         with self._lock:
             for identifier in identifiers:
                 item = self._items.get(identifier)
@@ -168,13 +168,13 @@ class Desk:
                     self.version += 1
 
     def note_report(self, identifier: str, where: str) -> None:
-        """Remember that an image's report was stored."""
+        """Note that an image's report was stored."""
         with self._lock:
             self._items[identifier] = replace(self.item(identifier), reported=where)
             self.version += 1
 
     def send(self) -> Job:
-        """Begin to classify all images that are ready or were not classified.
+        """Start to classify all images that are ready or were not classified.
 
         Raises:
             UsageError: a job runs already, or there is nothing to classify.
@@ -196,7 +196,7 @@ class Desk:
             return self._job
 
     def cancel(self) -> None:
-        """Have the running job end after the request under way."""
+        """Stop the running job after the current request."""
         self._cancelled.set()
 
     def _work(self, chosen: list[Item]) -> None:
@@ -215,11 +215,11 @@ class Desk:
         except ServerError as error:
             problem = " ".join(str(error).split())
         except (HeInferError, ModelsError) as error:
-            # What says that answers cannot be trusted takes those back that came before.
+            # An error that makes the answers untrustworthy also withdraws all earlier results of the run.
             problem = " ".join(str(error).split())
             results.clear()
-        except Exception as error:  # the thread's last resort: the page must say that the run ended
-            problem = f"The run ended through a defect ({type(error).__name__}); see the terminal."
+        except Exception as error:  # last handler of the thread: the page must show that the run ended
+            problem = f"The run ended because of an internal error ({type(error).__name__}); see the terminal."
             raise
         finally:
             self._end(chosen, results, problem)
@@ -262,7 +262,7 @@ class Desk:
 
 
 def make_record(name: str, result: Result) -> Record:
-    """What the history remembers of a result."""
+    """Make the history's record of a result."""
     about = result.identifiers
     return Record(
         time=int(time.time()),

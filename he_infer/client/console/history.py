@@ -1,8 +1,8 @@
 """Past results, encrypted at rest under a key derived from the client's key-encryption key.
 
-A file of records, each: length (u32, little-endian), nonce of 12 bytes, AES-256-GCM of a JSON object. The associated
-data are the format's name and the record's place, so that records can be neither swapped nor moved; cutting whole
-records off the end is not found out.
+The file is a list of records, each: length (u32, little-endian), nonce of 12 bytes, AES-256-GCM of a JSON object. The
+associated data are the format's name and the record's index, so that records can be neither swapped nor moved. Removing
+whole records from the end is not detected.
 """
 
 import csv
@@ -30,18 +30,18 @@ _NONCE, _TAG, _LARGEST = 12, 16, 1 << 16
 
 @dataclass(frozen=True)
 class Record:
-    """One result, as it is remembered. Neither pixels nor features nor scores."""
+    """One result in the history. It holds no pixels, features or scores."""
 
     time: int
     """Unix seconds."""
     name: str
-    """The file's name as it was given."""
+    """Name of the file, as the user gave it."""
     study: str
     series: str
     image: str
     accession: str
     outcome: str
-    """The class, or `not classified`."""
+    """Name of the class, or `not classified`."""
     percent: float | None
     reason: str
     model: str
@@ -50,11 +50,11 @@ class Record:
 
 
 class History:
-    """Opens a history file, made with mode 0600 where it is missing.
+    """Opens a history file; creates it with mode 0600 if it is missing.
 
     Raises:
-        NotThisFormat: it is another file, damaged, or of another key.
-        OSError: it cannot be read or made.
+        NotThisFormat: the file is no history, is damaged, or was written under another key.
+        OSError: the file cannot be read or created.
     """
 
     def __init__(self, path: Path, key: bytes) -> None:
@@ -68,7 +68,7 @@ class History:
         return len(self._records)
 
     def add(self, record: Record) -> None:
-        """Remember a result, durably."""
+        """Append a result and sync the file."""
         with self._lock:
             plain = json.dumps(asdict(record), ensure_ascii=False).encode()
             nonce = secrets.token_bytes(_NONCE)
@@ -80,7 +80,7 @@ class History:
             self._records.append(record)
 
     def search(self, words: str = "", most: int = 200) -> list[Record]:
-        """The latest results that hold all words in any member, whatever the case; newest first."""
+        """The latest results that contain all words in any field, case-insensitive; newest first."""
         wanted = words.casefold().split()
         found = []
         for record in reversed(self._records):
@@ -96,7 +96,7 @@ class History:
         return json.dumps([asdict(record) for record in self._records], indent=2, ensure_ascii=False)
 
     def to_csv(self) -> str:
-        """All results as a table. A cell that a spreadsheet would take for a formula begins with an apostrophe."""
+        """All results as CSV. A cell that a spreadsheet would take for a formula gets a leading apostrophe."""
         text = io.StringIO()
         table = csv.writer(text)
         table.writerow([field.name for field in fields(Record)])
@@ -105,7 +105,7 @@ class History:
         return text.getvalue()
 
     def erase(self) -> None:
-        """Forget everything."""
+        """Delete all results."""
         with self._lock:
             self._path.write_bytes(b"")
             sync(self._path)
@@ -120,7 +120,7 @@ class History:
             start += _LENGTH.size + length
             if start > len(data) or not _NONCE + _TAG < length <= _LARGEST:
                 if start >= len(data) and place:
-                    # The last record was cut by a crash while it was written: what came before is whole.
+                    # A crash cut off the last record while it was written; all earlier records are whole.
                     self._cut(data, start - _LENGTH.size - length)
                     return
                 raise NotThisFormat(f"{self._path} is no history of the page, or it is damaged. Move it away.")

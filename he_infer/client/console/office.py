@@ -18,7 +18,7 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Settings:
-    """How the page was started."""
+    """Options that the page was started with."""
 
     url: str
     """The server's address."""
@@ -27,14 +27,14 @@ class Settings:
     state: Path
     """Folder of the history, mode 0700."""
     connect: dict[str, Any]
-    """Further arguments of `Client`, the token among them."""
+    """Further arguments of `Client`, including the token."""
     archive: Archive | None = None
     vault_key: str = ""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the checks."""
+    """Result of one check."""
 
     name: str
     ok: bool
@@ -42,7 +42,7 @@ class Check:
 
 
 class Office:
-    """Locked, or with an open client, a desk and a history."""
+    """State of the page: locked, or with an open client, a desk and a history."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -53,11 +53,11 @@ class Office:
 
     @property
     def locked(self) -> bool:
-        """Whether the key file is still to be unlocked."""
+        """Whether the key file is locked."""
         return self._client is None
 
     def unlock(self, unlock: str | Unlock) -> None:
-        """Open the key file, and with it the history.
+        """Open the key file and the history.
 
         Raises:
             WrongPassphrase and others: see `KeyFile.load`, `Client` and `History`.
@@ -75,7 +75,7 @@ class Office:
             self._client, self._history, self._desk = client, history, Desk(history, client)
 
     def lock(self) -> None:
-        """Forget keys and images."""
+        """Close the key file and remove all images."""
         with self._lock:
             if self._desk is not None:
                 self._desk.close()
@@ -94,16 +94,16 @@ class Office:
 
     @property
     def desk(self) -> Desk:
-        """The images; raises as `client` does."""
+        """The images on the page. Raises as `client` does."""
         return _open(self._desk)
 
     @property
     def history(self) -> History:
-        """The results of the past; raises as `client` does."""
+        """Past results. Raises as `client` does."""
         return _open(self._history)
 
     def checks(self) -> list[Check]:
-        """Ask the server for what a run needs, one thing after another."""
+        """Check the server step by step for everything that a run needs."""
         client = self.client
 
         def registered() -> str:

@@ -1,4 +1,4 @@
-"""Pixels for the page: values to window in the browser, and the picture that the extractor sees."""
+"""Pixels for the page: values that the browser windows, and the picture that the extractor sees."""
 
 import io
 import json
@@ -21,7 +21,7 @@ LARGEST_SIDE = 1024
 
 @dataclass(frozen=True)
 class Values:
-    """An image's values before windowing, with the window to begin with."""
+    """Pixel values of an image before windowing, with its initial window."""
 
     height: int
     width: int
@@ -33,28 +33,28 @@ class Values:
     """Width of the window."""
     invert: bool
     data: bytes
-    """float32, little-endian, row by row, channels together."""
+    """Values as float32, little-endian, in the order (row, column, channel)."""
 
     @property
     def header(self) -> str:
-        """Everything but the data, as JSON of ASCII letters."""
+        """All fields except the data, as ASCII JSON."""
         about = asdict(self)
         del about["data"]
         return json.dumps(about)
 
 
 def read_values(path: Path, shown: NDArray[np.float32]) -> Values:
-    """The values of an image, reduced to at most 1024 pixels a side.
+    """Read an image's values, reduced to at most 1024 pixels a side.
 
     Args:
-        path: the file. Its own values are taken where it is a grey, uncompressed DICOM image; they need no codec.
-        shown: its display values, (H, W) or (H, W, 3) in 0 to 1, which are taken everywhere else.
+        path: the file. Stored values are used if it is a grey, uncompressed DICOM image, which needs no codec.
+        shown: display values, (H, W) or (H, W, 3) in 0 to 1, used for all other files.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = _stored_values(path) if shown.ndim == 2 else None
-    except Exception:  # a foreign file that the reader could show all the same: its display values are enough
+    except Exception:  # the stored values cannot be read, but the display values can be shown
         found = None
     if found is None or found[0].shape != shown.shape:
         return _pack(255 * shown.astype(np.float32), 127.5, 255.0, invert=False)
@@ -63,7 +63,7 @@ def read_values(path: Path, shown: NDArray[np.float32]) -> Values:
 
 
 def to_shown(seen: NDArray[np.floating]) -> NDArray[np.float64]:
-    """What the extractor is given, (channels, H, W), as a picture in 0 to 1."""
+    """The extractor's input (channels, H, W), scaled to a picture in 0 to 1."""
     values = np.asarray(seen, dtype=np.float64)
     low, high = values.min(), values.max()
     unit = (values - low) / max(high - low, 1e-12)
@@ -71,7 +71,7 @@ def to_shown(seen: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def to_png(values: NDArray[np.floating], *, least_side: int = 224) -> bytes:
-    """A PNG of an array in 0 to 1, (H, W) or (H, W, 3); small ones are enlarged without smoothing."""
+    """Make a PNG of an array in 0 to 1, (H, W) or (H, W, 3). Small arrays are enlarged without smoothing."""
     picture = Image.fromarray(np.clip(np.asarray(values) * 255 + 0.5, 0, 255).astype(np.uint8))
     scale = max(1, -(-least_side // min(picture.size)))
     if scale > 1:
@@ -82,13 +82,13 @@ def to_png(values: NDArray[np.floating], *, least_side: int = 224) -> bytes:
 
 
 def picture_bytes(data: bytes, side: int = 128) -> bytes:
-    """The first bytes of a message as a PNG of grey pixels, one byte each."""
+    """PNG of a message's first bytes, one grey pixel for each byte."""
     shown = np.frombuffer(data[: side * side].ljust(side * side, b"\0"), dtype=np.uint8).reshape(side, side)
     return to_png(shown / 255)
 
 
 def measure_entropy(data: bytes) -> float:
-    """Shannon entropy of the byte values, in bits a byte: 8 for bytes that look random."""
+    """Shannon entropy of the byte values, bits per byte; 8 for uniformly random bytes."""
     if not data:
         return 0.0
     shares = np.bincount(np.frombuffer(data, dtype=np.uint8), minlength=256) / len(data)
@@ -97,7 +97,7 @@ def measure_entropy(data: bytes) -> float:
 
 
 def _stored_values(path: Path) -> tuple[NDArray[np.float32], float, float, bool] | None:
-    """Rescaled values, window centre and width, and whether black is high; None for compressed and other files."""
+    """Rescaled values, window centre and width, and whether high values are black; None if there are none."""
     with path.open("rb") as file:
         if file.read(132)[128:] != b"DICM":
             return None
@@ -123,7 +123,7 @@ def _pack(values: NDArray[np.float32], centre: float, span: float, *, invert: bo
 
 
 def _first(value: Any) -> float | None:
-    """The first of several values; None where there is none that is a finite number."""
+    """The first value of an attribute; None if it is missing or not a finite number."""
     values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     try:
         number = float(values[0])

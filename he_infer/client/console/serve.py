@@ -1,4 +1,4 @@
-"""Runs the page on loopback until it is interrupted."""
+"""Runs the web server of the page on loopback until it is interrupted."""
 
 import socket
 import sys
@@ -13,12 +13,12 @@ from he_infer.client.console.office import Office
 
 
 def serve(office: Office, port: int, say: Callable[[str], None]) -> None:
-    """Serve the page; says the login link, and a new one for every line on standard input.
+    """Serve the page. Shows the login link, and a new link for every line on standard input.
 
     Args:
-        office: locked or open.
-        port: 0 for a free one.
-        say: shows a line to the person at the terminal.
+        office: the page's state, locked or open.
+        port: TCP port; 0 for any free port.
+        say: shows a line in the terminal.
 
     Raises:
         OSError: the port is taken.

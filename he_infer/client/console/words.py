@@ -1,4 +1,4 @@
-"""Results in words and as the numbers of a small drawing, for people who are not to overread them."""
+"""Results in words and as numbers for a small drawing, worded so that readers do not overestimate their certainty."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,19 @@ from he_infer.client.results import Result
 
 @dataclass(frozen=True)
 class Reading:
-    """A result as the page says it."""
+    """A result in the page's words."""
 
     headline: str
     sentence: str
     drawn: str
-    """The class whose probability the drawing shows: the one that the operating point is for."""
+    """Class whose probability the drawing shows; the operating point belongs to this class."""
     percent: float
     operating_point: float | None
-    """In percent; None where the model states none."""
+    """Operating point, percent; None if the model states none."""
 
 
 def read(result: Result) -> Reading | None:
-    """Say a classified result: class, calibrated probability, and where it lies against the operating point."""
+    """Put a classified result into words: class, calibrated probability, and its side of the operating point."""
     if result.label is None or result.probability is None:
         return None
     percent = round(100 * result.probability, 1)

@@ -1,1 +1,1 @@
-"""Image files at the client: found, and decoded in processes that hold no key."""
+"""Search for image files, and decoding in processes that hold no key."""

@@ -1,4 +1,4 @@
-"""The decoding process: reads image files with foreign codecs, holds no key, and is bounded in memory.
+"""The decoding process: reads image files with third-party codecs, holds no key, and has a memory limit.
 
 It is started as `python -m he_infer.client.images.decoder`, reads one JSON request a line from standard input, and
 writes frames to standard output: the length of a JSON header (u32, little-endian), the header, then the pixels as
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MOST_INFLATED = 512 << 20
-"""Most bytes that a deflated DICOM file may inflate to."""
+"""Maximum size of a deflated DICOM file after inflating, bytes."""
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _load() -> None:
-    """Import the readers before the first request, so that its time is not counted against the file."""
+    """Import the readers before the first request, outside of the first file's time limit."""
     import models.images.dicom
     import models.images.load  # noqa: F401
 
@@ -68,10 +68,10 @@ def _decode(path: Path, frames: Any, out: BinaryIO) -> None:
 
 
 def refuse_inflating(path: Path, most: int = MOST_INFLATED) -> None:
-    """Refuse a deflated DICOM file that would inflate beyond a bound; the reader inflates without one.
+    """Refuse a deflated DICOM file that would inflate beyond a limit; pydicom inflates without a limit.
 
     Raises:
-        ImageError: it would, or it is damaged.
+        ImageError: the file is too large after inflating, or damaged.
     """
     import zlib
 

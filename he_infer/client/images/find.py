@@ -1,4 +1,4 @@
-"""Search for the image files that a command's paths stand for."""
+"""Search for the image files below the paths of a command."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ from he_infer.errors import ImageError
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:
-    """The files named, and those below the folders named, in a stable order.
+    """Find the given files, and all files below the given folders, in a stable order.
 
     Whether a file is an image is decided when it is read: a patient's disc holds a README and a DICOMDIR beside its
-    images, and each of them becomes a row with a reason. Hidden files are passed over.
+    images, and each of them becomes a row with a reason. Hidden files are skipped.
 
     Raises:
-        ImageError: a path does not exist, or there is no file at all.
+        ImageError: a path does not exist, or no file was found.
     """
     files: list[Path] = []
     for path in given:

@@ -1,4 +1,4 @@
-"""Reads images through decoding processes: foreign codecs never run in the process that holds the secret key."""
+"""Reads images through decoding processes: third-party codecs never run in the process that holds the secret key."""
 
 import json
 import os
@@ -25,12 +25,12 @@ Frames = Literal["middle", "all"] | int
 MEMORY = 2 << 30
 """Address space of a decoding process, bytes."""
 SECONDS = 60.0
-"""Longest time for one file."""
+"""Maximum decoding time of one file, seconds."""
 MOST_PIXEL_BYTES = 1 << 30
-"""Most bytes of the frames of one file that are held at a time."""
+"""Maximum size of all decoded frames of one file, bytes."""
 _MOST_HEADER = 1 << 20
 _START_SECONDS = 60.0
-# What a decoder needs of the environment; passphrases and tokens are not among it.
+# Environment variables that a decoder needs. Passphrases and tokens are not passed on.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "PYTHONPATH", "VIRTUAL_ENV")
 
 
@@ -41,21 +41,21 @@ class ReadImage:
     path: Path
     frame: int = 0
     pixels: NDArray[np.float32] | None = field(default=None, repr=False)
-    """(H, W) for grey, (H, W, 3) for colour, in [0, 1]."""
+    """(H, W) for grey, (H, W, 3) for colour, values in [0, 1]."""
     refusal: str | None = None
     identifiers: Identifiers = field(default_factory=Identifiers)
     remarks: tuple[str, ...] = ()
     kind: Mapping[str, str] = field(default_factory=dict)
-    """What the DICOM header says of the image: `modality`, `body_part`, `photometric`."""
+    """Properties from the DICOM header: `modality`, `body_part`, `photometric`."""
 
 
 class ImageReader:
-    """A number of decoding processes, started when they are needed.
+    """A pool of decoding processes, started when they are needed.
 
     Args:
-        processes: how many files are decoded at a time.
+        processes: number of files that are decoded at the same time.
         memory: address space of each, bytes.
-        seconds: longest time for one file.
+        seconds: maximum decoding time of one file.
     """
 
     def __init__(self, processes: int = 2, *, memory: int = MEMORY, seconds: float = SECONDS) -> None:
@@ -67,9 +67,9 @@ class ImageReader:
             self._idle.put(None)
 
     def read(self, path: Path, frames: Frames = "middle") -> list[ReadImage]:
-        """The frames of a file; one entry with a refusal where it cannot be read. It may be called from many threads.
+        """Read the frames of a file, or give one entry with a refusal. Safe to call from many threads.
 
-        A file that takes too long, needs too much memory or ends its decoder costs that decoder alone.
+        If a file takes too long, needs too much memory or crashes its decoder, only that decoder ends.
         """
         decoder = self._idle.get()
         try:
@@ -102,7 +102,7 @@ class ImageReader:
 
 
 class _DecoderFailed(Exception):
-    """The decoder gave no whole answer; the text ends a sentence that begins with the file's name."""
+    """The decoder gave no complete answer. The message continues a sentence that begins with the file's name."""
 
 
 class _Decoder:
@@ -130,7 +130,7 @@ class _Decoder:
         """All frames of a file.
 
         Raises:
-            _DecoderFailed: no whole answer came.
+            _DecoderFailed: the decoder gave no complete answer.
         """
         assert self._process.stdin is not None  # noqa: S101 - it was asked for above
         deadline = time.monotonic() + seconds + (_START_SECONDS if self._fresh else 0.0)
@@ -176,7 +176,7 @@ class _Decoder:
             if pipe is not None:
                 try:
                     pipe.close()
-                except OSError:  # what was still to be written went nowhere
+                except OSError:  # the decoder has ended, so unwritten bytes are lost
                     continue
         self._process.wait()
 
@@ -201,8 +201,7 @@ class _Decoder:
             piece = os.read(descriptor, min(size - len(taken), 1 << 20))
             if not piece:
                 raise _DecoderFailed(
-                    "was not read: its decoder ended, for want of memory or by a fault of a codec. The file may be "
-                    "damaged or hostile."
+                    "was not read: its decoder crashed or ran out of memory. The file may be damaged or hostile."
                 )
             taken += piece
         return taken
