@@ -44,10 +44,10 @@ def adopt(
         module: (N, channels, size, size) -> (N, width), or (N, width, 1, 1) as torchvision's networks give without
             their last layer; width 16 to 4096. Load its weights first (`module.load_state_dict(...)`).
         dataset: train and validation images; the test images are not looked at.
-        size: the side in pixels that the module wants.
+        size: side in pixels of the module's input.
         channels: 1 or 3; those of the data set by default.
-        mean: what the module's makers subtracted from each channel, in display units; measured by default.
-        std: what they divided by.
+        mean: mean of each channel that the module was trained with, in display units; measured by default.
+        std: standard deviation of each channel, likewise.
         head: `linear`, `mlp` or `cubic`.
         hidden: size of the hidden layer.
         seed: decides the head's training.

@@ -1,6 +1,6 @@
 """The bundle: extractor, preprocessing, head and classes in one file. Its bytes are specified in docs/bundle.md.
 
-A bundle is a safetensors file with an ONNX network inside, so reading one runs no code of its maker's. Knows no torch.
+A bundle is a safetensors file with an ONNX network inside, so reading one runs no foreign code. Imports no torch.
 """
 
 import importlib.metadata
@@ -38,10 +38,10 @@ class Bundle:
     policy: str = "hidden"
     """`hidden`: the server keeps its weights to itself. `open`: a client may learn them."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Seed, data, epochs, validation figures: whatever makes the figures repeatable."""
+    """Seed, data, epochs, validation figures: everything that is needed to repeat the training."""
     versions: Mapping[str, str] = field(default_factory=dict)
     guard: Guard | None = None
-    """Tells whether an image is unlike the training images; None: nothing is known of them."""
+    """Detects images that are unlike the training images; None where the bundle has no guard."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """The model card, which goes to the client; see docs/bundle.md."""
 
@@ -57,13 +57,13 @@ class Bundle:
 
     @property
     def chosen_epochs(self) -> str:
-        """The epoch that validation chose, for people; of several towers, each one's."""
+        """Text for people: the epoch chosen on validation, one for each tower."""
         chosen = self.training.get("chosen_epoch")
         return ", ".join(map(str, chosen)) if isinstance(chosen, list) else str(chosen)
 
     @cached_property
     def feature_model(self) -> FeatureModel:
-        """The part that turns images into features, which is all that a client has of the model."""
+        """The part of the model at the client: images to features."""
         return FeatureModel(self.preprocessing, self.extractor, self.input_bound, self.guard, self.card)
 
     def features(self, images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -83,8 +83,8 @@ class Bundle:
     def with_head(self, head: Head, training: Mapping[str, Any] | None = None) -> "Bundle":
         """The same extractor with another head, for example one converted from scikit-learn.
 
-        Scores are put in the order of the bundle's classes by the head's `names`. Names that are no classes of the
-        bundle but whole numbers below their count are taken as indices; a head without names is taken as it is.
+        Scores are put in the order of the bundle's classes by the head's `names`. Whole numbers below the number of
+        classes are read as indices if they are not class names of the bundle. A head without names keeps its order.
 
         Raises:
             BundleError: the head takes another number of features, or its classes are not the bundle's.

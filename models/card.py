@@ -1,4 +1,4 @@
-"""The model card: what a client should know of a model before it believes an answer. The client's part has it."""
+"""The model card: facts that a client needs before it relies on a model's answers. The client's part holds it."""
 
 import math
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def describe_figures(labels: NDArray[np.int64], reached: Figures) -> dict[str, A
 def choose_operating_point(
     labels: NDArray[np.int64], scores: NDArray[np.float64], classes: tuple[str, ...]
 ) -> dict[str, Any] | None:
-    """For two classes the probability of the second from which it is given, with what validation images say of it.
+    """Decision threshold for two classes: the probability from which the second is given, and its validation figures.
 
     It maximises sensitivity + specificity (Youden 1950), whatever the classes' shares. None for more classes, for which
     the most probable one is given, and where a class does not occur.
@@ -74,7 +74,7 @@ def choose_operating_point(
     sick = labels == 1
     sensitivity = (probability[sick][None] >= candidates[:, None]).mean(axis=1)
     specificity = (probability[~sick][None] < candidates[:, None]).mean(axis=1)
-    best = int(np.argmax(sensitivity + specificity))  # the first of equal ones, which is 0.5 where that is as good
+    best = int(np.argmax(sensitivity + specificity))  # the first of equal thresholds: 0.5 where that is as good
     return {
         "class": classes[1],
         "threshold": round(float(candidates[best]), 6),
@@ -86,7 +86,7 @@ def choose_operating_point(
 
 
 def check_kind(card: Mapping[str, Any], kind: Mapping[str, str]) -> str | None:
-    """Why an image is not of the model's kind by its DICOM header; None where it is, or where nothing is stated.
+    """Reason why an image's DICOM header does not fit the model; None where it fits, or where nothing is stated.
 
     Args:
         card: the model's card.

@@ -1,4 +1,4 @@
-"""A model before encryption, at the client: preprocessing, extractor, guard and card. No torch, no head."""
+"""The client's part of a model: preprocessing, extractor, guard and card. Imports no torch, holds no head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class FeatureModel:
     input_bound: float
     """The largest absolute value of a feature that the head's parameters allow for."""
     guard: Guard | None = None
-    """Tells whether an image is unlike those that the model was made from; None: nothing is known of them."""
+    """Detects images that are unlike the training images; None where the bundle has no guard."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """The model card; see docs/bundle.md."""
 
@@ -70,7 +70,7 @@ class FeatureModel:
         return self.extractor.width
 
     def judge(self, features: NDArray[Any]) -> list[Verdict]:
-        """Whether each row of features (N, width) is of an image like those that the model was made from.
+        """A verdict on each row of features (N, width): whether the image is like the training images.
 
         Without a guard all are accepted.
         """

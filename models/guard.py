@@ -1,4 +1,4 @@
-"""Is this image unlike those that the model was made from? Told at the client, from its features in the clear.
+"""Detection of images that are unlike the training images, at the client, from features in clear.
 
 The training features are kept as a normal distribution: their mean, their main directions with a variance each, and one
 variance for all other directions (probabilistic PCA, Tipping and Bishop 1999), which is a shrinkage that needs no
@@ -44,10 +44,10 @@ class Guard:
     directions: NDArray[np.float32] = field(repr=False)
     """(k, width), orthonormal rows."""
     variances: NDArray[np.float32] = field(repr=False)
-    """(k + 1,) of the directions, and of every direction beside them."""
+    """Variances (k + 1,): one for each main direction, the last for every other direction."""
     threshold: float
     false_alarms: float
-    """Share of the validation images beyond the threshold, as it was asked for."""
+    """Share of the validation images beyond the threshold, as requested."""
     images: int
     """Validation images that the threshold was chosen on."""
 
@@ -98,7 +98,7 @@ class Guard:
         spectrum = np.zeros(width)
         spectrum[: len(singular)] = singular**2 / max(count - 1, 1)
         kept = int(min(_DIRECTIONS, len(singular), width - 1, count // 4))
-        # Never less than a hundredth of the mean variance: directions without spread in training are not infinite far.
+        # At least a hundredth of the mean variance: without it a direction that training never used counts infinitely.
         rest = max(float(spectrum[kept:].mean()), 0.01 * float(spectrum.mean()), 1e-9)
         variances = np.append(np.maximum(spectrum[:kept], rest), rest)
         made = cls(

@@ -1,4 +1,4 @@
-"""A user's own ONNX extractor, with a head trained on its features or brought along -> a bundle."""
+"""Makes a bundle of a user's own ONNX extractor, with a head that is trained on its features or given as ONNX."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What the network's makers subtracted from each channel and divided by, in display units (0 black, 1 white)."""
+    """Mean and standard deviation of each channel that the network was trained with, in display units (0 to 1)."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -58,7 +58,7 @@ def import_model(
         content: the ONNX file's bytes: images in, features out.
         dataset: train and validation images; the test images are not looked at.
         normalisation: what the network was trained with; measured on the training images by default.
-        layout: `NCHW` or `NHWC`; told by the input's sides by default.
+        layout: `NCHW` or `NHWC`; found from the input's shape by default.
         head: one of TRAINED, a kind of head to train on the features (needs torch); or an ONNX head, as bytes, that was
             fitted on features as a bundle of this extractor gives them, standardised and bounded.
         hidden: size of the hidden layer of a trained head.
@@ -122,7 +122,7 @@ def import_model(
 
 
 def guess_layout(content: bytes) -> Layout:
-    """`NCHW` or `NHWC`, by where the side of 1 or 3 is.
+    """`NCHW` or `NHWC`, found from the position of the dimension of length 1 or 3.
 
     Raises:
         DamagedBundle: neither, or not a network.

@@ -1,4 +1,4 @@
-"""Figures of merit of a classifier, from labels and scores. Knows numpy and scikit-learn, nothing of models."""
+"""Figures of merit of a classifier, from labels and scores. Uses numpy and scikit-learn, and nothing of the models."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -22,8 +22,8 @@ def load(name_or_path: str | Path, *, seed: int = 0, side: int | None = None) ->
     - a DICOM folder with a CSV of labels, or that CSV file; see `dicom_table.load_table`.
 
     A known name is taken as such unless it is written as a path (with a separator or a suffix). `seed` chooses the
-    splits of folders, which have none of their own, and nothing else. `side` is the most pixels that images of folders
-    keep a side (224 by default).
+    splits of folders, which have none of their own, and nothing else. `side` is the largest side in pixels that images
+    of folders are reduced to (224 by default).
 
     Raises:
         NoSuchDataset: neither a known name nor an existing file or folder.

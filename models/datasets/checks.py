@@ -1,4 +1,4 @@
-"""Can this set be learned from? Errors for what cannot be mended here, notes for what a reader must know."""
+"""Checks whether a set can be learned from: errors for unusable data, notes for facts that a reader must know."""
 
 from collections import Counter
 
@@ -8,9 +8,9 @@ from models.datasets.dataset import Dataset
 from models.errors import BadContents
 
 _IMBALANCE = 20
-"""A class this many times rarer than the largest is worth a note: accuracy then says little about it."""
+"""A class this many times rarer than the largest gets a note: accuracy then says little about it."""
 _FEW = 10
-"""Fewer images of a class in a split than this make that class's own figures a matter of luck."""
+"""A class with fewer images in a split gets a note: its figures then depend on chance."""
 
 
 def checked(dataset: Dataset) -> Dataset:

@@ -51,7 +51,7 @@ class Dataset:
     val: Split
     test: Split
     notes: tuple[str, ...] = ()
-    """What a reader of the figures must know: few patients, doubled images, imbalance. Plain sentences."""
+    """Sentences for a reader of the figures: few patients, doubled images, imbalance."""
     sources: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     """The original image files behind each split, where there are any."""
     patients: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -63,13 +63,13 @@ class Dataset:
     """Split -> (n,) the number of the patient whom each image shows, where patients are known."""
 
     scaling: str = "dataset"
-    """How images are best scaled: `dataset` keeps brightness and contrast, `image` evens them out."""
+    """Recommended scaling: `dataset` keeps brightness and contrast, `image` removes them."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """How pixel values were read, where they came as arrays: type, black, white; see `models.images.values`."""
+    """Type, black and white value by which pixel arrays were read; see `models.images.values`."""
     kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What DICOM headers say of the images: `modality`, `body_part`, `photometric`, each with the values that occur."""
+    """Values that occur in the DICOM headers of the images: `modality`, `body_part`, `photometric`."""
     orientation: str = "mirror"
-    """What leaves the class as it is: `fixed` nothing, `mirror` left-right mirroring, `any` turns by 90 degrees too."""
+    """Changes that keep the class: `fixed` none, `mirror` left-right mirroring, `any` rotation by 90 degrees too."""
 
     @property
     def channels(self) -> int:
@@ -86,7 +86,7 @@ class Dataset:
         yield from (("train", self.train), ("val", self.val), ("test", self.test))
 
     def with_notes(self, *notes: str) -> "Dataset":
-        """The same set with more to say about it."""
+        """The same set with further notes."""
         return replace(self, notes=(*self.notes, *notes))
 
     @property

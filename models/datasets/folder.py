@@ -77,7 +77,7 @@ def _labelled(folders: list[Path], split: str | None, others: list[Path]) -> lis
         for file in sorted(folder.rglob("*")):
             if file.name.startswith(".") or not file.is_file():
                 continue
-            # A file that is named like an image but is none is for the reader to refuse, with its reason.
+            # A file with an image's suffix and other content: the reader refuses it with a reason.
             if _is_image(file) or file.suffix.lower() in _NAMED_LIKE_IMAGES:
                 files.append(file)
             else:

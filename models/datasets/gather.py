@@ -1,4 +1,4 @@
-"""Labelled image files -> a data set: one size for all, and splits that no patient and no picture straddles."""
+"""Makes a data set of labelled image files: one size, and no patient or picture in two splits."""
 
 import hashlib
 from collections import Counter
@@ -18,7 +18,7 @@ from models.images.load import load_frames, measure
 from models.images.preprocessing import Preprocessing
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
-"""Shares of the splits where the data has none of its own: those of MedMNIST."""
+"""Shares of training, validation and test where the data has no splits: those of MedMNIST."""
 
 _SIDES = (28, 224)
 _GREY = 2.5 / 255
@@ -38,7 +38,7 @@ class Labelled:
     split: str | None = None
     """`train`, `val` or `test` where the data says so."""
     patient: str | None = None
-    """Whoever is in the picture, where the data says so; a DICOM file's own PatientID is used otherwise."""
+    """The patient's identifier, where the data states it; otherwise a DICOM file's own PatientID is used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None 
 
 
 def _describe_groups(loaded: Sequence[_Loaded]) -> str:
-    """Say among whom the splits were dealt out, and how many images name no patient."""
+    """Describe the units that were divided among the splits, and count the images that name no patient."""
     known = [one.group for one in loaded if one.group.startswith(_PATIENT)]
     unknown = len(loaded) - len(known)
     among = f"among {len(set(known))} patients ({len(known)} images)"
@@ -124,7 +124,7 @@ def _describe_groups(loaded: Sequence[_Loaded]) -> str:
 
 
 def _load(items: Sequence[Labelled], most: int) -> tuple[list[_Loaded], list[str], list[str]]:
-    """The images, reduced; why others were left out; what a reader must know of their sizes, frames and kinds."""
+    """The reduced images, the reasons for leaving others out, and notes on sizes, frames and kinds."""
     shorts, unreadable = [], []
     readable = []
     for item in items:
@@ -200,7 +200,7 @@ def _check_given(name: str, given: Sequence[str | None]) -> None:
 def _splits(
     loaded: Sequence[_Loaded], labels: NDArray[np.int64], classes: int, seed: int
 ) -> tuple[list[str], list[str]]:
-    """The split of each image, and a note where some were dealt out here."""
+    """The split of each image, and a note where splits were chosen here."""
     given = [one.item.split for one in loaded]
     missing = [split for split in SPLITS if split not in given]
     if not missing:
@@ -221,13 +221,13 @@ def _splits(
 def _deal(
     groups: Sequence[str], labels: NDArray[np.int64], classes: int, seed: int, shares: Mapping[str, float]
 ) -> list[str]:
-    """Deal groups out to the splits, each time to the one that lacks most of what the group holds."""
+    """Assign groups to splits, each to the split that lacks most of the classes in the group."""
     counts: dict[str, Counter[int]] = {}
     for group, label in zip(groups, labels.tolist(), strict=True):
         counts.setdefault(group, Counter())[label] += 1
     order = sorted(counts)
     np.random.default_rng(seed).shuffle(order)
-    order.sort(key=lambda group: -sum(counts[group].values()))  # large groups first: small ones even things out
+    order.sort(key=lambda group: -sum(counts[group].values()))  # large groups first: small ones then correct the shares
     total = np.bincount(labels, minlength=classes)
     shares = {split: share / sum(shares.values()) for split, share in shares.items()}
     have = {split: np.zeros(classes) for split in shares}

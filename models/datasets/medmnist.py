@@ -19,7 +19,7 @@ from models.images.values import choose_range, to_canonical
 
 DATA_FOLDER_VARIABLE = "HE_INFER_DATA"
 _SIDES = (8, 1024)
-"""The sides in pixels that are taken. MedMNIST has 28 to 224; beyond 1024 a whole set no longer fits in memory."""
+"""Accepted sides in pixels. MedMNIST has 28 to 224; beyond 1024 a whole set no longer fits in memory."""
 
 
 def load_named(name: str) -> Dataset:
@@ -196,7 +196,7 @@ def _labels(path: Path, split: str, labels: np.ndarray[Any, Any]) -> np.ndarray[
 def _fetch(base: str, size: int) -> Path:
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")  # the caller says what is loaded
+    pooch.get_logger().setLevel("WARNING")  # the caller reports progress
     try:
         found: str = pooch.retrieve(
             url=index.url(base, size),

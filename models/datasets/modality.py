@@ -1,8 +1,9 @@
-"""The modality set: which kind of scanner made this patch? Real DICOM images that come with installed packages.
+"""The modality set: patches of real DICOM images from installed packages; the class is the kind of scanner.
 
 The images are pydicom's own test files and those of the package pydicom-data. Many of these files are one image in
-several encodings, so patients are told apart first (by identity and by what the pictures show) and only then split:
-no patient is in both training and test. There are very few of them; `Dataset.patients` and `Dataset.notes` say how few.
+several encodings, so patients are identified first (by identifiers and by the content of the pictures) and only then
+split: no patient is in both training and test. There are very few of them; `Dataset.patients` and `Dataset.notes` say
+how few.
 """
 
 import importlib.util
@@ -35,11 +36,11 @@ _CLASS_OF = {
 SIZE = 64
 """Side in pixels to which each field of view is resampled."""
 _FIELDS = {"train": (0.35, 0.5, 0.7), "val": (0.2, 0.3), "test": (0.35, 0.5, 0.7)}
-"""Sides of the fields as shares of the region's shorter side. What makes a CT, an MR, an ultrasound or a radiograph
-shows in structures of that order, and not in single pixels, whose noise is a matter of the scanner and of how far the
-image was enlarged. Validation has only a strip of each image, so its fields are smaller."""
+"""Sides of the fields as shares of the region's shorter side. The four kinds of image differ in structures of that
+size. Single pixels differ too, but their noise depends on the scanner and on the enlargement of the image. Validation
+has only a strip of each image, so its fields are smaller."""
 _SMALLEST_SIDE = 64
-"""Images with a shorter side are left out: they are icons."""
+"""Least side in pixels; smaller images are icons and are left out."""
 _FRAMES = 4
 """Frames taken of a multi-frame image, evenly spaced: the others are nearly the same picture."""
 _VALIDATION = 0.3
@@ -58,7 +59,7 @@ class _Picture:
     keys: frozenset[str]
     """Identifiers that two files of one patient share: the patient's, or the study's where that is blank."""
     quality: tuple[bool, bool]
-    """(lossy, compressed): of several encodings of a picture the first in this order is used."""
+    """Key (lossy, compressed) that sorts several encodings of one picture; the first in this order is used."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,12 @@ def _folders() -> list[Path]:
 
 
 def _look(path: Path) -> _Picture | None:
-    """What a file shows, from its header; None where it is not a picture of one of the four kinds."""
+    """Description of a file's image, from its header; None where it is none of the four kinds."""
     with dicom.quiet():
         try:
             header = dicom.read_header(path)
             kind = _CLASS_OF.get(str(header.get("Modality", "")))
-            # A perfusion map bears the modality CT, but is computed, and drawn in false colours.
+            # A perfusion map states the modality CT, but is computed, and drawn in false colours.
             computed = "PERFUSION" in (header.get("ImageType") or ())
             sides = (int(header.get("Rows", 0)), int(header.get("Columns", 0)))
             patient = str(header.get("PatientID") or "").strip()
@@ -163,7 +164,7 @@ def _look(path: Path) -> _Picture | None:
                 str(header.get("LossyImageCompression", "00")) == "01",
                 header.file_meta.TransferSyntaxUID.is_compressed,
             )
-        except Exception:  # many of these files are damaged on purpose: whatever the parser says, they are left out
+        except Exception:  # many of these files are damaged on purpose; they are left out
             return None
     if kind is None or computed or min(sides) < _SMALLEST_SIDE:
         return None
@@ -239,7 +240,7 @@ def _views(patient: _Patient) -> list[_View]:
 
 
 def _regions(dataset: pydicom.Dataset, image: NDArray[np.float32]) -> list[Box]:
-    """Where the picture is: for ultrasound the two-dimensional tissue regions, without the text burned in around."""
+    """Boxes that hold the picture: for ultrasound the two-dimensional tissue regions, without the text around them."""
     boxes = [
         Box(
             max(int(region.RegionLocationMinY0), 0),

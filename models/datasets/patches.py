@@ -1,4 +1,4 @@
-"""Square fields of an image at several magnifications, and which of them hold anything."""
+"""Square fields of an image at several magnifications, without those that show only background."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def fields(image: NDArray[np.float32], box: Box, *, sides: Sequence[int], size: 
         image: (H, W) display values in [0, 1].
         box: the region that fields must lie in.
         sides: the fields' sides in pixels of the image; those that do not fit into the region are left out.
-        size: the side in pixels of what is returned.
+        size: side in pixels of the fields returned.
 
     Returns:
         Arrays (size, size), uint16 from 0 (black) to 65535 (white), in reading order for each side.

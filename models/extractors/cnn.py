@@ -24,8 +24,8 @@ class CnnConfig:
     bound: float = 4.0
     """Every feature lies strictly within +-bound, whatever the image: the network ends in bound * tanh(x / bound)."""
     map_side: int = 0
-    """0: the features are one vector. Else they are maps of so many pixels a side, channel by channel, and the last
-    stage is left out: it is the head's."""
+    """Side in pixels of the maps that the features are, channel by channel; the last stage is then part of the head. 0:
+    the features are one vector."""
 
     def __post_init__(self) -> None:
         if not WIDTHS[0] <= self.width <= WIDTHS[1]:

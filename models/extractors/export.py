@@ -1,4 +1,4 @@
-"""A torch module -> the ONNX extractor of a bundle, compared with the module on images. Knows torch."""
+"""Exports a torch module as the ONNX extractor of a bundle, and compares both on images. Imports torch."""
 
 import contextlib
 import io
@@ -61,7 +61,7 @@ def _to_onnx(module: nn.Module, example: torch.Tensor) -> bytes:
     logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # the exporter warns of its own future
+            warnings.simplefilter("ignore")  # the exporter prints deprecation warnings
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -84,7 +84,7 @@ def _to_onnx(module: nn.Module, example: torch.Tensor) -> bytes:
     if program is None:
         raise TrainingError(f"{type(module).__name__} cannot be exported to ONNX.")
     model = program.model_proto
-    # The exporter notes which line of which file made each node; that is nobody's business, and differs by machine.
+    # The exporter records the source line of each node: it reveals local paths, and differs by machine.
     model.ClearField("metadata_props")
     model.producer_name, model.producer_version, model.doc_string = "he-infer", "", ""
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):

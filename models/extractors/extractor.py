@@ -1,4 +1,4 @@
-"""The feature extractor: an ONNX network that onnxruntime evaluates at the client. Knows no torch."""
+"""The feature extractor: an ONNX network that onnxruntime evaluates at the client. Imports no torch."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -105,7 +105,7 @@ class Extractor:
     def _evaluate(self, given: NDArray[np.float32]) -> NDArray[np.float32]:
         fixed = self.graph.batch
         short = 0 if fixed is None else fixed - len(given)
-        if short:  # a graph of fixed batch is filled up, and what comes of it is dropped
+        if short:  # a graph of fixed batch is padded with zeros; their features are dropped
             given = np.concatenate([given, np.zeros((short, *given.shape[1:]), dtype=np.float32)])
         try:
             (features,) = self._session.run([self.graph.output], {self.graph.input: given})
@@ -118,7 +118,7 @@ class Extractor:
     def _session(self) -> Any:
         import onnxruntime
 
-        onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised, and said once
+        onnxruntime.set_default_logger_severity(4)  # errors are raised, so they need not be logged too
         options = onnxruntime.SessionOptions()
         # One thread: sums have one order whatever the machine, and several images can be read meanwhile.
         options.intra_op_num_threads = options.inter_op_num_threads = 1

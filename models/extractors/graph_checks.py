@@ -1,4 +1,4 @@
-"""Is this ONNX file a feed-forward network of bounded size? Asked before anything runs it.
+"""Checks that an ONNX file is a feed-forward network of bounded size, before anything runs it.
 
 The file may come from a stranger. It is parsed as protobuf, and refused unless it is a graph of known, stateless
 operators of the standard set, without control flow, functions, external data or cycles, whose every intermediate value
@@ -15,10 +15,10 @@ from onnx import TensorProto
 from models.errors import DamagedBundle
 
 MAX_BYTES = 256 << 20
-"""Of the file."""
+"""Largest size of the file in bytes."""
 MAX_NODES = 20_000
 MAX_VALUES = 1 << 28
-"""Numbers that all intermediate results of one image may have together: one gigabyte as float32."""
+"""Largest count of numbers in all intermediate results of one image: one gigabyte as float32."""
 MAX_PRODUCTS = 1 << 37
 """Multiplications for one image, about 140 billion: a minute of one core."""
 OPSETS = (13, 23)
@@ -116,7 +116,7 @@ OPERATORS = frozenset(
 
 @dataclass(frozen=True)
 class GraphShape:
-    """What goes into and comes out of a checked graph."""
+    """Input and output of a checked graph."""
 
     input: str
     output: str
@@ -241,7 +241,7 @@ def _infer(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
             first.dim_value = 1
     try:
         onnx.checker.check_model(fixed)
-        # What the file itself says of its shapes is not believed: they are inferred.
+        # Shapes that the file states are not trusted: they are inferred.
         del fixed.graph.value_info[:]
         for value in fixed.graph.output:
             value.type.tensor_type.ClearField("shape")

@@ -1,6 +1,6 @@
 """Several small networks side by side as one extractor, and their heads as one head of the same kind.
 
-A network that has seen a few hundred images depends much on chance: on its first weights and on the order of images.
+A network trained on a few hundred images depends much on chance: on its first weights and on the order of images.
 The mean of several networks' scores does so less (Hansen and Salamon 1990; Lakshminarayanan et al. 2017). As heads are
 linear and polynomial layers, that mean is again such a head: its first layer holds the towers' first layers block by
 block, and its last averages. Joined towers with W features and H hidden values cost the server what one network with as

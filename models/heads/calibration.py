@@ -35,12 +35,12 @@ class Calibration:
     def folded(self, head: Head) -> Head:
         """The head whose scores are calibrated: the same layers, with another last one."""
         last = head.layers[-1]
-        if not isinstance(last, Linear):  # a head always ends so; the type does not say it
+        if not isinstance(last, Linear):  # always so; the check is for the type checker
             raise TypeError("a head ends with a linear layer")
         return Head((*head.layers[:-1], Linear(self.factor * last.weight, self.factor * last.bias + self.offsets)))
 
     def to_json(self) -> dict[str, Any]:
-        """What a bundle records."""
+        """The members that a bundle records."""
         return {"factor": round(self.factor, 6), "offsets": [round(v, 6) for v in self.offsets.tolist()]}
 
 

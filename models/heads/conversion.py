@@ -23,7 +23,7 @@ EXACT = 1e-6
 _PROBES = 256
 """Random feature vectors on which a conversion is compared where no features are given."""
 _LEAST_PROBABILITY = 1e-9
-"""Probabilities below it are compared as equal: one less a probability near one has lost its digits."""
+"""Probabilities below it count as equal: 1 - p has lost its digits where p is near one."""
 _NEGLIGIBLE = 1e-9
 """A fitted coefficient whose term is below this share of the largest term on its range is a rounding error."""
 
@@ -47,7 +47,7 @@ class Conversion:
 class Builder:
     """Collects layers, and carries calibration features along so that activations can be fitted where they are used.
 
-    Neighbouring linear layers are merged, so that what comes out alternates as a head must.
+    Neighbouring linear layers are merged, so that linear and polynomial layers alternate, as a head needs.
     """
 
     def __init__(self, features: NDArray[Any] | None, degree: int) -> None:

@@ -1,4 +1,4 @@
-"""A torch module on feature vectors -> linear and polynomial layers, by tracing it, so that any style of it will do."""
+"""Converts a torch module on feature vectors to linear and polynomial layers by tracing it."""
 
 import copy
 import operator
@@ -18,7 +18,7 @@ from models.heads.ranges import measured
 from models.heads.trainable import LinearHead, PolynomialHead
 
 _IGNORED = (nn.Dropout, nn.AlphaDropout, nn.Dropout1d, nn.Identity, nn.Flatten)
-"""Modules that do nothing to a feature vector once training is over."""
+"""Modules that leave a feature vector unchanged in evaluation."""
 _IGNORED_FUNCTIONS = (functional.dropout, torch.dropout, torch.flatten, torch.Tensor.flatten, torch.Tensor.contiguous)
 
 _FITTED = (
@@ -95,7 +95,7 @@ def from_torch(
     what = type(module).__name__
     try:
         original = copy.deepcopy(module).double().eval()
-    except Exception as error:  # lazy or quantised modules, and whatever a module of one's own does
+    except Exception as error:  # lazy or quantised modules, and any error of a user's own module
         raise HeadError(f"{what} cannot be copied in float64 ({type(error).__name__}). {_REMEDY}") from error
     builder = Builder(features, degree)
     names = tuple(classes or ())
@@ -138,7 +138,7 @@ def _outputs(builder: Builder) -> int:
 
 
 def _walk(builder: Builder, module: nn.Module) -> str:
-    """Collect the module's layers; returns what it ends with: `softmax`, `log_softmax`, `sigmoid` or nothing."""
+    """Collect the module's layers; returns the kind of its ending: `softmax`, `log_softmax`, `sigmoid` or nothing."""
     try:
         graph = fx.symbolic_trace(module)
     except Exception as error:  # tracing runs the module's own code, which may raise anything

@@ -1,4 +1,4 @@
-"""Keep what goes into a head's polynomials within the range that they were made for."""
+"""Keeps the inputs of a head's polynomials within the range that they were made for."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,27 +13,27 @@ from models.errors import HeadError
 
 @dataclass(frozen=True)
 class Range:
-    """What goes into one polynomial layer."""
+    """Inputs of one polynomial layer."""
 
     layer: int
     """Its index in the head."""
     allowed: float
     reached: float
-    """The largest absolute input on the data that was looked at."""
+    """The largest absolute input on the data measured."""
 
 
 def inputs(head: Head, layer: int, features: NDArray[Any]) -> NDArray[np.float64]:
-    """What goes into a layer: (N, values)."""
+    """Inputs (N, values) of a layer."""
     return head.evaluate_layers(features)[layer - 1] if layer else np.asarray(features, dtype=np.float64)
 
 
 def root_mean_squares(values: NDArray[np.float64]) -> tuple[float, ...]:
-    """Of each column of (N, values), to six digits: more than a prediction needs, and short in a file."""
+    """Root mean square of each column of (N, values), to six digits: enough for a prediction, and short in a file."""
     return tuple(float(f"{size:.6g}") for size in np.sqrt((values**2).mean(axis=0)))
 
 
 def measured(head: Head, features: NDArray[Any]) -> Head:
-    """The same head, with the size of what goes into each polynomial for these features (N, width)."""
+    """The same head, with the size of each polynomial's inputs for these features (N, width)."""
     layers = list(head.layers)
     for index, layer in enumerate(head.layers):
         if isinstance(layer, Polynomial):

@@ -18,10 +18,10 @@ MAP_SIDE = 8
 """Pixels of each side of the maps that a `conv` head takes; its width is a multiple of their square."""
 
 CELLS = 2
-"""A `conv` head's pool leaves so many cells a side."""
+"""Cells of each side that a `conv` head's pool leaves."""
 
 RELU = "relu"
-"""One hidden layer and ReLU. It cannot be exported: it is there to tell what a polynomial costs against it."""
+"""Kind of head with one hidden layer and ReLU. It cannot be exported: it shows the cost of a polynomial."""
 
 HIDDEN = 64
 RANGE = 4.0
@@ -29,8 +29,8 @@ RANGE = 4.0
 
 
 OFFSET = 1.0
-"""Where the inputs of x^2 begin. Around zero x^2 is even and blind to direction; (z + 1)^2 has a linear part from the
-first step on. It is learned from there."""
+"""Initial offset of the inputs of x^2. Around zero x^2 is even: z and -z give the same value. (z + 1)^2 has a linear
+part from the first step on. The offset is then learned."""
 
 
 class LinearHead(nn.Module):
@@ -122,7 +122,7 @@ class ConvolutionHead(nn.Module):
 
 
 class ReluHead(nn.Module):
-    """(N, width) -> hidden -> ReLU -> (N, classes): what the polynomial heads stand in for. In clear only."""
+    """(N, width) -> hidden -> ReLU -> (N, classes): the head that the polynomial heads approximate. In clear only."""
 
     def __init__(self, width: int, classes: int, hidden: int) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ def make(kind: str, width: int, classes: int, hidden: int | None = None, offset:
         width: number of features.
         classes: number of scores.
         hidden: size of the hidden layer, HIDDEN by default; of `conv`: its channels, as many as come in by default.
-        offset: of `mlp`: where the inputs of x^2 begin.
+        offset: of `mlp`: initial offset of the inputs of x^2.
 
     Raises:
         HeadError: an unknown kind.

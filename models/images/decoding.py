@@ -17,7 +17,7 @@ def decode(dataset: pydicom.Dataset, index: int) -> NDArray[Any]:
     """Stored values of frame `index`: (H, W), or (H, W, 3) in RGB.
 
     Raises:
-        Exception: whatever the codecs raise; `display.show` gives it one form.
+        Exception: any error of a codec; `display.show` makes an ImageError of it.
     """
     try:
         return pixel_array(dataset, index=index)
@@ -61,6 +61,6 @@ def correct_scans(frame: bytes) -> bytes | None:
             end = at + 2 + length - 2  # of the selection; one byte for the approximation follows
             if sequential and end < len(corrected) and corrected[end] != 63:
                 corrected[end], changed = 63, True
-            break  # entropy-coded data follow; a further scan of one component is not mended
+            break  # entropy-coded data follow; a further scan of one component is not corrected
         at += 2 + length
     return bytes(corrected) if changed else None

@@ -1,4 +1,4 @@
-"""Opens DICOM files, whatever they are called and with or without a preamble. Knows pydicom; shows no pixels.
+"""Opens DICOM files of any name, with or without a preamble. Uses pydicom; decodes no pixels.
 
 One function opens every file, so that whoever asks for a patient, a frame count or pixels asks the same object.
 """
@@ -23,7 +23,7 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
 @dataclass(frozen=True)
 class Identifiers:
-    """Whose image a file holds, as its header says; None where it does not."""
+    """Identifiers of patient, study and image in a file's header; None where they are missing."""
 
     sop_instance: str | None = None
     series: str | None = None
@@ -115,7 +115,7 @@ def text(dataset: pydicom.Dataset, keyword: str) -> str:
         with quiet():
             value = dataset.get(keyword)
             return "" if value is None else str(value).strip().strip("\0")
-    except Exception:  # the parser meets foreign bytes here; an identifier that cannot be read is none
+    except Exception:  # foreign bytes may raise any error; an identifier that cannot be read counts as missing
         return ""
 
 
@@ -130,7 +130,7 @@ def describe_syntax(dataset: pydicom.Dataset) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings about other people's files off the user's screen."""
+    """Suppress pydicom's warnings about files that break the standard."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -150,7 +150,7 @@ def _open(path: Path, **options: Any) -> pydicom.Dataset:
         raise NotAnImage(f"{path} is not a DICOM file, in spite of its name: the DICOM header is missing.") from error
     except FileNotFoundError:
         raise NotAnImage(f"There is no file {path}.") from None
-    except Exception as error:  # the parser meets foreign bytes here, and lets many kinds of error through
+    except Exception as error:  # the parser raises many kinds of error on foreign bytes
         raise NotAnImage(f"{path} cannot be parsed as DICOM ({type(error).__name__}).") from error
 
 

@@ -1,8 +1,8 @@
-"""Display values of a frame of a DICOM object, as a reader would see them: float32 from 0 (black) to 1 (white).
+"""Display values of a frame of a DICOM object, as a viewer shows them: float32 from 0 (black) to 1 (white).
 
 The grey pipeline is that of PS3.4 annex N.2: stored values -> Modality LUT (or rescale) -> VOI LUT (or window) ->
 presentation (MONOCHROME1 turned). Enhanced multi-frame objects keep these in functional groups, which are looked up.
-docs/images.md has a table of what is done to each photometric kind, transfer syntax and range of values.
+docs/images.md has tables of photometric kinds, transfer syntaxes and ranges of values.
 """
 
 from pathlib import Path
@@ -49,7 +49,7 @@ def show(dataset: pydicom.Dataset, path: Path, frame: int) -> NDArray[np.float32
 
 
 def remark(dataset: pydicom.Dataset, image: NDArray[np.float32]) -> tuple[str, ...]:
-    """Sentences on a frame that is displayed but hardly is a picture of a patient."""
+    """Remarks on a frame that is displayed but probably shows no patient."""
     remarks = []
     if dicom.text(dataset, "SOPClassUID") in _SEGMENTATIONS or dicom.text(dataset, "Modality") == "SEG":
         remarks.append("This is a segmentation: it shows where something is, not an image of it.")

@@ -1,8 +1,8 @@
 """Display values of an image file (DICOM, PNG, JPEG, BMP or TIFF) for feature extraction.
 
-The values are those a reader would see: rescaled, windowed, MONOCHROME1 turned, palettes looked up; float32 from 0
-(black) to 1 (white). The stored pixels are not kept: what must come back bit for bit goes through the image cipher.
-A file's kind is told by its content, whatever its name.
+The values are those that a viewer shows: rescaled, windowed, MONOCHROME1 turned, palettes looked up; float32 from 0
+(black) to 1 (white). The stored pixels are not kept: the image cipher stores images that must come back bit for bit.
+A file's kind is found from its content, not from its name.
 """
 
 import warnings
@@ -37,7 +37,7 @@ MAX_PIXELS = 1 << 28
 
 @dataclass(frozen=True, eq=False)
 class FrameImage:
-    """One frame as a reader would see it, and what its file says of it."""
+    """Display values of one frame, and its description in the file."""
 
     pixels: Display
     """(H, W) for grey, (H, W, 3) for colour; float32 in [0, 1]."""
@@ -46,11 +46,11 @@ class FrameImage:
     frames: int = 1
     """Number of frames in the file."""
     remarks: tuple[str, ...] = ()
-    """Sentences on what is hardly a picture of a patient: a mask, a segmentation, a black frame."""
+    """Remarks on a frame that probably shows no patient: a mask, a segmentation, a black frame."""
     identifiers: "Identifiers | None" = field(default=None)
     """None where the file is not DICOM."""
     kind: Mapping[str, str] = field(default_factory=dict)
-    """What the DICOM header says of the image: `modality`, `body_part`, `photometric`; without those that it lacks."""
+    """Description in the DICOM header: `modality`, `body_part`, `photometric`; without those that it lacks."""
 
 
 def sniff(path: Path) -> Literal["dicom", "raster"] | None:
@@ -130,7 +130,7 @@ def _kind(path: Path) -> Literal["dicom", "raster"]:
         return kind
     if path.stat().st_size == 0:
         raise NotAnImage(f"{path} is empty. Expected a {KINDS} image.")
-    if path.suffix.lower() in _DICOM_NAMES:  # the reader says what is missing
+    if path.suffix.lower() in _DICOM_NAMES:  # the DICOM reader raises the error
         return "dicom"
     raise NotAnImage(f"{path} is not an image that can be read here. Expected {KINDS}.")
 
@@ -192,7 +192,7 @@ def _opened(path: Path) -> "Iterator[Raster.Image]":
 
 
 def _guarded(path: Path, read: Callable[[], T]) -> T:
-    """What `read` gives; an image library's errors become a DamagedImage."""
+    """The result of `read`; an image library's errors become a DamagedImage."""
     from PIL import Image
 
     try:

@@ -25,7 +25,7 @@ class Table:
     first: int
     entries: NDArray[np.int64]
     bits: int
-    """Of the largest value that an entry can have."""
+    """Number of bits of the largest value that an entry can have."""
 
     def look_up(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """The entries of values; fractions are rounded."""
@@ -41,7 +41,7 @@ def byte_order(dataset: pydicom.Dataset) -> str:
 
 
 def read_item(item: pydicom.Dataset, order: str, signed: bool) -> Table | None:
-    """The table in an item of a LUT sequence; None where the item is empty, as some makers' templates leave it.
+    """The table in an item of a LUT sequence; None where the item is empty, as some manufacturers write it.
 
     Args:
         item: one item of a Modality or VOI LUT Sequence.
@@ -72,7 +72,7 @@ def read_table(descriptor: Any, data: Any, order: str, signed: bool, tags: tuple
     if len(entries) < count:
         raise DamagedImage(f"{tags[1]} holds {len(entries)} entries; {tags[0]} announces {count}.")
     entries = entries[:count]
-    # Tables of 8 bits kept in 16, and descriptors that state too few bits: what the entries hold decides.
+    # Tables of 8 bits in 16, and descriptors that state too few bits: the largest entry decides.
     bits = max(bits if 8 <= bits <= 16 else 8, int(entries.max()).bit_length())
     return Table(first, entries, bits)
 

@@ -1,4 +1,4 @@
-"""Image -> network input: one frozen description that travels in the bundle, so that every client does the same."""
+"""Turns images into network input, by a frozen description in the bundle, so that every client does the same."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ _FLAT = 1e-3
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images become network inputs.
+    """The steps from images to network inputs.
 
     In order: to display units (`values.to_display`), to the wanted number of channels (luminance, or grey repeated),
     cut to the central square, resized to `size` (bilinear, antialiased), then scaled. Scaling `dataset` subtracts
@@ -113,7 +113,7 @@ class Preprocessing:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON form, in hex: a report can name it."""
+        """SHA-256 of the canonical JSON form, in hex."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Value range of pixel arrays: one rule for which numbers mean black and white in every array from outside.
+"""Value range of pixel arrays: one rule for the numbers that mean black and white in an array.
 
 | type | values | read as |
 | --- | --- | --- |
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models.errors import InputError
 
 _SLACK = 1e-3
-"""Floats may leave 0..1 by so much, as resampling makes them; they are clipped."""
+"""Largest excess of floats beyond 0..1, as resampling causes it; they are clipped."""
 
 
 @dataclass(frozen=True)

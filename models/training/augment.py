@@ -1,4 +1,4 @@
-"""Random changes of training images that leave the class as it is. Everything is drawn from one generator."""
+"""Random changes of training images that leave the class as it is. All randomness comes from one generator."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training image may be changed. Zeros leave it as it is."""
+    """Limits of the random changes of a training image; zeros change nothing."""
 
     turn: float = 0.2
     """Largest rotation in radians."""
@@ -28,7 +28,7 @@ class Augmentation:
         Args:
             images: network input, as `Preprocessing.apply` gives it.
             orientation: `fixed`, `mirror` or `any`; see `Dataset.orientation`.
-            generator: the only source of chance.
+            generator: the only source of randomness.
         """
         count = len(images)
 

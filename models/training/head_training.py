@@ -1,4 +1,4 @@
-"""Train a head alone, on features that are already there: quick, and the same for every head that is compared."""
+"""Trains a head alone, on given features: fast, and the same for every head that is compared."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ _STEPS = 400
 
 @dataclass(frozen=True, eq=False)
 class TrainedHead:
-    """A head and how it fares on validation."""
+    """A head and its figures on validation."""
 
     head: Head | None
     """None where it cannot be exported (ReLU)."""
@@ -108,7 +108,7 @@ def _train(
         if exported is not None:
             try:
                 into_range(exported, x.double().numpy(), RANGE)
-            except HeadError as error:  # of no use, however well it does on validation
+            except HeadError as error:  # it cannot be exported, however good it is on validation
                 outside = error
                 continue
         reached = _in_float64(head, val_x) if exported is None else exported.evaluate(val_x)

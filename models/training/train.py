@@ -1,4 +1,4 @@
-"""Train extractor and head together, choose on the validation split only, and check the head before it is exported."""
+"""Trains extractor and head together, chooses on the validation split only, and checks the head before export."""
 
 import math
 import time
@@ -38,12 +38,12 @@ _SMALL = 2000
 _PROBES = 32
 """Validation images on which the exported extractor is compared with the trained one."""
 _LEAST_WIDTH = 64
-"""A tower has so many features or more."""
+"""Least number of features of a tower."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known after one pass over the training images."""
+    """Progress after one pass over the training images."""
 
     number: int
     """From 1."""
@@ -53,16 +53,16 @@ class Epoch:
     val_accuracy: float
     val_auc: float
     val_loss: float
-    """Class-balanced cross-entropy on the validation images: what is chosen by."""
+    """Class-balanced cross-entropy on the validation images; the epoch is chosen by it."""
     best: bool
     """Whether this is the best epoch so far."""
     seconds: float
-    """Since training began."""
+    """Seconds since training began."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults suit sets from a few hundred to some ten thousand images on two cores."""
+    """Settings of a training. The defaults suit sets from a few hundred to some ten thousand images on two cores."""
 
     epochs: int | None = None
     """Passes over the training images; None: so many that about `images` are shown, between 3 and 80."""
@@ -96,13 +96,13 @@ class Recipe:
     """The most networks that a set of fewer than 2000 training images is learned by, each with its share of the
     features and of the hidden layer; see `towers` and `Recipe.towers_for`."""
     offset: float = OFFSET
-    """Where the inputs of an `mlp` head's x^2 begin."""
+    """Initial offset of the inputs of an `mlp` head's x^2."""
     calibrate: bool = True
     """Whether temperature and offsets of the scores are fitted on the validation images; see `calibration`."""
 
     prevalence: str = "balanced"
-    """What the probabilities suppose of the classes' shares: `balanced`, equal ones, as the weights of rare classes
-    have it; `training`, those of the training images: the weights are undone in the last bias."""
+    """Shares of the classes that the probabilities assume. `balanced`: equal shares, as the weights of rare classes
+    imply. `training`: those of the training images; the last bias undoes the weights."""
 
     def __post_init__(self) -> None:
         if self.prevalence not in PREVALENCES:
@@ -111,8 +111,8 @@ class Recipe:
     def suited_to(self, dataset: Dataset) -> "Recipe":
         """The recipe with what it leaves open filled in for a set.
 
-        The pictures of a handful of patients are known by heart soon, so fewer are shown; and validation images of the
-        same few patients say nothing of how sure the scores should be, so they calibrate nothing.
+        A network soon overfits to the pictures of a handful of patients, so fewer are shown. Validation images of the
+        same few patients cannot calibrate the scores, so calibration is left out.
         """
         few = _few_patients(dataset)
         images = self.images or (12_000 if few else 60_000)
@@ -126,7 +126,7 @@ class Recipe:
         )
 
     def towers_for(self, dataset: Dataset, head: str = "mlp", width: int = 512, hidden: int | None = None) -> int:
-        """How many networks are trained side by side: as many as fit, `towers` at the most.
+        """Number of networks trained side by side: as many as fit, `towers` at the most.
 
         One for sets of 2000 training images or more, and for those of a handful of patients, where every network errs
         alike; and for heads that cannot be joined: those with a convolution, and with a polynomial that each tower
@@ -279,7 +279,7 @@ class _Trainer:
         counts = torch.bincount(self.labels["train"], minlength=len(dataset.classes)).float()
         present = int((counts > 0).sum())
         self.class_weight = torch.where(counts > 0, counts.sum() / (present * counts.clamp_min(1)), counts)
-        # Weights are drawn in a forked state of the global generator, so that the caller's own chance is untouched.
+        # Weights are drawn in a forked state of the global generator, so that the caller's RNG state is unchanged.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             side = MAP_SIDE if kind == "conv" else 0
