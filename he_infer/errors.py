@@ -1,7 +1,7 @@
 """Every error that he_infer raises on purpose.
 
     HeInferError
-    ├── UsageError            a mistake of the caller's that a changed call mends
+    ├── UsageError            a mistake in a call, an option or a file: correct it
     │   ├── HeadError             a head that cannot be computed under encryption
     │   ├── ParameterError        CKKS parameters outside the security budget, or a chain too short
     │   ├── ShapeError            an array of another shape or range than the plan's
@@ -10,8 +10,8 @@
     ├── KeyProblem             keys
     │   ├── MissingKey            no such key, or keys made for another plan
     │   ├── WrongPassphrase       the key file does not open
-    │   └── SecretKeyRefused      something that holds a secret key came near the server
-    ├── FormatError           bytes that are not what they should be
+    │   └── SecretKeyRefused      bytes that hold a secret key were given to the server
+    ├── FormatError           bytes that do not follow the expected format
     │   ├── NotThisFormat         another kind of file or message altogether
     │   ├── UnsupportedVersion    a version of the format that this release does not read
     │   ├── DamagedBundle         a bundle whose parts are missing or contradict each other
@@ -21,12 +21,12 @@
     ├── ArchiveError          an image archive (PACS), reached by DICOMweb or by the DICOM protocol
     │   ├── ArchiveUnreachable    no connection, no answer in time, or a certificate that is not trusted
     │   └── ArchiveRefused        an answer that is not what was asked for, or is too large
-    └── ServerError           the other side of the wire
+    └── ServerError           the server was not reached or did not answer as expected
         ├── ServerUnreachable     no answer
         ├── Unauthorised          the token was refused
-        ├── ProtocolMismatch      it speaks another version
+        ├── ProtocolMismatch      the server speaks another version
         ├── ServerBusy            try again later
-        ├── WrongAnswer           a question whose answer is known was answered wrongly
+        ├── WrongAnswer           a canary, whose answer the client knows, was answered wrongly
         └── RequestRefused        a documented refusal, with its code
 
 A message says what was wrong, what was expected and what to do. It never holds a key, a feature or a score.
@@ -37,11 +37,11 @@ from typing import Any
 
 
 class HeInferError(Exception):
-    """The root of all errors that he_infer raises on purpose; its text is fit for a user's eyes."""
+    """The root of all errors that he_infer raises on purpose; its message can be shown to a user."""
 
 
 class UsageError(HeInferError):
-    """A mistake that a changed call, option or file mends."""
+    """A mistake in a call, an option or a file: correct it and try again."""
 
 
 class HeadError(UsageError):
@@ -65,7 +65,7 @@ class EngineError(HeInferError):
 
 
 class KeyProblem(HeInferError):
-    """Something about keys; see the subclasses."""
+    """Base class of errors about keys."""
 
 
 class MissingKey(KeyProblem):
@@ -81,7 +81,7 @@ class SecretKeyRefused(KeyProblem):
 
 
 class FormatError(HeInferError):
-    """Bytes that do not follow the format they should."""
+    """Bytes that do not follow the expected format."""
 
 
 class NotThisFormat(FormatError):
@@ -121,7 +121,7 @@ class ArchiveRefused(ArchiveError):
 
 
 class ServerError(HeInferError):
-    """The server could not be reached or did not answer as wanted."""
+    """The server could not be reached or did not answer as expected."""
 
 
 class ServerUnreachable(ServerError):

@@ -1,7 +1,7 @@
-"""The one atomic write: a file appears whole, durable and with its final mode, or not at all.
+"""Atomic writing of files: a file appears whole, durable and with its final mode, or not at all.
 
 Every file that he_infer and experiments leave behind is written here, so that a crash or a full disk never leaves half
-of one. Knows nothing of what is written.
+of one. The content is not interpreted.
 """
 
 import json
@@ -85,7 +85,7 @@ def append_text(path: Path, text: str, *, mode: int = PRIVATE) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, durable: a power cut takes back what was not synced.
+    """Write a file's content, or a folder's entries, to the disk (fsync), so that a power cut does not lose them.
 
     Raises:
         OSError: it cannot be opened.

@@ -1,6 +1,6 @@
-"""A server of one's own on a free loopback port: for the demo, the experiments and the tests.
+"""Starts a server on a free loopback port, for the demo, the experiments and the tests.
 
-It is the real thing in a process of its own, started as a user would start it. Nothing of it is loaded here.
+It is the real server in a separate process, started as a user would start it. No server code is loaded here.
 """
 
 import signal
@@ -58,14 +58,14 @@ class LocalServer:
         self.url = ""
         self.token = token or ""
         self.ready_seconds = 0.0
-        """From the start of the process to its first answer."""
+        """Seconds from the start of the process to its first answer."""
 
     @property
     def pid(self) -> int:
         """The server's process id.
 
         Raises:
-            ServerError: it does not run.
+            ServerError: the server is not running.
         """
         if self._process is None:
             raise ServerError("The local server does not run.")
@@ -75,12 +75,12 @@ class LocalServer:
         """Start the server and wait until it is ready.
 
         Raises:
-            ServerError: it ended at once; the message is its own.
+            ServerError: the server ended at once; the message is the last line of its log.
             ServerUnreachable: it is not ready within five minutes.
         """
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         started = time.monotonic()
-        # The token and the port are ours, not the server's: they do not belong among what it stores.
+        # The token file and the port file are this process's own: they stay out of the server's data folder.
         with tempfile.TemporaryDirectory(prefix="he-infer-") as name:
             private = Path(name)
             port_file, token_file = private / "port", private / "token"
@@ -91,7 +91,7 @@ class LocalServer:
             command += ["--data-dir", str(self.data_dir), "--host", "127.0.0.1", "--port", "0"]
             command += ["--code-dir", str(default_folder())]  # shared with this user's other processes
             command += ["--port-file", str(port_file), "--token-file", str(token_file)]
-            # Whoever starts a server of one's own measures or tests with it, and has the model anyway.
+            # Whoever starts a local server has the model anyway: the limit against model extraction is lifted.
             command += ["--hidden-daily-queries", "1000000000", *self._options]
             if self._record_dir is not None:
                 command += ["--record-dir", str(self._record_dir)]

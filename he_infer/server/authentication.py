@@ -7,14 +7,14 @@ from he_infer.server.metadata import Caller, Metadata
 from he_infer.server.tokens import Scope
 from he_infer.wire.refusals import Code, Refused
 
-# Compared with where no token of the presented id exists, so that both cases do the same work.
+# Digest to compare with where no token has the presented id, so that both cases do the same work.
 _NOBODY = tokens.digest("nobody")
 
 
 def authenticate(metadata: Metadata, token: str | None, scope: Scope) -> Caller:
-    """Find the client that a token speaks for.
+    """Find the client that a token belongs to.
 
-    The same refusal, in the same words, stands for a missing, malformed, unknown, expired and revoked token.
+    A missing, malformed, unknown, expired or revoked token gets the same refusal with the same message.
 
     Raises:
         Refused: `unauthorised`, or `forbidden` where a valid token lacks the scope.

@@ -1,4 +1,4 @@
-"""Evaluation keys and encrypted classification: what the routes of these names do. Knows no HTTP.
+"""Evaluation keys and encrypted classification, independent of HTTP.
 
 Order of checks for every message: size, prefix, header, freshness, replay and limits; then the queue, and only in
 a worker process are the parts parsed.
@@ -31,7 +31,7 @@ _NONCE = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Request:
-    """Who asks, under which request id (for the logs)."""
+    """The caller, and the request id that the logs show."""
 
     caller: Caller
     request_id: str
@@ -51,10 +51,10 @@ class InferenceService:
     """Registers evaluation keys and has ciphertexts evaluated.
 
     Args:
-        pool: evaluates.
-        trials: tries evaluation keys, each set in a process of its own.
-        models: what the workers say they serve (`ModelHost.describe`).
-        bodies: bytes that a registration and a request may have, by plan (`ModelHost.measure_bodies`).
+        pool: worker processes that evaluate.
+        trials: processes that try evaluation keys, one for each set.
+        models: descriptions of the models that the workers serve (`ModelHost.describe`).
+        bodies: largest registration and largest request by plan, in bytes (`ModelHost.measure_bodies`).
         seal: name of the HE library and its wire format, stored with every key.
     """
 
@@ -86,7 +86,7 @@ class InferenceService:
         self._plans = {plan.digest: plan for model in models for plan in model.plans}
 
     def largest_keys(self, plan: str) -> int:
-        """Bytes that a registration for a plan may have.
+        """Largest registration for a plan, in bytes.
 
         Raises:
             Refused: `unknown_plan`.
@@ -95,7 +95,7 @@ class InferenceService:
         return min(self._limits.max_keys, self._bodies[plan][0])
 
     def largest_request(self, model_id: str) -> int:
-        """Bytes that a request to a model may have.
+        """Largest request to a model, in bytes.
 
         Raises:
             Refused: `unknown_model`.
@@ -360,10 +360,10 @@ class InferenceService:
         try:
             kept = self._metadata.keys.add(caller.client_id, record, quota=caller.quotas.storage_quota)
         except Refused as refused:
-            if refused.code is not Code.STORAGE:  # after which the row may or may not be there
+            if refused.code is not Code.STORAGE:  # after a storage error the row may or may not exist
                 self._drop_key_blobs(caller.client_id, key_id)
             raise
-        if kept.key_id != key_id:  # the same bytes were there already
+        if kept.key_id != key_id:  # the same bytes were registered already
             self._drop_key_blobs(caller.client_id, key_id)
 
     def _read_keys(self, caller: Caller, record: KeyRecord) -> list[bytes]:

@@ -26,7 +26,7 @@ SETTINGS_VARIABLE = "HE_INFER_SERVE"
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """A uvicorn server that prints a line when it is ready."""
 
     def __init__(self, config: uvicorn.Config, settings: ServerSettings, address: str, port: int) -> None:
         super().__init__(config)
@@ -115,7 +115,7 @@ def _run(settings: ServerSettings, service: Service, listener: socket.socket, st
     scheme = "https" if settings.tls_cert else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     server = _Server(config, settings, f"{scheme}://{host}:{port}", port)
-    # uvicorn takes the signals itself while it runs. Before and after that they reach it by this way.
+    # uvicorn handles the signals itself while it runs; before and after that, this handler passes them on to it.
     stop.call_instead(server.finish)
     server.run(sockets=[listener])
     if server.failure is not None:
@@ -130,7 +130,7 @@ def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     With `reuse_port` the kernel shares new connections out among all processes that listen so on the port.
 
     Raises:
-        UsageError: the address cannot be had.
+        UsageError: the address cannot be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's algorithm off; without, a small answer waits 40 ms for an ACK.

@@ -1,4 +1,4 @@
-"""Puts the server's parts together from its settings, and takes them apart again. Knows no HTTP."""
+"""Builds the server's parts from its settings, and stops them again. Independent of HTTP."""
 
 import math
 import os
@@ -55,7 +55,7 @@ def prepare_data_dir(folder: Path) -> None:
 
 
 def open_metadata(settings_url: str | None, data_dir: Path) -> Metadata:
-    """The database of the settings: by URL, or SQLite in the data folder."""
+    """Open the database of the settings: by URL, or SQLite in the data folder."""
     return Metadata(settings_url) if settings_url else Metadata.sqlite(data_dir / DATABASE_FILE)
 
 
@@ -169,7 +169,7 @@ class Service:
         )
 
     def _say_limits(self, models: Sequence[ModelInfo], unconfined: Sequence[str]) -> None:
-        """Log what an operator should know of this start: limits that hold by default, and locks that do not."""
+        """Log at the start which limits hold by default, and which process restrictions the system lacks."""
         for line in unconfined:
             self._log.warning("unconfined", note=f"workers run without a lock that this system does not have: {line}")
         hidden = [model.id for model in models if model.policy == "hidden"]
@@ -273,7 +273,7 @@ class Service:
 
 
 def read_token(path: Path) -> tokens.NewToken:
-    """The token in a file.
+    """Read the token in a file.
 
     Raises:
         NotThisFormat: the file holds no token.

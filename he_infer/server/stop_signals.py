@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT from the first moment on: a start is broken off in one line, a running server is asked to finish.
+"""Handles SIGTERM and SIGINT: a start ends with a one-line error, a running server finishes its requests.
 
 Imports nothing but the standard library's smallest parts, so that it is in place before anything slow is loaded.
 """
@@ -11,20 +11,20 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """What the two signals do to this process."""
+    """Handler of both signals in this process."""
 
     def __init__(self) -> None:
         self._received: str | None = None
         self._finish: Callable[[], None] | None = None
 
     def install(self) -> None:
-        """Take both signals from now on, those included that were held back since before this program was loaded."""
+        """Handle both signals from now on, including those that `hold_back` kept pending."""
         for number in SIGNALS:
             signal.signal(number, self._take)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def check(self) -> None:
-        """End the start here where a signal came and what it raised was swallowed on its way.
+        """End the start where a signal came and its exception was swallowed by a caller.
 
         Raises:
             SystemExit: with one line for the operator.
@@ -33,7 +33,7 @@ class StopSignals:
             raise SystemExit(f"error: stopped by {self._received} before the server was ready.")
 
     def call_instead(self, finish: Callable[[], None]) -> None:
-        """From now on a signal calls this, and raises nothing."""
+        """Call `finish` at a signal from now on, instead of raising."""
         self._finish = finish
         self.check()
 
@@ -43,10 +43,10 @@ class StopSignals:
             return
         first = self._received is None
         self._received = signal.Signals(number).name
-        if first:  # a second one must not break into the clearing up that the first began
+        if first:  # a second signal must not interrupt the cleanup that the first began
             self.check()
 
 
 def hold_back() -> None:
-    """Keep both signals waiting; a program that replaces this process inherits that, and takes them when it can."""
+    """Block both signals; a program that replaces this process inherits the block and handles them once it is ready."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

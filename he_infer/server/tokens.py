@@ -1,4 +1,4 @@
-"""Bearer tokens: how they look, how they are stored, what they allow. Knows neither HTTP nor SQL.
+"""Bearer tokens: their form, their stored digest and their scopes. Independent of HTTP and SQL.
 
 A token is `hei_<id>_<secret>`: the id (16 hex digits) finds its row, the secret (32 random bytes, base64url) proves it.
 Only the SHA-256 of the whole token is stored; a secret of 256 random bits needs no slow hash.
@@ -18,7 +18,7 @@ _FORM = re.compile(r"hei_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 
 
 class Scope(StrEnum):
-    """What a token allows."""
+    """Permission that a token has."""
 
     CLASSIFY = "classify"
     """List models, register evaluation keys, classify."""
@@ -30,7 +30,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class NewToken:
-    """A token just made. `text` exists here and in the hands of whoever it is given to, nowhere else."""
+    """A new token. The server stores its digest only; `text` is for the client."""
 
     token_id: str
     text: str
@@ -59,7 +59,7 @@ def token_id(token: str) -> str | None:
 
 
 def matches(token: str, stored_digest: str) -> bool:
-    """Compare a presented token with a stored digest, in a time that does not depend on where they differ."""
+    """Compare a presented token with a stored digest, in constant time."""
     return hmac.compare_digest(digest(token), stored_digest)
 
 

@@ -1,4 +1,4 @@
-"""`he-infer clients`: the operator's view of a server's clients, their bounds, and how one is forgotten."""
+"""`he-infer clients`: list a server's clients, change their limits, delete a client."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -29,7 +29,7 @@ _QUOTAS = ("storage_quota", "daily_queries", "total_queries", "requests_per_minu
 def list_(
     *, json_file: JsonFile = None, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
 ) -> None:
-    """List all clients: what each stores and asks, of how much. '-' means that the server's default applies.
+    """List all clients with their use and their limits. '-' means that the server's default applies.
 
     Example: `he-infer clients list --data-dir /var/lib/he-infer`
     """
@@ -94,7 +94,7 @@ def limit(
 def remove(
     client: Name,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
     blob_url: BlobUrl = None,

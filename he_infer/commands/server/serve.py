@@ -15,7 +15,7 @@ def serve(
     *,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of all that must survive (made with mode 0700).")
+        Path | None, typer.Option(help="Folder of database, blobs, audit log and keys (made with mode 0700).")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
@@ -33,7 +33,8 @@ def serve(
         str | None, typer.Option(help="s3://bucket/prefix; by default a folder in the data folder.")
     ] = None,
     engine: Annotated[
-        EngineWish | None, typer.Option(help="What computes: auto is native where it passes its self-test, else SEAL.")
+        EngineWish | None,
+        typer.Option(help="Evaluation engine: auto takes native where it passes its self-test, else SEAL."),
     ] = None,
     code_dir: Annotated[
         Path | None,

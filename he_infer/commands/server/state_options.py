@@ -1,4 +1,4 @@
-"""Options of all operator's commands: where a server's state lies."""
+"""Options that the operator's commands share: the locations of a server's state, and a client's limits."""
 
 import contextlib
 import time
@@ -34,13 +34,17 @@ StorageQuota = Annotated[
     int | None, typer.Option(min=0, help="Bytes that the client may store: sealed objects and evaluation keys.")
 ]
 DailyQueries = Annotated[int | None, typer.Option(min=0, help="Images that the client may classify a day.")]
-TotalQueries = Annotated[int | None, typer.Option(min=0, help="Images that it may classify with any one model, ever.")]
-RequestsPerMinute = Annotated[int | None, typer.Option(min=1, help="Requests of any kind that it may send a minute.")]
+TotalQueries = Annotated[
+    int | None, typer.Option(min=0, help="Images that the client may classify with any one model, ever.")
+]
+RequestsPerMinute = Annotated[
+    int | None, typer.Option(min=1, help="Requests of any kind that the client may send a minute.")
+]
 
 
 @contextmanager
 def operated(data_dir: Path, database_url: str | None) -> "Iterator[tuple[Metadata, AuditLog]]":
-    """The database and the audit log of a server, running or not; the database is closed at the end.
+    """Open the database and the audit log of a server, running or not; close the database at the end.
 
     Raises:
         UsageError, FormatError, Refused, OSError: one of them cannot be used.
@@ -54,7 +58,7 @@ def operated(data_dir: Path, database_url: str | None) -> "Iterator[tuple[Metada
 
 
 def open_state(data_dir: Path, database_url: str | None, blob_url: str | None, signing_key: Path | None) -> "State":
-    """The stores that a server with these settings would use.
+    """Open the stores that a server with these settings would use.
 
     Raises:
         UsageError, FormatError, Refused, OSError: one of them cannot be used.
@@ -73,7 +77,7 @@ def open_state(data_dir: Path, database_url: str | None, blob_url: str | None, s
 
 
 def state_of_token(expires: float | None, revoked: float | None) -> str:
-    """`valid`, `expired` or `revoked`, as of now."""
+    """State of a token now: `valid`, `expired` or `revoked`."""
     if revoked is not None:
         return "revoked"
     return "expired" if expires is not None and expires <= time.time() else "valid"

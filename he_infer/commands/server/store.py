@@ -36,7 +36,9 @@ def scrub(
     repair_from: Annotated[
         Path | None, typer.Option(metavar="BACKUP", help="Put what is missing or damaged back from this backup.")
     ] = None,
-    orphan_hours: Annotated[float, typer.Option(min=0, help="Age from which a blob without a row counts.")] = 1.0,
+    orphan_hours: Annotated[
+        float, typer.Option(min=0, help="Age in hours from which a blob without a row counts as an orphan.")
+    ] = 1.0,
     json_file: JsonFile = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
@@ -44,7 +46,7 @@ def scrub(
 ) -> None:
     """Read every stored blob through and compare it with its SHA-256; the server may run meanwhile.
 
-    Exits 1 where something acknowledged is missing or damaged. Orphans are told and do no harm: a running server
+    Exits 1 where something acknowledged is missing or damaged. Orphans are listed and harmless: a running server
     removes them within two hours.
 
     Example: `he-infer store scrub --data-dir /var/lib/he-infer --json scrub.json`
@@ -115,8 +117,9 @@ def backup(
 ) -> None:
     """Copy everything that a server stores into a folder; the server may run and be written to meanwhile.
 
-    All that was acknowledged before the backup began is in it, compared with its SHA-256. Exits 1 where something was
-    missing or damaged already; the rest is copied all the same. The folder holds the key of the receipts: guard it.
+    The backup holds everything that was acknowledged before it began, compared with its SHA-256. Exits 1 where
+    something was missing or damaged already; the rest is copied all the same. The folder holds the key of the
+    receipts: guard it.
 
     The backup is authenticated with a key that is made at the first backup. Keep a copy of that key away from the
     backups: a restore needs it.
@@ -139,7 +142,8 @@ def restore(
     *,
     backup_key: BackupKey = None,
     without_key: Annotated[
-        bool, typer.Option("--without-key", help="Take a backup that nobody can vouch for; it admits nobody.")
+        bool,
+        typer.Option("--without-key", help="Restore without checking the backup's MAC; all its tokens are revoked."),
     ] = False,
     json_file: JsonFile = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -147,12 +151,12 @@ def restore(
     blob_url: BlobUrl = None,
     signing_key: SigningKey = None,
 ) -> None:
-    """Bring a backup into an empty data folder, database and object store, before the server runs.
+    """Restore a backup into an empty data folder, database and object store, before the server runs.
 
     The stores may be of another kind than those that were backed up: this is also the way from SQLite and a folder to
-    PostgreSQL and S3. A restore that was broken off may be run again.
+    PostgreSQL and S3. An interrupted restore can be run again.
 
-    A backup that was changed after it was made is refused. --without-key takes one that nobody can vouch for: all
+    A backup that was changed after it was made is refused. --without-key restores one without this check: all
     tokens in it are revoked, and the keys of receipts and of the audit log are made anew.
 
     Example: `he-infer store restore /mnt/backup/2026-11-25 --backup-key backup.key --data-dir /var/lib/he-infer-new`
@@ -174,7 +178,7 @@ def restore(
 def migrate(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None) -> None:
     """Bring the database to the schema of this release. The server does so too when it starts.
 
-    All in one transaction: it is done, or nothing is changed. There is no way back but a backup.
+    The migration is one transaction: it completes, or nothing is changed. The only way back is a backup.
 
     Example: `he-infer store migrate --database-url postgresql://he_infer@db.example/he_infer`
     """
@@ -183,7 +187,7 @@ def migrate(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl =
 
 
 def _conclude(action: str, state: "State", copied: "Copied", json_file: Path | None, what: str) -> None:
-    """Close the state, enter the copy into its audit log, and tell it; exit with 1 where something was lost before."""
+    """Close the state, add an audit line, print the counts; exit with 1 where something was lost before."""
     from he_infer.files import write_json
     from he_infer.server.evidence.audit_log import AuditLog
 

@@ -31,7 +31,9 @@ def add(
         list[str] | None,
         typer.Option(help="classify, store or admin; repeat for several.", show_default="classify and store"),
     ] = None,
-    days: Annotated[float | None, typer.Option(min=0, help="Days until it expires; without, it does not.")] = None,
+    days: Annotated[
+        float | None, typer.Option(min=0, help="Days until the token expires; by default it does not.")
+    ] = None,
     storage_quota: StorageQuota = None,
     daily_queries: DailyQueries = None,
     total_queries: TotalQueries = None,
@@ -42,7 +44,7 @@ def add(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Make a token for a client. It is shown once; the server keeps its hash alone.
+    """Make a token for a client. It is shown once; the server keeps only its hash.
 
     Example: `he-infer tokens add "St. Mary" --scope classify --days 90 --token-file st-mary.token`
     """
@@ -70,7 +72,7 @@ def add(
 
 @app.command("list")
 def list_(*, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None) -> None:
-    """List all tokens: never the tokens themselves.
+    """List all tokens by id; the tokens themselves are not stored.
 
     Example: `he-infer tokens list --data-dir /var/lib/he-infer`
     """
@@ -100,7 +102,7 @@ def rotate(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Make a new token of the same client and scopes, and let the old one end after a time for moving over.
+    """Make a new token of the same client and scopes, and let the old one expire after a transition time.
 
     Example: `he-infer tokens rotate 0f1e2d3c4b5a6978 --hours 48 --token-file st-mary.token`
     """
@@ -113,7 +115,7 @@ def rotate(
         try:
             lifetime = None if days is None else days * 86400
             old = metadata.tokens.rotate(token_id, token, grace=hours * 3600, lifetime=lifetime)
-        except Exception:  # whatever refused the rotation, the file must not hold a token that is none
+        except Exception:  # after any failure the file must not hold a token that is not valid
             if token_file is not None:
                 token_file.unlink()
             raise
@@ -153,8 +155,8 @@ def verify(
 ) -> None:
     """Check that no line of the audit log was changed, dropped or inserted.
 
-    With --first-key this holds against whoever took the server over after the lines were written; without, against
-    damage and mistakes alone.
+    With --first-key the check finds changes by an intruder who took the server over after the lines were written.
+    Without it, the check finds damage and mistakes only.
 
     Example: `he-infer audit verify --data-dir /var/lib/he-infer`
     """

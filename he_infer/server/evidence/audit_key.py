@@ -3,9 +3,9 @@
     audit.key           the key of the next line and its number; it authenticates nothing that was written before
     audit-*.first-key   the key of a log's first line, made once: the operator moves it off this machine
 
-Who takes the machine over finds the key of the next line and cannot compute an older one, so the lines up to that
-moment can be neither changed nor made anew without the holder of the first key seeing it. The construction is that of
-B. Schneier and J. Kelsey, "Secure audit logs to support computer forensics", 1999.
+An intruder who takes the machine over finds the key of the next line and cannot compute an older one. The holder of the
+first key therefore sees any change to the lines up to that moment. The construction is that of B. Schneier
+and J. Kelsey, "Secure audit logs to support computer forensics", 1999.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class AuditKey:
 
     @contextmanager
     def of_line(self, number: int) -> Iterator[bytes | None]:
-        """The key of line `number`, which is gone when the block ends without an error. None where the log has no key.
+        """Yield the key of line `number` (None where the log has none), and replace it when the block succeeds.
 
         Raises:
             OSError: the key cannot be read or replaced.
@@ -78,17 +78,17 @@ class AuditKey:
 
 
 def evolve(key: bytes) -> bytes:
-    """The key of the next line."""
+    """Compute the key of the next line."""
     return hashlib.sha256(b"he-infer/audit/next\n" + key).digest()
 
 
 def seal(key: bytes, digest: str) -> str:
-    """The MAC of a line by its hash."""
+    """Compute the MAC of a line from its hash."""
     return hmac.digest(key, digest.encode(), "sha256").hex()
 
 
 def read_first_key(path: Path) -> bytes:
-    """The key of a log's first line.
+    """Read the key of a log's first line.
 
     Raises:
         NotThisFormat: the file holds no such key.

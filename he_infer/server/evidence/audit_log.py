@@ -69,7 +69,7 @@ class AuditLog:
             NotThisFormat: the file's last line is not one of an audit log.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        # Unbuffered: where the disk is full, what did not get through must not be tried again at the closing.
+        # Unbuffered: on a full disk, closing the file must not try to write the rest of a line again.
         with self._lock, os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             last = self._find_last(file)
@@ -93,13 +93,13 @@ class AuditLog:
             self._last = (_state(file), sealed)
 
     def _find_last(self, file: io.FileIO) -> dict[str, Any] | None:
-        """The last line: known where nobody else has written since, and read from the file's end otherwise."""
+        """Return the last line: remembered where nobody else has written since, otherwise read from the file's end."""
         if self._last is not None and self._last[0] == _state(file):
             return self._last[1]
         return _last_entry(file)
 
     def by_operator(self, action: str, **details: str | int) -> None:
-        """Add one line for what the operator has done, by a command and not by a request; see `append`.
+        """Add one line for a command of the operator; see `append`.
 
         Raises:
             OSError, NotThisFormat: as `append`.
@@ -151,7 +151,7 @@ class AuditLog:
     def watching(
         self, action: str, client: str, request_id: str, **details: str | int
     ) -> Iterator[dict[str, str | int]]:
-        """Append one line for what happens inside, with `ok` or the code of the refusal that ends it.
+        """Append one line for the operation in the block, with `ok` or the code of the refusal that ends it.
 
         Yields:
             The details, to which the block may add.
@@ -174,7 +174,7 @@ class AuditLog:
 
 
 def verify(path: Path, first_key: bytes | None = None) -> Chain:
-    """Check the whole chain, and with the log's first key that no line was made anew since it was written.
+    """Check the whole chain and, with the log's first key, the MAC of each line.
 
     Raises:
         NotAuthentic: a line was changed, dropped, inserted or cut short; the message names the first bad line.

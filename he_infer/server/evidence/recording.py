@@ -1,7 +1,7 @@
-"""Saves every body that the server receives and sends, byte for byte: what the server saw.
+"""Saves every body that the server receives and sends, byte for byte.
 
-An aid for demonstrations and audits, off unless the operator names a folder. The bodies are envelopes and sealed
-objects; the bearer tokens travel in a header and are not saved.
+This is an aid for demonstrations and audits, off unless the operator names a folder. The bodies are envelopes and
+sealed objects; the bearer tokens travel in a header and are not saved.
 """
 
 import itertools
@@ -24,7 +24,7 @@ class Recorder:
         self._numbers = itertools.count(1)
 
     def next_number(self) -> int:
-        """A number for one exchange."""
+        """Return a new number for one exchange."""
         return next(self._numbers)
 
     def save(self, number: int, what: str, received: bytes | None, sent: bytes | None) -> None:

@@ -1,4 +1,4 @@
-"""The server's signature under what it answered: an Ed25519 key of its own and the receipts that it signs.
+"""Signed receipts: the server signs each answer's receipt with its Ed25519 key.
 
 A receipt binds an answer to a request, a model and a plan, so that neither side can deny or exchange them later. It
 does not prove that the computation was done rightly.
@@ -44,5 +44,5 @@ class Signer:
         return Signer(Ed25519PrivateKey.from_private_bytes(raw))
 
     def sign(self, receipt: Mapping[str, Any]) -> str:
-        """The signature in hex over the canonical form of a receipt."""
+        """Sign the canonical form of a receipt; returns the signature in hex."""
         return self._private.sign(receipt_message(receipt)).hex()

@@ -19,7 +19,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 def configure_logging() -> None:
-    """One JSON object a line on standard error, from this package and from the libraries below it alike."""
+    """Log one JSON object a line to standard error, for this package and for the libraries that it uses."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
@@ -50,8 +50,8 @@ class Metrics:
     """The server's own registry; nothing global, so that two servers in one process do not mix.
 
     Args:
-        pool: whose queue and workers are told.
-        data_dir: the data folder, whose free space is told.
+        pool: the pool whose queue and workers are reported.
+        data_dir: the data folder, whose free space is reported.
         engine: HE library and wire format.
     """
 

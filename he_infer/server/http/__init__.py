@@ -1,1 +1,1 @@
-"""The server's HTTP: routes, headers and status codes. Only this package knows them; what a route does is elsewhere."""
+"""The server's HTTP: routes, headers and status codes. Only this package knows them."""

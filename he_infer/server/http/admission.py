@@ -21,7 +21,7 @@ class Admission:
     """Threads for blocking calls, authentication, and the reader of bodies.
 
     Args:
-        service: whose clients and settings they are.
+        service: the service that holds the clients and settings.
     """
 
     def __init__(self, service: Service) -> None:

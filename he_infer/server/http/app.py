@@ -1,4 +1,4 @@
-"""The ASGI application over a service: its routes, its refusals, and its end."""
+"""The ASGI application of a service: its routes, its refusals and its shutdown."""
 
 import contextlib
 from collections.abc import AsyncIterator

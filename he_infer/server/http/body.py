@@ -1,7 +1,7 @@
-"""The one reader of request bodies: bounded in bytes, in time, in memory and on disk, each by what has arrived.
+"""Reads all request bodies, within bounds on bytes, time, memory and disk; only bytes that have arrived count.
 
-What a client announces reserves nothing: an idle connection holds no memory that another client could use. A body must
-keep to a least rate. Small bodies are held in memory, within a share for each client; larger ones go to the spool.
+An announced length reserves nothing: an idle connection holds no memory that another client could use. A body must
+arrive at a minimum rate. Small bodies are held in memory, within a share for each client; larger ones go to the spool.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from he_infer.wire.refusals import Code, Refused
 IN_MEMORY = 4 << 20
 """Bytes up to which a body is held in memory."""
 _SHARE = 8
-"""One client's bodies take this part of all memory for bodies at most."""
+"""Largest share of the memory for bodies that one client's bodies may take."""
 
 Run = Callable[..., Awaitable[Any]]
 
@@ -45,11 +45,11 @@ class BodyReader:
     async def whole(
         self, request: Request, caller: Caller, limit: int, room: int | None = None
     ) -> AsyncIterator[bytes | memoryview]:
-        """A whole body, of an announced length within the limit.
+        """Read a whole body whose announced length is within the limit.
 
         Args:
-            request: whose body is read.
-            caller: who sends it.
+            request: the request to read.
+            caller: the client that sends it.
             limit: largest body in bytes.
             room: bytes that the client may store beside what it has; None: no bound.
 
@@ -76,7 +76,7 @@ class BodyReader:
                 yield view
 
     async def pieces(self, request: Request, length: int) -> AsyncIterator[bytes]:
-        """The body as it arrives.
+        """Yield the body as it arrives.
 
         Raises:
             Refused: `body_timeout` where it is slower than the least rate, `too_large` where more comes than announced.
@@ -117,7 +117,7 @@ class BodyReader:
 
 
 def announced_length(request: Request) -> int:
-    """The Content-Length, which must be the only statement of the body's length.
+    """Read the Content-Length, which must be the only statement of the body's length.
 
     Raises:
         Refused: `length_required`, `invalid`.

@@ -1,10 +1,10 @@
-"""Connections of clients that are slow, silent or gone: each is given a bounded time, then it is closed.
+"""Time limits on connections: slow, silent or vanished clients are disconnected.
 
 uvicorn bounds the pause between two requests; this bounds the rest. A request's head must arrive within `head_seconds`
 (a client that sends a byte now and then would otherwise hold a descriptor for ever), and an answer must be read on
 within `read_seconds` (one that never reads its answer would hold a thread, a stream from the store and a buffer). The
-body's time is bounded by the routes; one that was answered before its body was whole has `head_seconds` more to end it.
-A peer that is gone without a word is noticed by TCP's own keep-alive.
+body's time is bounded by the routes. A client that was answered before its body was whole has `head_seconds` more to
+end it. TCP keep-alive detects a peer that has vanished.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Routes for the operator and for first contact: does it live, can it serve, its figures, its versions and keys."""
+"""Routes for health, readiness and metrics, and for the server's versions, limits and public key."""
 
 import time
 
@@ -17,7 +17,7 @@ from he_infer.wire.refusals import Code
 
 
 def build_router(service: Service, admission: Admission) -> APIRouter:
-    """The routes of operation and of first contact."""
+    """Build the routes of health, metrics and server information."""
     router = APIRouter()
 
     @router.get("/healthz", tags=["operations"])

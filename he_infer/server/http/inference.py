@@ -32,7 +32,7 @@ _ENVELOPE = (
 
 
 def build_router(service: Service, admission: Admission) -> APIRouter:
-    """The routes of evaluation keys and classification."""
+    """Build the routes of evaluation keys and classification."""
     router = APIRouter(tags=["inference"])
 
     @router.get("/v1/models", responses=refusing())

@@ -1,4 +1,4 @@
-"""Middleware that logs every exchange. Never a payload, a token or a score in the log."""
+"""Middleware that logs every exchange, without payloads, tokens or scores."""
 
 import json
 import secrets
@@ -16,11 +16,11 @@ from he_infer.wire.refusals import Code
 
 
 class Observation:
-    """Around every request: its id, its log line, its metrics, its record where one is kept, and a last net.
+    """Gives every request an id, a log line and metrics, records its bodies where asked, and answers defects with 500.
 
     Args:
-        app: what answers.
-        service: whose metrics and recorder are told.
+        app: the application that answers.
+        service: the service whose metrics and recorder are used.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -38,7 +38,7 @@ class Observation:
         state.update(request_id=exchange.request_id, outcome="ok", client=None)
         try:
             await self._app(scope, exchange.receive, exchange.send)
-        except ClientDisconnect:  # nobody is there to be answered, and nothing of the server's is wrong
+        except ClientDisconnect:  # the client is gone, and the server is not at fault
             state["outcome"] = "gone"
         except Exception:  # a defect: logged with its traceback, answered without one
             state["outcome"] = Code.INTERNAL.value

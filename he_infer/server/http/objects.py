@@ -32,7 +32,7 @@ _GET: dict[int | str, dict[str, Any]] = {
 
 
 def build_router(service: Service, admission: Admission) -> APIRouter:
-    """The routes of sealed objects."""
+    """Build the routes of sealed objects."""
     router = APIRouter(tags=["objects"])
 
     async def store(

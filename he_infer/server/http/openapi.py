@@ -12,10 +12,10 @@ _ANYWHERE = (Code.UNAUTHORISED, Code.FORBIDDEN, Code.RATE_LIMIT, Code.INVALID, C
 
 
 def refusing(*codes: Code) -> dict[int | str, dict[str, Any]]:
-    """A route's refusals: those that every route has, and these.
+    """Describe a route's refusals: those that every route has, and these.
 
     Returns:
-        One entry a status, with the codes and meanings in its description.
+        Entries by status; the description of each has the codes and their meanings.
     """
     entries: dict[int | str, dict[str, Any]] = {}
     for code in (*_ANYWHERE, *codes):

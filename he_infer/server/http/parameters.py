@@ -1,4 +1,4 @@
-"""Path, query and header parameters of requests, and their forms."""
+"""Path, query and header parameters of requests, with their patterns."""
 
 from typing import Annotated
 

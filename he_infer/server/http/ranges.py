@@ -8,7 +8,7 @@ _SINGLE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
 def resolve(header: str | None, size: int) -> tuple[int, int] | None:
-    """Which bytes of an object are asked for.
+    """Find the bytes of an object that a request asks for.
 
     Args:
         header: the `Range` header, or None.

@@ -9,19 +9,19 @@ from he_infer.wire.refusals import REFUSALS, Code, Refused
 
 
 def error_body(code: Code, message: str, request_id: str) -> dict[str, dict[str, str]]:
-    """The JSON of a refusal."""
+    """Build the JSON of a refusal."""
     return {"error": {"code": code.value, "message": message, "request_id": request_id}}
 
 
 async def answer_refused(request: Request, error: Exception) -> Response:
-    """What a route refused."""
+    """Answer a refusal that a route raised."""
     if not isinstance(error, Refused):
         raise error
     return _refusal(request, error.code, error.message, error.retry_after)
 
 
 async def answer_invalid(request: Request, error: Exception) -> Response:
-    """A parameter that has not the form it is declared with."""
+    """Answer a parameter that does not match its declared pattern or type."""
     where = "a parameter"
     if isinstance(error, RequestValidationError) and error.errors():
         where = " ".join(str(part) for part in error.errors()[0]["loc"])
@@ -29,7 +29,7 @@ async def answer_invalid(request: Request, error: Exception) -> Response:
 
 
 async def answer_http(request: Request, error: Exception) -> Response:
-    """What the framework refuses before a route is found."""
+    """Answer a request that the framework refuses before a route runs."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     known = {404: (Code.NOT_FOUND, "There is no such route."), 405: (Code.METHOD_NOT_ALLOWED, "Not with this method.")}
     code, message = known.get(status, (Code.INVALID, "The request cannot be understood."))

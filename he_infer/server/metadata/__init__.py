@@ -1,7 +1,7 @@
-"""Everything the server must remember and find again, in SQL: the only package that speaks it.
+"""The server's database: the only package that contains SQL.
 
-SQLite in WAL mode by default, PostgreSQL by URL. Every public method of a store is one transaction, and what it has
-returned from survives the end of the process. Several processes may use one database at the same time.
+SQLite in WAL mode by default, PostgreSQL by URL. Every public method of a store is one transaction, and its
+changes are durable when it returns. Several processes may use one database at the same time.
 """
 
 from he_infer.server.metadata.questions import Question

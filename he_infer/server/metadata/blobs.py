@@ -1,4 +1,4 @@
-"""Store of blobs' names: which blobs the rows name, and which they do not."""
+"""Blobs by their rows: the paths that the database names, and those that it does not."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +18,7 @@ class BlobNames:
         self._transaction = database.transaction
 
     def unnamed(self, paths: Sequence[str]) -> list[str]:
-        """Those of some blobs' paths that no row names."""
+        """Return those of the given paths that no row names."""
         keys = {path: path.split("/")[2] for path in paths if path.startswith("keys/") and path.count("/") == 3}
         named: set[str] = set()
         with self._transaction(write=False) as sql:
@@ -33,7 +33,7 @@ class BlobNames:
         return [path for path in paths if path not in named]
 
     def named(self) -> Iterator[BlobRecord]:
-        """What every row says of its blob, page by page: rows that come and go meanwhile may be among them or not."""
+        """Yield a record of every row's blob, page by page; rows that come or go meanwhile may be missing."""
         after = ""
         objects = sa.select(OBJECTS).order_by(OBJECTS.c.blob).limit(_PAGE)
         while True:

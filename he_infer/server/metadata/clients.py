@@ -1,4 +1,4 @@
-"""Clients, what they use, and their bounds."""
+"""Clients, their use and their limits."""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The whole database as of one moment, copied into another: for backups, restores and moves to PostgreSQL."""
+"""Copies the whole database as of one moment into another: for backups, restores and moves to PostgreSQL."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _ROWS = 1000
 
 
 class Rows:
-    """All rows together: copied to a database that has none."""
+    """All rows of a database, to be copied to an empty one."""
 
     def __init__(self, database: Database) -> None:
         self._transaction = database.transaction

@@ -26,7 +26,7 @@ class Database:
             PGPASSFILE names, or from PGPASSWORD.
 
     Raises:
-        UsageError: the URL is of another form.
+        UsageError: the URL has another form.
         UnsupportedVersion: the database was written by a release that this one does not know.
         Refused: `storage`.
     """
@@ -40,11 +40,11 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         self._engine.dispose()
 
     def settle(self) -> None:
-        """Leave a SQLite file that is whole by itself, without a log beside it."""
+        """Merge SQLite's write-ahead log into the database file, so that the file alone is complete."""
         self._engine.dispose()  # the log goes only where nobody else has the file open
         connection = self._engine.raw_connection()
         try:
@@ -76,7 +76,7 @@ class Database:
             current = _revision(sql)
             if current == schema.HEAD:  # another process was quicker
                 return
-            if current is None:  # nothing to migrate: the tables as they are now, which tests hold equal
+            if current is None:  # an empty database: the current tables, which a test compares with the migrations
                 schema.META.create_all(sql)
                 sql.execute(schema.REVISION.insert().values(version_num=schema.HEAD))
                 return
@@ -93,7 +93,7 @@ class Database:
     def transaction(self, *, write: bool = True, snapshot: bool = False) -> Iterator[sa.Connection]:
         """One transaction; failures of the database itself become a documented refusal.
 
-        With `snapshot`, all its reads see one moment.
+        With `snapshot`, all its reads see the database as of one moment.
         """
         options: dict[str, Any] = {"he_infer_write": write}
         if snapshot and self._engine.dialect.name == "postgresql":
@@ -154,7 +154,7 @@ def _engine(text: str | sa.URL) -> sa.Engine:
         connect_args={
             "connect_timeout": 5,
             "options": f"-c statement_timeout={_STATEMENT_MS} -c lock_timeout={_PATIENCE_MS}",
-            # A database behind a cable that was pulled is noticed within half a minute, not after two hours.
+            # A lost network connection is noticed within half a minute, not after two hours.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

@@ -1,4 +1,4 @@
-"""Brings a database to the present schema, with alembic. Loaded only where there is something to bring."""
+"""Brings a database to the present schema, with alembic. Loaded only where a migration is needed."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Sealed objects and their versions: which blob holds which, and how much a client stores."""
+"""Sealed objects, their versions, the blobs that hold them, and the bytes that a client stores."""
 
 import sqlalchemy as sa
 
@@ -52,7 +52,7 @@ class Objects:
             )
 
     def find(self, client_id: str, object_id: str, version: int | None = None) -> ObjectRecord | None:
-        """A version of the client's object of this id; the newest one where none is named."""
+        """Find a version of a client's object; without `version`, the newest one."""
         query = sa.select(OBJECTS).where(_of(client_id, object_id)).order_by(OBJECTS.c.version.desc()).limit(1)
         if version is not None:
             query = query.where(OBJECTS.c.version == version)

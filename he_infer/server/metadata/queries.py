@@ -12,7 +12,7 @@ DAY = 86400
 
 
 class Queries:
-    """Requests that are admitted once, and counted. Each method is one transaction."""
+    """Nonces and counts of admitted requests. Each method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._transaction = database.transaction
@@ -30,7 +30,7 @@ class Queries:
     def refund(self, client_id: str, model: str, images: int) -> None:
         """Take back a count for a request that was admitted and then not evaluated.
 
-        One that was counted before midnight stays counted: nothing is ever gained by a refund.
+        A count from before midnight stays, so that a refund never gains queries.
         """
         here = (QUERIES.c.client_id == client_id) & (QUERIES.c.day == int(time.time() // DAY))
         with self._transaction() as sql:

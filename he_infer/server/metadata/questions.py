@@ -1,7 +1,7 @@
-"""The hot path of a question: its keys, its nonce and its count, in one transaction of plain statements.
+"""Admission of a classification request: its keys, nonce and count, in one transaction of plain SQL.
 
-What a question needs of the database is asked in one go and in SQL text: building the same statements from expressions
-costs several times what the database does for them.
+This is the hot path, so the statements are SQL text: building them from SQLAlchemy expressions costs several times the
+database's own work.
 """
 
 import time
@@ -29,24 +29,24 @@ ON CONFLICT (client_id, day, model) DO UPDATE SET images = queries.images + excl
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be admitted."""
+    """A classification request to be admitted."""
 
     model: str
     plan: str
     images: int
     nonce: str
     expires: float
-    """Until when the nonce is remembered."""
+    """Unix time until which the nonce is remembered."""
     key_set: str | None
     """None where the plan needs no keys."""
     seal: str = ""
-    """HE library whose keys can be computed with."""
+    """HE library and wire format that the evaluation keys must have."""
     daily_default: int | None = None
     """Images a day with this model for a client that has no daily limit."""
 
 
 class Questions:
-    """Admits questions; all of a question is accepted and counted, or nothing is."""
+    """Admits classification requests; each is accepted and counted as a whole, or not at all."""
 
     def __init__(self, database: Database) -> None:
         self._transaction = database.transaction

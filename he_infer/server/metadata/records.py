@@ -21,7 +21,7 @@ class Quotas:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a valid token speaks for."""
+    """The client that a valid token belongs to, with the token's scopes."""
 
     client_id: str
     client: str
@@ -32,7 +32,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class TokenRecord:
-    """A token as the operator sees it: never the token itself."""
+    """A token as the operator sees it, without the token itself."""
 
     token_id: str
     client: str
@@ -53,10 +53,10 @@ class ClientRecord:
     created: float
     quotas: Quotas
     objects: int
-    """Objects, each counted once whatever its versions."""
+    """Number of objects; an object with several versions counts once."""
     versions: int
     object_bytes: int
-    """All versions together."""
+    """Bytes of all versions of all objects."""
     key_bytes: int
     images_today: int
     images_ever: int
@@ -76,15 +76,15 @@ class KeyRecord:
     """The evaluation keys of one key set for one plan."""
 
     key_id: str
-    """Names the blobs; the server's own."""
+    """The server's own id, which names the blobs."""
     plan: str
     seal: str
     created: float
     parts: tuple[KeyPart, ...]
     key_set: str
-    banned: bool = False
-    """Refused, because it ended a process of the server."""
     """The client's id of the set."""
+    banned: bool = False
+    """Whether the set is refused because it ended a process of the server."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class ObjectRecord:
 
 @dataclass(frozen=True)
 class BlobRecord:
-    """What the database says of one blob."""
+    """Path, size and digest of one blob as the database records them."""
 
     path: str
     size: int

@@ -1,13 +1,13 @@
-"""The tables as they are now. How an older database becomes this one stands in `migrations/versions`."""
+"""The tables as they are now. Migrations of older databases are in `migrations/versions`."""
 
 import sqlalchemy as sa
 
 HEAD = "0003"
-"""The newest migration; a test holds it, and the tables below, to what `migrations/versions` makes."""
+"""The newest migration; a test compares it, and the tables below, with what `migrations/versions` makes."""
 
 META = sa.MetaData()
 
-# Where alembic keeps what the database was migrated to.
+# Alembic's table with the database's revision.
 REVISION = sa.Table("alembic_version", META, sa.Column("version_num", sa.String(32), primary_key=True))
 
 CLIENTS = sa.Table(
@@ -41,7 +41,7 @@ KEYS = sa.Table(
     sa.Column("key_id", sa.String(32), nullable=False, unique=True),
     sa.Column("seal", sa.String(32), nullable=False),
     sa.Column("created", sa.Float, nullable=False),
-    # Since when the set is refused, because it ended a process of the server.
+    # Time from which the set is refused, because it ended a process of the server.
     sa.Column("banned", sa.Float),
 )
 KEY_PARTS = sa.Table(
@@ -67,7 +67,7 @@ QUERIES = sa.Table(
     sa.Column("model", sa.String(96), primary_key=True),
     sa.Column("images", sa.BigInteger, nullable=False),
 )
-# How many more requests a client may send at once (`level`), as of a moment (`updated`): a token bucket.
+# Token bucket of a client: requests that it may still send at once (`level`) at a time (`updated`).
 BUCKETS = sa.Table(
     "buckets",
     META,

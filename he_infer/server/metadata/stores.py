@@ -21,7 +21,7 @@ class Metadata:
     """One database and the small stores over it.
 
     Args:
-        url: see `Database`, which says too what opening it may raise.
+        url: see `Database`, also for the errors that opening it raises.
     """
 
     def __init__(self, url: str | sa.URL) -> None:

@@ -1,4 +1,4 @@
-"""Bearer tokens by their digests, and the clients that they speak for."""
+"""Bearer tokens by their digests, and the clients that they belong to."""
 
 import secrets
 import time
@@ -16,7 +16,7 @@ from he_infer.wire.refusals import Code, Refused
 
 
 class Tokens:
-    """Who may speak to the server. Each method is one transaction."""
+    """Tokens that the server accepts, by client. Each method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._transaction = database.transaction

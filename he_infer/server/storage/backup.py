@@ -1,4 +1,4 @@
-"""A server's whole state in one folder, taken while it runs, and the way back into empty stores.
+"""Backup of a server's whole state into one folder while it runs, and restore into empty stores.
 
     manifest.json      format, version, time, counts, digests of the files below, and a MAC over all of it under a key
                        that is not in the backup; written last, so that a folder without it is no backup
@@ -55,12 +55,12 @@ class Copied:
     bytes: int = 0
     seconds: float = 0.0
     lost: list[BlobRecord] = field(default_factory=list)
-    """Blobs that are missing or are not what their rows say: damage that was there before."""
+    """Blobs that were missing or damaged before the copy."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a server's state lies."""
+    """Locations of a server's state."""
 
     metadata: Metadata
     blobs: Blobs
@@ -69,12 +69,12 @@ class State:
 
     @property
     def audit_key(self) -> Path:
-        """The key of the audit log's next line."""
+        """Path of the key of the audit log's next line."""
         return AuditKey(self.audit).path
 
 
 def load_backup_key(path: Path, *, create: bool) -> bytes:
-    """The 32 bytes that authenticate backups. It is never part of one: whoever can change a backup must not have it.
+    """Read the 32-byte key that authenticates backups. No backup holds it: whoever can change one must not have it.
 
     Args:
         path: a file of 64 hex digits.
@@ -145,13 +145,13 @@ def backup(state: State, folder: Path, key: bytes, progress: Progress = lambda _
 
 
 def restore(folder: Path, state: State, key: bytes | None, progress: Progress = lambda _done, _all: None) -> Copied:
-    """Bring a backup into empty stores; the server must not run yet. One that was broken off may be run again.
+    """Restore a backup into empty stores; the server must not run yet. An interrupted restore can be run again.
 
     Args:
         folder: what `backup` made.
         state: a database without clients and a store without their blobs.
-        key: the key that the backup was made with. None takes a backup that nobody can vouch for: its tokens are all
-            revoked and its keys of receipts and of the audit log are left out, so that it admits nobody.
+        key: the key that the backup was made with. With None the MAC is not checked: all tokens of the backup
+            are revoked and its keys of receipts and of the audit log are left out, so that it admits nobody.
         progress: called with the bytes copied and the bytes there are.
 
     Raises:

@@ -64,8 +64,8 @@ class Blobs:
     def put_new(self, path: str, data: bytes | Path) -> None:
         """Store bytes, or a file's content, at a path that must not exist yet; durable when this returns.
 
-        Up to 64 MiB the store itself sees to it that only one of two writers creates the blob. Above, the blob is
-        written in parts, which no store creates conditionally: there the path is looked up before.
+        Up to 64 MiB the store itself ensures that only one of two writers creates the blob. A larger blob is written
+        in parts, which no store creates conditionally: its path is looked up before.
 
         Raises:
             Refused: `exists`, `storage`.
@@ -153,14 +153,14 @@ class Blobs:
         return [path for page in self.pages(prefix, older_than=older_than) for path in page]
 
     def pages(self, prefix: str | None = None, *, older_than: timedelta = timedelta(0)) -> Iterator[Sequence[str]]:
-        """The same, some thousand at a time, so that a store of any size can be gone through."""
+        """Yield the same paths, some thousand at a time, for stores of any size."""
         bound = datetime.now(UTC) - older_than
         with _documented():
             for batch in obstore.list(self._store, prefix, chunk_size=1000):
                 yield [meta["path"] for meta in batch if meta["last_modified"] <= bound]
 
     def drop_leftovers(self, *, older_than: timedelta) -> int:
-        """Remove what writers that were killed left half written; returns how many files.
+        """Remove files that killed writers left half written; returns how many.
 
         In a folder these are files with a `#` in their name, which are never listed. At an object store they are
         parts without a whole, which the bucket's own rule for incomplete uploads removes.
@@ -176,7 +176,7 @@ class Blobs:
         return count
 
     def _make_durable(self, path: str) -> None:
-        """A local store renames without fsync: a power cut could still take back what a client was told is stored."""
+        """Sync a local store's file and folders: it renames without fsync, so a power cut could lose a stored blob."""
         if self._folder is None:
             return
         file = self._folder / path
@@ -185,7 +185,7 @@ class Blobs:
 
 
 def _http_allowed() -> bool:
-    """What AWS_ALLOW_HTTP says; the store reads it itself only where no other client option is given."""
+    """Tell whether AWS_ALLOW_HTTP allows plain HTTP; obstore reads it only where no other client option is given."""
     return os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
 
 

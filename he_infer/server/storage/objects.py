@@ -1,7 +1,7 @@
-"""Sealed objects: what the object routes do. The server sees ids, sizes and digests; the content is the client's.
+"""Sealed objects, independent of HTTP. The server sees ids, sizes and digests; the content is the client's.
 
 An object is created under an id of the client's choosing (32 random hex digits) and visible to its own client alone. It
-is never overwritten: what changes is a new version, numbered from 1, and the older ones stay readable.
+is never overwritten: each change is a new version, numbered from 1, and the older ones stay readable.
 """
 
 import re
@@ -24,7 +24,7 @@ class ObjectStore:
     """Puts, gets, lists and deletes sealed objects.
 
     Args:
-        spool: where bodies lie on their way in.
+        spool: folder of the bodies that are being received.
         max_object: largest object in bytes.
     """
 
@@ -52,7 +52,7 @@ class ObjectStore:
     ) -> ObjectInfo:
         """Store a body that has arrived, as a version that does not exist yet.
 
-        `sha256` is what the client says that the body hashes to.
+        `sha256` is the body's SHA-256 as the client states it.
 
         Returns:
             What is stored; the version survives the server's end from here on.
@@ -83,7 +83,7 @@ class ObjectStore:
             return _public(record)
 
     def find(self, caller: Caller, object_id: str, version: int | None = None) -> ObjectRecord:
-        """A version of the client's object of this id; the newest one where none is named.
+        """Find a version of the client's object; without `version`, the newest one.
 
         Raises:
             Refused: `not_found`, also for another client's object.

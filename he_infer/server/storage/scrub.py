@@ -1,4 +1,4 @@
-"""Does the store hold what the database says? Scrubbing, and removing what nothing names."""
+"""Compares the store with the database: scrub, repair from a backup, and removal of orphans."""
 
 import tempfile
 from collections.abc import Callable
@@ -16,16 +16,16 @@ ORPHAN_AGE = timedelta(hours=1)
 
 @dataclass
 class Findings:
-    """The outcome of a scrub. Paths are the server's own and tell nothing of what they hold."""
+    """The outcome of a scrub. Paths are the server's own and reveal nothing of the content."""
 
     blobs: int = 0
     """Blobs that the database names and that were read through."""
     bytes: int = 0
     missing: list[BlobRecord] = field(default_factory=list)
     damaged: list[BlobRecord] = field(default_factory=list)
-    """Another size or SHA-256 than recorded, or not readable."""
+    """Blobs whose size or SHA-256 differs from the record, or that cannot be read."""
     orphans: list[str] = field(default_factory=list)
-    """Paths that no row names, older than `ORPHAN_AGE`: what a killed server left; the next one removes them."""
+    """Paths older than `ORPHAN_AGE` that no row names: a killed server left them, and a running one removes them."""
 
     @property
     def whole(self) -> bool:
@@ -69,16 +69,16 @@ def scrub(
 
 
 def repair(findings: Findings, blobs: Blobs, source: Blobs) -> list[BlobRecord]:
-    """Put what a scrub found missing or damaged back from another store, such as a backup's.
+    """Restore the blobs that a scrub found missing or damaged from another store, such as a backup's.
 
     Args:
-        findings: of `scrub`; what could be put back is taken out of it.
+        findings: result of `scrub`; restored blobs are taken out of it.
         blobs: the store to mend.
         source: where the same blobs may lie, under the same paths; what differs from the database's SHA-256 is not
             taken.
 
     Returns:
-        What was put back.
+        The restored blobs.
 
     Raises:
         Refused: `storage`.

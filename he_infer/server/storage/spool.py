@@ -1,4 +1,4 @@
-"""Bodies on their way in: private files, counted by client as their bytes arrive."""
+"""Bodies that are being received: private files, counted by client as their bytes arrive."""
 
 import hashlib
 import mmap
@@ -16,11 +16,11 @@ from typing import Self
 from he_infer.wire.refusals import Code, Refused
 
 _LEFT_SECONDS = 3600.0
-"""A file that nobody has written to for so long belongs to no request."""
+"""Age since its last write from which a file belongs to no request."""
 
 
 class Spool:
-    """A folder of bodies that are being received. What a server that was killed left in it is removed.
+    """A folder of bodies that are being received. Files that a killed server left in it are removed.
 
     Args:
         folder: made with mode 0700 where it is missing.
@@ -38,10 +38,10 @@ class Spool:
                     path.unlink()
 
     def open(self, client_id: str, *, limit: int, room: int | None = None) -> "Incoming":
-        """A file for one body.
+        """Open a file for one body.
 
         Args:
-            client_id: whose body it is.
+            client_id: the client that sends the body.
             limit: largest size in bytes.
             room: bytes that all bodies of this client together may take here; None: no bound.
 
@@ -73,7 +73,7 @@ class Spool:
 
 
 class Incoming:
-    """A body on its way in: written to a private file piece by piece, hashed and counted; gone when the block ends."""
+    """A body that is being received: written to a private file, hashed and counted; deleted when the block ends."""
 
     def __init__(self, spool: Spool, client_id: str, limit: int, room: int | None) -> None:
         self.path = spool.folder / secrets.token_hex(16)
@@ -87,7 +87,7 @@ class Incoming:
             self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 
     def write(self, data: bytes) -> None:
-        """Take a piece.
+        """Write a piece.
 
         Raises:
             Refused: `too_large`, `quota`, `storage`.

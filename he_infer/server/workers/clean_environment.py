@@ -1,4 +1,4 @@
-"""Begins the fork server again with an environment that holds nothing but what Python and its libraries need.
+"""Restarts the fork server with an environment that holds only what Python and its libraries need.
 
 Loaded first by the fork server. The server's own environment may hold the passwords of the database and of the object
 store; a worker must not find them, not even in `/proc/self/environ`, which only a new program image clears.
@@ -23,7 +23,7 @@ def is_needed(name: str) -> bool:
 
 
 def begin_again() -> None:
-    """Replace this process by itself with a clean environment, where it is a fork server that has not got one."""
+    """Execute this program again with a clean environment, where it is a fork server without one."""
     if not any("multiprocessing.forkserver" in argument for argument in sys.orig_argv):
         return
     if all(map(is_needed, os.environ)):

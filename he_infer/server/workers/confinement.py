@@ -1,9 +1,9 @@
 """Confinement of a worker: no new privileges, no network, no program, no file but what Python itself reads.
 
-Hostile bytes are parsed by C++ in a worker, so the worker is taken for lost from its first request on. Linux offers
-three locks that a process can put on itself for good, without any privilege: `no_new_privs`, a seccomp filter of system
-calls, and a Landlock rule set of files. No kept library on PyPI has all three, so they are set through `ctypes`, as
-prctl(2), seccomp(2) and landlock(7) describe. What a system does not have is told, not guessed.
+Hostile bytes are parsed by C++ in a worker, so the worker counts as compromised from its first request on. Linux offers
+three restrictions that a process can put on itself irrevocably and without privileges: `no_new_privs`, a seccomp filter
+of system calls, and a Landlock rule set of files. No maintained library on PyPI has all three, so they are set through
+`ctypes`, as prctl(2), seccomp(2) and landlock(7) describe. A restriction that the system lacks is reported.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ _SECCOMP_SET_MODE_FILTER, _TSYNC = 1, 1
 _LANDLOCK = (444, 445, 446)  # create_ruleset, add_rule, restrict_self: the same number on every architecture
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 
-# Denied system calls: the network, other processes, programs, the kernel's own doors.
+# Denied system calls: the network, other processes, programs, kernel administration.
 _DENIED = {
     "x86_64": {
         "socket": 41, "connect": 42, "accept": 43, "bind": 49, "listen": 50, "socketpair": 53, "accept4": 288,
@@ -45,13 +45,13 @@ _X32 = 0x40000000
 
 
 def confine(readable: Iterable[Path] = ()) -> list[str]:
-    """Lock this process in, for good.
+    """Restrict this process for the rest of its life.
 
     Args:
         readable: files and folders that may still be read, beside what Python's own modules need.
 
     Returns:
-        What could not be had, one line each; empty where all locks hold.
+        Restrictions that could not be set, one line each; empty where all are set.
     """
     if sys.platform != "linux":
         return [f"{sys.platform} has no locks that this release knows: workers run with the server's rights."]
@@ -73,7 +73,7 @@ def confine(readable: Iterable[Path] = ()) -> list[str]:
 
 
 def _python_folders() -> list[Path]:
-    """Where modules and shared libraries are loaded from later on."""
+    """Folders from which modules and shared libraries are loaded later."""
     named = [*sys.path, sys.prefix, sys.base_prefix, "/usr/lib", "/lib", "/lib64", "/dev/urandom"]
     return [path for path in {Path(name).resolve() for name in named if name} if path.exists()]
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 Job = TypeVar("Job")
 
 _ACTIVE_SECONDS = 5.0
-"""A tenant counts as active for so long after its last job came or ended."""
+"""Seconds for which a tenant counts as active after its last job came or ended."""
 _FIRST_GUESS = 0.05
 """Seconds that a job is taken to last before one was measured."""
 
@@ -31,7 +31,7 @@ class QueueClosed(Exception):
 @dataclass
 class _Tenant:
     given: float
-    """Worker time charged so far, on a scale that all tenants share."""
+    """Worker time in seconds charged so far, on a scale that all tenants share."""
     mean: float
     """Seconds that its jobs last."""
     running: int = 0
@@ -40,11 +40,11 @@ class _Tenant:
 
 @dataclass(frozen=True)
 class Ahead:
-    """What would be done before a new job of a tenant."""
+    """Work that would be done before a new job of a tenant."""
 
     jobs: int
     seconds: float
-    """Worker time of those jobs."""
+    """Worker time of those jobs in seconds."""
 
 
 class FairQueue(Generic[Job]):

@@ -1,7 +1,7 @@
 """The import guard: a process that installs it cannot load the code that decrypts, trains or reads images.
 
-The walls between the packages are checked when the code is built; this holds them while it runs, whatever a
-dependency, a configuration or a later edit does.
+Import contracts between the packages are checked when the code is built. The guard enforces them at run time, whatever
+a dependency, a configuration or a later edit does.
 """
 
 import sys
@@ -47,7 +47,7 @@ def install() -> None:
     """Put the guard before all other finders of this process; a second call changes nothing.
 
     Raises:
-        GuardedImport: a forbidden module is loaded already, so that the guard would promise too much.
+        GuardedImport: a forbidden module is loaded already, so that the guard comes too late.
     """
     loaded = sorted(name for name in sys.modules if is_forbidden(name))
     if loaded:

@@ -26,7 +26,7 @@ class WorkerLimits:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker needs to know to start."""
+    """Settings that a worker starts with."""
 
     bundles: tuple[Path, ...]
     batches: tuple[int, ...] | None = None

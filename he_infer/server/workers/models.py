@@ -60,7 +60,7 @@ class ModelHost:
         batches: images a request, one plan each, of whole bundles; None: 1.
         precision: largest error of a score that plans of whole bundles are made for; None: 0.001.
         key_cache: bytes of memory for evaluation keys.
-        engine: what computes; SEAL by default.
+        engine: evaluation engine; SEAL by default.
 
     Raises:
         FormatError, OSError: a bundle cannot be read.
@@ -91,7 +91,7 @@ class ModelHost:
                 self._served[plan.digest] = _Served(bundle, plan)
 
     def describe(self) -> list[ModelInfo]:
-        """What clients may know of the models: no weights, but everything that packing and unpacking takes."""
+        """Describe the models to clients: no weights, but everything that packing and unpacking takes."""
         return [
             ModelInfo(
                 id=model_id,
@@ -115,7 +115,7 @@ class ModelHost:
         ]
 
     def measure_bodies(self) -> dict[str, tuple[int, int]]:
-        """Bytes that a registration and a request may have at most, by plan: what is larger cannot be either."""
+        """Largest registration and largest request by plan, in bytes; a larger body cannot be valid."""
         bounds = {}
         for digest, served in self._served.items():
             plan, sizes = served.plan, shapes_for(served.plan).sizes.values()
@@ -143,7 +143,7 @@ class ModelHost:
             raise Refused(Code.BAD_KEYS, _line(error)) from error
         except _SEAL_ERRORS as error:
             raise Refused(Code.BAD_KEYS, "The evaluation keys parse, but SEAL cannot use them.") from error
-        # What they take in memory once their seeds are expanded, whatever their bytes were compressed to.
+        # Bytes in memory once the seeds are expanded; the compressed size says nothing about them.
         self._keys[plan, key_id] = (keys, shapes_for(self._served[plan].plan).memory)
         self._keys.move_to_end((plan, key_id))
         total = sum(size for _, size in self._keys.values())
@@ -195,7 +195,7 @@ class ModelHost:
 
 
 def _load(path: Path, batches: Sequence[int] | None, precision: float | None) -> tuple[HeadBundle, Sequence[Plan]]:
-    """A bundle's head and the plans that it is served with."""
+    """Read a bundle's head and the plans that it is served with."""
     file = BundleFile.load(path, HEAD_PREFIX)
     if file.part == CLIENT:
         raise NotThisFormat(f"{path} is the client's part of a model, which holds no head. Serve the server's part.")

@@ -1,7 +1,7 @@
 """Loads the native engine's machine code into the fork server, so that all workers share its memory.
 
 Loaded by the fork server, which has read the folder's name from its environment. Where the code cannot be loaded, each
-worker finds that out by itself and says so.
+worker notices that by itself and reports it.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The worker processes: started from a fork server, each with a pipe of its own, killed and replaced at will.
 
-Why not an executor from a library: a worker here parses hostile bytes, so nothing that it sends is unpickled (messages
-are JSON and raw parts), and workers share no lock or pipe, so that SIGKILL at any moment harms one task alone.
+No library's executor is used, since a worker parses hostile bytes: nothing that it sends is unpickled (messages are
+JSON and raw parts), and workers share no lock or pipe, so that SIGKILL at any moment harms one task alone.
 """
 
 import math
@@ -29,7 +29,7 @@ _START_SECONDS = 120.0
 _ATTEMPTS = 2
 _MAX_REPLY = 1 << 30
 
-# Loaded once by the fork server. A wrong name here is ignored without a word, so a test imports each.
+# Loaded once by the fork server. Python silently ignores a wrong name here, so a test imports each.
 PRELOAD = [
     "he_infer.server.workers.clean_environment",
     "he_infer.server.workers.native_code",
@@ -37,7 +37,7 @@ PRELOAD = [
     "he_infer.server.workers.trial",
 ]
 
-# Signals that the code of a process brings upon itself; SIGKILL comes from outside (an operator, the kernel's OOM).
+# Signals that a process's own code causes; SIGKILL comes from outside (an operator, the kernel's OOM).
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS})
 
 Entry = Callable[["Connection[bytes, bytes]", WorkerConfig], None]
@@ -69,7 +69,7 @@ class _Overdue(Exception):
 
 
 class _Slot:
-    """One place for a worker process, and the process in it at the moment."""
+    """A slot for one worker process, and the process in it at the moment."""
 
     def __init__(self, config: WorkerConfig, entry: Entry) -> None:
         self._config = config
@@ -121,7 +121,7 @@ class _Slot:
         return self._exchange(header, parts, seconds)
 
     def check_deadline(self, now: float) -> None:
-        """Kill the process where it is past its time; called from the pool's watchdog."""
+        """Kill the process where it is past its deadline; called from the pool's watchdog."""
         with self._lock:
             if self._deadline is not None and now > self._deadline and self._process is not None:
                 self._overdue = True
@@ -163,8 +163,8 @@ class WorkerPool:
     """Runs tasks in worker processes: a bounded fair queue in front, one thread and one process a slot behind.
 
     Args:
-        config: what each worker needs to know to start.
-        entry: what a worker process runs.
+        config: settings that each worker starts with.
+        entry: function that a worker process runs.
         throw_away: give each task a fresh process, which ends with it.
         workers: how many processes.
         queue: how many tasks may wait.
@@ -252,7 +252,7 @@ class WorkerPool:
         """Queue a task.
 
         Args:
-            tenant: whose turn it takes.
+            tenant: client that the task counts for.
             header: what to do; JSON.
             parts: bytes that go along.
             supply: called for further parts when the worker answers that it needs them (evaluation keys that it does
@@ -305,7 +305,7 @@ class WorkerPool:
 
     @property
     def ready(self) -> bool:
-        """True once a worker process has said hello."""
+        """True once a worker process has reported that it is ready."""
         return any(slot.hello and slot.pid is not None for slot in self._slots)
 
     def _serve(self, slot: _Slot) -> None:
@@ -389,14 +389,14 @@ def _fail(job: _Job, error: Exception) -> None:
 
 
 def run_worker(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
-    """Begin a worker's life, in the worker: the server's own process loads neither numpy nor SEAL."""
+    """Run a worker, in its own process: the server's process loads neither numpy nor SEAL."""
     from he_infer.server.workers import worker
 
     worker.main(connection, config)
 
 
 def run_trial(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
-    """Begin the life of a process that tries evaluation keys, in that process."""
+    """Run a trial of evaluation keys, in its own process."""
     from he_infer.server.workers import trial
 
     trial.main(connection, config)

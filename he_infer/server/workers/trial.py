@@ -1,6 +1,6 @@
 """Tries a client's evaluation keys in a process of their own, before they are stored: parsed, and used once.
 
-The process is thrown away afterwards, whatever came of it. So keys that hang, inflate or crash the parser cost their
+The process ends afterwards, whatever the outcome. So keys that hang, inflate or crash the parser cost their
 own registration and nothing else: no other client's request waits behind them, and no worker meets them.
 """
 

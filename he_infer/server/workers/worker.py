@@ -1,6 +1,6 @@
 """The worker process: the only place where bytes from outside are parsed by SEAL.
 
-It is forked from a clean fork server, installs the import guard, bounds itself, gives its rights away, and answers one
+It is forked from a clean fork server, installs the import guard, bounds itself, drops its rights, and answers one
 task at a time on its pipe. It has no database, no store, no network and no key material but the evaluation keys it is
 handed.
 """

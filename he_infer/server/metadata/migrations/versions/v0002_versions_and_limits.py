@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Every object there is becomes the first version of itself; no client gets a new limit."""
+    """Every existing object becomes version 1; no client gets a new limit."""
     op.add_column("clients", sa.Column("total_queries", sa.BigInteger))
     op.add_column("clients", sa.Column("requests_per_minute", sa.BigInteger))
     op.create_table(

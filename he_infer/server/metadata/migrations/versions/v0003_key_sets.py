@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Forget the keys there are: without an id no request can name them. Their clients register new ones."""
+    """Delete the existing keys: without an id no request can name them. Their clients register new ones."""
     op.execute("DELETE FROM key_parts")
     op.drop_table("keys")
     op.create_table(
