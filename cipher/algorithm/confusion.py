@@ -20,11 +20,11 @@ def scramble(block: Words, vector: Words, geometry: Geometry, key: bytes, salt: 
     """Steps 1.1 to 1.4, 3, 4 and 5.1: the scrambled words of all partitions, one after the other, as one vector.
 
     Args:
-        block: the grid's words, (rows * columns,), left as they are.
-        vector: where the scrambled words go, of the same size.
-        geometry: of the grid.
-        key: of the image.
-        salt: of the image.
+        block: the grid's words, (rows * columns,); not changed.
+        vector: receives the scrambled words; of the same size.
+        geometry: shape of the grid.
+        key: the image's key, 32 bytes.
+        salt: the image's salt, 16 bytes.
         engine: the loops.
     """
     cut = geometry.rows // 2
@@ -32,7 +32,7 @@ def scramble(block: Words, vector: Words, geometry: Geometry, key: bytes, salt: 
     upper_part, lower_part = vector[: cut * geometry.columns], vector[cut * geometry.columns :]
     division = _division(lower.shape[0], Stage.LOWER, Features.extract(upper, engine), geometry, key, salt, engine)
     engine.gather(lower, division, lower_part)
-    # Features are of an image's rows and columns, and the scrambled half is laid out as the half was.
+    # Features need rows and columns, so the scrambled half is laid out as the half was.
     features = Features.extract(lower_part.reshape(lower.shape), engine)
     engine.gather(upper, _division(cut, Stage.UPPER, features, geometry, key, salt, engine), upper_part)
 

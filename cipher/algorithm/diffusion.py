@@ -4,11 +4,11 @@ The vector of step 5.1 is a head of 16 bytes and a body, which is all the rest.
 
     horizontally    M = head xor H1(body),  U = AES(M)            every word of the body alters the head
     vertically      body' = body xor AES-CTR xor network           the head alters every word of the body
-    horizontally    head' = U xor H2(body')                        and is altered by them once more
+    horizontally    head' = U xor H2(body')                        and the body alters the head once more
 
 The keys of both streams are updated (step 5.3) from the head U, so that another image has other streams. H1 and H2 are
 GMAC under subkeys of their own, at a fixed nonce: GHASH, which is almost-xor-universal, plus a constant. This is the
-construction of Adiantum (Crowley and Biggers, 2018) and HCTR2; docs/cipher-reduction.md has what follows from it.
+construction of Adiantum (Crowley and Biggers, 2018) and HCTR2; docs/cipher-reduction.md has its proof.
 """
 
 import sys
@@ -52,7 +52,7 @@ def alter(data: memoryview, keys: DiffusionKeys, engine: Engine) -> None:
 
     Args:
         data: the vector's bytes, little-endian words, at least 16.
-        keys: of the image.
+        keys: the image's subkeys.
         engine: the loops.
     """
     for _ in alter_by_steps(data, keys, engine):

@@ -1,7 +1,7 @@
 """Steps 1.1 and 1.2, preprocess and extract features: integers only, each defined to the last bit.
 
 The features are taken from a copy: every n-th row and column of a half of the image, at most 64 x 64 samples, stretched
-to 0 ... 255. Of each of 4 x 4 blocks there are four numbers:
+to 0 ... 255. Each of 4 x 4 blocks has four numbers:
 
     mean        floor of the mean
     variance    floor of (n sum x^2 - (sum x)^2) / n^2
@@ -25,7 +25,7 @@ MOST_SAMPLES = 64
 BLOCKS = 4
 """Blocks along each side of the copy."""
 LEAST_LAYERS = 4
-"""Three is the least at which an avalanche test sees nothing."""
+"""Least layers of a network. An avalanche test finds no fault from three layers on."""
 MOST_LAYERS = 7
 LEAST_NODES = 4
 MOST_NODES = 6
@@ -33,7 +33,7 @@ MOST_NODES = 6
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Four numbers of each block, row by row of the blocks."""
+    """Four numbers of each block; the blocks are in row-major order."""
 
     means: tuple[int, ...]
     variances: tuple[int, ...]
@@ -42,7 +42,7 @@ class Features:
 
     @classmethod
     def extract(cls, half: Words, engine: Engine) -> "Features":
-        """From half of the grid, (rows, columns) words, at least one."""
+        """Extract the features of half of the grid, (rows, columns) words, at least one."""
         rows, columns = half.shape
         copy = half[:: -(-rows // MOST_SAMPLES), :: -(-columns // MOST_SAMPLES)].astype(np.int64)
         low, high = int(copy.min()), int(copy.max())
@@ -61,15 +61,15 @@ class Features:
         return np.array(numbers, "<u2").tobytes()
 
     def layers(self) -> int:
-        """4 layers for a rich half, up to 7 for a poor one."""
+        """Layers of a network: 4 for a half of many values, up to 7 for a half of few."""
         return MOST_LAYERS - min(MOST_LAYERS - LEAST_LAYERS, _mean(self.levels).bit_length() // 2)
 
     def nodes(self) -> int:
-        """4 nodes a layer for a rough half, up to 6 for a smooth one."""
+        """Nodes in a layer: 4 for a half of large gradients, up to 6 for a smooth one."""
         return MOST_NODES - min(MOST_NODES - LEAST_NODES, _mean(self.gradients).bit_length() // 2)
 
     def tile(self, bits: int) -> tuple[int, int]:
-        """Height and width of a tile in words: small tiles where the half is lively. Rows of 192 to 320 bytes."""
+        """Height and width of a tile in words: small where variance and gradient are high. Rows of 192 to 320 bytes."""
         height = 64 - 8 * min(4, _mean(self.variances).bit_length() // 3)
         width = 160 - 16 * min(4, _mean(self.gradients).bit_length() // 2)
         return height, width * 16 // bits

@@ -20,7 +20,7 @@ from cipher.errors import UnsupportedImage
 LEAST_SIDE = 32
 """Least side of a grid that is not folded."""
 LEAST_BYTES = 16
-"""The diffusion's head: no image is enciphered in fewer bytes. The container pads smaller ones."""
+"""Bytes of the diffusion's head, hence of the smallest image. The container pads smaller ones."""
 MOST_DIMENSIONS = 4
 
 
@@ -51,7 +51,7 @@ class Geometry:
         return self.words * self.bits // 8
 
     def label(self) -> bytes:
-        """What binds the derived keys to this shape."""
+        """The shape as text: part of every key derivation, which binds the keys to it."""
         return f"{self.rows}x{self.columns}+{self.remainder}w{self.bits}".encode()
 
 

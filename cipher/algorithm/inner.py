@@ -15,7 +15,7 @@ from cipher.algorithm.geometry import Geometry, grid_of
 from cipher.algorithm.words import Words, check_type, from_words, to_words, word_type
 
 VERSION = 2
-"""Of the cipher; a sealed object says which one it was enciphered with."""
+"""Version of the cipher. A sealed object names the version that enciphered it."""
 
 
 def encrypt_image(
@@ -31,7 +31,7 @@ def encrypt_image(
         engine: the loops; the fastest installed if not given. The result does not depend on it.
 
     Returns:
-        An array of the same shape and type. (Of booleans: bytes, type uint8, as a boolean cannot hold them.)
+        An array of the same shape and type. (A boolean image gives type uint8, as a boolean cannot hold the bytes.)
 
     Raises:
         UnsupportedImage: another type or shape.
@@ -47,7 +47,7 @@ def encrypt_image(
 def decrypt_image(
     cipher_image: NDArray[np.generic], key: bytes, salt: bytes, *, engine: Engine | None = None
 ) -> NDArray[np.generic]:
-    """Decipher what `encrypt_image` made (of booleans: as bytes 0 and 1). Nothing is checked: that is the container's.
+    """Decipher a cipher image (a boolean one comes back as bytes 0 and 1). Only the container verifies.
 
     Raises:
         UnsupportedImage: a type or shape that `encrypt_image` does not make.
@@ -64,9 +64,9 @@ def encipher(words: Words, vector: Words, geometry: Geometry, key: bytes, salt: 
     """Algorithm 1 on words. Steps 1 and 6 are the caller's (read, save).
 
     Args:
-        words: the image's, (geometry.words,), left as they are.
-        vector: where the cipher image goes, of the same size.
-        geometry: of the image.
+        words: the image's words, (geometry.words,); not changed.
+        vector: receives the cipher image; of the same size.
+        geometry: shape of the image's grid.
         key: 32 bytes.
         salt: 16 bytes.
         engine: the loops.
@@ -81,7 +81,7 @@ def encipher(words: Words, vector: Words, geometry: Geometry, key: bytes, salt: 
 
 
 def decipher(vector: Words, words: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> None:
-    """The inverse of `encipher`, its steps in the opposite order; `vector` is spoilt."""
+    """The inverse of `encipher`, its steps in the opposite order; `vector` is overwritten."""
     block = geometry.block
     restore(_little_endian(vector), DiffusionKeys.derive(key, salt, geometry), engine)
     _little_endian(vector)

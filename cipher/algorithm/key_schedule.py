@@ -34,9 +34,9 @@ def update_key(
         key: the cipher key of the image, 32 bytes.
         salt: 16 bytes, different for every image under the same key.
         stage: which step of Algorithm 1 they are for.
-        geometry: of the grid.
-        count: how many.
-        features: what steers the stage besides.
+        geometry: shape of the grid.
+        count: number of subkeys.
+        features: further bytes that the subkeys depend on; empty for a stage without features.
 
     Raises:
         BadKey: a key or salt of another length.

@@ -11,7 +11,7 @@ rounds differently on another machine would make an image unreadable for ever.
 The stream: input number i of the network is (s0 + i, s1, ..., sN-1) with seeds from the subkey; its output is N words.
 A *sheet* is the outputs of inputs 256 t to 256 t + 255, written node by node: 2 N KiB. Sheets follow each other.
 
-Nobody has proved or attacked this construction, and nothing rests on it: what it makes is added to AES-CTR under an
+Nobody has proved or attacked this construction. No security rests on it: its stream is added to AES-CTR under an
 independent key. See docs/cipher-reduction.md.
 """
 
@@ -28,7 +28,7 @@ layer's weights reach 128 bits, of which a quarter is 5.6 standard deviations be
 
 
 def create_network(stage_key: bytes, layers: int, nodes: int, engine: Engine) -> Network:
-    """The network of a stage: drawn from the subkey, what is not effective drawn again.
+    """Draw the network of a stage from its subkey; parameters that are not effective are drawn again.
 
     Draws are consecutive words of AES-256-CTR under the subkey, so that every reader repeats the same redraws: N seeds,
     then candidates for layers of N (N + 1) words, of which the first effective ones are taken. A network whose weights
@@ -36,8 +36,8 @@ def create_network(stage_key: bytes, layers: int, nodes: int, engine: Engine) ->
 
     Args:
         stage_key: 32 bytes from `cipher.algorithm.key_schedule`.
-        layers: from the features.
-        nodes: likewise, 4 to 6.
+        layers: number of layers, from the features.
+        nodes: nodes in a layer, from the features, 4 to 6.
         engine: the loops.
     """
     draws = _Draws(stage_key)
@@ -55,10 +55,10 @@ def create_network(stage_key: bytes, layers: int, nodes: int, engine: Engine) ->
 
 
 def has_influence(network: Network, engine: Engine) -> bool:
-    """Step 1.4, weight analysis by an avalanche test: every weight, bias and node changes what the network puts out.
+    """Step 1.4, weight analysis by an avalanche test: every weight, bias and node changes the output.
 
-    The lowest bit of each weight and bias in turn is flipped, and each node in turn silenced; the outputs of two inputs
-    are compared. A weight of the last layer reaches its own node's output alone, any other all outputs.
+    The lowest bit of each weight and bias in turn is flipped, and each node's output in turn set to 0; the outputs of
+    two inputs are compared. A weight of the last layer reaches its own node's output alone, any other all outputs.
     """
     changed = engine.influence(network)
     reached = np.full(changed.shape, 64 * PROBES * network.nodes)

@@ -1,4 +1,4 @@
-"""Steps 4.1 and 4.2: select partitions with the network, and how each is scrambled.
+"""Steps 4.1 and 4.2: select partitions with the network, and draw how each is scrambled.
 
 Half of the grid is cut into tiles whose height and width come from the features and whose first tile is cut where the
 network says, so that ragged tiles lie at all edges. The tiles of one width form a *strip*: the full ones in the middle,
@@ -26,11 +26,11 @@ def divide(rows: int, columns: int, bits: int, features: Features, stream: KeySt
     not empty one u32 a tile, for the order, and one u32 a row of each tile.
 
     Args:
-        rows: of the half.
-        columns: of the grid.
-        bits: in a word.
-        features: of the other half.
-        stream: of this half's confusion, from its beginning.
+        rows: rows of the half.
+        columns: columns of the grid.
+        bits: bits in a word.
+        features: features of the other half.
+        stream: key stream of this half's confusion, from its beginning.
         engine: the loops.
     """
     height, width = features.tile(bits)

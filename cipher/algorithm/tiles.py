@@ -17,7 +17,7 @@ class Strip:
     width: int
     """Words in a tile's row."""
     first_word: int
-    """Where the strip's words begin in the half's part of the vector."""
+    """Index of the strip's first word in the half's part of the vector."""
     places: NDArray[np.int64]
     """(bands, across): before which row of the strip's part each tile begins, in the order of the tiles."""
     draws: NDArray[np.uint32]
@@ -28,7 +28,7 @@ class Strip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Division:
-    """How a half is divided and scrambled."""
+    """Division of a half into tiles, and the scrambling of each."""
 
     bands: NDArray[np.int64]
     """(bands + 1,): first row of each row of tiles, and the number of rows."""

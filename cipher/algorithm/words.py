@@ -1,4 +1,4 @@
-"""Pixels as unsigned words: what the inner cipher computes on.
+"""Pixels as unsigned words, on which the inner cipher computes.
 
 A sample of one byte is one 8-bit word; a wider sample (16, 32 or 64 bit; signed, unsigned or floating) is one or more
 16-bit words, low half first. Only the bits are looked at, so every value, a signalling NaN included, comes back as it

@@ -1,7 +1,7 @@
 """Chosen images: black, white and position-counting ones, and the superposition residual of a cipher.
 
 A cipher that is linear (or affine) in its input, over GF(2) or modulo 2^w, gives the residuals below as zeros, and then
-a few chosen images are its whole secret (as `toy_attack` shows). An ideal cipher leaves uniformly random residuals.
+a few chosen images give its whole secret (as `toy_attack` shows). An ideal cipher leaves uniformly random residuals.
 """
 
 from collections.abc import Callable

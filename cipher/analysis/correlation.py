@@ -15,7 +15,7 @@ PUBLISHED = (
     ("Chai et al. 2019: DNA operations and chaos", (-0.001, 0.009, -0.003)),
     ("the paper's own method", (-0.007, 0.005, -0.041)),
 )
-"""The paper's Table 2: r in the order of `DIRECTIONS`. Its row labels do not match its bibliography, so by method."""
+"""The paper's Table 2: r in the order of `DIRECTIONS`. Its row labels do not fit its bibliography: named by method."""
 
 SIGNIFICANCE = 0.001
 """Two-sided level of the bound |r| < 3.29 / sqrt(pairs)."""
@@ -31,7 +31,7 @@ class Correlation:
 
     @property
     def bound(self) -> float:
-        """What |r| of independent pixels stays below with probability 0.999."""
+        """Bound that |r| of independent pixels stays below with probability 0.999."""
         return bound(self.pairs)
 
     @property

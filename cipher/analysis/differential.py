@@ -17,7 +17,7 @@ from cipher.analysis.probability import binomial
 
 @dataclass(frozen=True)
 class Interval:
-    """What an ideal cipher's statistic stays in, both ends included, but for a probability of `size`."""
+    """Interval, ends included, that an ideal cipher's statistic leaves with probability `size`."""
 
     low: float
     high: float
@@ -30,7 +30,7 @@ class Interval:
 
 
 def changed(first: Image, second: Image) -> int:
-    """How many pixels differ."""
+    """Number of pixels that differ."""
     return int(np.count_nonzero(words(first) != words(second)))
 
 
@@ -64,7 +64,7 @@ def uaci_deviation(pixels: int, maximum: int) -> float:
 
 def npcr_interval(pixels: int, maximum: int, alpha: float) -> Interval:
     """Two-sided acceptance interval of NPCR, exact; each tail holds at most alpha/2."""
-    ideal = stats.binom(pixels, 1 / (maximum + 1))  # of unchanged pixels, the side with the digits
+    ideal = stats.binom(pixels, 1 / (maximum + 1))  # of unchanged pixels: a small share keeps its digits
     most = int(ideal.isf(alpha / 2))
     least = int(ideal.ppf(alpha / 2))
     if float(ideal.cdf(least - 1)) > alpha / 2:

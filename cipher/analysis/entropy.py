@@ -50,7 +50,7 @@ def p_value(entropies: list[float], count: int) -> float:
 
 
 def interval(count: int) -> tuple[float, float]:
-    """What the entropy of `count` random bytes stays in with probability 0.998."""
+    """Interval that the entropy of `count` random bytes stays in with probability 0.998."""
     ideal = _deficiency(count)
     reach = stats.chi2(ideal.freedom)
     low = 8 - float(reach.isf(SIGNIFICANCE / 2)) * ideal.scale
@@ -69,8 +69,8 @@ def _deficiency(count: int) -> _Deficiency:
 def _moments(count: int) -> tuple[float, float]:
     """Mean and variance of 8 - H, exact but for tails beyond 12 standard deviations.
 
-    8 - H is the sum over values of f(n) / N with f(n) = n log2(256 n / N). A multiple of n - N/256 may be added to f,
-    since these sum to nothing, and is, so that little cancels.
+    8 - H is the sum over values of f(n) / N with f(n) = n log2(256 n / N). A multiple of n - N/256 is added to f:
+    these terms sum to zero, and fewer digits cancel.
     """
     mean_count = count / _VALUES
     reach = 12 * math.sqrt(mean_count) + 12

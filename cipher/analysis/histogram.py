@@ -12,7 +12,7 @@ SIGNIFICANCE = 0.002
 
 
 def counts(octets: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How often each of the 256 values occurs, (256,)."""
+    """Count of each of the 256 byte values, (256,)."""
     return np.bincount(octets.ravel(), minlength=256)
 
 
@@ -28,6 +28,6 @@ def p_value(value: float, images: int = 1) -> float:
 
 
 def interval() -> tuple[float, float]:
-    """What the chi-square of a flat histogram stays in with probability 0.998."""
+    """Interval that the chi-square of a flat histogram stays in with probability 0.998."""
     ideal = stats.chi2(FREEDOM)
     return float(ideal.ppf(SIGNIFICANCE / 2)), float(ideal.isf(SIGNIFICANCE / 2))

@@ -1,6 +1,6 @@
 """A line of the evaluation: a statistic over many keys, its criterion, its source and its verdict.
 
-How a verdict is reached. Each line has up to two P-values that are exact, or asymptotic with much data: one for its
+The verdict: each line has up to two P-values that are exact, or asymptotic with much data: one for its
 *failure rate* (each key is judged at the line's own level, and the number of keys outside is compared with that level
 by the exact binomial distribution), and one for all keys *pooled* (which sees a small bias that no single key shows).
 A line fails if a P-value is under `FAMILY` divided by the number of P-values in the evaluation (Bonferroni, valid
@@ -20,7 +20,7 @@ FAMILY = 0.001
 
 
 class Verdict(StrEnum):
-    """What a line says."""
+    """Verdict on a line."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     FAIL = "fail"
@@ -37,13 +37,13 @@ class Line:
     statistic: float
     """The mean over keys, unless the name says otherwise."""
     criterion: str
-    """When the line passes, in words."""
+    """Criterion for a pass, in words."""
     source: str
-    """Where statistic and criterion come from."""
+    """Source of statistic and criterion."""
     expected: float | None = None
     """The statistic's mean for an ideal cipher."""
     low: float | None = None
-    """With `high`: what a single key's statistic is expected in, but for a probability of `size`."""
+    """Lower end of the interval to `high`, which a single key's statistic leaves with probability `size`."""
     high: float | None = None
     keys: int = 1
     outside: int | None = None
@@ -66,7 +66,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Criterion:
-    """What a statistic is held against, the same for every key."""
+    """Criterion for a statistic, the same for every key."""
 
     text: str
     source: str
@@ -115,13 +115,13 @@ def exact(
 
 
 def threshold(lines: Iterable[Line]) -> float:
-    """What each P-value of these lines is held against: FAMILY over their number."""
+    """Threshold for each P-value of these lines: FAMILY divided by their number."""
     count = sum(len(line.p_values) for line in lines)
     return FAMILY / max(count, 1)
 
 
 def judge(lines: Sequence[Line]) -> tuple[Line, ...]:
-    """Give every line with P-values its verdict; lines without keep theirs."""
+    """Give every line with P-values its verdict; other lines keep theirs."""
     limit = threshold(lines)
     return tuple(
         replace(line, verdict=Verdict.PASS if min(line.p_values) >= limit else Verdict.FAIL) if line.p_values else line

@@ -11,7 +11,7 @@ Image = NDArray[Any]
 """Integer pixels, (H, W), (H, W, C), (F, H, W) or (F, H, W, C), of 8, 16 or 32 bits, signed or not."""
 
 LEAST_PIXELS = 1024
-"""Below this the normal and chi-square approximations of the measures are not worth their names."""
+"""Least number of pixels for the normal and chi-square approximations of the measures."""
 
 
 def words(image: Image) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""MSE, PSNR and SSIM of two images, and what they are against a uniformly random image."""
+"""MSE, PSNR and SSIM of two images, and their moments against a uniformly random image."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""SP 800-22 on cipher images: many sequences of a million bits, and the positive control that they are held beside."""
+"""SP 800-22 on cipher images: many sequences of a million bits, and the positive control beside them."""
 
 from collections.abc import Callable, Iterator
 
@@ -47,7 +47,7 @@ def control_sequences(seeds: Seeds) -> Iterator[Bits]:
 
 
 def examine(name: str, source: Iterator[Bits], sequences: int, progress: Callable[[int], None]) -> Evaluation:
-    """Run the fifteen tests on so many sequences and judge each test over all of them."""
+    """Run the fifteen tests on a number of sequences and judge each test over all of them."""
     results: dict[str, list[np.ndarray[tuple[int], np.dtype[np.float64]]]] = {test: [] for test in battery.NAMES}
     for _ in range(sequences):
         for test, p_values in battery.run(next(source)).items():

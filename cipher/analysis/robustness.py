@@ -1,4 +1,4 @@
-"""Noise and occlusion on the inner cipher image, and what decryption still shows.
+"""Noise and occlusion on the inner cipher image, and the image that decryption then gives.
 
 Many papers count it as a merit that a damaged cipher image still decrypts to a recognisable picture. In medicine it is
 none: these figures describe the inner layer, and the container around it refuses every damaged image.
@@ -25,7 +25,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is left after decrypting a damaged cipher image."""
+    """Result of decrypting a damaged cipher image."""
 
     damaged_pixels: int
     """Cipher pixels that the damage changed."""
@@ -33,7 +33,7 @@ class Outcome:
     """Pixels of the decrypted image that differ from the original."""
     pixels: int
     psnr: float
-    """Of the decrypted image against the original, in dB over the pixel type's range."""
+    """PSNR of the decrypted image against the original, in dB over the pixel type's range."""
     restored: Image
 
     @property
@@ -91,7 +91,7 @@ CASES = (
 
 
 def outcome(original: Image, cipher_image: Image, damaged: Image, restored: Image) -> Outcome:
-    """Compare what came back with what was encrypted."""
+    """Compare the decrypted image with the original."""
     return Outcome(
         damaged_pixels=int(np.count_nonzero(words(cipher_image) != words(damaged))),
         wrong_pixels=int(np.count_nonzero(words(original) != words(restored))),

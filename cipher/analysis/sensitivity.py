@@ -25,13 +25,13 @@ def flip_pixel_bit(image: Image, pixel: int, bit: int) -> Image:
 
 
 def changed_bits(first: Image, second: Image) -> int:
-    """How many bits differ between two cipher images."""
+    """Number of bits that differ between two cipher images."""
     difference: NDArray[np.uint32] = (words(first) ^ words(second)).astype(np.uint32)
     return int(np.bitwise_count(difference).sum(dtype=np.int64))
 
 
 def bits(image: Image) -> int:
-    """How many bits the image's pixels have."""
+    """Number of bits in all pixels of the image."""
     return image.size * image.dtype.itemsize * 8
 
 

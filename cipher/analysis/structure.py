@@ -22,7 +22,7 @@ _TILE = 32
 
 
 class Structure:
-    """Tallies over keys of everything in this module."""
+    """Tallies, over keys, of every statistic in this module."""
 
     def __init__(self, subject: Subject, image: Image, salt: bytes, rng: np.random.Generator) -> None:
         self._subject, self._image, self._salt, self._rng = subject, image, salt, rng
@@ -78,7 +78,7 @@ class Structure:
         return [*found, solved, *self._trail.lines(), *self._spread.lines()]
 
     def _with_line_changed(self, image: Image) -> Image:
-        """One row of the image with the same difference everywhere."""
+        """The image with one row changed by the same difference everywhere."""
         changed = np.ascontiguousarray(image).copy()
         rows = words(changed).reshape(-1, changed.shape[-1])
         row = int(self._rng.integers(len(rows)))
@@ -88,7 +88,7 @@ class Structure:
     def _deciphered(self, cipher_image: Image, key: bytes) -> tuple[Image, Image]:
         place = int(self._rng.integers(cipher_image.size))
         bit = int(self._rng.integers(8 * cipher_image.dtype.itemsize))
-        # Of a cipher image that nobody made: the plain image would show where nothing has changed.
+        # A random cipher image: with a real one, the plain image would show where nothing has changed.
         random = np.ascontiguousarray(cipher_image).copy()
         view = words(random)
         view ^= self._rng.integers(0, np.iinfo(view.dtype).max, view.shape, view.dtype, endpoint=True)
@@ -111,7 +111,7 @@ def _fill(like: Image, value: int) -> Image:
 
 
 def _tiles(like: Image, rng: np.random.Generator) -> Image:
-    """One random tile, again and again."""
+    """An image of one random tile, repeated."""
     shape = like.shape if like.ndim > 1 else (1, *like.shape)
     rows, columns = np.indices(shape)[-2:]
     tile = rng.integers(0, np.iinfo(words(like).dtype).max, (_TILE, _TILE), words(like).dtype, endpoint=True)
@@ -119,7 +119,7 @@ def _tiles(like: Image, rng: np.random.Generator) -> Image:
 
 
 def _lines(like: Image, rng: np.random.Generator, axis: int) -> Image:
-    """One random value for each row or column."""
+    """An image with one random value for each row or column."""
     shape = like.shape if like.ndim > 1 else (1, *like.shape)
     place = np.indices(shape)[-2 + axis]
     values = rng.integers(0, np.iinfo(words(like).dtype).max, int(place.max()) + 1, words(like).dtype, endpoint=True)

@@ -15,7 +15,7 @@ class Subject(Protocol):
 
     @property
     def name(self) -> str:
-        """How the report calls it."""
+        """Name in the report."""
         ...
 
     def encrypt(self, image: Image, key: bytes, salt: bytes) -> Image:

@@ -14,7 +14,7 @@ from cipher.analysis.structure import Structure
 from cipher.analysis.subject import KEY_BYTES, SALT_BYTES, Subject
 
 Progress = Callable[[int], None]
-"""Told how many keys a step has advanced."""
+"""Called with the number of keys done since the last call."""
 
 PLAINTEXT = "one plaintext bit changed"
 KEY = "one key bit changed"
@@ -27,10 +27,10 @@ KNOWN_ATTACKS = "Li, Zhang, Xie 2019 (paper, ref. 17)"
 
 @dataclass(frozen=True)
 class Effort:
-    """How much an evaluation does."""
+    """Numbers of keys and sequences of an evaluation."""
 
     keys: int = 300
-    """Fresh keys for everything that is measured key by key."""
+    """Fresh keys for each measure that is taken key by key."""
     chosen_keys: int = 60
     """Fresh keys for the chosen images, each with about a dozen encryptions."""
     likeness_keys: int = 16
@@ -45,7 +45,7 @@ class Effort:
 
     @property
     def steps(self) -> int:
-        """What the progress of one subject adds up to."""
+        """Progress steps of one subject."""
         return self.keys + self.chosen_keys
 
 
@@ -56,7 +56,7 @@ class Evaluation:
     subject: str
     lines: tuple[Line, ...]
     threshold: float
-    """What each P-value was held against."""
+    """Threshold for each P-value."""
 
     @property
     def failed(self) -> tuple[Line, ...]:
@@ -71,7 +71,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Fresh keys and the fixed salt of an evaluation, all from one seed, so that every figure can be had again."""
+    """Fresh keys and the fixed salt of an evaluation, all from one seed, so that every figure can be reproduced."""
 
     seed: int
 
@@ -102,8 +102,8 @@ def evaluate(subject: Subject, image: Image, effort: Effort, seeds: Seeds, progr
     Args:
         subject: the cipher under test.
         image: at least 1024 integer pixels of 8, 16 or 32 bits.
-        effort: numbers of keys.
-        seeds: keys and salt.
+        effort: numbers of keys and sequences.
+        seeds: source of keys and salt.
         progress: called with 1 for each key done, `effort.steps` times in all.
 
     Raises:

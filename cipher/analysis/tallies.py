@@ -193,7 +193,7 @@ class Differences:
         return series(self._group, "bits changed", shares, criterion, deviates_p(deviates))
 
     def _evenness(self) -> list[Line]:
-        """Whether every byte of the cipher image stays unchanged equally often: a change that never reaches a corner.
+        """Whether every byte of the cipher image stays unchanged equally often: finds places that no change reaches.
 
         The counts over K keys are binomial with p = 1/256 each. Their summed squared deviates over n bytes have mean
         n and variance n (2 + (1 - 6pq) / (K p q)).
@@ -217,10 +217,10 @@ class Differences:
 
 
 class BitPlanes:
-    """Which bit planes of the cipher image change when one bit of a given place in a plain pixel does.
+    """Counts of changed bit planes in the cipher image when one bit of a given place in a plain pixel changes.
 
-    It sees what bytes hide: modular addition and multiplication carry a change upwards only, so that without rotations
-    the low bits of a cipher image never learn of the high bits of the plain one.
+    It finds what byte counts hide: modular addition and multiplication carry a change upwards only, so that without
+    rotations the low bits of a cipher image do not depend on the high bits of the plain one.
     """
 
     def __init__(self, group: str) -> None:

@@ -22,7 +22,7 @@ LARGEST = 1 << 24
 
 @dataclass(frozen=True)
 class Recovered:
-    """What the attack learns: enough to decrypt and encrypt every image of this shape under the same key and salt."""
+    """Recovered secrets: enough to decrypt and encrypt every image of this shape under the same key and salt."""
 
     order: NDArray[np.int64]
     """For each place after the permutation, the byte position it came from, (bytes,)."""
@@ -35,13 +35,13 @@ class Recovered:
         return _period(self.stream[self.stream.size // 2 :])
 
     def decrypt(self, cipher_image: Image) -> Image:
-        """Read a cipher image with what was recovered."""
+        """Decrypt a cipher image with the recovered secrets."""
         plain = np.zeros(cipher_image.nbytes, dtype=np.uint8)
         plain[self.order] = unmix(flat(cipher_image)) ^ self.stream
         return from_flat(plain, cipher_image)
 
     def predict(self, image: Image) -> Image:
-        """What this image's cipher image is, if the attack worked."""
+        """Predict this image's cipher image; right if the attack worked."""
         return from_flat(mix(flat(image)[self.order] ^ self.stream), image)
 
 
@@ -71,7 +71,7 @@ def recover(encrypt: Callable[[Image], Image], like: Image) -> Recovered:
 
 
 def matching_bytes(predicted: Image, actual: Image) -> int:
-    """How many bytes of a prediction are right; by chance one in 256 is."""
+    """Number of right bytes in a prediction; by chance one in 256 is right."""
     return int(np.count_nonzero(flat(predicted) == flat(actual)))
 
 

@@ -1,4 +1,4 @@
-"""Loops compiled by numba, whose cache on disk may be cut or missing: it is then made again, and never ends the work.
+"""Loops compiled by numba. A cut or missing cache on disk is rebuilt and never ends the work.
 
 The machine code is kept beside the module, or in the user's cache folder; where neither can be written, it is compiled
 in each process.

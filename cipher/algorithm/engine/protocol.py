@@ -20,9 +20,9 @@ class Engine(Protocol):
         ...
 
     def effective(self, candidates: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Which of the weight matrices (C, N, N) are effective: (C,).
+        """Whether each weight matrix (C, N, N) is effective: (C,).
 
-        Effective is a matrix that is invertible mod 2 (hence mod 2^64), and of whose weights any two differ in at least
+        A matrix is effective if it is invertible mod 2 (hence mod 2^64) and any two of its weights differ in at least
         `cipher.algorithm.weights.LEAST_DISTANCE` bits.
         """
         ...

@@ -168,7 +168,7 @@ def _rotate(words: Words, bit: int, bits: int) -> Words:
 
 
 def _full_rank(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which bit matrices, given as rows of bits (C, N), have full rank: no sum of their rows is zero."""
+    """Whether each bit matrix, given as rows of bits (C, N), has full rank: no sum of its rows is zero."""
     count = rows.shape[1]
     good = np.ones(len(rows), np.bool_)
     for subset in range(1, 1 << count):
@@ -181,7 +181,7 @@ def _full_rank(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _flip_effect(parameters: NDArray[np.uint64], inputs: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """What flipping the lowest bit of each parameter (N, S) adds to its node's sum at inputs (S, P): (N, S, P)."""
+    """Change of a node's sum at inputs (S, P) when the lowest bit of each parameter (N, S) is flipped: (N, S, P)."""
     signs = np.uint64(1) - (np.uint64(2) * (parameters & np.uint64(1)))  # +1, or -1 mod 2^64
     effect: NDArray[np.uint64] = signs[:, :, None] * inputs[None, : parameters.shape[1]]
     return effect
@@ -219,14 +219,14 @@ def logistic(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
 
 
 def rotate(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
-    """Rotate left by 29 bits; `x` is spoilt."""
+    """Rotate left by 29 bits; `x` is overwritten."""
     np.left_shift(x, ROTATION, out=out)
     np.right_shift(x, 64 - ROTATION, out=x)
     np.bitwise_or(out, x, out=out)
 
 
 def tent(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
-    """2x below 2^63, else 2 (2^64 - 1 - x) + 1: the tent map, bijective on words; `x` is spoilt."""
+    """2x below 2^63, else 2 (2^64 - 1 - x) + 1: the tent map, bijective on words; `x` is overwritten."""
     np.left_shift(x, 1, out=out)
     signs = x.view(np.int64)
     np.right_shift(signs, 63, out=signs)

@@ -25,7 +25,7 @@ from cipher.analysis.sp800_22.template import aperiodic_templates, non_overlappi
 from cipher.analysis.sp800_22.universal import block_length, universal
 
 LEAST_BITS = 1_000_000
-"""What the overlapping template, linear complexity and random excursions tests need; the battery asks it of all."""
+"""Least bits of a sequence, which three tests need: overlapping template, linear complexity, random excursions."""
 
 ALPHA = 0.01
 """Level at which one sequence fails one test, 4.2.1."""

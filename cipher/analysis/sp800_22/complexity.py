@@ -7,7 +7,7 @@ from scipy import special
 from cipher.analysis.sp800_22.bits import Bits
 
 PROBABILITIES = (1 / 96, 1 / 32, 1 / 8, 1 / 2, 1 / 4, 1 / 16, 1 / 48)
-"""Of T <= -2.5, .. <= -1.5, .. <= 2.5, > 2.5, section 3.10. The reference code has 0.01047 for the first, a slip."""
+"""Probabilities of T <= -2.5, .. <= 2.5, > 2.5, section 3.10. The reference code has 0.01047 for the first, a slip."""
 
 _WORD = 64
 
@@ -21,7 +21,7 @@ def linear_complexity(bits: Bits, block: int = 500) -> float:
 
 
 def complexity_counts(bits: Bits, block: int) -> NDArray[np.int64]:
-    """How many blocks fall in each of the seven classes of T, 2.10.4 (5)."""
+    """Number of blocks in each of the seven classes of T, 2.10.4 (5)."""
     blocks = bits.size // block
     lengths = shortest_registers(bits[: blocks * block].reshape(blocks, block))
     sign = -1.0 if block % 2 else 1.0

@@ -48,7 +48,7 @@ def non_overlapping(bits: Bits, templates: tuple[int, ...], width: int, blocks: 
 
 
 def overlapping_counts(bits: Bits, width: int, block: int, classes: int) -> NDArray[np.int64]:
-    """How many blocks hold 0, 1, .. classes-2, and classes-1 or more overlapping runs of `width` ones."""
+    """Number of blocks that hold 0, 1, .. classes-2, and classes-1 or more overlapping runs of `width` ones."""
     blocks = bits.size // block
     rows = bits[: blocks * block].reshape(blocks, block)
     sums = np.cumsum(np.pad(rows.astype(np.int64), ((0, 0), (1, 0))), axis=1)

@@ -14,7 +14,7 @@ def scramble(block: Words, geometry: Geometry, stream: KeyStream, engine: Vector
 
     Args:
         block: the grid's words, (rows * columns,).
-        geometry: of the grid.
+        geometry: shape of the grid.
         stream: the confusion stage's key stream, from its beginning.
         engine: the loops.
     """

@@ -4,7 +4,7 @@ The vector of step 5.1 fills the grid column by column. Step 5.2 then alters it 
 from left to right, one back) and vertically (down, and up), each stage under its own network (step 5.3). The first
 and the last sweep add a key stream as long as the image; the two between them a word for each line.
 
-Two sweeps are not enough: a change in the last line of a sweep has not gone anywhere yet.
+Two sweeps are not enough: a change in the last line of a sweep has not spread yet.
 """
 
 from collections.abc import Iterator

@@ -28,7 +28,7 @@ class Sweep:
     offset: Words
     """d, one word a column."""
     start: Words
-    """What stands for the row before the first, one word a column."""
+    """Words in place of the row before the first, one a column."""
 
 
 class VectorisedEngine:
@@ -157,14 +157,14 @@ def logistic(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
 
 
 def rotate(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
-    """Rotate left by 29 bits; `x` is spoilt."""
+    """Rotate left by 29 bits; `x` is overwritten."""
     np.left_shift(x, ROTATION, out=out)
     np.right_shift(x, 64 - ROTATION, out=x)
     np.bitwise_or(out, x, out=out)
 
 
 def tent(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
-    """2x below 2^63, else 2 (2^64 - 1 - x) + 1: the tent map, bijective on words; `x` is spoilt."""
+    """2x below 2^63, else 2 (2^64 - 1 - x) + 1: the tent map, bijective on words; `x` is overwritten."""
     np.left_shift(x, 1, out=out)
     signs = x.view(np.int64)
     np.right_shift(signs, 63, out=signs)

@@ -45,7 +45,7 @@ class Geometry:
         return self.block + self.remainder
 
     def label(self) -> bytes:
-        """What binds the derived keys to this shape."""
+        """The shape as text: part of every key derivation, which binds the keys to it."""
         return f"{self.rows}x{self.columns}+{self.remainder}w{self.bits}".encode()
 
 

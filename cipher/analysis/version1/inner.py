@@ -35,7 +35,7 @@ def decrypt_image(cipher_image: NDArray[np.generic], key: bytes, salt: bytes) ->
 
 
 def encipher(words: Words, geometry: Geometry, key: bytes, salt: bytes, engine: VectorisedEngine) -> Words:
-    """Algorithm 1 on words; `words` is spoilt. Steps 1, 1.1 and 6 are the caller's (read, preprocess, save)."""
+    """Algorithm 1 on words; `words` is overwritten. Steps 1, 1.1 and 6 are the caller's (read, preprocess, save)."""
     streams = _Streams(key, salt, geometry, engine)
     block, rest = words[: geometry.block], words[geometry.block :]
     if geometry.remainder:
@@ -61,7 +61,7 @@ def encipher(words: Words, geometry: Geometry, key: bytes, salt: bytes, engine: 
 
 
 def decipher(words: Words, geometry: Geometry, key: bytes, salt: bytes, engine: VectorisedEngine) -> Words:
-    """The inverse of `encipher`, its steps in the opposite order; `words` is spoilt."""
+    """The inverse of `encipher`, its steps in the opposite order; `words` is overwritten."""
     streams = _Streams(key, salt, geometry, engine)
     block, rest = words[: geometry.block], words[geometry.block :]
     if geometry.remainder:

@@ -31,7 +31,7 @@ def update_key(key: bytes, salt: bytes, stage: Stage, geometry: Geometry) -> byt
         key: the cipher key of the image, 32 bytes.
         salt: 16 bytes, different for every image under the same key.
         stage: which step of Algorithm 1 it is for.
-        geometry: of the grid.
+        geometry: shape of the grid.
 
     Raises:
         BadKey: a key or salt of another length.

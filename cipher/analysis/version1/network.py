@@ -11,7 +11,7 @@ rounds differently on another machine would make an image unreadable for ever.
 The stream: input number i of the network is (s0 + i, s1, s2, s3) with seeds from the subkey; its output is four words.
 A *sheet* is the 256 outputs of inputs 256 t to 256 t + 255, written neuron by neuron: 8 KiB. Sheets follow each other.
 
-Nobody has proved or attacked this construction. Nothing that matters rests on it; see docs/cipher.md.
+Nobody has proved or attacked this construction by itself; version 1 as a whole was broken (see docs/cipher.md).
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def create_network(stage_key: bytes, layers: int) -> Network:
 
     Args:
         stage_key: 32 bytes from `cipher.analysis.version1.key_schedule.update_key`.
-        layers: from `cipher.analysis.version1.features`.
+        layers: number of layers, from `cipher.analysis.version1.features`.
     """
     seeds = np.frombuffer(hashlib.shake_256(b"seeds" + stage_key).digest(8 * NEURONS), "<u8").astype(np.uint64)
     weights = np.empty((layers, NEURONS, NEURONS), np.uint64)
