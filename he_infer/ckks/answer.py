@@ -1,16 +1,16 @@
-"""The form in which an answer leaves the server: its second polynomial, and of the first one only the scores' numbers.
+"""Serialized form of an answer: the whole second polynomial, and only the selected coefficients of the first.
 
-A ciphertext at level 0 is a pair of polynomials (c0, c1) modulo the first prime q; whoever has the secret s reads
-c0 + c1 s. A coefficient of that sum takes the same coefficient of c0, and all of c1. So an answer is
+A ciphertext at level 0 is a pair of polynomials (c0, c1) modulo the first prime q; it decrypts to c0 + c1 s under the
+secret s. A coefficient of that sum needs the same coefficient of c0, and all of c1. So an answer is
 
 - c1, all N coefficients, and
 - the numbers that the layout selects from c0: a coefficient for each score, or the sum of two, and the checks.
 
-What is not sent cannot be read, by whatever client and with whatever keys. Under the policy `hidden` the engine has
-added a fresh encryption of zero, so that c1 is pseudorandom, and noise is added here to every number of c0, uniform and
-as wide as the published precision: a number then tells at most log2(q / noise) bits, see `planning.leakage`.
+No client can read a coefficient that is not sent, with any keys. Under the policy `hidden` the engine has added a fresh
+encryption of zero, so that c1 is pseudorandom, and this module adds noise to every number of c0, uniform and as wide as
+the published precision: a number then reveals at most log2(q / noise) bits, see `planning.leakage`.
 
-At the end both are switched to the modulus 2^r, round(c 2^r / q): lower bits hold noise alone, and do not leave.
+At the end both are switched to the modulus 2^r, round(c 2^r / q): the lower bits hold only noise and are not sent.
 
 Bytes: MAGIC, then the N coefficients of c1, then the numbers of c0 and zeros up to a multiple of eight numbers, both
 as `planes` packs them.
@@ -40,7 +40,7 @@ class SwitchedAnswer:
     second: NDArray[np.uint64]
     """(N,) all coefficients of c1."""
     numbers: NDArray[np.uint64]
-    """(numbers,) what was selected from c0."""
+    """(numbers,) the numbers selected from c0."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class OpenedAnswer:
     """An answer, opened with the secret key, in units of scores."""
 
     scores: NDArray[np.float64]
-    """(numbers,) what the layout makes scores of."""
+    """(numbers,) the numbers that the layout turns into scores."""
     checks: NDArray[np.float64]
-    """(checks,) near zero where the answer is what was asked for."""
+    """(checks,) numbers that are near zero in the right answer under the right key."""
 
 
 def write_answer(plan: Plan, target: int, polynomials: NDArray[np.uint64], prime: int) -> bytes:
     """Serialize an answer.
 
     Args:
-        plan: the answer's.
-        target: which of the plan's answers it is.
+        plan: the plan that the answer was computed with.
+        target: index of the answer among the plan's answers.
         polynomials: (2, N) coefficients of c0 and c1, below the prime.
-        prime: the first one of the chain.
+        prime: the first prime of the chain.
     """
     selection = plan.output.selection(target)
     numbers = _sum_modulo(selection, polynomials[0], prime)
@@ -72,11 +72,11 @@ def write_answer(plan: Plan, target: int, polynomials: NDArray[np.uint64], prime
 
 
 def read_answer(plan: Plan, target: int, data: bytes) -> SwitchedAnswer:
-    """Parse a part.
+    """Parse a serialized answer.
 
     Raises:
-        UnsupportedVersion: an answer of another version.
-        NotThisFormat: not an answer of this plan.
+        UnsupportedVersion: the answer has another version.
+        NotThisFormat: the bytes are not an answer of this plan.
     """
     if data[:3] == MAGIC[:3] and data[3:4] != MAGIC[3:]:
         raise UnsupportedVersion(f"An answer of version {data[3] if len(data) > 3 else '?'}; this release reads 2.")
@@ -89,9 +89,10 @@ def read_answer(plan: Plan, target: int, data: bytes) -> SwitchedAnswer:
 
 
 def draw_noise(width: int, selection: Selection) -> NDArray[np.uint64]:
-    """(numbers,) uniform integers from the system's generator, below the width; below sqrt(2) of it for sums of two.
+    """Draw (numbers,) uniform integers below `width`, or below sqrt(2) `width` for sums of two coefficients.
 
-    They are not centred: `shift_of_noise` is their mean, which whoever opens the answer takes off again.
+    They come from the operating system's generator and are not centred: the client subtracts their mean,
+    `shift_of_noise`, when it opens the answer.
     """
     doubled = selection.second >= 0
     noise = np.empty(len(doubled), dtype=np.uint64)
@@ -101,7 +102,7 @@ def draw_noise(width: int, selection: Selection) -> NDArray[np.uint64]:
 
 
 def draw_below(bound: int, count: int) -> NDArray[np.uint64]:
-    """(count,) uniform integers of 0 .. bound - 1, bound at most 2^63, from the system's generator.
+    """Draw (count,) uniform integers of 0 .. bound - 1, bound at most 2^63, from the operating system's generator.
 
     Rejection sampling: reducing modulo the bound would be biased towards small numbers.
     """
@@ -114,7 +115,7 @@ def draw_below(bound: int, count: int) -> NDArray[np.uint64]:
 
 
 def shift_of_noise(width: int, selection: Selection) -> NDArray[np.float64]:
-    """(numbers,) the mean of `draw_noise`, in residues."""
+    """Return (numbers,) the mean of `draw_noise`, in residues."""
     wide = np.where(selection.second >= 0, round(width * math.sqrt(2)), width)
     return np.asarray(np.maximum(wide - 1, 0) / 2)
 
@@ -130,7 +131,7 @@ def _switch(residues: NDArray[np.uint64], prime: int, bits: int) -> NDArray[np.u
 
 
 def _pack(values: NDArray[np.uint64], bits: int) -> bytes:
-    """Numbers as planes, after zeros were appended up to a multiple of eight."""
+    """Pack numbers as planes, after appending zeros up to a multiple of eight numbers."""
     padded = np.zeros(pad_count(len(values)), dtype=np.uint64)
     padded[: len(values)] = values
     return pack_planes(padded, bits)

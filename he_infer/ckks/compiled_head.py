@@ -12,7 +12,7 @@ from he_infer.head.layers import Head
 
 
 class CompiledHead:
-    """`EncodedHead`, recorded once and then run with one call a request.
+    """An `EncodedHead` that is recorded once; a request is then one call.
 
     Raises:
         UsageError, HeadError: as `EncodedHead` does.
@@ -32,14 +32,14 @@ class CompiledHead:
 
     @property
     def weight_bytes(self) -> int:
-        """Memory that the encoded weights take."""
+        """Memory that the encoded weights take, in bytes."""
         return self._program.plains.nbytes
 
     def run(self, parts: Sequence[bytes], keys: EvaluationKeys) -> list[Value]:
         """Evaluate a request's serialized ciphertexts.
 
         Returns:
-            As `EncodedHead.run`; the values stand in the program's registers until the next run.
+            Values as `EncodedHead.run` returns them; the next run overwrites their registers.
 
         Raises:
             FormatError: a part is not a fresh ciphertext of the plan.

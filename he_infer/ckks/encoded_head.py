@@ -19,7 +19,7 @@ from he_infer.head.layers import Head
 
 @dataclass(frozen=True)
 class _Weights:
-    """The weights of one product: encoded once and kept, or encoded whenever they are used."""
+    """The weights of one product: encoded once and kept, or encoded at every use."""
 
     encode: Callable[[], PlainValue]
     kept: PlainValue | None
@@ -40,7 +40,7 @@ class _Hidden:
     stage: Stage
     activation: Activation
     products: Mapping[tuple[int, int], Sequence[tuple[Term, _Weights]]]
-    """By giant step and target."""
+    """Products by giant step and target."""
     biases: Sequence[PlainValue]
     last: bool
 
@@ -48,7 +48,7 @@ class _Hidden:
 class EncodedHead:
     """A plan with a head's weights encoded for one engine.
 
-    Weights are kept encoded where they take less memory than `cost.KEPT_WEIGHTS`, and else encoded as they are used.
+    Weights stay encoded in memory if they take less than `cost.KEPT_WEIGHTS`; otherwise every use encodes them again.
 
     Raises:
         UsageError: the plan was made for another head, or for an engine with other digits.
@@ -75,7 +75,7 @@ class EncodedHead:
         """Evaluate on the input values, in the order of the plan's packing.
 
         Returns:
-            The plan's answers at level 0, re-randomised where the plan refreshes; see `answer` for what leaves of them.
+            The plan's answers at level 0, re-randomised if the plan refreshes; `answer` selects what is sent.
         """
         engine, held = self.engine, list(values)
         for hidden in self._hidden:
@@ -91,7 +91,7 @@ class EncodedHead:
 
     @property
     def encoded(self) -> list[PlainValue]:
-        """Everything encoded that is kept."""
+        """All encoded vectors that are kept in memory."""
         weights = [each for hidden in self._hidden for held in hidden.products.values() for _, each in held]
         weights += [each for _, held in self._output for each in held]
         plains = [each.kept for each in weights if each.kept is not None]

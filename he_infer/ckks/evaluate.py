@@ -22,8 +22,8 @@ class Evaluator:
     The native engine computes a plan whose weights are kept as one compiled program, and any other step by step.
 
     Args:
-        plan: for this head.
-        head: its weights.
+        plan: the plan to evaluate.
+        head: the head that the plan was made for, with its weights.
         choice: the engine; SEAL by default.
 
     Raises:
@@ -46,7 +46,7 @@ class Evaluator:
 
     @property
     def weight_bytes(self) -> int:
-        """Memory that the encoded weights take, as the engine allocated it."""
+        """Memory that the engine allocated for the encoded weights, in bytes."""
         if self._steps is None:
             return self._compiled.weight_bytes
         return sum(self._engine.size_of(plain) for plain in self._steps.encoded)
@@ -57,7 +57,7 @@ class Evaluator:
         return self._engine.load_keys(parts, plan.galois_elements, plan.relinearise, plan.refreshes)
 
     def evaluate(self, parts: Sequence[bytes], keys: EvaluationKeys | None) -> list[bytes]:
-        """Serialized ciphertexts of the packed features into the answers' parts; see `answer`."""
+        """Compute the answers' serialized parts from the serialized ciphertexts of a request; see `answer`."""
         if len(parts) != self.plan.sources:
             raise NotThisFormat(f"The request has {len(parts)} ciphertexts; the plan takes {self.plan.sources}.")
         if keys is None:

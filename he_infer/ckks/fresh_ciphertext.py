@@ -1,4 +1,4 @@
-"""The form in which a request's ciphertext travels: its first polynomial packed, and the seed of the second one.
+"""Serialized form of a request's ciphertext: its first polynomial packed, and the seed of the second one.
 
 A fresh symmetric encryption is (c0, c1) with a uniform c1 that SEAL expands from a 64-byte seed. So a ciphertext is
 
@@ -7,8 +7,8 @@ A fresh symmetric encryption is (c0, c1) with a uniform c1 that SEAL expands fro
   as the prime has, packed as `planes` describes;
 - the seed, 64 bytes.
 
-Its length follows from the parameters and nothing in it says how long anything is: whoever reads it checks the length
-first. The scale is the plan's and is not sent.
+Its length follows from the parameters, and it holds no length fields: a reader checks the length first. The scale is
+the plan's and is not sent.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def write_fresh(ciphertext: FreshCiphertext, shape: CiphertextShape) -> bytes:
 
 
 def check_fresh(data: bytes, shape: CiphertextShape) -> None:
-    """Check what can be told before anything is read: version and length.
+    """Check version and length, before anything else is read.
 
     Raises:
         UnsupportedVersion: a ciphertext of another version.

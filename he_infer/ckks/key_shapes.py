@@ -1,8 +1,8 @@
-"""The exact form of a client's request and keys under a plan: what a server accepts, before it inflates or parses.
+"""The exact form of a client's keys under a plan, which the server checks before it inflates or parses them.
 
-Nothing that protects the server may be chosen by the client. The public part therefore comes in its seeded form alone,
-whose second polynomial is the expansion of a seed and so has no trapdoor, and the evaluation keys are exactly the
-plan's: these Galois elements and no others, one relinearisation key, a digit for each prime, all at the key's level.
+The client must not choose anything that protects the server. The public part is therefore accepted in its seeded form
+only, whose second polynomial is the expansion of a seed and so has no trapdoor. The evaluation keys are exactly the
+plan's: its Galois elements and no others, one relinearisation key, a digit for each prime, all at the key's level.
 """
 
 from collections.abc import Mapping
@@ -29,11 +29,11 @@ class KeyShapes:
         relinearise: bool,
         public: bool,
     ) -> "KeyShapes":
-        """The shapes of keys.
+        """Build the shapes of a key set.
 
         Args:
-            key_level: a seeded ciphertext modulo all primes, the special one included, of scale 1.
-            elements: Galois elements.
+            key_level: shape of a seeded ciphertext modulo all primes, the special one included, of scale 1.
+            elements: Galois elements of the rotations and the conjugation.
             relinearise: whether there is a relinearisation key.
             public: whether there is a public part.
         """
@@ -51,20 +51,20 @@ class KeyShapes:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of each part's body once inflated."""
+        """Bytes of each part's inflated body, by name."""
         return {name: shape.size for name, shape in self.parts.items()}
 
     @property
     def memory(self) -> int:
-        """Bytes that the keys take once SEAL has expanded their seeds: both polynomials are then held."""
+        """Bytes of memory that the keys take after SEAL has expanded their seeds, with both polynomials."""
         return 2 * sum(self.sizes.values())
 
     def read(self, given: Mapping[str, bytes]) -> dict[str, bytes]:
-        """The bodies of a key set's parts, each checked.
+        """Check a key set's parts and return their bodies.
 
         Raises:
             MissingKey: a part is missing.
-            KeyProblem: there is a part that the plan does not use.
+            KeyProblem: the plan does not use a part.
             NotThisFormat, UnsupportedVersion: a part is not exactly of its shape.
         """
         for name in self.parts:

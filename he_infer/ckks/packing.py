@@ -1,4 +1,4 @@
-"""The client's steps in clear: features into slots, opened answers into scores. numpy only."""
+"""The client's steps in the clear: packs features into slots, and turns opened answers into scores. numpy only."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from he_infer.errors import ShapeError
 
 
 def pack(plan: Plan, features: NDArray[np.floating]) -> list[NDArray[np.generic]]:
-    """Features (n, width), n at most `plan.batch`, into the (slots,) vectors of the plan's ciphertexts."""
+    """Pack features (n, width), n at most `plan.batch`, into the (slots,) vectors of the plan's ciphertexts."""
     values = np.asarray(features, dtype=np.float64)
     if values.ndim != 2 or not 1 <= len(values) <= plan.batch or values.shape[1] != plan.width:
         raise ShapeError(
@@ -25,7 +25,7 @@ def pack(plan: Plan, features: NDArray[np.floating]) -> list[NDArray[np.generic]
 
 
 def unpack(plan: Plan, answers: Sequence[OpenedAnswer], n: int) -> NDArray[np.float64]:
-    """The opened answers of a request into scores (n, classes)."""
+    """Turn the opened answers of a request into scores (n, classes)."""
     if len(answers) != plan.targets or not 1 <= n <= plan.batch:
         raise ShapeError(
             f"There are {len(answers)} answers for {n} images; the plan gives {plan.targets} for at most {plan.batch} "

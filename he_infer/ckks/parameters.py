@@ -18,11 +18,11 @@ class Parameters:
 
     Args:
         ring_size: N, a power of two; a ciphertext has N/2 slots and N coefficients.
-        modulus_bits: bit sizes of the primes, first to last. Of two or more, the last one is the special prime of key
-            switching and carries no ciphertext; a single prime carries ciphertexts that are never key-switched.
+        modulus_bits: bit sizes of the primes, first to last. If there are two or more, the last one is the special
+            prime of key switching and carries no ciphertext. Ciphertexts of a single prime are never key-switched.
 
     Raises:
-        ParameterError: a ring size without a budget, a modulus above it, or primes that SEAL does not have.
+        ParameterError: the ring size has no budget, the modulus is above it, or SEAL has no primes of these sizes.
     """
 
     ring_size: int
@@ -65,12 +65,12 @@ class Parameters:
 
     @property
     def levels(self) -> int:
-        """Number of rescalings that a fresh ciphertext can take."""
+        """Number of times that a fresh ciphertext can be rescaled."""
         return len(self.data_bits) - 1
 
     @property
     def id(self) -> str:
-        """A name that is equal exactly where the parameters are."""
+        """Identifier: equal for equal parameters, different for different ones."""
         text = f"ckks/{self.ring_size}/{','.join(map(str, self.modulus_bits))}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -16,7 +16,7 @@ MAX_BITS = sum(_WIDTHS)
 
 
 def split_planes(bits: int) -> list[tuple[int, int]]:
-    """The planes of numbers of 1 to 63 bits: the width of each and how many bits lie below it."""
+    """List the planes of numbers of 1 to 63 bits: each plane's width and the number of bits below it."""
     planes, below = [], 0
     for width in _WIDTHS:
         if bits & width:
@@ -26,12 +26,12 @@ def split_planes(bits: int) -> list[tuple[int, int]]:
 
 
 def count_plane_bytes(count: int, bits: int) -> int:
-    """Bytes that `count` numbers take; count is a multiple of eight."""
+    """Count the bytes that `count` numbers take; count is a multiple of eight."""
     return count * bits // 8
 
 
 def pack_planes(numbers: NDArray[np.uint64], bits: int) -> bytes:
-    """Numbers below 2^bits as bytes; their count is a multiple of eight."""
+    """Pack numbers below 2^bits into bytes; their count is a multiple of eight."""
     packed = []
     for width, below in split_planes(bits):
         plane = (numbers >> np.uint64(below)) & np.uint64((1 << width) - 1)
@@ -47,7 +47,7 @@ def pack_planes(numbers: NDArray[np.uint64], bits: int) -> bytes:
 
 
 def unpack_planes(data: bytes, count: int, bits: int) -> NDArray[np.uint64]:
-    """The numbers (count,) that `pack_planes` wrote into exactly these bytes."""
+    """Return the numbers (count,) that `pack_planes` wrote into exactly these bytes."""
     numbers = np.zeros(count, dtype=np.uint64)
     at = 0
     for width, below in split_planes(bits):

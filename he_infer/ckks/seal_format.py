@@ -1,12 +1,12 @@
-"""SEAL 4.3's serialized objects, read without SEAL: sizes before anything is inflated, then every member.
+"""Reader of SEAL 4.3's serialized objects, without SEAL: it checks sizes before it inflates, then every member.
 
 SEAL's own reader accepts any object that is valid for some use: keys for other elements, of fewer digits or other
-levels, ciphertexts whose second polynomial is written out. A server has to know that an object is exactly what the plan
-asks for, before memory is taken for it. All sizes here follow from the shape that is expected.
+levels, ciphertexts whose second polynomial is written out. A server must know that an object has exactly the plan's
+form before it allocates memory for it. All sizes here follow from the expected shape.
 
 Layout (little-endian; docs/format-plan.md has it byte by byte): an object is a header of 16 bytes and a body, which is
-compressed for the outermost object alone. A *seeded* ciphertext holds its first polynomial, and in place of the second
-one the 64-byte seed that expands to it: whoever made it has not chosen that polynomial.
+compressed only in the outermost object. A *seeded* ciphertext holds its first polynomial, and in place of the second
+one the 64-byte seed that expands to it: its maker cannot choose that polynomial.
 """
 
 import struct
@@ -26,7 +26,7 @@ _MAGIC = b"\x5e\xa1"
 _HEADER = struct.Struct("<2sBBBBHQ")
 _PLAIN, _ZSTD = 0, 2
 _CIPHERTEXT = struct.Struct("<32sBQQQdQ")
-"""Parameters' id, whether transformed, polynomials, N, primes, scale, correction factor."""
+"""Members: parameters' id, whether transformed, polynomials, N, primes, scale, correction factor."""
 _COUNT = struct.Struct("<Q")
 _SEED_BYTES = 64
 _SEED = _HEADER.size + 1 + _SEED_BYTES
@@ -53,7 +53,7 @@ class CiphertextShape:
 
 @dataclass(frozen=True)
 class KeySwitchShape:
-    """Key-switching keys: for some places of a list of `places`, `digits` seeded ciphertexts each."""
+    """Key-switching keys: a list of `places`, some of which hold a key of `digits` seeded ciphertexts."""
 
     parameters_id: bytes
     places: int
@@ -71,7 +71,7 @@ class KeySwitchShape:
 
 @dataclass(frozen=True)
 class Seeded:
-    """A ciphertext within a body. At `at` stands its first polynomial, 64 bits a residue; `seed` makes the second."""
+    """A ciphertext in a body. Its first polynomial begins at `at`, 64 bits a residue; `seed` expands to the second."""
 
     body: bytes
     at: int
@@ -79,7 +79,7 @@ class Seeded:
 
 
 def check_header(data: bytes) -> int:
-    """Check an outermost object's header: magic, version, length. Returns how the body is compressed."""
+    """Check an outermost object's header: magic, version, length. Returns the body's compression method."""
     if len(data) < _HEADER.size or data[:2] != _MAGIC:
         raise NotThisFormat("The bytes do not begin as a SEAL object does.")
     _, length, major, minor, compression, reserved, size = _HEADER.unpack_from(data)
@@ -97,7 +97,7 @@ def check_header(data: bytes) -> int:
 
 
 def state_size(data: bytes) -> int:
-    """Bytes of an object's body once inflated, by its own account and before anything is inflated."""
+    """Return the inflated size of an object's body in bytes, as the object states it; nothing is inflated."""
     if check_header(data) == _PLAIN:
         return len(data) - _HEADER.size
     try:
@@ -108,10 +108,10 @@ def state_size(data: bytes) -> int:
 
 
 def inflate(data: bytes, size: int) -> bytes:
-    """The body of an object, which must have exactly `size` bytes.
+    """Inflate the body of an object, which must have exactly `size` bytes.
 
     Raises:
-        NotThisFormat: another size is stated or found; nothing is allocated for a size that is stated wrongly.
+        NotThisFormat: the object states or has another size; nothing is allocated if it states another one.
     """
     if state_size(data) != size:
         raise NotThisFormat("The SEAL object does not have the size that the plan gives it.")
@@ -129,12 +129,12 @@ def inflate(data: bytes, size: int) -> bytes:
 
 
 def wrap(body: bytes) -> bytes:
-    """An object of a body, not compressed."""
+    """Wrap a body into an object, not compressed."""
     return _HEADER.pack(_MAGIC, _HEADER.size, *SEAL_VERSION, _PLAIN, 0, _HEADER.size + len(body)) + body
 
 
 def read_ciphertext(data: bytes, shape: CiphertextShape) -> bytes:
-    """The body of a serialized ciphertext, checked member by member.
+    """Return the body of a serialized ciphertext, checked member by member.
 
     Raises:
         NotThisFormat: not exactly such a ciphertext.
@@ -145,7 +145,7 @@ def read_ciphertext(data: bytes, shape: CiphertextShape) -> bytes:
 
 
 def read_key_switches(data: bytes, shape: KeySwitchShape) -> bytes:
-    """The body of serialized key-switching keys, checked member by member.
+    """Return the body of serialized key-switching keys, checked member by member.
 
     Raises:
         NotThisFormat: not exactly such keys.
@@ -174,14 +174,14 @@ def read_key_switches(data: bytes, shape: KeySwitchShape) -> bytes:
 
 
 def find_ciphertext(body: bytes, shape: CiphertextShape, start: int = 0) -> Seeded:
-    """The polynomial and the seed of a checked ciphertext whose members begin at `start`."""
+    """Find the polynomial and the seed of a checked ciphertext whose members begin at `start`."""
     end = start + shape.size
     at = start + _CIPHERTEXT.size + _HEADER.size + _COUNT.size
     return Seeded(body, at, body[end - _SEED_BYTES : end])
 
 
 def find_keys(body: bytes, shape: KeySwitchShape) -> dict[int, list[Seeded]]:
-    """The ciphertexts of checked key-switching keys, a list of digits for each place that is taken."""
+    """Find the ciphertexts of checked key-switching keys: a list of digits for each place that holds a key."""
     step = _HEADER.size + shape.ciphertext.size
     found = {}
     for before, place in enumerate(shape.taken):
@@ -193,21 +193,21 @@ def find_keys(body: bytes, shape: KeySwitchShape) -> dict[int, list[Seeded]]:
 
 
 def write_seeded(shape: CiphertextShape, first: NDArray[np.uint64], seed: bytes) -> bytes:
-    """The body of a seeded ciphertext; first: (primes, N) residues of its first polynomial, transformed."""
+    """Write the body of a seeded ciphertext; first: (primes, N) residues of its first polynomial, transformed."""
     words = first.astype("<u8").tobytes()
     members = _CIPHERTEXT.pack(shape.parameters_id, 1, 2, shape.ring_size, len(shape.primes), shape.scale, 1)
     return members + wrap(_COUNT.pack(len(words) // _WORD) + words) + wrap(bytes([_BLAKE2XB]) + seed)
 
 
 def write_expanded(parameters_id: bytes, polynomials: NDArray[np.uint64], scale: float) -> bytes:
-    """The body of a ciphertext at level 0 with both polynomials written out, (2, N) transformed."""
+    """Write the body of a ciphertext at level 0 with both polynomials written out, (2, N) transformed."""
     words = polynomials.astype("<u8").tobytes()
     members = _CIPHERTEXT.pack(parameters_id, 1, 2, polynomials.shape[1], 1, scale, 1)
     return members + wrap(_COUNT.pack(len(words) // _WORD) + words)
 
 
 def write_key_switches(shape: KeySwitchShape, ciphertexts: Sequence[Sequence[bytes]]) -> bytes:
-    """The body of key-switching keys; ciphertexts: for each place that is taken the bodies of its digits."""
+    """Write the body of key-switching keys; ciphertexts: for each place that holds a key, the bodies of its digits."""
     parts = [shape.parameters_id, _COUNT.pack(shape.places)]
     held = dict(zip(shape.taken, ciphertexts, strict=True))
     for place in range(shape.places):

@@ -1,4 +1,4 @@
-"""A whole data set through a plan on the clear engine: what encryption would do to its scores, in seconds."""
+"""Simulation of a plan on a whole data set: scores with the errors that encryption would add, within seconds."""
 
 from collections.abc import Callable
 
@@ -25,14 +25,14 @@ def simulate(
     seed: int | None = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float64]:
-    """Scores (n, classes) of features (n, width) as encryption would give them.
+    """Simulate the scores (n, classes) that encryption would give for features (n, width).
 
     Args:
-        plan: how the head is computed.
-        head: the plan's.
+        plan: steps and parameters of the computation.
+        head: the head that the plan was made for.
         features: (n, width).
-        seed: of the simulated noise; None: none, so that only the plan's arithmetic is left.
-        progress: called with the images done and their number.
+        seed: seed of the simulated noise; None: no noise, only the plan's arithmetic.
+        progress: called with the number of images done and of all images.
 
     Raises:
         UsageError: the plan was made for another head.
@@ -59,7 +59,7 @@ def simulate(
 
 
 def _open(plan: Plan, target: int, slots: NDArray[np.complex128], random: np.random.Generator | None) -> OpenedAnswer:
-    """Open a simulated answer as a client would: the server's noise and the bits that are cut, drawn as well."""
+    """Open a simulated answer as a client would; the server's noise and the error of the cut bits are simulated too."""
     selection = plan.output.selection(target)
     numbers = selection.take(to_coefficients(slots)) / plan.gain
     if random is not None:

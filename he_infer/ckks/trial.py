@@ -1,10 +1,10 @@
 """A trial evaluation of a plan on random ciphertexts, before the plan is offered.
 
-Uniform residues are as good a ciphertext as any to whoever has no key, and so are keys made of them. What comes out
-means nothing; what is tried is every encoding, every operation and every scale, so that a head that SEAL cannot compute
-(say, one whose weights vanish at the plan's scales) is refused when it is published and not when it is asked.
+Without a key, uniform residues cannot be told from a real ciphertext or key. The result means nothing, but the trial
+runs every encoding, every operation and every scale. A head that SEAL cannot compute, such as one whose weights vanish
+at the plan's scales, is therefore refused when it is published, not when the first request arrives.
 
-Whoever has the secret key can do more: encrypt zeros and compare the answer with the head's.
+With a secret key the owner can do more: encrypt zeros and compare the answer with the head's scores.
 """
 
 import secrets
@@ -28,7 +28,7 @@ def try_plan(plan: Plan, head: Head) -> None:
     """Evaluate the head once under the plan.
 
     Raises:
-        ParameterError: the plan does not carry the head; the message has what failed.
+        ParameterError: the trial evaluation fails; the message says where.
         HeadError: some scores do not depend on the features.
         UsageError: the plan was made for another head.
     """
@@ -40,18 +40,18 @@ def try_plan(plan: Plan, head: Head) -> None:
         raise
     except (EngineError, ValueError, RuntimeError) as error:
         raise ParameterError(
-            f"The plan does not carry the head: a trial evaluation failed ({error}). Rescale the head's weights, or "
+            f"The plan cannot compute the head: a trial evaluation failed ({error}). Rescale the head's weights, or "
             "ask for another precision."
         ) from error
 
 
 def try_keys(plan: Plan, parts: Mapping[str, bytes]) -> None:
-    """Load a key set and use every key of it once, on a ciphertext of uniform residues.
+    """Load a key set and use each of its keys once, on a ciphertext of uniform residues.
 
     Raises:
         SecretKeyRefused: a part is a secret key.
         KeyProblem, FormatError: the parts are not exactly those of the plan; see `KeyShapes`.
-        EngineError, ValueError, RuntimeError: a key cannot be computed with.
+        EngineError, ValueError, RuntimeError: a computation with a key fails.
     """
     engine = SealEngine(plan.parameters)
     keys = engine.load_keys(parts, plan.galois_elements, plan.relinearise, plan.refreshes)
@@ -69,13 +69,13 @@ def try_keys(plan: Plan, parts: Mapping[str, bytes]) -> None:
 
 
 def draw_request(plan: Plan) -> list[bytes]:
-    """Serialized ciphertexts of uniform residues in a request's form."""
+    """Draw serialized ciphertexts of uniform residues in a request's form."""
     shape = shape_of_fresh(plan.parameters, plan.input_scale)
     return [write_fresh(FreshCiphertext(_draw_residues(shape), _draw_seed()), shape) for _ in range(plan.sources)]
 
 
 def draw_keys(plan: Plan) -> Mapping[str, bytes]:
-    """Serialized keys of uniform residues in the form of the plan's key set."""
+    """Draw serialized keys of uniform residues in the form of the plan's key set."""
     drawn = {}
     for name, shape in shapes_for(plan).parts.items():
         if isinstance(shape, KeySwitchShape):

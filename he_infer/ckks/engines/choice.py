@@ -1,4 +1,4 @@
-"""Choice of the engine, made once for a server, so that all its workers have the same."""
+"""Choice of the engine, made once for a server, so that all its workers use the same one."""
 
 import json
 import subprocess
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from he_infer.ckks.engines.seal import SealEngine
 
 _SECONDS = 600.0
-"""Longest time for a first compilation on a slow and busy machine."""
+"""Seconds allowed for a first compilation on a slow and busy machine."""
 _JOIN_SECONDS = 5.0
 
 
 class EngineWish(StrEnum):
-    """What an operator asks for."""
+    """Engine that an operator asks for."""
 
     AUTO = "auto"
     """The native engine where it passes its self-test, else SEAL."""
@@ -61,12 +61,12 @@ class EngineChoice:
 
 
 def choose_engine(wish: EngineWish, code: Path, on_line: Callable[[str], None]) -> EngineChoice:
-    """Decide, by the native engine's self-test in a process of its own.
+    """Choose the engine; the native engine's self-test runs in a process of its own.
 
     Args:
         wish: what the operator asks for.
         code: folder for machine code, compiled there where it is missing: some 20 s of processor time, once.
-        on_line: told what happens, a line at a time.
+        on_line: called with each line of progress.
 
     Raises:
         UsageError: the native engine is asked for and cannot be used; the message says why.

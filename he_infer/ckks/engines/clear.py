@@ -1,4 +1,4 @@
-"""The protocol on plain numpy: the same checks, no encryption, and on request the noise that CKKS would add.
+"""The engine's protocol in plain numpy: the same checks, no encryption, and on request CKKS's noise, simulated.
 
 A value's data are slots of one request (slots,) or of many at once (requests, slots), so that a whole data set runs
 through a plan in seconds.
@@ -22,7 +22,7 @@ from he_infer.errors import EngineError
 
 @dataclass(frozen=True)
 class Held:
-    """Slots as numbers, with what their noise depends on."""
+    """Slots as numbers, with the level and scale that their noise depends on."""
 
     slots: NDArray[np.complex128]
     level: int
@@ -30,12 +30,12 @@ class Held:
 
 
 class ClearEngine(Engine):
-    """Computes what SEAL would, without keys or secrets.
+    """Computes the same as SEAL, without keys or secrets.
 
     Args:
         parameters: ring size and chain; the primes are taken as powers of two.
-        seed: of the simulated noise, see `noise`; None: exact arithmetic.
-        digits: of the key switches that are simulated.
+        seed: seed of the simulated noise, see `noise`; None: exact arithmetic.
+        digits: range of the digits in simulated key switches.
     """
 
     def __init__(self, parameters: Parameters, seed: int | None = None, digits: Digits = Digits.POSITIVE) -> None:
@@ -44,10 +44,10 @@ class ClearEngine(Engine):
         self._model = ErrorModel(parameters, digits)
         self._random = None if seed is None else np.random.default_rng(seed)
         self._keys: dict[str, NDArray[np.complex128]] = {}
-        """The errors of each key that was used, drawn once: (digits, slots)."""
+        """Errors of each key used so far, drawn once a key: (digits, slots)."""
 
     def encrypt(self, slots: NDArray[np.generic], scale: float) -> Value:
-        """A fresh value at the top level, from slots (slots,) or (requests, slots)."""
+        """Make a fresh value at the top level, from slots (slots,) or (requests, slots)."""
         if slots.shape[-1] != self.parameters.slots:
             raise EngineError(f"{slots.shape[-1]} slots cannot be encrypted; expected {self.parameters.slots}.")
         level = self.parameters.levels
@@ -55,12 +55,12 @@ class ClearEngine(Engine):
         return Value(level, scale, self.parameters.id, held)
 
     def decrypt(self, value: Value) -> NDArray[np.complex128]:
-        """The slots of a value."""
+        """Return the slots of a value."""
         self._check(value)
         return np.asarray(value.data.slots)
 
     def keys_for(self, plan: Plan) -> EvaluationKeys:
-        """The evaluation keys that a client of this plan would have registered."""
+        """Return the evaluation keys that a client of this plan would register."""
         elements = frozenset(plan.galois_elements)
         return EvaluationKeys(self.parameters.id, elements, plan.relinearise, plan.refreshes, {}, 0)
 

@@ -22,9 +22,9 @@ _SCALE_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Value:
-    """A ciphertext, or what stands for one.
+    """A ciphertext, or the clear engine's or recorder's substitute for one.
 
-    level: how often it can still be rescaled; scale: what its slots are multiplied by; data: the engine's own.
+    level: number of rescalings that are left; scale: factor of its slots; data: the engine's own representation.
     """
 
     level: int
@@ -51,24 +51,24 @@ class EvaluationKeys:
     elements: frozenset[int]
     relinearise: bool
     public: bool
-    """Whether there is a public key, to add fresh encryptions of zero with."""
+    """Whether there is a public key, which fresh encryptions of zero need."""
     data: Mapping[str, Any]
     size: int
-    """Bytes of the serialized keys."""
+    """Size of the serialized keys in bytes."""
 
 
 class Engine(ABC):
-    """Checked operations. Values of other parameters, levels or scales are refused before the engine is asked.
+    """Checked operations. Values of other parameters, levels or scales are refused before anything is computed.
 
-    An engine offers `digits` and the methods at the end of this class, which get what the checks let through. For
-    `evaluate` it also reads requests and keys (`load`, `load_keys`) and gives an answer's coefficients
-    (`read_polynomials`); the clear engine has no bytes and leaves these out.
+    An engine defines `digits` and the methods at the end of this class, whose arguments have passed the checks. For
+    `evaluate` it also reads requests and keys (`load`, `load_keys`) and returns an answer's coefficients
+    (`read_polynomials`); the clear engine has no serialized form and leaves these out.
 
     Every method raises EngineError where an operation is not allowed.
     """
 
     digits = Digits.POSITIVE
-    """The range of its key switches' digits. A plan for centred digits is refused by an engine with positive ones."""
+    """Range of the digits in its key switches. An engine with positive digits refuses a plan for centred ones."""
 
     def __init__(self, parameters: Parameters, primes: tuple[int, ...]) -> None:
         self.parameters = parameters
@@ -83,7 +83,7 @@ class Engine(ABC):
         return PlainValue(level, scale, self.parameters.id, self._encode(slots, level, scale))
 
     def encode_constant(self, number: float, level: int, scale: float) -> PlainValue:
-        """Encode one real number for all slots: far cheaper than `encode`, and too cheap to be kept."""
+        """Encode one real number for all slots: far cheaper than `encode`, so the result need not be kept."""
         self._check_there(level)
         return PlainValue(level, scale, self.parameters.id, self._encode_constant(number, level, scale))
 
@@ -142,7 +142,7 @@ class Engine(ABC):
         return Value(value.level, value.scale, value.parameters_id, self._conjugate(value.data, keys))
 
     def multiply(self, left: Value, right: Value, keys: EvaluationKeys) -> Value:
-        """Slotwise product of two values of one level, relinearised: the scales multiply. One key switch."""
+        """Slotwise product of two values of one level, relinearised; the scales multiply. One key switch."""
         self._check(left)
         self._check(right)
         self._check_level(left, right)
@@ -160,9 +160,9 @@ class Engine(ABC):
     def refresh(self, value: Value, keys: EvaluationKeys) -> Value:
         """Add a fresh encryption of zero under the client's public key.
 
-        What is computed from a client's ciphertext with weights alone is a linear function of the weights that the
-        client, who knows its own randomness, can solve. A fresh encryption makes the ciphertext's second polynomial
-        look uniform to the client too (ring-LWE with a fresh ternary secret).
+        The product of a client's ciphertext with weights is a linear function of the weights, and the client, who knows
+        its own randomness, can solve it for them. After adding a fresh encryption of zero, the ciphertext's second
+        polynomial looks uniform to the client too (ring-LWE with a fresh ternary secret).
         """
         self._check(value)
         self._check_keys(keys)
@@ -171,7 +171,7 @@ class Engine(ABC):
         return Value(value.level, value.scale, value.parameters_id, self._refresh(value.data, value.level, keys))
 
     def read_polynomials(self, value: Value) -> NDArray[np.uint64]:
-        """The coefficients (2, N) of a value at level 0, not transformed, as residues of 0 .. q - 1."""
+        """Return the coefficients (2, N) of a value at level 0, not transformed, as residues of 0 .. q - 1."""
         self._check(value)
         if value.level != 0:
             raise EngineError(f"Coefficients are read at level 0; the value is at level {value.level}.")
@@ -186,7 +186,7 @@ class Engine(ABC):
         return Value(value.level - 1, scale, value.parameters_id, self._rescale(value.data))
 
     def drop(self, value: Value, level: int) -> Value:
-        """Drop primes without dividing, down to a level; the scale stays."""
+        """Drop primes without dividing, down to a level; the scale stays the same."""
         self._check(value)
         if not 0 <= level <= value.level:
             raise EngineError(f"A value at level {value.level} cannot be dropped to level {level}.")

@@ -32,14 +32,14 @@ from he_infer.ckks.seal_format import (
 from he_infer.errors import FormatError, KeyProblem, NotThisFormat, SecretKeyRefused
 
 _SECRET_KEY_BYTES = 72
-"""Bytes of a secret key's body beside its residues: id, count, scale, and the header of its words."""
+"""Bytes of a secret key's body besides its residues: id, count, scale, and the header of its words."""
 _EXPANDED_BYTES = 97
 """Bytes of an expanded ciphertext's body before its residues."""
 
 
 @lru_cache(maxsize=8)
 def context(parameters: Parameters) -> Any:
-    """SEAL's context, which checks the parameters once more against the homomorphic encryption standard."""
+    """Make SEAL's context, which checks the parameters once more against the homomorphic encryption standard."""
     raw = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.CKKS)
     raw.set_poly_modulus_degree(parameters.ring_size)
     raw.set_coeff_modulus(sealapi.CoeffModulus.Create(parameters.ring_size, list(parameters.modulus_bits)))
@@ -50,7 +50,7 @@ def context(parameters: Parameters) -> Any:
 
 
 def primes(parameters: Parameters) -> tuple[int, ...]:
-    """The primes of the chain, special prime last."""
+    """Return the primes of the chain, special prime last."""
     data = context(parameters).key_context_data()
     return tuple(int(modulus.value()) for modulus in data.parms().coeff_modulus())
 
@@ -60,14 +60,14 @@ MEMORY_FOLDER = "HE_INFER_MEMORY_FOLDER"
 
 
 def dump(thing: Any, *, secret: bool = False) -> bytes:
-    """Serialize a SEAL object; SEAL writes files only, so this one lives in memory where the system has such files.
+    """Serialize a SEAL object. SEAL writes only to files; the file is in memory if the system has such files (memfd).
 
     Args:
         thing: the object.
         secret: whether its bytes must never touch a disk.
 
     Raises:
-        KeyProblem: a secret object, on a system without files in memory or a folder on a RAM disk.
+        KeyProblem: the object is secret and the system has neither files in memory nor a folder on a RAM disk.
     """
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("seal")
@@ -110,7 +110,7 @@ def parse(thing: Any, parameters: Parameters, data: bytes, *, secret: bool = Fal
 
 
 def _find_folder(secret: bool) -> str | None:
-    """Where a file of SEAL's may lie: anywhere, or in memory alone."""
+    """Find a folder for SEAL's temporary file: for secrets one on a RAM disk."""
     if not secret:
         return None
     folder = os.environ.get(MEMORY_FOLDER) or "/dev/shm"  # noqa: S108 - a tmpfs: memory, and the folder made in it is private
@@ -123,33 +123,33 @@ def _find_folder(secret: bool) -> str | None:
 
 
 def identify(parms_id: Any) -> bytes:
-    """A parameters' id as its 32 bytes."""
+    """Return the 32 bytes of a parameters' id."""
     return struct.pack("<4Q", *(int(word) for word in parms_id))
 
 
 def shape_of_fresh(parameters: Parameters, scale: float) -> CiphertextShape:
-    """A request's ciphertext: seeded, at the top of the chain."""
+    """Return the shape of a request's ciphertext: seeded, at the top of the chain."""
     data = primes(parameters)[: len(parameters.data_bits)]
     return CiphertextShape(identify(context(parameters).first_parms_id()), parameters.ring_size, data, scale)
 
 
 def shapes_of_keys(parameters: Parameters, elements: tuple[int, ...], *, relinearise: bool, public: bool) -> KeyShapes:
-    """The parts of a key set, for a chain and what is done with it."""
+    """Return the shapes of a key set's parts, for a chain and the operations that need keys."""
     identity = identify(context(parameters).key_parms_id())
     level = CiphertextShape(identity, parameters.ring_size, primes(parameters), 1.0)
     return KeyShapes.build(level, elements=elements, relinearise=relinearise, public=public)
 
 
 def shapes_for(plan: Plan) -> KeyShapes:
-    """The parts of a plan's key set, with their exact sizes; see `KeyShapes`."""
+    """Return the shapes of the parts of a plan's key set, with their exact sizes; see `KeyShapes`."""
     return shapes_of_keys(plan.parameters, plan.galois_elements, relinearise=plan.relinearise, public=plan.refreshes)
 
 
 def read_keys(parameters: Parameters, shapes: KeyShapes, parts: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The bodies of a key set's parts, each checked; see `KeyShapes.read`.
+    """Check a key set's parts and return their bodies; see `KeyShapes.read`.
 
     Raises:
-        SecretKeyRefused: a part that is not accepted is a secret key.
+        SecretKeyRefused: a refused part is a secret key.
     """
     try:
         return shapes.read(parts)
@@ -160,7 +160,7 @@ def read_keys(parameters: Parameters, shapes: KeyShapes, parts: Mapping[str, byt
 
 
 def _refuse_secret(parameters: Parameters, data: bytes) -> None:
-    """Say so where a part that is not accepted is a secret key; nothing of another size is inflated."""
+    """Raise if a refused part is a secret key; data of another size are not inflated."""
     size = parameters.ring_size * len(parameters.modulus_bits)
     try:
         if state_size(data) != _SECRET_KEY_BYTES + 8 * size:
@@ -189,12 +189,12 @@ class SealEngine(Engine):
     def load_keys(
         self, parts: Mapping[str, bytes], elements: tuple[int, ...], relinearise: bool, public: bool = False
     ) -> EvaluationKeys:
-        """Parse a client's keys: `galois` for exactly the elements, `relin` and `public` as far as they are needed.
+        """Parse a client's keys: `galois` for exactly the elements, `relin` and `public` if they are needed.
 
         Raises:
             SecretKeyRefused: a part is a secret key.
             MissingKey: a part is missing.
-            KeyProblem: there is a part that is not needed.
+            KeyProblem: a part is not needed.
             FormatError: a part is not exactly of its shape; see `KeyShapes`.
         """
         shapes = shapes_of_keys(self.parameters, elements, relinearise=relinearise, public=public)
@@ -210,7 +210,7 @@ class SealEngine(Engine):
         )
 
     def load(self, data: bytes, scale: float) -> Value:
-        """Parse a request's ciphertext, see `fresh_ciphertext`; the scale is what it is taken to have.
+        """Parse a request's ciphertext, see `fresh_ciphertext`. Its scale is not sent: the caller states it.
 
         Raises:
             FormatError: not a ciphertext of these parameters, or a transparent one.
@@ -224,7 +224,7 @@ class SealEngine(Engine):
         return Value(self.parameters.levels, scale, self.parameters.id, ciphertext)
 
     def size_of(self, plain: PlainValue) -> int:
-        """Bytes of memory allocated for an encoded vector."""
+        """Return the bytes of memory allocated for an encoded vector."""
         return 8 * int(plain.data.capacity())
 
     def dump(self, value: Value) -> bytes:

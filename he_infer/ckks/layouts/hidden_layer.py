@@ -1,15 +1,15 @@
 """A hidden linear layer in slots: hybrid diagonals over blocks of images, on copies that the client has shifted.
 
-A ciphertext's n slots are S = n / B places of B images each: slot = place * B + image, so that one image is the case
-B = 1 and one feature a ciphertext the case S = 1. Let P and H be the layer's inputs and outputs padded to powers of
-two, at most S; what is longer lies in several ciphertexts (chunks). Place s of an output chunk is row s mod H.
+A ciphertext's n slots are S = n / B places of B images each: slot = place * B + image. One image is the case B = 1, and
+one feature a ciphertext is the case S = 1. Let P and H be the layer's inputs and outputs padded to powers of two, at
+most S; longer vectors take several ciphertexts (chunks). Place s of an output chunk is row s mod H.
 
 - Unshifted (input from a layer before): place s of a chunk holds x[s mod P]. Diagonal t of D = min(P, H) multiplies the
-  places rotated by t with W[s mod H, (s + t) mod P]; the folds H, 2H, ..., P/2 sum what belongs to one row.
-- Shifted (input from the client): the places hold K copies of the chunk, and the client moves copy k on by k*D, which
-  costs nothing, so that only D = min(P, H) / K diagonals are left and the folds are H, 2H, ..., S/2. More copies stand
-  in further ciphertexts (`lanes`) and in the imaginary parts (`parts` = 2), whose products come out as real parts;
-  adding the conjugate then leaves the real part alone.
+  places rotated by t with W[s mod H, (s + t) mod P]; the folds H, 2H, ..., P/2 sum the terms of each row.
+- Shifted (input from the client): the places hold K copies of the chunk, and the client shifts copy k by k*D before it
+  encrypts. Only D = min(P, H) / K diagonals are left, and the folds are H, 2H, ..., S/2. Further ciphertexts (`lanes`)
+  and the imaginary parts (`parts` = 2) hold more copies; the products of imaginary parts come out as real parts, and
+  adding the conjugate at the end removes the imaginary part.
 
 Rotations are shared by baby and giant steps: diagonal t = g + b rotates the input by b and the sum of products by g.
 Diagonals that are zero everywhere are left out, so that a convolution written as a matrix stays cheap.
@@ -33,7 +33,7 @@ def padded(count: int) -> int:
 
 @dataclass(frozen=True)
 class Term:
-    """A product: input ciphertext `source`, rotated by `baby` places, goes into `target` by way of `giant` places."""
+    """A product: input ciphertext `source`, rotated by `baby` places; `target` sums it, rotated by `giant` places."""
 
     target: int
     source: int
@@ -46,11 +46,11 @@ class HiddenLayout:
     """The layout of one linear layer.
 
     Args:
-        inputs, outputs: of the layer, not padded.
-        slots: n.
+        inputs, outputs: widths of the layer, not padded.
+        slots: n, slots of a ciphertext.
         images: B, a power of two.
         shifted: whether the input comes from the client, in shifted copies.
-        lanes: ciphertexts a chunk of inputs; 1 where not shifted.
+        lanes: ciphertexts a chunk of inputs; 1 if not shifted.
         parts: 2 where imaginary parts carry copies as well, else 1.
         size: baby steps are the rotations below `size`, giant steps its multiples.
         baby, giant: the rotations that occur, in places, ascending, without 0.
@@ -84,17 +84,17 @@ class HiddenLayout:
 
     @property
     def chunks(self) -> int:
-        """Chunks of inputs."""
+        """Number of chunks of inputs."""
         return -(-self.inputs // self.width)
 
     @property
     def sources(self) -> int:
-        """Input ciphertexts."""
+        """Number of input ciphertexts."""
         return self.chunks * self.lanes
 
     @property
     def targets(self) -> int:
-        """Output ciphertexts."""
+        """Number of output ciphertexts."""
         return -(-self.outputs // self.height)
 
     @property
@@ -105,12 +105,12 @@ class HiddenLayout:
 
     @property
     def copies(self) -> int:
-        """Shifted copies in one part of a ciphertext."""
+        """Number of shifted copies in the real part, and in the imaginary part, of a ciphertext."""
         return self.places // max(self.width, self.height) if self.shifted else 1
 
     @property
     def folds(self) -> tuple[int, ...]:
-        """Rotations, in places, that sum what belongs to one row."""
+        """Rotations, in places, that sum the terms of each row."""
         end = self.places if self.shifted else max(self.width, self.height)
         folds, step = [], self.height
         while step < end:
@@ -125,15 +125,15 @@ class HiddenLayout:
 
     @property
     def key_switches(self) -> int:
-        """Rotations and conjugations of one evaluation."""
+        """Number of rotations and conjugations in one evaluation."""
         return self.sources * len(self.baby) + self.targets * (len(self.giant) + len(self.folds) + self.conjugated)
 
     def rotations(self) -> set[int]:
-        """All different rotations, in slots."""
+        """Return all different rotations, in slots."""
         return {step * self.images for step in (*self.baby, *self.giant, *self.folds)}
 
     def pack(self, values: NDArray[np.float64]) -> list[NDArray[np.generic]]:
-        """Values (images, inputs) into the slots of the input ciphertexts, chunk by chunk, lane by lane."""
+        """Pack values (images, inputs) into the slots of the input ciphertexts, chunk by chunk, lane by lane."""
         full = np.zeros((self.images, self.chunks * self.width))
         full[: len(values), : self.inputs] = values
         vectors: list[NDArray[np.generic]] = []
@@ -144,17 +144,17 @@ class HiddenLayout:
         return vectors
 
     def occupied(self, weight: NDArray[np.float64]) -> tuple[tuple[int, int, int], ...]:
-        """The (target, source, diagonal) whose products are not zero everywhere, in order."""
+        """List the (target, source, diagonal) whose products are not zero everywhere, in order."""
         return _find_occupied(replace(self, size=1, baby=(), giant=()), _Same(weight))
 
     def terms(self, weight: NDArray[np.float64]) -> Iterator[Term]:
-        """The products of an evaluation."""
+        """List the products of an evaluation."""
         for target, source, diagonal in self.occupied(weight):
             baby = diagonal % self.size
             yield Term(target, source, diagonal - baby, baby)
 
     def vector(self, weight: NDArray[np.float64], term: Term) -> NDArray[np.generic]:
-        """The (slots,) weights of one product, real or complex."""
+        """Return the (slots,) weights of one product, real or complex."""
         place = np.arange(self.places)
         row = term.target * self.height + place % self.height
         moved = (place + term.giant + term.baby) % self.places
@@ -171,7 +171,7 @@ class HiddenLayout:
         return np.repeat(np.roll(held, term.giant), self.images)
 
     def constant(self, values: NDArray[np.float64], target: int) -> NDArray[np.float64]:
-        """The (slots,) vector that adds one number a row, right in every slot that the next layer reads."""
+        """Return the (slots,) vector that adds one number to each row, in every slot that the next layer reads."""
         full = np.zeros(self.targets * self.height)
         full[: self.outputs] = values
         chunk = full[target * self.height :][: self.height]
@@ -190,7 +190,7 @@ class HiddenLayout:
         return np.asarray(first + np.arange(self.places) // max(self.width, self.height))
 
     def _counted(self, source: int, part: int) -> NDArray[np.bool_]:
-        """(places,) False for copies beyond those needed: with one diagonal they would count every input again."""
+        """(places,) False for surplus copies: if one diagonal is left, they would count every input again."""
         if not self.shifted:
             return np.ones(self.places, dtype=bool)
         return np.asarray(self._copy(source, part) * self.diagonals < min(self.width, self.height))
@@ -198,7 +198,7 @@ class HiddenLayout:
 
 @dataclass(frozen=True, eq=False)
 class _Same:
-    """An array that is equal to itself alone: a key of a cache that keeps the array alive."""
+    """An array compared by identity: a key of a cache that keeps the array alive."""
 
     array: NDArray[np.float64]
 
@@ -211,7 +211,7 @@ class _Same:
 
 @lru_cache(maxsize=64)
 def _find_occupied(layout: HiddenLayout, weight: _Same) -> tuple[tuple[int, int, int], ...]:
-    """`HiddenLayout.occupied`, which a search asks for the same layout many times; steps do not matter."""
+    """Compute `HiddenLayout.occupied`, cached: a search needs it for many layouts that differ only in their steps."""
     window = min(layout.width, layout.height)
     rows, columns = np.nonzero(weight.array)
     offset = (columns % layout.width - rows % layout.height) % window

@@ -1,13 +1,13 @@
-"""The last linear layer: scores are read off as coefficients, so that it takes no rotation and no key.
+"""The last linear layer: scores are read as coefficients, so that it takes no rotation and no key.
 
 Slotwise products need rotations to be summed. A polynomial's coefficients need none: a product of polynomials *is* a
-sum of products. Both layouts put each score into a coefficient of its own, or into few; the other coefficients hold
-sums that are nobody's business, and do not leave the server. A `Selection` says which coefficients do.
+sum of products. Both layouts put each score into a coefficient of its own, or into a few. The other coefficients hold
+partial sums that reveal more of the weights, and do not leave the server. A `Selection` lists the coefficients that do.
 
 - `Tile` (a head of one linear layer): the client writes features into coefficients. With m features a chunk, R rows and
   B images, x[b, j] stands at X^(b m R + j) and W[r, j] at X^(r m + m - 1 - j), so that X^(b m R + r m + m - 1) of the
   product is the score of image b and row r (Huang et al., Cheetah, USENIX Security 2022). B = 1 is a single image,
-  m = 1 is one feature a ciphertext (feature-major), between them lies everything else (block-feature-major).
+  m = 1 is one feature a ciphertext (feature-major); all other cases lie between them (block-feature-major).
 - `Trace` (after hidden layers): values come in slots, in u = S / H equal copies of H places of B images, so they are
   polynomials in X^u. Multiplied by weights of the same period and by X^r with r < u, a class takes the coefficients
   r mod u, and no two meet. Those at r mod S alone are a polynomial in X^S of B slots: the mean over places, image by
@@ -27,28 +27,28 @@ from he_infer.ckks.layouts.hidden_layer import padded
 from he_infer.ckks.layouts.ring import monomial, to_coefficients, to_slots
 
 CHECKS = 2
-"""Coefficients that leave although an honest evaluation leaves nothing in them: they show the client that it opens what
-it asked for."""
+"""Number of check coefficients in an answer. An honest evaluation leaves only noise in them: the client checks by them
+that it opened the answer to its own request."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The numbers that leave an answer: each one is a coefficient of its first polynomial, or the sum of two."""
+    """The numbers of an answer that are sent: each is a coefficient of its first polynomial, or the sum of two."""
 
     first: NDArray[np.int64]
     """(numbers,)"""
     second: NDArray[np.int64]
-    """(numbers,) the coefficient that is added; -1 where there is none."""
+    """(numbers,) index of the coefficient that is added; -1 if none is."""
     checks: int
-    """So many of the last numbers are of coefficients that hold nothing."""
+    """How many of the last numbers are checks, from coefficients that hold no score."""
 
     @property
     def scores(self) -> int:
-        """Numbers that scores are made of."""
+        """Number of numbers that hold scores."""
         return len(self.first) - self.checks
 
     def take(self, coefficients: NDArray[Any]) -> NDArray[Any]:
-        """The numbers (numbers,) of an answer's coefficients (N,); sums of integers wrap as their type does."""
+        """Select the numbers (numbers,) from an answer's coefficients (N,); integer sums wrap around as their type."""
         second = np.where(self.second >= 0, coefficients[self.second], 0).astype(coefficients.dtype)
         return np.asarray(coefficients[self.first] + second)
 
@@ -65,7 +65,7 @@ class Tile:
     """Features in coefficients.
 
     Args:
-        inputs, outputs: of the layer.
+        inputs, outputs: widths of the layer.
         ring_size: N; chunk * rows * images is at most N.
         images: B, images a request.
         chunk: m, features of an image in one ciphertext.
@@ -121,7 +121,7 @@ class Tile:
         return to_slots(coefficients)
 
     def selection(self, target: int) -> Selection:
-        """The numbers that leave an answer: scores (images, rows), then checks beyond the last coefficient in use."""
+        """Select an answer's numbers: scores (images, rows), then checks beyond the last coefficient in use."""
         free = self.images * self.rows * self.chunk + self.chunk - 1
         return _select(self._places(target), None, list(range(free, min(free + CHECKS, self.ring_size))))
 
@@ -147,10 +147,10 @@ class Trace:
     """Values in slots, scores in coefficients.
 
     Args:
-        inputs, outputs: of the layer.
+        inputs, outputs: widths of the layer.
         ring_size: N.
-        images: B, a power of two: images that the slots are laid out for.
-        used: images a request; slots of the others get no score.
+        images: B, a power of two: images that the slots have room for.
+        used: images a request; the slots beyond them get no score.
     """
 
     inputs: int
@@ -161,7 +161,7 @@ class Trace:
 
     @property
     def places(self) -> int:
-        """S: places of B images in the slots."""
+        """S: number of places, of B images each, in the slots."""
         return self.ring_size // 2 // self.images
 
     @property
@@ -171,7 +171,7 @@ class Trace:
 
     @property
     def _grain(self) -> int:
-        """Slots of the subring that a class pair is read from."""
+        """Number of slots of the subring that a pair of classes is read from."""
         return max(2, self.images)
 
     @property
@@ -212,10 +212,10 @@ class Trace:
         return slots
 
     def selection(self, target: int) -> Selection:
-        """The numbers that leave an answer, then checks in coefficients that no score takes, if there are any.
+        """Select an answer's numbers: scores, then checks in coefficients that no score takes, if there are any.
 
-        For one image a score is one number: the even class of a pair stands in one coefficient, the odd one is the sum
-        of two, over the square root of two. For more they are a pair's (2 B) coefficients.
+        For one image a score is one number: the even class of a pair is one coefficient, the odd class is the sum of
+        two, divided by the square root of two. For more images, the numbers are the 2 B coefficients of each pair.
         """
         places = self._places(target)
         copies = self.places // self.width

@@ -29,7 +29,7 @@ def list_tiles(circuit: Circuit, ring_size: int, batch: int) -> Iterator[Tile]:
         if rows > room or rows in seen:
             continue
         seen.add(rows)
-        # Two coefficients beyond the last one in use are left for the checks, where a feature a ciphertext leaves any.
+        # Two coefficients beyond the last one in use are kept free for the checks, if there is room for them.
         most = min(max((ring_size - 1) // (batch * rows + 1), 1), inputs)
         chunk = -(-inputs // -(-inputs // most))
         yield Tile(inputs, outputs, ring_size, batch, chunk, rows)
@@ -60,7 +60,7 @@ def list_hidden_layouts(circuit: Circuit, ring_size: int, images: int) -> Iterat
 
 
 def _stepped(layout: HiddenLayout, weight: NDArray[np.float64], *, baby: bool = True) -> HiddenLayout:
-    """The layout with the baby and giant steps that take the fewest rotations, or with giant steps alone."""
+    """Choose the baby and giant steps with the fewest rotations, or giant steps alone."""
     diagonals = np.unique([diagonal for _, _, diagonal in layout.occupied(weight)])
     best: tuple[int, HiddenLayout] | None = None
     limit = layout.diagonals if baby else 1

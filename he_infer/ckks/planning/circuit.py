@@ -1,13 +1,14 @@
-"""A head in the form that encryption computes: linear layers with monic activations between them. Clear numpy.
+"""A head in the form that the encrypted computation takes: linear layers with monic activations between them.
 
-Constants and leading factors of activations are moved into the neighbouring linear layers, so that what is left of an
-activation takes the fewest multiplications that its degree allows:
+Constants and leading factors of activations are moved into the neighbouring linear layers. The remaining activation
+takes the fewest multiplications that its degree allows:
 
     degree 2   c2 u^2 + c1 u + c0 = c2 (u + c1/2c2)^2 + constant                      -> v^2
     degree 3   with u = v - c2/3c3:  c3 (v^3 + e v) + constant                        -> v (v^2 + e)
     degree 4   with u = v - c3/4c4:  c4 ((v^2 + e)^2 + f v) + constant                -> (v^2 + e)^2 + f v
 
-Hidden values that no input reaches are constants; they and those that no score depends on are taken out, exactly.
+Hidden values that do not depend on the input are constants. They and values that no score depends on are removed, which
+changes no score. numpy only.
 """
 
 import math
@@ -20,7 +21,7 @@ from he_infer.errors import HeadError
 from he_infer.head.layers import Head, Linear, Polynomial
 
 MOMENT = {2: 3.0 ** (1 / 4), 3: 15.0 ** (1 / 6), 4: 105.0 ** (1 / 8)}
-"""By what factor of a normal value's deviation its power's root mean square is that of the power."""
+"""By degree d: (root mean square of z^d)^(1/d) for a standard normal z."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Activation:
         return 1 if self.degree == 2 else 2
 
     def scaled(self, factor: float) -> "Activation":
-        """The activation of `factor` v that gives factor^degree times the values of this one of v."""
+        """Return the activation whose value at `factor` v is factor^degree times this one's value at v."""
         return Activation(self.degree, self.e * factor**2, self.f * factor**3)
 
     def __call__(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,7 +50,7 @@ class Activation:
         return (v * v + self.e) ** 2 + self.f * v
 
     def slope(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The derivative's size, from above, for |v| as given."""
+        """Bound the derivative's absolute value from above, for |v| as given."""
         v = np.abs(v)
         if self.degree == 2:
             return 2 * v
@@ -58,7 +59,7 @@ class Activation:
         return 4 * v * (v * v + abs(self.e)) + abs(self.f)
 
     def largest(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The activation's size, from above, for |v| as given; no step of it is larger either."""
+        """Bound the activation's absolute value, and that of its intermediate steps, from above for |v| as given."""
         v = np.abs(v)
         if self.degree == 2:
             return v * v
@@ -69,7 +70,7 @@ class Activation:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Sizes of an activation's values on the training images, each from above, (values,)."""
+    """Upper bounds of the sizes of an activation's values on the training images, (values,) each."""
 
     inputs: NDArray[np.float64]
     """Root mean square."""
@@ -79,23 +80,23 @@ class Measured:
     """Root mean square."""
 
     def scaled(self, factor: float, degree: int) -> "Measured":
-        """The sizes after the inputs were multiplied by a factor and the outputs by its power."""
+        """Return the sizes after multiplying the inputs by a factor and the outputs by factor^degree."""
         power = factor**degree
         return Measured(self.inputs * factor, self.slopes * power / factor, self.outputs * power)
 
     def only(self, kept: NDArray[np.bool_]) -> "Measured":
-        """The sizes of some of the values."""
+        """Return the sizes of the values selected by `kept`."""
         return Measured(self.inputs[kept], self.slopes[kept], self.outputs[kept])
 
 
 @dataclass(frozen=True, eq=False)
 class Circuit:
-    """Linear layers, one more than activations."""
+    """Linear layers and the activations between them; there is one more layer than activations."""
 
     linear: tuple[Linear, ...]
     activations: tuple[Activation, ...]
     measured: tuple["Measured | None", ...]
-    """Measured sizes of each activation's values; None: the head's were not measured."""
+    """Measured sizes of each activation's values; None: not measured."""
     gain: float = 1.0
     """Factor of the last layer's weights and biases, a power of two."""
 
@@ -108,7 +109,7 @@ class Circuit:
 
 
 def build_circuit(head: Head) -> Circuit:
-    """Bring a head to the form that encryption computes.
+    """Bring a head to the form that the encrypted computation takes.
 
     Raises:
         HeadError: no score depends on the features.
@@ -148,14 +149,14 @@ def build_circuit(head: Head) -> Circuit:
 
 
 _SMALL, _LARGE = 2.0**-3, 2.0**12
-"""Norms of a layer's largest row that are left as they are."""
+"""Range of a layer's largest row norm in which the layer is not rescaled."""
 
 
 def _power_towards_one(layer: Linear) -> float:
-    """The power of two that brings the norm of a layer's largest row near one; 1 where it is not far from it.
+    """Return the power of two that brings a layer's largest row norm near one; 1 if it is close enough already.
 
-    Small weights would be rounded to zeros when they are encoded at a scale, and large ones take room that the scale
-    then lacks; what is taken out of one layer is put into the next, exactly.
+    Small weights would be rounded to zero when they are encoded, and large weights leave too little modulus for the
+    scale. The factor taken out of one layer is multiplied into the next, which is exact for powers of two.
     """
     norm = math.sqrt(float(layer.norms.max()))
     return 1.0 if _SMALL <= norm <= _LARGE else 2.0 ** -round(math.log2(norm))
@@ -166,7 +167,7 @@ def _measured(
 ) -> Measured:
     """Derive the sizes of an activation from those of the polynomial's inputs.
 
-    By the polynomial's own coefficients: those of v (v^2 + e) alone would not tell how its terms cancel.
+    It uses the polynomial's own coefficients: those of v (v^2 + e) alone would not show how its terms cancel.
     """
     reach = known * MOMENT[polynomial.degree]
     slopes = polynomial.steepest(known if polynomial.degree == 2 else reach)
@@ -176,7 +177,7 @@ def _measured(
 
 
 def _monic(polynomial: Polynomial) -> tuple[float, float, float, Activation]:
-    """The shift s, factor c and constant k with p(u) = c activation(u + s) + k."""
+    """Return the shift s, factor c, constant k and activation with p(u) = c activation(u + s) + k."""
     coefficients = np.array(polynomial.coefficients)
     degree = polynomial.degree
     leading = float(coefficients[-1])
@@ -196,13 +197,13 @@ def _monic(polynomial: Polynomial) -> tuple[float, float, float, Activation]:
 
 
 def _varying(layer: Linear) -> NDArray[np.bool_]:
-    """Which outputs depend on the features; all of them where none does, since a layer must not be empty."""
+    """Mark the outputs that depend on the features; all if none does, since a layer must not be empty."""
     varies = np.asarray(layer.weight.any(axis=1), dtype=np.bool_)
     return varies if varies.any() else np.ones_like(varies)
 
 
 def _used(layer: Linear) -> NDArray[np.bool_]:
-    """Which inputs an output depends on; all of them where none does."""
+    """Mark the inputs that an output depends on; all if no output depends on any."""
     used = np.asarray(layer.weight.any(axis=0), dtype=np.bool_)
     return used if used.any() else np.ones_like(used)
 

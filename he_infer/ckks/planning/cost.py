@@ -23,10 +23,10 @@ conjugate; square, product: relinearised; encode: a vector, at run time; refresh
 dump: an answer's coefficients, cut and packed."""
 
 KEPT_WEIGHTS = 1 << 28
-"""Bytes up to which a plan's encoded weights are kept; more are encoded as they are used, at every request."""
+"""Largest encoded weights, in bytes, that are kept in memory; larger ones are encoded again at every request."""
 
 LINK = 12.5e6
-"""Bytes a second (100 Mbit/s) that a plan's traffic is priced at when plans are compared."""
+"""Assumed bandwidth in bytes a second (100 Mbit/s) when plans are compared."""
 
 # Microseconds a data prime (linear) and a pair of primes (quadratic, for key switches), measured on one core; only the
 # ratios matter for the choice of a plan. docs/engine.md has the command that measures them.
@@ -56,7 +56,7 @@ _TABLE: Mapping[int, Mapping[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Count:
-    """Number of times that a primitive is done at a level."""
+    """Number of times that a primitive runs at a level."""
 
     primitive: str
     level: int
@@ -77,12 +77,12 @@ class Cost:
 
     @property
     def total_ms(self) -> float:
-        """Server time and traffic: what plans are compared by."""
+        """Server time and transfer time of a request, in milliseconds: plans are compared by it."""
         return self.server_ms + 1e3 * (self.bytes_up + self.bytes_down) / LINK
 
 
 def count_primitives(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
-    """Count the primitives of one evaluation, exactly as `EncodedHead` does them."""
+    """Count the primitives of one evaluation, exactly as `EncodedHead` runs them."""
     counts = _count_once(plan, circuit)
     if keeps_weights(plan, counts):
         return counts
@@ -101,7 +101,7 @@ def keeps_weights(plan: Plan, counts: tuple[Count, ...]) -> bool:
 
 
 def _count_once(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
-    """The primitives where weights are kept."""
+    """Count the primitives of one evaluation whose weights are already encoded."""
     times: Counter[tuple[str, int]] = Counter()
     level = plan.parameters.levels
     times["load", level] += plan.sources
@@ -153,14 +153,14 @@ def _count_activation(
 
 
 def _count_filled(plan: Plan, weight: NDArray[np.float64]) -> int:
-    """Products of the last layer: blocks of its weights that are not zero everywhere."""
+    """Count the last layer's products: blocks of its weights that are not zero everywhere."""
     rows, columns = _blocks(plan)
     filled = np.logical_or.reduceat(weight != 0, np.arange(0, weight.shape[0], rows), axis=0)
     return int(np.logical_or.reduceat(filled, np.arange(0, weight.shape[1], columns), axis=1).sum())
 
 
 def estimate_cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int], float] | None = None) -> Cost:
-    """Estimate what a plan costs for a circuit, by prices (microseconds by primitive and level) or the table."""
+    """Estimate a plan's cost for a circuit, from prices (microseconds by primitive and level) or from the table."""
     parameters = plan.parameters
     counts = count_primitives(plan, circuit)
     size, primes = parameters.ring_size, parameters.modulus_bits
@@ -182,7 +182,7 @@ def estimate_cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int],
 
 
 def count_weight_bytes(plan: Plan, counts: tuple[Count, ...]) -> int:
-    """Memory of the encoded weights and biases: N words a prime each; those of a one-place layout are not kept."""
+    """Count the bytes of the encoded weights and biases: N words a prime each; one-place layouts keep none."""
     constant = {each.level for each in counts if each.primitive == "constant"}
     kept = sum(
         (each.level + 1) * each.times for each in counts if each.primitive == "multiply" and each.level not in constant
@@ -196,19 +196,19 @@ def count_weight_bytes(plan: Plan, counts: tuple[Count, ...]) -> int:
 
 
 def look_up_price(ring_size: int, primitive: str, level: int) -> float:
-    """Microseconds by the table."""
+    """Look up a primitive's time in the table, in microseconds."""
     linear, quadratic = _TABLE[ring_size][primitive]
     primes = level + 1
     return linear * primes + quadratic * primes * (primes + 1)
 
 
 _OVERHEAD = 130
-"""Bytes of a serialized ciphertext that are neither polynomial: headers, parameter id, scale, seed."""
+"""Bytes of a serialized ciphertext besides its polynomials: headers, parameter id, scale, seed."""
 
 
 @lru_cache(maxsize=64)
 def estimate_stored_bytes(bits: int) -> float:
-    """Bytes of one residue modulo a prime of this size, as SEAL stores it: a word of 8 bytes, entropy-coded by zstd."""
+    """Estimate the bytes of one residue modulo a prime of this size in SEAL's form: 8 bytes, entropy-coded by zstd."""
     full, rest = divmod(bits, 8)
     chances = np.full(256, full / 256)
     chances[: 1 << rest] += 1 / (1 << rest)
@@ -227,5 +227,5 @@ def _blocks(plan: Plan) -> tuple[int, int]:
 
 
 def log2(value: float) -> float:
-    """log2 of a magnitude, 0 for what is below one."""
+    """Return log2 of a magnitude; 0 for magnitudes below one."""
     return math.log2(max(value, 1.0))

@@ -55,7 +55,7 @@ def draw(plan: Plan) -> list[str]:
 
 
 def _told(plan: Plan) -> list[tuple[str, str]]:
-    """A row with the bits of the head that a request can tell at the most."""
+    """Make a row with the most bits of the head that a request can reveal."""
     if plan.policy != "hidden":
         return []
     told, without = bits_per_query(plan), bits_per_query(plan, with_noise=False)

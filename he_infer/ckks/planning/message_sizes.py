@@ -1,6 +1,6 @@
 """The exact lengths of a request's and an answer's parts, which follow from a plan alone.
 
-`fresh_ciphertext` and `answer` define what stands in those bytes.
+`fresh_ciphertext` and `answer` define the content of those bytes.
 """
 
 from he_infer.ckks.planes import count_plane_bytes
@@ -11,12 +11,12 @@ SEED_BYTES = 64
 
 
 def count_fresh_bytes(ring_size: int, modulus_bits: tuple[int, ...]) -> int:
-    """The exact length of a request's ciphertext whose primes have these bits."""
+    """Count the exact bytes of a request's ciphertext modulo primes of these bits."""
     return MAGIC_BYTES + sum(count_plane_bytes(ring_size, bits) for bits in modulus_bits) + SEED_BYTES
 
 
 def count_part_bytes(plan: Plan, target: int) -> int:
-    """The exact length of an answer's part."""
+    """Count the exact bytes of an answer's part."""
     bits = plan.answer.bits
     numbers = len(plan.output.selection(target).first)
     return (
@@ -25,5 +25,5 @@ def count_part_bytes(plan: Plan, target: int) -> int:
 
 
 def pad_count(count: int) -> int:
-    """The next multiple of eight: so many numbers are packed."""
+    """Round up to a multiple of eight, the number of numbers that are packed."""
     return -(-count // 8) * 8

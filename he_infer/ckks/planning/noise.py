@@ -1,13 +1,13 @@
-"""Size of CKKS's errors: the variances of each operation, and what they add up to at a plan's scores.
+"""Size of CKKS's errors: the variance that each operation adds, and the error of a plan's scores.
 
 `nu` is the standard deviation of the error of one coefficient, in units of the integer polynomial (not yet divided by
 the scale). All coefficients' errors are taken as independent, so a slot's error is complex with variance N nu^2, and
 its real part has N nu^2 / 2 (Costache, Curtis, Hales, Murphy, Ogilvie and Player, "On the precision loss in approximate
-homomorphic encryption", SAC 2023, use the same heuristics). SEAL draws errors with a deviation of 3.2 and ternary
+homomorphic encryption", SAC 2023, use the same heuristics). SEAL draws errors of standard deviation 3.2 and ternary
 secrets, and its digits of a key switch lie in 0 .. q - 1. Their mean is therefore not zero but (q - 1) / 2 in every
 coefficient, a polynomial whose value is large in the few slots with a root near one: the first slot has some fifty
-times the error of the others, the same for all ciphertexts under a key. So key switches belong where the scale
-is large.
+times the error of the others, the same for all ciphertexts under a key. Key switches should therefore run where the
+scale is large.
 """
 
 import math
@@ -28,25 +28,27 @@ from he_infer.ckks.planning.plan import Stage
 from he_infer.head.layers import Linear
 
 SIGMA = 3.2
-"""Deviation of the error that SEAL adds to a fresh encryption."""
+"""Standard deviation of the error that SEAL adds to a fresh encryption."""
 TYPICAL = 0.25
-"""Typical features have this share of the bound as their root mean square."""
+"""Root mean square of typical features, as a share of the input bound."""
 WORST = 5.0
-"""The predicted error is so many deviations: a few thousand scores rarely have one beyond. For linear heads, and for
-activations of degree 3 and 4 whose inputs' sizes are measured, since their slopes are taken from above."""
+"""Predicted largest error in standard deviations: few of several thousand scores exceed it. For linear heads, and for
+activations of degree 3 and 4 whose inputs' sizes are measured, since their slopes are bounded from above."""
 WORST_OF_PRODUCTS = 8.0
-"""The same after x^2 whose inputs' sizes are measured: an error is there a product of two values and has longer tails
-than one. The largest errors of trained heads lay at 1.2 to 5.7 deviations (docs/engine.md)."""
+"""Predicted largest error, in standard deviations, after x^2 whose inputs' sizes are measured: the error is then a
+product of two values, which has longer tails. The largest errors of trained heads were 1.2 to 5.7 standard deviations
+(docs/engine.md)."""
 WORST_OF_UNKNOWN = 12.0
-"""The same where sizes are not measured. The values of a trained network hang together and reach further than those of
-independent features, which is what is then assumed: up to 49 deviations were seen, so this is no bound."""
+"""Predicted largest error, in standard deviations, if sizes are not measured. Independent features are then assumed,
+but a trained network's features are correlated and give larger values: errors of up to 49 standard deviations were
+measured, so this is not a bound."""
 
 _ROUNDING = 1 / math.sqrt(12)
 
 
 @lru_cache(maxsize=8)
 def _mean_digits(ring_size: int) -> NDArray[np.complex128]:
-    """The slots of the polynomial whose coefficients are all one half: the mean of the digits, by their modulus."""
+    """Return the slots of the polynomial whose coefficients are all one half: the digits' mean over the prime."""
     mean = to_slots(np.full(ring_size, 0.5))
     mean.setflags(write=False)
     return mean
@@ -56,39 +58,39 @@ def _mean_digits(ring_size: int) -> NDArray[np.complex128]:
 class ErrorModel:
     """Standard deviations of the errors that single operations add, under one set of parameters.
 
-    Properties and methods give the deviation of one coefficient in units of the integer polynomial; those that take a
-    `scale` give the deviation of a slot's real part, divided by that scale.
+    Properties and methods give the standard deviation of one coefficient's error in units of the integer polynomial.
+    Methods that take a `scale` give the standard deviation of a slot's real part, divided by that scale.
     """
 
     parameters: Parameters
     digits: Digits = Digits.POSITIVE
 
     fresh: ClassVar[float] = math.hypot(SIGMA, _ROUNDING)
-    """A fresh symmetric encryption, with the rounding of its encoding."""
+    """Standard deviation of one coefficient's error after a fresh symmetric encryption, encoding included."""
     encoding: ClassVar[float] = _ROUNDING
-    """An encoded vector: rounding to integers."""
+    """Standard deviation of one coefficient's error in an encoded vector: rounding to integers."""
     encoding_of_reals: ClassVar[float] = math.sqrt(2) * _ROUNDING
-    """The same for slots that are real: their coefficients come in equal pairs, and so do the roundings, whose sum is
-    then real and all in the real part."""
+    """Standard deviation of one coefficient's error in an encoded vector of real numbers: its coefficients come in
+    equal pairs, and so do their roundings, so that the whole error is in the slots' real parts."""
 
     @property
     def rescaling(self) -> float:
-        """A division by a prime: the rounding of c0, and of c1 times the ternary secret."""
+        """Error of a division by a prime: the rounding of c0, and of c1 times the ternary secret."""
         return _ROUNDING * math.sqrt(1 + 2 * self.parameters.ring_size / 3)
 
     @property
     def zero(self) -> float:
-        """An encryption of zero under the public key: e u + e0 + e1 s."""
+        """Error of an encryption of zero under the public key: e u + e0 + e1 s."""
         return SIGMA * math.sqrt(1 + 4 * self.parameters.ring_size / 3)
 
     def key_switch(self, level: int) -> float:
-        """A key switch at a level: digits times the key's errors over the special prime, and its rounding."""
+        """Error of a key switch at a level: digits times the key's errors over the special prime, and its rounding."""
         share = 12 if self.digits is Digits.CENTRED else 3
         squares = self._digits(level)
         return math.sqrt(self.parameters.ring_size * SIGMA**2 * squares / share + self.rescaling**2)
 
     def drawn_key_switch(self, level: int) -> float:
-        """The part of `key_switch` that differs between ciphertexts: the digits less their mean, and the rounding."""
+        """The part of `key_switch` that differs between ciphertexts: digits minus their mean, and the rounding."""
         squares = self._digits(level)
         return math.sqrt(self.parameters.ring_size * SIGMA**2 * squares / 12 + self.rescaling**2)
 
@@ -97,7 +99,7 @@ class ErrorModel:
 
         Args:
             errors: (digits, slots) the key's own errors, one row a data prime.
-            level: the ciphertext's.
+            level: level of the ciphertext.
         """
         if self.digits is Digits.CENTRED:
             return np.zeros_like(errors[0])
@@ -106,26 +108,26 @@ class ErrorModel:
         return np.asarray(shares @ errors[: len(shares)] * _mean_digits(self.parameters.ring_size))
 
     def in_slot(self, nu: float) -> float:
-        """The deviation of a slot's real part, for coefficients of deviation `nu`."""
+        """The standard deviation of a slot's real part, for coefficients of standard deviation `nu`."""
         return nu * math.sqrt(self.parameters.ring_size / 2)
 
     def slot_of_key_switch(self, level: int, scale: float) -> float:
-        """A key switch at a level."""
+        """Error of a key switch at a level, in a slot."""
         return self.in_slot(self.key_switch(level)) / scale
 
     def slot_of_rescaling(self, scale: float) -> float:
-        """A rescaling, by the scale after it."""
+        """Error of a rescaling, in a slot, by the scale after it."""
         return self.in_slot(self.rescaling) / scale
 
     def first_slot_of_key_switch(self, level: int, scale: float) -> float:
-        """A key switch in the first slot, where the mean of the digits is largest: 1 / sin(pi / 2N) of one's."""
+        """Error of a key switch in the first slot, where the digits' mean counts most: 1 / sin(pi / 2N) times."""
         if self.digits is Digits.CENTRED:
             return 0.0
         nu = SIGMA * math.sqrt(self._digits(level)) * self.parameters.ring_size / math.pi
         return self.in_slot(nu) / scale
 
     def _digits(self, level: int) -> float:
-        """The squares of the digits' moduli over the special prime's, summed."""
+        """The sum of the squared ratios of the digits' primes to the special prime."""
         bits = self.parameters.modulus_bits
         return sum(4.0 ** (each - bits[-1]) for each in bits[: level + 1])
 
@@ -137,15 +139,15 @@ class Spread:
     mean: NDArray[np.float64]
     rms: NDArray[np.float64]
     error: NDArray[np.float64]
-    """Deviation of the error of the real part of a slot."""
+    """Standard deviation of the error of a slot's real part."""
     peak: NDArray[np.float64]
-    """Deviation of the error that comes on top in the few slots which the first slot of a key switch reaches."""
+    """Standard deviation of the additional error in the few slots that the first slot of a key switch reaches."""
     hit: int = 0
-    """In how many values of one image that is."""
+    """Number of values of one image that have this additional error."""
 
 
 def spread_features(width: int, bound: float, scale: float, model: ErrorModel) -> Spread:
-    """The spread of freshly encrypted features of typical size."""
+    """Return the spread of freshly encrypted features of typical size."""
     rms = np.full(width, TYPICAL * bound)
     return Spread(np.zeros(width), rms, np.full(width, model.in_slot(model.fresh) / scale), np.zeros(width))
 
@@ -153,14 +155,14 @@ def spread_features(width: int, bound: float, scale: float, model: ErrorModel) -
 def pass_linear(
     spread: Spread, layer: Linear, stage: Stage, *, level: int, scale: float, model: ErrorModel, folds: Moment
 ) -> Spread:
-    """The spread after a hidden layer's linear map on values of a level and scale."""
+    """Return the spread after a hidden layer's linear map on values of a level and scale."""
     layout = stage.layout
     mean, rms = _moments(layer, spread)
     earlier = spread.peak**2 * spread.hit / len(spread.peak)
     inside = spread.error**2 + earlier + (model.slot_of_key_switch(level, scale) ** 2 if layout.baby else 0.0)
     terms = layout.lanes * layout.parts * layout.diagonals * layout.places / (layout.height * layout.width)
     beyond = max(1.0, terms) if layout.shifted else 1.0
-    # Complex weights are halved, and what they leave in the real part is doubled by the conjugate.
+    # Complex weights are halved, and adding the conjugate doubles the real part of their products.
     encoding = model.encoding_of_reals if layout.parts == 1 else 2 * model.encoding
     rounding = (model.in_slot(encoding) / stage.weight_scale) ** 2
     variance = _spread_over(layer, inside) + rounding * beyond * float((spread.rms**2).sum())
@@ -182,7 +184,7 @@ def pass_linear(
 
 
 def _spread_over(layer: Linear, variance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The variance of W v for independent errors of v: without a pass over the weights where all are alike."""
+    """Return the variance of W v for independent errors of v; equal variances need no pass over the weights."""
     if np.ptp(variance) <= 1e-12 * float(variance[0]):
         return layer.norms * float(variance[0])
     return np.asarray(layer.squares @ variance)
@@ -195,7 +197,7 @@ def _sum_largest_norms(layer: Linear, count: int) -> float:
 
 @lru_cache(maxsize=8)
 def _sum_largest(layer: Linear, count: int) -> NDArray[np.float64]:
-    """(out,) the sum of each row's largest squared weights."""
+    """Return (out,) the sum of each row's `count` largest squared weights."""
     return np.asarray(np.sort(layer.squares, axis=1)[:, -count:].sum(axis=1))
 
 
@@ -207,7 +209,7 @@ def _kept(layer: Linear, mean: bytes, rms: bytes) -> tuple[NDArray[np.float64], 
 
 
 def _moments(layer: Linear, spread: Spread) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and root mean square after a layer. No scale is in them, so that they are the same for every chain tried."""
+    """Return mean and root mean square after a layer. They hold no scale and so are the same for every chain tried."""
     return _kept(layer, spread.mean.tobytes(), spread.rms.tobytes())
 
 
@@ -222,11 +224,10 @@ def pass_activation(
     model: ErrorModel,
     postponed: bool,
 ) -> Spread:
-    """The spread after an activation whose products are rescaled by `primes`, the first one first.
+    """Return the spread after an activation whose products are rescaled by `primes`, the first one first.
 
-    `postponed`: the last product is not rescaled here.
-
-    `measured` is the circuit's, where it knows the values' sizes; else those follow from features of typical size.
+    If `postponed`, the last product is not rescaled here. The values' sizes are those of `measured`; if it is None,
+    they follow from features of typical size.
     """
     rms = spread.rms if measured is None else measured.inputs
     reach = rms * MOMENT[activation.degree]
@@ -258,25 +259,25 @@ def predict_scores(
     answer_scale: float,
     model: ErrorModel,
 ) -> float:
-    """Predict the largest deviation of a score's error, before the server's noise.
+    """Predict the largest standard deviation of a score's error, before the server's noise.
 
     Args:
-        spread: the last layer's inputs.
-        circuit: the head's.
+        spread: moments and errors of the last layer's inputs.
+        circuit: circuit of the head.
         output: the last layer's layout.
-        scale: of the last layer's inputs.
-        output_scale: of its weights.
-        answer_scale: of the answer, after the last rescaling.
-        model: of the plan's engine.
+        scale: scale of the last layer's inputs.
+        output_scale: scale of the last layer's weights.
+        answer_scale: scale of the answer, after the last rescaling.
+        model: error model of the plan's engine.
     """
     last = circuit.linear[-1]
     late = (model.zero / answer_scale) ** 2
     if isinstance(output, Tile):
-        # Every coefficient has an error, so that of a score meets the weights of all rows beside it.
+        # Every coefficient has an error, so the error of a score sums those that meet the weights of all rows.
         together = float(np.add.reduceat(last.norms, np.arange(0, last.outputs, output.rows)).max())
         rounding = (model.encoding / output_scale) ** 2 * float((spread.rms**2).sum())
         return math.sqrt((model.fresh / scale) ** 2 * together + rounding + late)
-    # A score of B images is read from 2 B coefficients, as a slot is, and meets the errors of all of them.
+    # A score of B images is read from 2 B coefficients, as a slot is, and sums the errors of all of them.
     if answer_scale < scale * output_scale:
         late += (model.rescaling / answer_scale) ** 2
     images = output.images

@@ -30,7 +30,7 @@ class Stage:
 
     layout: HiddenLayout
     weight_scale: float
-    """Scale of the encoded weights; where the product is rescaled, the engine takes the dropped prime itself."""
+    """Scale of the encoded weights; if the product is rescaled, the engine takes the dropped prime as the scale."""
     rescaled: bool
     """Whether the linear map's product is rescaled. An activation's products always are."""
     degree: int
@@ -38,28 +38,28 @@ class Stage:
 
     @property
     def multiplications(self) -> int:
-        """Ciphertext products of the activation, one after another."""
+        """Number of the activation's ciphertext products, one after another."""
         return 1 if self.degree == 2 else 2
 
     @property
     def levels(self) -> int:
-        """Levels that the stage takes."""
+        """Number of levels that the stage takes."""
         return self.rescaled + self.multiplications
 
     @property
     def key_switches(self) -> int:
-        """Key switches of one evaluation."""
+        """Number of key switches in one evaluation."""
         return self.layout.key_switches + self.layout.targets * self.multiplications
 
 
 @dataclass(frozen=True)
 class AnswerForm:
-    """Form in which an answer leaves; see `he_infer.ckks.answer`."""
+    """Form of the answers that are sent; see `he_infer.ckks.answer`."""
 
     bits: int
     """Bits of a residue after the last switch of modulus, to 2^bits."""
     noise: int
-    """Width, in residues modulo the first prime, of the uniform noise added to each number that leaves; 0: none."""
+    """Width, in residues modulo the first prime, of the uniform noise added to each number that is sent; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class Plan:
     output_scale: float
     """Scale of the last layer's encoded weights."""
     gain: float
-    """Factor of the circuit's scores, so that a head of small weights uses the modulus as any other."""
+    """Factor of the circuit's scores. It lets a head of small weights use the whole modulus."""
     order: Order
     digits: Digits
-    """The digits that the predicted error rests on."""
+    """Range of the key switches' digits, which the predicted error assumes."""
     answer: AnswerForm
     width: int
     classes: int
@@ -86,7 +86,7 @@ class Plan:
     precision: float
     batch: int
     error: float = field(compare=False)
-    """Predicted: what the largest of a few thousand scores' errors stays below, for features of typical size."""
+    """Predicted largest error among a few thousand scores, for features of typical size."""
 
     @cached_property
     def rotations(self) -> tuple[int, ...]:
@@ -113,22 +113,22 @@ class Plan:
 
     @property
     def needs_keys(self) -> bool:
-        """Whether the client registers any keys."""
+        """Whether the client must register evaluation keys."""
         return self.relinearise or self.refreshes
 
     @property
     def key_switches(self) -> int:
-        """Rotations, conjugations and relinearisations of one evaluation."""
+        """Number of rotations, conjugations and relinearisations in one evaluation."""
         return sum(stage.key_switches for stage in self.stages)
 
     @property
     def sources(self) -> int:
-        """Ciphertexts in a request."""
+        """Number of ciphertexts in a request."""
         return self.stages[0].layout.sources if self.stages else self.output.sources
 
     @property
     def targets(self) -> int:
-        """Ciphertexts in an answer."""
+        """Number of ciphertexts in an answer."""
         return self.output.targets
 
     def to_json(self) -> str:
@@ -279,13 +279,13 @@ def _read_output(value: dict[str, Any]) -> OutputLayout:
 
 
 def _check_members(value: dict[str, Any], names: str) -> None:
-    """Refuse members beyond those named: an unread member would change the digest and nothing else."""
+    """Refuse other members than those named: an unread member would change the digest and nothing else."""
     if set(value) != set(names.split()):
         raise ValueError("A layout has members that the format does not define.")
 
 
 def _check(plan: Plan) -> None:
-    """Refuse a plan from outside that contradicts itself, before anything is sized by it."""
+    """Refuse an untrusted plan that contradicts itself, before memory is allocated by its sizes."""
     slots, ring = plan.parameters.slots, plan.parameters.ring_size
     counts = [plan.width, plan.classes, plan.batch]
     fits = (

@@ -1,9 +1,9 @@
-"""Bounds of a circuit's values, which decide how much room the modulus must leave them.
+"""Bounds of a circuit's values, which decide how large the modulus must be.
 
-Two bounds. The certain one is |W| |x| + |b| in every layer: no feature vector within the input bound can then wrap
-around. Deep or wide heads have no room for it; there a layer's outputs are bounded by `LIKELY` * (norm of the row) *
-(largest feature) + |b| instead, which is 8 deviations for features of typical size, and by 8 times the measured size of
-the value where the head knows that.
+There are two bounds. The certain bound is |W| |x| + |b| in every layer: no feature vector within the input bound can
+then wrap around. For deep or wide heads no modulus is large enough. There a layer's outputs are bounded by
+`LIKELY` * (norm of the row) * (largest feature) + |b|, which is 8 standard deviations for features of typical size, or
+by 8 times the measured size of the value if the head states it.
 """
 
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ _LIKELY_OF_MEASURED = 8.0
 
 @dataclass(frozen=True)
 class Reach:
-    """Bounds of the values that stand in slots, by layer."""
+    """Bounds of the values in slots, by layer."""
 
     before: tuple[float, ...]
-    """Each hidden layer's linear outputs."""
+    """Bound of each hidden layer's linear outputs."""
     after: tuple[float, ...]
-    """Each activation, all its steps."""
+    """Bound of each activation's outputs and intermediate values."""
     scores: float
 
 
 def bound_values(circuit: Circuit, input_bound: float, *, certain: bool) -> Reach:
-    """Bound every layer's values for features within `input_bound`: for all of them, or for likely ones."""
+    """Bound every layer's values: for all features within `input_bound` if `certain`, otherwise for likely ones."""
     held: NDArray[np.float64] = np.full(circuit.linear[0].inputs, input_bound)
     largest = input_bound
     before, after = [], []

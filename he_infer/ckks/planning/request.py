@@ -18,37 +18,37 @@ from he_infer.head.score_bounds import bound_scores
 
 MAX_BATCH = max(BUDGET)
 _EIGENVALUE_WORK = 3e8
-"""Cubes of hidden values, times scores, whose eigenvalues are worth a fraction of a second."""
+"""Largest (hidden values)^3 * scores for which eigenvalues are computed: a fraction of a second."""
 _STEPS = 50
-"""The score that varies most has at least so many steps of the precision in its standard deviation."""
+"""Least standard deviation of the score that varies most, in units of the precision."""
 _SAMPLES = 256
 
 
 @dataclass(frozen=True, eq=False)
 class PlanRequest:
-    """A head, and what its plan must keep to.
+    """A head, and the requirements on its plan.
 
     Raises:
-        ParameterError: a policy, batch, precision or bound that cannot be had.
+        ParameterError: the policy, batch, precision or bound is not a valid one.
     """
 
     head: Head
     batch: int = 1
-    """Images a request."""
+    """Number of images a request."""
     policy: str = "hidden"
-    """`hidden` (answers show the scores alone) or `open` (they may show more of the weights)."""
+    """`hidden` (answers reveal only the scores) or `open` (they may reveal more of the weights)."""
     precision: float = 1e-3
-    """Largest error of a score wanted."""
+    """Largest error allowed in a score."""
     input_bound: float = 4.0
     """Largest |feature|."""
     parameters: Parameters | None = None
-    """Ring size and chain of the user's own; None: the search chooses."""
+    """Ring size and chain that the user chose; None: the search chooses."""
     digits: Digits = Digits.POSITIVE
-    """The digits of the engine that the plan is for; every engine carries out plans for positive ones."""
+    """Digits of the engine that the plan is for; every engine runs plans for positive ones."""
     noise_share: float = 0.5
-    """The part of the precision that is the server's noise, under `hidden`; the rest is for the encryption's error."""
+    """Share of the precision that the server's noise takes under `hidden`; the encryption's error has the rest."""
     max_request: int | None = None
-    """Bytes that a request's ciphertexts may have; None: no limit."""
+    """Most bytes of a request's ciphertexts; None: no limit."""
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -66,7 +66,7 @@ class PlanRequest:
 
     @cached_property
     def circuit(self) -> Circuit:
-        """The head in the form that encryption computes.
+        """The head in the form that the encrypted computation takes.
 
         Raises:
             HeadError: no score depends on the features.
@@ -75,10 +75,10 @@ class PlanRequest:
 
     @cached_property
     def effective_precision(self) -> float:
-        """The precision that is planned for: what was asked, or finer where the head's scores are small against it.
+        """The precision that is planned for: as requested, or finer if the head's scores are small against it.
 
-        Scores that differ by a few times the precision would be noise, and their labels a matter of luck. One digit is
-        kept, so that it does not depend on the last bits of a machine's arithmetic.
+        If scores differed by only a few times the precision, noise would decide the labels. The value is rounded to one
+        digit, so that it does not depend on the last bits of a machine's arithmetic.
         """
         spread = float(self.head.evaluate(_spread_features(self.head.width, self.input_bound)).std(axis=0).max())
         if spread / _STEPS >= self.precision or spread == 0:
@@ -87,15 +87,15 @@ class PlanRequest:
 
     @property
     def precision_of_circuit(self) -> float:
-        """The same in units of the circuit's scores."""
+        """The effective precision in units of the circuit's scores."""
         return self.effective_precision * self.circuit.gain
 
     @cached_property
     def largest_score(self) -> float:
         """The largest absolute score for features within the bound, in units of the circuit's scores.
 
-        From the head itself, whose quadratic forms are bounded by eigenvalues, where that takes little time; infinite
-        otherwise.
+        Computed from the head itself, whose quadratic forms are bounded by eigenvalues; infinite if that would take too
+        long.
         """
         hidden, head = self.circuit.linear[0].outputs, self.head
         if not self.circuit.activations or hidden**3 * head.classes > _EIGENVALUE_WORK:
@@ -104,6 +104,6 @@ class PlanRequest:
 
 
 def _spread_features(width: int, input_bound: float) -> NDArray[np.float64]:
-    """(samples, width) features of typical size that are alike on every machine: cosines of unrelated frequencies."""
+    """Return (samples, width) features of typical size, equal on every machine: cosines of unrelated frequencies."""
     phases = np.outer(np.arange(1, _SAMPLES + 1), np.sqrt(np.arange(2, width + 2)))
     return np.asarray(TYPICAL * input_bound * math.sqrt(2) * np.cos(2 * np.pi * (phases % 1.0)))

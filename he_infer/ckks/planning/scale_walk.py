@@ -1,4 +1,4 @@
-"""Levels and scales at every step of a plan, for the exact primes of a chain: the same walk on both sides."""
+"""Levels and scales at every step of a plan, for the exact primes of a chain. Client and server both use it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ class StageScales:
     """Levels and scales of a hidden layer. A level is the number of rescalings that a value can still take."""
 
     level: int
-    """The stage's input, and the encoded weights."""
+    """Level of the stage's input and of the encoded weights."""
     scale: float
-    """The stage's input."""
+    """Scale of the stage's input."""
     weight_scale: float
-    """The encoded weights: the exact prime where the product is rescaled, so that rescaling restores the scale."""
+    """Scale of the encoded weights: the exact prime if the product is rescaled, so that its scale is restored."""
     level_of_values: int
-    """The activation's input, and the encoded biases."""
+    """Level of the activation's input and of the encoded biases."""
     scale_of_values: float
 
 
@@ -28,17 +28,17 @@ class ScaleWalk:
 
     stages: tuple[StageScales, ...]
     output_level: int
-    """The last layer's inputs and weights."""
+    """Level of the last layer's inputs and weights."""
     output_scale: float
-    """The last layer's inputs."""
+    """Scale of the last layer's inputs."""
     product_scale: float
-    """The last layer's products, and the encoded biases."""
+    """Scale of the last layer's products and of the encoded biases."""
     answer_scale: float
-    """The answer, at level 0 and after the last rescaling: a score of one is so many units of a residue."""
+    """Scale of the answer, at level 0 after the last rescaling: units of a residue in a score of one."""
 
 
 def walk_scales(plan: Plan, primes: Sequence[int]) -> ScaleWalk:
-    """Walk through a plan; `primes` are the chain's, the first one first."""
+    """Compute a plan's levels and scales; `primes` are the chain's, the first one first."""
     level, scale = plan.parameters.levels, plan.input_scale
     stages = []
     last = len(plan.stages) - 1

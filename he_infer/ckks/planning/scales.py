@@ -26,41 +26,41 @@ from he_infer.ckks.planning.reach import Reach
 from he_infer.ckks.planning.request import PlanRequest
 
 PREFERRED_PRIME = 50
-"""Bits of the largest primes that are tried first: an engine in double precision computes modulo such primes."""
+"""Bits of the largest primes that are tried first: the native engine computes modulo primes of at most this size."""
 _LEAST_SCALE = 12.0
 """log2 of the smallest scale of values between layers."""
 _GUARD = 1.0
-"""Bits of modulus that no value reaches: one for the sign."""
+"""Bits of modulus kept free above the largest value: one for the sign."""
 _GUARD_OF_PAIRS = 1.5
-"""The same where scores are read in pairs: a coefficient, or a sum of two, is up to sqrt(2) times a score."""
+"""Bits kept free if scores are read in pairs: a coefficient, or a sum of two, is up to sqrt(2) times a score."""
 _LEAST_NOISE = 16
-"""Residues that the server's noise must at least span, so that its whole numbers are fine enough."""
+"""Least width of the server's noise in residues, so that its integers are fine enough."""
 _DEEP = 5
-"""Levels from which on every size of prime is tried."""
+"""Number of levels from which every prime size is tried."""
 _CUT = 32.0
-"""The bits that an answer leaves out cost a deviation of the precision over this."""
+"""Precision divided by the standard deviation of the error from an answer's cut bits."""
 
 
 @dataclass(frozen=True)
 class Scales:
-    """A chain, the scales that go with it, and the error that they lead to."""
+    """A modulus chain, its scales, and the predicted error."""
 
     parameters: Parameters
     input: float
     weights: tuple[float, ...]
-    """Each hidden layer's weights."""
+    """Scale of each hidden layer's weights."""
     output: float
-    """The last layer's weights."""
+    """Scale of the last layer's weights."""
     answer: AnswerForm
     error: float
-    """In units of the head's scores."""
+    """Predicted error in units of the head's scores."""
 
 
 def form_answer(request: PlanRequest, parameters: Parameters, output: OutputLayout, answer_scale: float) -> AnswerForm:
-    """The noise and the bits of an answer: both as coarse as the precision allows.
+    """Choose the noise and the bits of an answer: both as coarse as the precision allows.
 
-    A share of the precision is the noise's: uniform over twice that where a score is one number, and of five deviations
-    of that where it is read from the 2 B coefficients of B images.
+    The noise takes a share of the precision. If a score is one number, the noise is uniform over twice the share. If it
+    is read from the 2 B coefficients of B images, the share is five standard deviations of the noise in a score.
     """
     images = output.images if isinstance(output, Trace) and output.images > 1 else 1
     unit = request.precision_of_circuit * answer_scale
@@ -72,14 +72,14 @@ def form_answer(request: PlanRequest, parameters: Parameters, output: OutputLayo
 
 
 def _sum_errors(request: PlanRequest, deviations: float, deviation: float) -> float:
-    """The largest error of a score, in its own units, from the deviation of the encryption's in the circuit's."""
+    """Return the largest error in units of a score, from the encryption error's standard deviation in circuit units."""
     precision = request.precision_of_circuit
     drowned = precision * request.noise_share if request.policy == "hidden" else 0.0
     return (math.hypot(deviations * deviation, WORST * precision / _CUT) + drowned) / request.circuit.gain
 
 
 def scale_tile(request: PlanRequest, tile: Tile, reach: Reach, largest: int) -> Scales | None:
-    """A prime, split between features and weights so that the error is least; None: the values have no room.
+    """Choose a prime and the scales of features and weights with the least error; None: no prime is large enough.
 
     `largest`: bits of the largest prime to try.
     """
@@ -129,10 +129,10 @@ def scale_stages(
     before: Scales | None,
     largest: int,
 ) -> Scales | None:
-    """The shortest chain whose error is within the precision, else the one with the least error; None: no room.
+    """Find the shortest chain whose error is within the precision, else the one with the least error.
 
-    `before` is what a similar layout took: it is tried first, since that is nearly always right. `largest`: bits of the
-    largest prime to try.
+    Returns None if no chain is large enough for the values. `before` is the result for a similar layout: it is tried
+    first, since it is nearly always right. `largest`: bits of the largest prime to try.
     """
     precision = request.effective_precision
     trial = _Trial(request, stages, output, order, reach)
@@ -156,15 +156,15 @@ def scale_stages(
 
 
 def _list_chains(ring_size: int, levels: int, largest: int) -> Iterator[Parameters]:
-    """Chains [first, last, prime, ..., prime, special] within the budget, fewest bits of data first.
+    """List chains [first, last, prime, ..., prime, special] within the budget, fewest bits of data first.
 
-    `last` is what the last rescaling divides by: where the last layer's products come before it, it is the room of
-    their weights, and may be as large as it goes.
+    The last rescaling divides by `last`. If the last layer's products come before it, the scale of their weights may be
+    as large as `last`, so larger sizes of it are tried too.
     """
     budget = BUDGET[ring_size]
     options = set()
     sizes = sorted({*range(30, largest + 1, 3), largest})
-    # In deep heads the scale falls by the difference of twice the scale and the prime at each layer: bits count.
+    # In deep heads the difference between twice the scale and the prime adds up over the layers: every bit counts.
     primes_between = range(30, largest + 1) if levels >= _DEEP else sizes
     for first, prime in product(sizes, primes_between):
         for last in {prime, max(prime, (prime + largest) // 2), largest}:
@@ -179,14 +179,14 @@ def _list_chains(ring_size: int, levels: int, largest: int) -> Iterator[Paramete
 def _list_scalings(
     parameters: Parameters, stages: tuple[Stage, ...], reach: Reach
 ) -> Iterator[tuple[float, tuple[float, ...]]]:
-    """Scales of the input and of each stage's weights, as powers of two."""
+    """List scales of the input and of each stage's weights, as powers of two."""
     prime = parameters.data_bits[-1]
     if stages[0].rescaled:
-        # The linear map's product is divided by the very prime that the weights were scaled by.
+        # The linear map's product is divided by the prime that is also the weights' scale.
         for scale in range(prime - 6, prime + 1):
             yield 2.0**scale, (2.0**prime,) * len(stages)
         return
-    # A square of scale 2s has the room of all primes of its level; after it the scale is 2s - prime.
+    # A square at scale 2^(2s) must fit into all primes of its level; after rescaling its scale is 2^(2s - prime).
     room = sum(parameters.data_bits[: len(stages) + 1]) - _GUARD - log2(max(reach.after))
     most = math.floor(room / 2)
     for product_scale in range(most, max(20, most - 12), -2):
@@ -200,7 +200,7 @@ def _list_scalings(
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """Layouts whose scales are being chosen."""
+    """Predicts the error of one layout for the scales that are tried."""
 
     request: PlanRequest
     stages: tuple[Stage, ...]
@@ -209,7 +209,7 @@ class _Trial:
     reach: Reach
 
     def predict(self, parameters: Parameters, input_scale: float, weights: tuple[float, ...]) -> Scales | None:
-        """The scales with the largest one of the output that has room, and their error; None: a value has no room."""
+        """Choose the largest output scale that fits and predict the error; None: the modulus is too small."""
         bits = parameters.data_bits
         walked = self._walk(bits, math.log2(input_scale), [math.log2(w) for w in weights])
         if walked is None:
@@ -242,7 +242,7 @@ class _Trial:
         weights: tuple[float, ...],
         entering: list[tuple[int, float]],
     ) -> Spread:
-        """The spread of the last layer's inputs."""
+        """Predict the spread of the last layer's inputs."""
         circuit, bits = self.request.circuit, parameters.data_bits
         spread = spread_features(circuit.linear[0].inputs, self.request.input_bound, input_scale, model)
         for index, (stage, weight_scale) in enumerate(zip(self.stages, weights, strict=True)):
@@ -269,14 +269,14 @@ class _Trial:
         return spread
 
     def _is_postponed(self, index: int, step: int) -> bool:
-        """Whether an activation's product is rescaled after the last layer only."""
+        """Tell whether an activation's product is rescaled only after the last layer."""
         last = index == len(self.stages) - 1 and step == self.stages[index].multiplications - 1
         return last and self.order.output is Moment.BEFORE
 
     def _walk(
         self, bits: tuple[int, ...], scale: float, weights: list[float]
     ) -> tuple[list[tuple[int, float]], int] | None:
-        """Level and log2 of the scale before each stage and at the end, and of the output's weights; None: no room."""
+        """Return level and log2 scale before each stage and at the end, and of the output weights; None: no room."""
         level = len(bits) - 1
         entering = [(level, scale)]
         for index, (stage, weight) in enumerate(zip(self.stages, weights, strict=True)):
@@ -306,7 +306,7 @@ class _Trial:
 
 
 def _count_deviations(circuit: Circuit) -> float:
-    """By how many deviations the error of a head with activations is predicted."""
+    """Return the largest predicted error of a head with activations, in standard deviations."""
     if any(known is None for known in circuit.measured):
         return WORST_OF_UNKNOWN
     return WORST_OF_PRODUCTS if any(each.degree == 2 for each in circuit.activations) else WORST

@@ -23,7 +23,7 @@ from he_infer.errors import ParameterError
 from he_infer.head.layers import Head
 
 _PRICE_OF_LIKELY = 1.2
-"""A plan whose values are bounded for likely features alone is taken where it is cheaper by this factor."""
+"""A plan whose values are bounded only for likely features is preferred if it is cheaper by this factor."""
 
 
 def make_plan(
@@ -41,7 +41,8 @@ def make_plan(
 
     Raises:
         HeadError: no score depends on the features.
-        ParameterError: a request that cannot be had, or parameters that do not carry the head; the message says why.
+        ParameterError: no plan meets the request, or the given parameters are too small for the head; the message says
+            why.
     """
     return search_plan(
         PlanRequest(head, batch, policy, precision, input_bound, parameters, digits, max_request=max_request)
@@ -50,25 +51,25 @@ def make_plan(
 
 @dataclass
 class _Found:
-    """The best plan so far, and what kept others from being taken."""
+    """The best plan so far, and the reasons why others were rejected."""
 
     best: Plan | None = None
     least: float = math.inf
-    """Its price."""
+    """Cost of the best plan, in milliseconds."""
     reached: float = math.inf
     """The least error of any plan."""
     told: bool = False
-    """Whether a plan was precise enough and did not hide."""
+    """Whether a plan was precise enough, but its answers would reveal too much for `hidden`."""
     smallest: float = math.inf
     """Bytes of the smallest request that was too large."""
 
 
 _SMALL_SHARE = 1 / 8
-"""The server's noise as a part of the precision, where the encryption's error takes more than the half that is left."""
+"""Share of the server's noise in the precision, if the encryption's error needs more than the usual other half."""
 
 
 def search_plan(request: PlanRequest) -> Plan:
-    """The cheapest plan that meets the request; raises as `make_plan` does."""
+    """Find the cheapest plan that meets the request; raises as `make_plan` does."""
     found = _search(request)
     if found.best is None and request.policy == "hidden" and request.effective_precision < found.reached < math.inf:
         found = _search(replace(request, noise_share=_SMALL_SHARE))
@@ -110,7 +111,7 @@ def _search_ring(request: PlanRequest, ring_size: int, found: _Found, *, certain
 
 
 def _explain_refusal(request: PlanRequest, found: _Found) -> str:
-    """The message for a request that no plan meets."""
+    """Write the error message for a request that no plan meets."""
     own, circuit = request.parameters, request.circuit
     where = "any ring up to N = 32768" if own is None else str(own)
     if found.smallest < math.inf:
@@ -142,7 +143,7 @@ def _explain_refusal(request: PlanRequest, found: _Found) -> str:
 
 
 def _list_plans(request: PlanRequest, ring_size: int, *, certain: bool, largest: int) -> Iterator[Plan]:
-    """For each layout that may be the best, the shortest chain that reaches the precision, or the best there is."""
+    """List for each layout the plan with the shortest chain that is precise enough, or with the least error."""
     circuit = request.circuit
     reach = bound_values(circuit, request.input_bound, certain=certain)
     reach = replace(reach, scores=min(reach.scores, request.largest_score))
@@ -163,7 +164,7 @@ def _list_plans(request: PlanRequest, ring_size: int, *, certain: bool, largest:
 
 
 def _list_orders(digits: Digits, *, rescaled: bool) -> tuple[Order, ...]:
-    """The orders that may be best: key switches at a small scale are for engines whose first slot does not suffer."""
+    """List the orders to try. Key switches at a small scale suit only centred digits: the first slot errs no more."""
     if digits is Digits.CENTRED and rescaled:
         return Order(Moment.AFTER, Moment.BEFORE), Order(Moment.BEFORE, Moment.BEFORE)
     return (Order(Moment.BEFORE, Moment.BEFORE),)
@@ -188,7 +189,7 @@ def _list_deep_plans(
             Stage(layout, 1.0, rescaled, activation.degree)
             for layout, activation in zip(layouts, circuit.activations, strict=True)
         )
-        # Layouts with or without baby steps differ little among themselves: the chain of the first one serves all.
+        # Layouts of the same kind, with or without baby steps, differ little: the first one's chain is tried for all.
         baby = bool(layouts[0].baby)
         scales = scale_stages(request, stages, output, order, reach, chosen.get(baby), largest)
         if scales is None:

@@ -1,7 +1,7 @@
 """`python -m he_infer.ckks.engines.native FOLDER`: compile where needed, run the self-test, report.
 
-A process of its own, so that whoever asks survives whatever happens here. One line of JSON goes to standard output:
-`obstacle` (null where the engine is to be trusted) and `seconds`; progress goes to standard error.
+It is a process of its own, so that a crash here does not end the caller. One line of JSON goes to standard output:
+`obstacle` (null if the engine can be trusted) and `seconds`; progress goes to standard error.
 """
 
 import json
@@ -14,7 +14,7 @@ from he_infer.errors import HeInferError
 
 
 def check(folder: Path) -> str | None:
-    """Why the native engine is not to be used here, or None."""
+    """Return the reason why the native engine cannot be used here, or None."""
     if obstacle := find_obstacle():
         return obstacle
     from he_infer.ckks.engines.native.code_cache import load_kernels
@@ -30,7 +30,7 @@ def check(folder: Path) -> str | None:
 
 
 def main() -> None:
-    """Check, and print the outcome."""
+    """Run the check and print its result."""
     started = time.monotonic()
     obstacle = check(Path(sys.argv[1]))
     sys.stdout.write(json.dumps({"obstacle": obstacle, "seconds": round(time.monotonic() - started, 2)}) + "\n")

@@ -1,8 +1,8 @@
 """Machine code of the kernels in a private folder, compiled once.
 
-numba's cache is a pickle with machine code in it: whoever can write it runs code in this process, and a file that was
-cut short can end the process inside LLVM. So the folder must belong to this user alone, and nothing in it is loaded
-unless its SHA-256 is the one that stood in the manifest when it was written. What does not match is compiled again.
+numba's cache is a pickle with machine code in it: a user who can write it can run code in this process, and a truncated
+file can end the process inside LLVM. So the folder must belong to this user alone, and a file is loaded only if its
+SHA-256 is the one in the manifest. Otherwise the code is compiled again.
 """
 
 import fcntl
@@ -30,27 +30,27 @@ _LOCK = "lock"
 _SOURCES = Path(__file__).parent / "kernels"
 _BUILDING = "building"
 _KEPT = 8
-"""Versions kept in a folder: several installations of one user share it."""
+"""Number of versions kept in a folder: several installations of one user share it."""
 _numba_settings = threading.Lock()
 
 Progress = Callable[[str], None]
 
 
 def default_folder() -> Path:
-    """Where machine code is kept for a user's own processes; a server keeps it in its data folder."""
+    """Return the folder for machine code of a user's own processes; a server keeps it in its data folder."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "he-infer" / "native"
 
 
 def load_kernels(folder: Path | None = None, on_progress: Progress | None = None) -> "Kernels":
-    """The compiled kernels: from the folder, or compiled into it, which takes some 20 s of processor time once.
+    """Load the compiled kernels from the folder, or compile them into it once, which takes some 20 s of processor time.
 
     Args:
-        folder: made with mode 0700 where it is missing; `default_folder()` where not given.
-        on_progress: told before a compilation starts.
+        folder: folder of machine code, created with mode 0700 if it is missing; by default `default_folder()`.
+        on_progress: called with one line before a compilation starts.
 
     Raises:
-        UsageError: others could write to the folder, or it is no folder.
+        UsageError: others can write to the folder, or it is not a folder.
         OSError: it cannot be read or written.
     """
     return _load((folder or default_folder()).absolute(), on_progress)
@@ -88,25 +88,25 @@ def _open(folder: Path, on_progress: Progress | None) -> "Kernels":
 
 
 def check_private(folder: Path) -> None:
-    """Make the folder with mode 0700, or check that it is the user's own and closed to others.
+    """Make the folder with mode 0700, or check that the user owns it and others have no access.
 
     Raises:
-        UsageError: a symbolic link, another owner, or writable by others.
+        UsageError: it is a symbolic link, has another owner, or is open to others.
         OSError: it cannot be made.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"{folder} is a symbolic link or no folder; machine code is kept in a real folder alone.")
+        raise UsageError(f"{folder} is a symbolic link or not a folder; expected a real folder. Name another folder.")
     if found.st_uid != os.geteuid():
-        raise UsageError(f"{folder} belongs to another user; machine code is loaded from a folder of one's own alone.")
+        raise UsageError(f"{folder} belongs to another user; machine code is loaded only from your own folder.")
     if found.st_mode & 0o077:
         raise UsageError(f"{folder} is open to other users; expected mode 0700. Run: chmod 700 {folder}")
 
 
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
-    """Names what machine code depends on: these sources, Python, numba, LLVM and the processor."""
+    """Hash everything that machine code depends on: these sources, Python, numba, LLVM and the processor."""
     import llvmlite.binding
 
     digest = hashlib.sha256()
@@ -125,7 +125,7 @@ def fingerprint() -> str:
 
 
 def is_whole(place: Path) -> bool:
-    """Whether every file is the one that was written, and no other lies beside them."""
+    """Tell whether every file has its digest in the manifest, and no other file is present."""
     try:
         wanted = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
         return bool(wanted == _digests(place)) and bool(wanted)
@@ -166,7 +166,7 @@ def _compile(place: Path) -> "Kernels":
 
 
 def _forget_others(folder: Path, place: Path) -> None:
-    """Remove what an interrupted compilation left, and all but the latest few versions."""
+    """Remove the files of interrupted compilations, and all but the latest few versions."""
     others = [path for path in folder.iterdir() if path not in (folder / _LOCK, place)]
     versions = sorted((path for path in others if path.name != _BUILDING), key=lambda path: -path.lstat().st_mtime)
     for path in {*others} - {*versions[: _KEPT - 1]}:
@@ -182,7 +182,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time compile: the others wait, and load what it made."""
+    """Let one process at a time compile: the others wait, and then load its result."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

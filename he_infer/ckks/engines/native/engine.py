@@ -50,13 +50,13 @@ class NativeEngine(Engine):
     are (level + 1, N), or (level + 1,) where all slots hold one number.
 
     Args:
-        parameters: with primes of at most 50 bits.
+        parameters: ring size and chain, with primes of at most 50 bits.
         kernels: compiled code; by default from the user's own folder, see `code_cache`.
-        centred: digits of key switches between -p/2 and p/2; False: between 0 and p, as SEAL has them, so that every
-            residue is SEAL's.
+        centred: whether the digits of key switches lie between -p/2 and p/2; False: between 0 and p, as in SEAL, so
+            that every residue equals SEAL's.
 
     Raises:
-        ParameterError: primes of more than 50 bits.
+        ParameterError: a prime has more than 50 bits.
     """
 
     def __init__(self, parameters: Parameters, kernels: Kernels | None = None, *, centred: bool = True) -> None:
@@ -75,14 +75,14 @@ class NativeEngine(Engine):
     def load_keys(
         self, parts: Mapping[str, bytes], elements: tuple[int, ...], relinearise: bool, public: bool = False
     ) -> EvaluationKeys:
-        """Parse a client's keys: `galois` for exactly the elements, `relin` and `public` as far as they are needed.
+        """Parse a client's keys: `galois` for exactly the elements, `relin` and `public` if they are needed.
 
-        All keys come to stand in one array; `data` has it as `block`, and `offsets` by element or name.
+        All keys are stored in one array: `data` has it as `block`, with `offsets` by element or name.
 
         Raises:
             SecretKeyRefused: a part is a secret key.
             MissingKey: a part is missing.
-            KeyProblem: there is a part that is not needed.
+            KeyProblem: a part is not needed.
             FormatError: a part is not exactly of its shape; see `KeyShapes`.
         """
         shapes = shapes_of_keys(self.parameters, elements, relinearise=relinearise, public=public)
@@ -105,18 +105,18 @@ class NativeEngine(Engine):
         return EvaluationKeys(self.parameters.id, frozenset(elements), relinearise, public, data, size)
 
     def key_offsets(self, elements: Collection[int], *, relinearise: bool, public: bool) -> dict[int | str, int]:
-        """Where each key begins in a client's block: rotations by their element, then relinearisation, then public."""
+        """Return each key's offset in a client's block: rotations by element, then relinearisation, then public."""
         key = 2 * (len(self.primes) - 1) * len(self.primes) * self.size
         names: list[int | str] = [*sorted(elements), *[RELIN] * relinearise, *[PUBLIC] * public]
         return {name: index * key for index, name in enumerate(names)}
 
     def load(self, data: bytes, scale: float) -> Value:
-        """Parse a request's ciphertext, see `fresh_ciphertext`; the scale is what it is taken to have.
+        """Parse a request's ciphertext, see `fresh_ciphertext`. Its scale is not sent: the caller states it.
 
         Raises:
             FormatError: not a ciphertext of these parameters.
         """
-        check_fresh(data, self._fresh)  # before memory is taken
+        check_fresh(data, self._fresh)  # before memory is allocated
         out = np.empty(2 * (self.parameters.levels + 1) * self.size)
         self.load_into(data, out, 0)
         return Value(self.parameters.levels, scale, self.parameters.id, out)
@@ -127,15 +127,15 @@ class NativeEngine(Engine):
         self._expand(data, len(MAGIC), self._bits, data[-SEED_BYTES:], len(self._fresh.primes), out, to)
 
     def dump(self, value: Value) -> bytes:
-        """Serialize a ciphertext as SEAL's object, not compressed."""
+        """Serialize a ciphertext as a SEAL object, not compressed."""
         return write_out(self.residues(value), value.scale, self.primes[: value.level + 1])
 
     def size_of(self, plain: PlainValue) -> int:
-        """Bytes of memory that an encoded vector takes."""
+        """Return the bytes of memory that an encoded vector takes."""
         return int(plain.data.nbytes)
 
     def residues(self, value: Value) -> NDArray[np.uint64]:
-        """(2, level + 1, N) residues of a ciphertext in SEAL's order, between 0 and p."""
+        """Return (2, level + 1, N) residues of a ciphertext in SEAL's order, between 0 and p."""
         rows = value.level + 1
         ordered = value.data.reshape(2, rows, self.size)[..., internal_places(self.size)].astype(np.int64)
         moduli = np.array(self.primes[:rows], dtype=np.int64)[:, None]
@@ -148,7 +148,7 @@ class NativeEngine(Engine):
     def _expand(
         self, data: bytes, at: int, bits: NDArray[np.int64], seed: bytes, rows: int, out: Doubles, to: int
     ) -> None:
-        """A ciphertext (2, rows, N) into out[to:], from its first polynomial at data[at:] and the second one's seed.
+        """Write a ciphertext (2, rows, N) to out[to:], from its first polynomial at data[at:] and the other's seed.
 
         Raises:
             NotThisFormat: a residue is not below its prime.
@@ -176,7 +176,7 @@ class NativeEngine(Engine):
         terms: NDArray[np.int64] = _NO_TERMS,
         places: NDArray[np.int32] = _NO_PLACES,
     ) -> Doubles:
-        """One instruction of `kernels.execution` on arrays of its own; returns `out`."""
+        """Run one instruction of `kernels.execution` on separate arrays; returns `out`."""
         code = np.array([[operation, 0, 0, second, rows, key, first, last]], dtype=np.int64)
         self.kernels.execute(
             code,
@@ -247,7 +247,7 @@ class NativeEngine(Engine):
         return self.run(ADD_ZERO, value, level + 1, np.empty_like(value), right=samples, keys=block, key=key)
 
     def draw_zeros(self, count: int) -> NDArray[np.float64]:
-        """(count, 3 N) what fresh encryptions of zero draw; see `drawing`."""
+        """Draw (count, 3 N) the random polynomials u, e0, e1 of fresh encryptions of zero; see `drawing`."""
         return draw_zeros(count, self.size, self.kernels.fill_ternary, self.kernels.fill_errors)
 
     def _rescale(self, value: Any) -> Doubles:

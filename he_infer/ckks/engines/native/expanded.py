@@ -1,4 +1,4 @@
-"""Ciphertexts at any level as SEAL serializes them with both polynomials written out."""
+"""SEAL's serialized form of ciphertexts at any level with both polynomials written out."""
 
 import hashlib
 import struct
@@ -18,23 +18,23 @@ _WORD = 8
 
 
 def name_level(ring_size: int, primes: Sequence[int]) -> bytes:
-    """SEAL's 32-byte id of a level: BLAKE2b of scheme, ring size, primes and an absent plain modulus."""
+    """Compute SEAL's 32-byte id of a level: BLAKE2b of scheme, ring size, primes and an absent plain modulus."""
     words = (_CKKS, ring_size, *primes, 0)
     return hashlib.blake2b(struct.pack(f"<{len(words)}Q", *words), digest_size=32).digest()
 
 
 def write_out(residues: NDArray[np.uint64], scale: float, primes: Sequence[int]) -> bytes:
-    """Residues (2, primes, N), transformed, as SEAL's object with both polynomials written out, not compressed."""
+    """Write residues (2, primes, N), transformed, as a SEAL object with both polynomials, not compressed."""
     count, rows, size = residues.shape
     members = _MEMBERS.pack(name_level(size, primes), 1, count, size, rows, scale, 1)
     return wrap(members + wrap(_COUNT.pack(residues.size) + residues.astype("<u8").tobytes()))
 
 
 def read_out(data: bytes, ring_size: int, primes: Sequence[int]) -> NDArray[np.uint64]:
-    """The residues (2, primes, N) of what `write_out` or SEAL wrote.
+    """Read the residues (2, primes, N) from an object that `write_out` or SEAL wrote.
 
     Raises:
-        NotThisFormat: an object of another size.
+        NotThisFormat: the object has another size.
     """
     held = 2 * len(primes) * ring_size
     body = inflate(data, _WORDS_AT + _WORD * held)

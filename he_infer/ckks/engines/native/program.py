@@ -1,8 +1,8 @@
-"""A plan as a compiled program: one call a request, with the GIL released and no allocation in it.
+"""A plan as a compiled program: one call a request, which releases the GIL and allocates nothing.
 
-`Recorder` is an engine that computes nothing: whatever is run on it becomes a list of instructions on registers. So a
-plan's order of operations stands in one place, `encoded_head`, for every engine. `Program` gives the registers places
-in one array, by the last use of each, and encoded weights places in another.
+`Recorder` is an engine that computes nothing: it records operations as a list of instructions on registers. So a plan's
+order of operations is defined in one place, `encoded_head`, for every engine. `Program` places the registers in one
+array, by the last use of each, and the encoded weights in another.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.errors import EngineError
 
 _SAMPLES = 3
-"""Polynomials that a fresh encryption of zero draws."""
+"""Number of random polynomials in a fresh encryption of zero."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Instruction:
 
     @property
     def reads(self) -> set[int]:
-        """Numbers of the registers that it reads."""
+        """Return the numbers of the registers that it reads."""
         return {register.number for register in (*self.left, *([self.right] if self.right else []))}
 
 
 class Recorder(Engine):
-    """Records what is run on it. Encoding is carried out, by the engine that the program is for."""
+    """Records operations instead of running them. It does encode, with the engine that the program is for."""
 
     def __init__(self, native: NativeEngine) -> None:
         super().__init__(native.parameters, native.primes)
@@ -84,7 +84,7 @@ class Recorder(Engine):
         self._encoded = 0
 
     def input(self, scale: float) -> Value:
-        """The next ciphertext of a request."""
+        """Return a register for the next ciphertext of a request."""
         register = self._new(self.parameters.levels + 1)
         self.inputs.append(register)
         return Value(self.parameters.levels, scale, self.parameters.id, register)
@@ -114,7 +114,7 @@ class Recorder(Engine):
     def _encode(self, slots: NDArray[np.generic], level: int, scale: float) -> Encoded:
         data = self.native.encode(slots, level, scale).data
         rows = data.reshape(level + 1, -1)
-        # A polynomial that is one number has that number everywhere in its transform: weights of feature-major batches.
+        # A constant polynomial's transform is the constant everywhere: so are the weights of feature-major batches.
         if (rows == rows[:, :1]).all():
             return self._keep(rows[:, 0].copy(), constant=True)
         return self._keep(data, constant=False)
@@ -153,11 +153,11 @@ class Recorder(Engine):
 
 
 class Program:
-    """What was recorded, ready to run. One thread at a time: it has one set of registers.
+    """A recorded program, ready to run. One thread at a time: it has one set of registers.
 
     Args:
-        recorder: after the recording.
-        outputs: the values that a run gives.
+        recorder: the recorder, after the recording.
+        outputs: the values that a run returns.
         elements, relinearise, public: the keys that a client registers for the plan.
     """
 
@@ -198,14 +198,14 @@ class Program:
         """Evaluate one request.
 
         Args:
-            fill: called with each input's index, the registers and the place where the ciphertext is to stand.
-            keys: of `NativeEngine.load_keys`, for the program's plan.
+            fill: called with each input's index, the registers and the offset where it must write the ciphertext.
+            keys: keys from `NativeEngine.load_keys`, for the program's plan.
 
         Returns:
-            The outputs; their data stand in the registers until the next run.
+            The outputs; the next run overwrites their registers.
 
         Raises:
-            EngineError: keys of another plan.
+            EngineError: the keys are of another plan.
         """
         if keys.parameters_id != self.native.parameters.id or keys.data["offsets"] != self._keys:
             raise EngineError("Evaluation keys of another plan were handed to the engine.")
@@ -272,7 +272,7 @@ class Program:
 
 
 def join_folds(instructions: Sequence[Instruction], kept: set[int]) -> list[Instruction]:
-    """Join a rotation with the sum that is its only use, where the other summand is what was rotated."""
+    """Join each rotation with the sum that is its only use, if the other summand is the rotated register."""
     uses: dict[int, int] = {}
     for each in instructions:
         for register in (*each.left, *([each.right] if each.right else [])):
@@ -302,7 +302,7 @@ def place_registers(
     kept: set[int],
     size_of: Callable[[Register], int],
 ) -> tuple[dict[int, int], int]:
-    """Where each register stands in one array, and the array's size: places are taken again after the last use."""
+    """Return each register's offset in one array, and the array's size; a place is reused after the last use."""
     last: dict[int, int] = {}
     for line, each in enumerate(instructions):
         for number in each.reads:

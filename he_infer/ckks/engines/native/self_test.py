@@ -1,6 +1,6 @@
-"""Compares the compiled kernels with Python's integers and with SEAL, before a server trusts them. Takes no secret.
+"""Compares the compiled kernels with Python's integers and with SEAL, before a server trusts them. Needs no secret.
 
-A key switch is a function of residues alone, so keys and ciphertexts of random residues test it as well as a client's.
+A key switch is a function of residues alone, so random residues test it as well as a client's keys and ciphertexts.
 """
 
 import secrets
@@ -36,14 +36,14 @@ def check_kernels(kernels: Kernels) -> None:
     """Run the self-test: some 50 ms.
 
     Raises:
-        EngineError: a result differs; nothing that these kernels compute is to be believed.
+        EngineError: a result differs; these kernels must not be used.
     """
     check_transforms(NativeEngine(_PARAMETERS, kernels))
     check_key_switch(kernels)
 
 
 def check_transforms(engine: NativeEngine) -> None:
-    """Compare a transform at some places with Python's integers, and go there and back with extreme residues.
+    """Compare a transform at some places with Python's integers, and transform extreme residues there and back.
 
     Raises:
         EngineError: a residue differs.
@@ -64,11 +64,11 @@ def check_transforms(engine: NativeEngine) -> None:
             raise EngineError("The native engine's transform differs from integer arithmetic.")
     back = engine.run(INVERT, out, 1, np.empty(size))
     if (back.astype(np.int64) != numbers).any():
-        raise EngineError("The native engine's inverse transform does not give back what was transformed.")
+        raise EngineError("The native engine's inverse transform does not restore the transformed residues.")
 
 
 def check_key_switch(kernels: Kernels, parameters: Parameters = _PARAMETERS) -> None:
-    """Rotate and rescale random residues with SEAL and with SEAL's digits here, and compare every residue.
+    """Rotate and rescale random residues with SEAL and with the kernels, set to SEAL's digits; compare every residue.
 
     Raises:
         EngineError: a residue differs.

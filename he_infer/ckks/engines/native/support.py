@@ -9,7 +9,7 @@ _ARM = ("aarch64", "arm64")
 
 
 def find_obstacle() -> str | None:
-    """Why the native engine cannot run here, for a log line; None if nothing stands in its way."""
+    """Return the reason why the native engine cannot run here, for a log line; None if it can."""
     missing = [name for name in ("numba", "llvmlite", "zstandard") if importlib.util.find_spec(name) is None]
     if missing:
         return f"{' and '.join(missing)} not installed: pip install 'he-infer[server,fast]'"
