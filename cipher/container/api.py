@@ -1,4 +1,4 @@
-"""The sealed object: what keeps an image secret and whole.
+"""The sealed object, which keeps an image secret and whole.
 
 A random, hedged data key, wrapped under the vault's key; an authenticated public header; the payload enciphered by the
 inner cipher (`cipher.algorithm.inner`) and sealed with AES-256-GCM, in one piece or in chunks. Every byte is
@@ -8,7 +8,7 @@ specified in docs/format-container.md.
     seal_bytes, open_bytes      opaque bytes <-> bytes
     seal_file, open_file        a file <-> a file, byte for byte, atomically, in bounded memory
     seal_stream, open_stream    the same on open files, with a span of pixels inside the source
-    verify, describe            check an object with the key; say what it is without one
+    verify, describe            check an object with the key; describe it without one
     rekey_file, rekey_bytes     change the vault key; only the header is rewritten
 """
 
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _SEALED_MODE = 0o644
-"""Sealed objects may be read by anybody; the umask still applies."""
+"""Mode of sealed objects: anybody may read them; the umask still applies."""
 
 
 def seal_array(
@@ -220,6 +220,6 @@ def verify(
 
 
 def _named(options: Options | None, name: str | None, default: str | None = None) -> Options:
-    """The options with the name that was given, or else has been set, or else is the default."""
+    """The options with the given name, else with their own, else with the default."""
     options = options or Options()
     return options.with_name(name or options.name or default)

@@ -11,7 +11,7 @@ _free = threading.local()
 
 
 class Arena:
-    """Two buffers that grow to the largest chunk. What they give is valid until the same buffer is asked for again."""
+    """Two buffers that grow to the largest chunk. A view is valid until the same buffer is asked for again."""
 
     def __init__(self) -> None:
         self._buffers = [bytearray(), bytearray()]

@@ -38,7 +38,7 @@ class Beginning:
     prefix_bytes: bytes
     header_bytes: bytes
     slots: tuple[bytes, bytes]
-    """Both, as they stand in the object."""
+    """Both key slots, as they stand in the object."""
     recipients: tuple[bytes, ...]
     """The recipient slots, as they stand in the object."""
     commitment: bytes
@@ -46,7 +46,7 @@ class Beginning:
     """Records in the body: the private names and the chunks."""
     body_at: int
     length: int
-    """Of the whole object."""
+    """Bytes of the whole object."""
 
     def parsed_slots(self) -> list[Slot | None]:
         """The key slots.
@@ -58,7 +58,7 @@ class Beginning:
 
 
 def read_beginning(source: BinaryIO) -> Beginning:
-    """Parse what stands before the body, and check the object's length; leaves `source` at the body.
+    """Parse everything before the body, and check the object's length; leaves `source` at the body.
 
     Raises:
         UnsupportedFormat, UnsupportedVersion: not a sealed object of this release.
@@ -98,12 +98,12 @@ def read_beginning(source: BinaryIO) -> Beginning:
 
 
 def slot_position(index: int) -> int:
-    """Where a key slot begins."""
+    """Offset of a key slot."""
     return SLOTS_AT + index * SLOT_SIZE
 
 
 def recipient_position(index: int) -> int:
-    """Where a recipient slot begins; after the last one the public header does."""
+    """Offset of a recipient slot; the public header begins after the last one."""
     return RECIPIENTS_AT + index * RECIPIENT_SIZE
 
 

@@ -15,7 +15,7 @@ from cipher.container.header import TAG_SIZE, Header, Segment
 WHOLE = 64 * 2**20
 """Payloads up to this size are not cut."""
 GROUP = 4 * 2**20
-"""About as many bytes of frames are sealed together."""
+"""Approximate bytes of the frames that are sealed together."""
 CHUNK = 16 * 2**20
 """Most bytes in a chunk of a larger payload."""
 
@@ -35,12 +35,12 @@ class Chunk:
 
 
 def chunk_limit(payload_bytes: int) -> int:
-    """What the header's `chunk_bytes` is for a payload of this size."""
+    """Value of the header's `chunk_bytes` for a payload of this size."""
     return WHOLE if payload_bytes <= WHOLE else CHUNK
 
 
 def frames_in_group(segments: tuple[Segment, ...], limit: int) -> int:
-    """How many frames are sealed together: as many as make about `GROUP` bytes; 0 where there is one frame."""
+    """Number of frames that are sealed together: about `GROUP` bytes; 0 for an image of one frame."""
     pixels = next((segment for segment in segments if segment.pixels), None)
     if pixels is None or pixels.frames < 2 or pixels.frame_bytes > limit:
         return 0
@@ -48,7 +48,7 @@ def frames_in_group(segments: tuple[Segment, ...], limit: int) -> int:
 
 
 def count_chunks(header: Header) -> int:
-    """How many chunks the payload has, without listing them."""
+    """Number of the payload's chunks, without listing them."""
     return sum(_count(segment, header) for segment in header.segments)
 
 
@@ -100,7 +100,7 @@ def _steps(segment: Segment, header: Header) -> tuple[int, int, int]:
 
 
 def _units(segment: Segment, limit: int) -> tuple[int, tuple[int, ...]]:
-    """Into how many indivisible pieces, of which shape: frames, or rows, or samples."""
+    """Number and shape of the indivisible pieces: frames, or rows, or samples."""
     for axis in range(1, len(segment.shape) + 1):
         unit = segment.shape[axis:]
         if math.prod(unit) * segment.itemsize <= limit:

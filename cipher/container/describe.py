@@ -1,6 +1,6 @@
 """Description of a sealed object, without a key and without opening it.
 
-Nothing here is authenticated: it is what the object *says*.
+Nothing here is authenticated: anybody could have written it.
 """
 
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from cipher.container.version import ObjectVersion
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the public header of a sealed object announces. It is believed only once the object has been opened."""
+    """Fields of a sealed object's public header. They are authentic only once the object has been opened."""
 
     kind: Kind
     version: ObjectVersion
     """Identifier and version of the object."""
     key_ids: tuple[str, ...]
-    """Of the vault keys that open it: one, or two while a rekey is under way."""
+    """Ids of the vault keys that open it: one, or two while a rekey is under way."""
     recipients: tuple[ListedRecipient, ...]
     """Public keys that open it besides."""
     recipient_slots: int
-    """For how many recipients there is room."""
+    """Number of recipient slots."""
     frames: int
     """Frames in a group that can be opened by itself; 0 where there are none."""
     dtype: str | None
-    """Of the pixels, as numpy's type string; none for an opaque file."""
+    """Type of the pixels as numpy's type string; none for an opaque file."""
     shape: tuple[int, ...] | None
-    """Of the pixels."""
+    """Shape of the pixels."""
     payload_bytes: int
-    """Size of what opening gives back."""
+    """Bytes that opening gives back."""
     sealed_bytes: int
-    """Size of the object."""
+    """Bytes of the sealed object."""
     chunks: int
-    """Pieces that the payload is sealed in."""
+    """Number of chunks of the payload."""
     bound: bool
     """Whether something outside the object is bound to it, without which it does not open."""
     labels: dict[str, str]
@@ -44,7 +44,7 @@ class Description:
 
 
 def describe(source: Source) -> Description:
-    """Say what an object is.
+    """Describe a sealed object.
 
     Args:
         source: a path, or the object's bytes.
@@ -60,7 +60,7 @@ def describe(source: Source) -> Description:
 
 
 def describe_stream(handle: BinaryIO) -> Description:
-    """As `describe`, of an object that is open for reading.
+    """As `describe`, for an object that is open for reading.
 
     Raises:
         As `describe`, but OSError where it cannot be read.

@@ -51,7 +51,7 @@ _DIMENSION = struct.Struct("<Q")
 
 
 class Kind(IntEnum):
-    """What a sealed object holds."""
+    """Kind of content that a sealed object holds."""
 
     ARRAY = 1
     """One array of pixels."""
@@ -67,7 +67,7 @@ PIXEL_TYPES = frozenset(
 """numpy's type strings of everything that can be sealed."""
 
 _LAYOUTS = {Kind.ARRAY: [True], Kind.OPAQUE: [False], Kind.PIXEL_FILE: [False, True, False]}
-"""Which segments each kind has: are they pixels?"""
+"""Segments of each kind, in order: whether each holds pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Header:
     salt: bytes
     """16 bytes, hedged: see cipher.container.object_keys."""
     associated_digest: bytes
-    """SHA-256 of what the caller binds from outside (the attributes around it, for example)."""
+    """SHA-256 of the bytes that the caller binds from outside (the attributes around it, for example)."""
     chunk_bytes: int
     """Most payload bytes in a chunk."""
     private_length: int
@@ -173,7 +173,7 @@ class Header:
     recipients: int = 0
     """Slots for recipients; fixed when the object is sealed."""
     labels: dict[str, str] = field(default_factory=dict)
-    """Public, authenticated names: UIDs, modality, whatever the caller wants to be read without a key."""
+    """Public, authenticated names that are read without a key: UIDs, modality, others of the caller's choice."""
 
     @property
     def payload_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Keys of one sealed object: the hedged data key, its wrapping, and what is derived from it.
+"""Keys of one sealed object: the hedged data key, its wrapping, and the keys derived from it.
 
 Hedged: the data key and the salt come from the operating system's randomness *and*, under a key that only the vault
 has, from the header and the content. A broken random generator therefore repeats neither a key nor a nonce for
@@ -58,8 +58,8 @@ def hedged(vault_key: VaultKey, context: bytes, content_digest: bytes) -> Fresh:
 
     Args:
         vault_key: keys the mixing, so that the salt, which is public, tells nothing of the content.
-        context: what the header says, other than what is drawn here.
-        content_digest: of the payload, from `ContentHash`.
+        context: the header without the values that are drawn here.
+        content_digest: digest of the payload, from `ContentHash`.
     """
     random = os.urandom(32)
     mixed = hmac.new(vault_key.hedging_key(), random + hashlib.sha256(context).digest() + content_digest, "sha256")
@@ -94,7 +94,7 @@ def unwrap(slots: list[Slot | None], vault_key: VaultKey) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ObjectKeys:
-    """What is derived from the data key and the salt (HKDF-SHA256)."""
+    """Keys derived from the data key and the salt (HKDF-SHA256)."""
 
     sealing: AESGCM
     inner: bytes

@@ -12,7 +12,7 @@ A recipient slot, 128 bytes; an empty one is all zero:
     120:128  SHA-256 of the bytes before, first 8: tells a half-written slot
 
 Whoever has no key of the object cannot make the HMAC, and so cannot add a recipient whom others would take for one.
-Whoever has one can take the data key itself: removing a recipient is for those who have not opened the object yet.
+Whoever has one can take the data key itself: removal only keeps out those who have not opened the object yet.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _HMAC_AT, _ZERO_AT, _CHECKSUM_AT = 96, 112, 120
 
 @dataclass(frozen=True, slots=True)
 class ListedRecipient:
-    """What a recipient slot says; authentic only once `check` has passed."""
+    """Content of a recipient slot; authentic only once `check` has passed."""
 
     key_id: str
     recovery: bool

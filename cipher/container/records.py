@@ -31,7 +31,7 @@ class Records:
         self._sealing.encrypt_into(nonce, plain, associated, target)
 
     def open(self, sealed: Buffer, target: memoryview) -> None:
-        """Write what the next record holds into `target`, after its tag has been verified.
+        """Write the content of the next record into `target`, after its tag has been verified.
 
         Raises:
             Damaged: it was changed, or is not the record that belongs here.

@@ -69,7 +69,7 @@ def rekey_bytes(sealed: bytes, old: VaultKey, new: VaultKey) -> bytes:
 
 
 def _plan(beginning: Beginning, old: VaultKey, new: VaultKey) -> list[tuple[int, bytes]]:
-    """Which slots to write, in this order: the new key's first, then the erased one."""
+    """Slots to write, in this order: the new key's first, then the erased one."""
     slots = [_slot_or_none(slot) for slot in beginning.slots]
     wanted = bytes.fromhex(new.key_id)
     holder = next((index for index, slot in enumerate(slots) if slot is not None and slot.key_id == wanted), None)
@@ -92,7 +92,7 @@ def _plan(beginning: Beginning, old: VaultKey, new: VaultKey) -> list[tuple[int,
 
 
 def _slot_or_none(data: bytes) -> Slot | None:
-    """A half-written slot is what an interrupted rekey leaves, and what the next one mends."""
+    """The slot; none if it is half written. An interrupted rekey leaves such a slot, and the next rekey mends it."""
     try:
         return parse_slot(data)
     except Damaged:

@@ -45,7 +45,7 @@ _READ = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PixelSpan:
-    """Where the pixels lie in a file, and what they are."""
+    """Position, type and shape of the pixels in a file."""
 
     offset: int
     """First byte."""
@@ -59,7 +59,7 @@ class PixelSpan:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What may be said when sealing, besides source, target and key."""
+    """Options of sealing, besides source, target and key."""
 
     name: str | None = None
     """Kept secret inside, given back on opening: the file's name, for example."""
@@ -78,7 +78,7 @@ class Options:
     recipients: tuple[tuple[X25519PublicKey, bool], ...] = ()
     """Public keys that open the object besides the vault's, and whether each is for recovery."""
     recipient_slots: int = 4
-    """For how many recipients there is room, now and later."""
+    """Number of recipient slots; it stays as it is."""
     progress: Progress | None = None
 
     def with_name(self, name: str | None) -> "Options":
@@ -88,7 +88,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What opening an object tells, besides the payload; authenticated."""
+    """Authenticated fields of an opened object, besides the payload."""
 
     kind: Kind
     version: ObjectVersion
@@ -252,7 +252,7 @@ class Opening:
         """Frames `first` to `last - 1` of the image, counted from 0; only the groups that hold them are read.
 
         Returns:
-            (last - first, ...) pixels. Of booleans: as bytes 0 and 1.
+            (last - first, ...) pixels. Booleans come as bytes 0 and 1.
 
         Raises:
             BadSpan: the object's pixels are not sealed by frames, or there are no such frames.
@@ -299,7 +299,7 @@ class Opening:
 
 
 def _segments(length: int, span: PixelSpan | None) -> tuple[Kind, tuple[Segment, ...]]:
-    """What a file of `length` bytes consists of."""
+    """Segments of a file of `length` bytes."""
     if span is None:
         return Kind.OPAQUE, (Segment("|u1", (length,), pixels=False),)
     pixels = Segment(span.dtype, tuple(span.shape))
@@ -326,7 +326,7 @@ class _Memory:
         self._data = memoryview(data)
 
     def hash(self, vault_key: VaultKey) -> bytes:
-        """For the object's randomness."""
+        """Digest of the content, for the object's randomness."""
         found = ContentHash(vault_key)
         found.update(self._data)
         return found.digest()
@@ -346,7 +346,7 @@ class _File:
         self._source = source
 
     def hash(self, vault_key: VaultKey) -> bytes:
-        """For the object's randomness."""
+        """Digest of the content, for the object's randomness."""
         found = ContentHash(vault_key)
         self._again = ContentHash(vault_key)
         self._source.seek(0)

@@ -11,11 +11,11 @@ from cipher.keys.recipient_key import RecipientKey
 from cipher.keys.vault_key import VaultKey
 
 OpeningKey: TypeAlias = VaultKey | RecipientKey
-"""What opens an object: the key of its vault, or of one of its recipients."""
+"""Key that opens an object: the key of its vault, or of one of its recipients."""
 
 
 def unlock(beginning: Beginning, key: OpeningKey) -> tuple[bytes, ObjectKeys]:
-    """The data key, and what is derived from it; the header is verified.
+    """The data key, and the keys derived from it; the header is verified.
 
     Raises:
         WrongKey: the object is not for this key.

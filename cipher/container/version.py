@@ -1,8 +1,8 @@
 """Versions of objects, held and expected: the guard against an old version put back.
 
-Encryption cannot tell that an intact object is last year's. What can is knowledge outside the object: each has an
-identifier that is kept over its versions, and a version number, both authenticated; a reader that knows what it
-expects (from `cipher.vault.ledger`, or a data base of its own) says so, and anything older is refused.
+Encryption cannot tell that an intact object is last year's. Only knowledge outside the object can: each has an
+identifier that is kept over its versions, and a version number, both authenticated; a reader that knows the
+expected version (from `cipher.vault.ledger`, or a database of its own) gives it, and anything older is refused.
 """
 
 from dataclasses import dataclass

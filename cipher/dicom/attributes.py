@@ -81,7 +81,7 @@ def decrypt_attributes(item: Dataset, recipient: Recipient) -> Dataset:
 
 
 def digest(sequence: Sequence[Dataset]) -> str:
-    """SHA-256, as hex, over the items' transfer syntaxes and contents without DICOM's padding: what is bound.
+    """SHA-256, as hex, over the items' transfer syntaxes and contents without DICOM's padding; it is bound.
 
     Raises:
         ContextMismatch: an item is not what this package writes.

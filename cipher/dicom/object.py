@@ -56,9 +56,9 @@ class SealedObject:
 
     identifiers: Identifiers
     attributes: Dataset
-    """All that stands before the pixel data."""
+    """All attributes before the pixel data."""
     container_at: int
-    """Where the container begins in the file."""
+    """Offset of the container in the file."""
     container_bytes: int
     rows: int
     columns: int
@@ -66,7 +66,7 @@ class SealedObject:
     """Frame, container and padding."""
 
     def binding(self) -> bytes:
-        """What the container must have been sealed with, from the attributes as they are now.
+        """The bytes that the container must be bound to, from the attributes as they are now.
 
         Raises:
             ContextMismatch: something that is bound is missing or not what this package writes.
@@ -112,8 +112,8 @@ def binding(identifiers: Identifiers, encrypted_attributes: str) -> bytes:
     Patient ID is not among them: archives change it on purpose, and the original's comes back from the container.
 
     Args:
-        identifiers: the object's new ones.
-        encrypted_attributes: their digest.
+        identifiers: the object's new identifiers.
+        encrypted_attributes: digest of the encrypted attributes.
     """
     bound = {
         "encrypted_attributes": encrypted_attributes,
@@ -136,7 +136,7 @@ def write_object(
         target: open for writing in binary.
         container: at its beginning; read in pieces.
         container_bytes: its length.
-        identifiers: of the new object.
+        identifiers: identifiers of the new object.
         encrypted: the item of the Encrypted Attributes Sequence.
 
     Raises:

@@ -1,7 +1,7 @@
 """Recipients of the Encrypted Attributes Sequence of sealed DICOM objects: holders of X.509 certificates with RSA keys.
 
 Every vault has one recipient of its own: an RSA key of 3072 bits with a self-signed certificate, in a file beside the
-vault key that is sealed under it. Guessing the passphrase therefore always costs the vault key's Argon2id. It is a key
+vault key that is sealed under it. Each guess at the passphrase therefore costs the vault key's Argon2id. It is a key
 pair of its own, and not derived from the vault key, because DICOM's Annex E asks for RSA key transport, which a
 standard library makes keys for but cannot derive. Other DICOM software, or `openssl`, takes it as PKCS #12, which is
 written on request, under a passphrase of its own. Sealing needs the certificates alone. Restoring needs none of it: the
@@ -29,10 +29,10 @@ from cipher.files.atomic import PRIVATE, write_bytes
 from cipher.keys.vault_key import VaultKey
 
 RSA_BITS = 3072
-"""128 bits of security (NIST SP 800-57, table 2)."""
+"""Bits of a new RSA key: 128 bits of security (NIST SP 800-57, table 2)."""
 LEAST_RSA_BITS = 2048
 _ROUNDS = 600_000
-"""Of PBKDF2-HMAC-SHA256, the key derivation that PKCS #12 files know."""
+"""Iterations of PBKDF2-HMAC-SHA256, the key derivation of PKCS #12 files."""
 _YEARS = 30
 _NAME = b"he-infer recipient"
 _LABELS = {"holds": "recipient 2"}

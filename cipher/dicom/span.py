@@ -1,8 +1,8 @@
 """Offsets of the pixels in a DICOM file. Nothing is decoded and no byte is changed.
 
 pydicom walks the elements (explicit and implicit VR, either byte order, nested sequences, undefined lengths) and stops
-at the *main* pixel data; pixel data inside a sequence, an icon for instance, is walked over. Whatever this module says,
-the file comes back byte for byte: it only decides which bytes are treated as pixels.
+at the *main* pixel data; pixel data inside a sequence, an icon for instance, is walked over. This module only decides
+which bytes are treated as pixels: the file comes back byte for byte in any case.
 """
 
 import warnings
@@ -38,16 +38,16 @@ class PixelElement:
     """The main pixel data of a DICOM data set."""
 
     offset: int
-    """Of its value in the file."""
+    """Offset of its value in the file."""
     length: int
-    """Bytes that are really there; 0 for encapsulated (compressed) pixel data, whose length is undefined."""
+    """Bytes of the value in the file; 0 for encapsulated (compressed) pixel data, whose length is undefined."""
     encapsulated: bool
     kind: str
     """'u' for integers, 'f' for floating point."""
 
 
 class Obstacle(Enum):
-    """Why a file has no pixel span; the value is the words for a user."""
+    """Reason for a file without a pixel span; the value is the text for a user."""
 
     NOT_DICOM = "not a DICOM file"
     DEFLATED = "the data set is deflated (compressed) as a whole"
@@ -59,23 +59,23 @@ class Obstacle(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DicomLayout:
-    """What was found out about a file."""
+    """Layout of a file: whether it is DICOM, and where its pixels lie."""
 
     is_dicom: bool
     span: PixelSpan | None
     """The pixels, or none: see `obstacle`."""
     obstacle: Obstacle | None
     detail: str
-    """What is known besides of the obstacle: the transfer syntax, the parser's error."""
+    """Detail of the obstacle: the transfer syntax, the parser's error."""
     element: PixelElement | None
     transfer_syntax: str
     """UID, or empty where the file does not name one."""
     attributes: Dataset | None
-    """What stands before the pixel data, elements over `LARGE` bytes unread; none for a deflated file."""
+    """Attributes before the pixel data, elements over `LARGE` bytes unread; none for a deflated file."""
 
     @property
     def remark(self) -> str:
-        """Why there is no span, in words for a user; empty where there is one."""
+        """Reason for the missing span, as text for a user; empty where there is a span."""
         if self.obstacle is None:
             return ""
         return f"{self.obstacle.value} ({self.detail})" if self.detail else self.obstacle.value

@@ -23,7 +23,7 @@ _INFO = b"he-infer vault 1 dicom pseudonyms"
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """What a sealed object is called in the archive."""
+    """Identifiers of a sealed object in the archive."""
 
     patient_id: str
     """'HE-' and 16 characters; VR LO."""
@@ -38,7 +38,7 @@ def new_identifiers(
     """Identifiers for the sealed form of an image.
 
     Args:
-        attributes: the original's.
+        attributes: the original's attributes.
         vault_key: keys the pseudonyms.
         project: pseudonyms are stable within a project, and those of two projects cannot be linked without the key.
         linkable: if false, every identifier is random, and no two sealed objects can be seen to belong together.
@@ -52,7 +52,7 @@ def new_identifiers(
 
 
 def study_pseudonym(study_uid: str, vault_key: VaultKey, project: str = "") -> str:
-    """The Study Instance UID under which the archive holds the sealed images of a study: what to query for."""
+    """The Study Instance UID under which the archive holds the sealed images of a study, for queries."""
     return _uid(_pseudonym(vault_key, project, "study", study_uid))
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from cipher.errors import AlreadyExists, StorageProblem
 
 TEMPORARY_SUFFIX = ".he-infer-tmp"
-"""How the names of unfinished files end. Such a file is never read, and may be removed when nothing is writing."""
+"""Ending of the names of unfinished files. Such a file is never read, and may be removed when nothing is writing."""
 
 PRIVATE = 0o600
 """Mode of files that only their owner may read: sealed objects' keys and restored images."""

@@ -46,7 +46,7 @@ _MOST_MEMORY_KIB = 2 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one guess at a passphrase costs. The defaults take a fraction of a second and tens of megabytes."""
+    """Cost of one guess at a passphrase. The defaults take a fraction of a second and tens of megabytes."""
 
     algorithm: int = ARGON2ID
     """`ARGON2ID` or `SCRYPT`."""
@@ -96,7 +96,7 @@ def seal(data: bytes, passphrase: str, purpose: str, *, cost: Cost | None = None
         data: the secret bytes, at most 64 MiB.
         passphrase: any non-empty text; it is normalised (NFC) first, so that keyboards do not matter.
         purpose: what the data is, such as "vault key": stored in clear, authenticated, and asked for again by `open_`.
-        cost: of the key derivation; stored with the data.
+        cost: cost of the key derivation; stored with the data.
 
     Returns:
         A self-contained blob of `len(data) + len(purpose) + 88` bytes.

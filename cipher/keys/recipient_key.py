@@ -35,7 +35,7 @@ class RecipientKey:
 
     @property
     def public(self) -> X25519PublicKey:
-        """What others share objects with."""
+        """The public key, which others share objects with."""
         return self.private.public_key()
 
     @property

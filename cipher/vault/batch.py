@@ -29,10 +29,10 @@ COMPILED = "cipher.algorithm.engine.compiled"
 
 
 class Work(Protocol[Item, Result]):
-    """What is done to one item; must be picklable, and leave a whole result or none when it raises."""
+    """Work on one item; must be picklable, and leave a whole result or none when it raises."""
 
     def __call__(self, item: Item, moved: Callable[[int], None], /) -> Result:
-        """Do it; call `moved` with the bytes done since the last call."""
+        """Do the work; call `moved` with the bytes done since the last call."""
         ...
 
 
@@ -50,9 +50,9 @@ def run_batch(
     that too; in this process, what is under way is dropped. Either way a result is whole or not there.
 
     Args:
-        work: what to do.
-        items: on what.
-        processes: how many worker processes; up to 1 works in this process.
+        work: the work on one item.
+        items: the items to work on.
+        processes: number of worker processes; up to 1 works in this process.
         moved: called with the bytes done since the last call.
         done: called once an item is finished, with its index and its result, or the CipherError that it raised.
 

@@ -1,4 +1,4 @@
-"""Finding what is to be worked on: files, links and empty folders, and what is passed over.
+"""Search for items to work on: files, links and empty folders. Other things are passed over, with the reason.
 
 Links inside a folder are found as links and never followed. A link that is named itself is followed, as its user
 means the file. Knows nothing of sealed objects.
@@ -16,7 +16,7 @@ from cipher.files.atomic import is_unfinished
 
 
 class Sort(StrEnum):
-    """What a found item is."""
+    """Kind of a found item."""
 
     FILE = "file"
     LINK = "link"
@@ -32,22 +32,22 @@ class Found:
     inside: str
     """Its path from the folder that was asked for, which included, with slashes."""
     size: int
-    """Bytes; of a link the length of its target's name, of a folder 0."""
+    """Bytes; for a link the length of its target's name, for a folder 0."""
     sort: Sort = Sort.FILE
 
     @property
     def origin(self) -> str:
-        """The absolute path, in which no link but a last part that is one itself."""
+        """The absolute path with links resolved, except a link that is the item itself."""
         return str(self.path.parent.resolve() / self.path.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What lies at and under some paths."""
+    """Items found at and under some paths."""
 
     found: list[Found] = field(default_factory=list)
     passed_over: list[tuple[Path, str]] = field(default_factory=list)
-    """What is not worked on, and why: pipes, sockets, devices, unfinished writes."""
+    """Paths that are not worked on, and why: pipes, sockets, devices, unfinished writes."""
     problems: list[tuple[Found, StorageProblem]] = field(default_factory=list)
     """Folders that cannot be listed, files whose state cannot be read."""
 

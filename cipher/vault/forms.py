@@ -46,27 +46,27 @@ _BARE_BEGINNINGS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """What sealing a file did."""
+    """Result of sealing a file."""
 
     form: Form
     version: ObjectVersion
     remark: str
-    """Why no pixels were found, in words for a user; empty where they were."""
+    """Reason why no pixels were found, as text for a user; empty where they were found."""
     is_dicom: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SealedDescription:
-    """What a sealed object says of itself; nothing of it is authenticated before it is opened."""
+    """Description of a sealed object; nothing in it is authenticated before the object is opened."""
 
     form: Form
     container: Description
     identifiers: "Identifiers | None"
-    """The new ones, of the DICOM form."""
+    """New identifiers of the DICOM form; none for a plain container."""
 
 
 def lay_out(source: PathLike) -> "DicomLayout | None":
-    """Where the pixels lie in a file; none for a file that does not look like DICOM, or where pydicom is missing.
+    """Layout of a file; none for a file that does not look like DICOM, or where pydicom is missing.
 
     Raises:
         StorageProblem: the file cannot be read.
@@ -103,7 +103,7 @@ def seal_path(
         destination: where the sealed object goes. Its folder must exist.
         vault_key: opens it again.
         form: 'container' or 'dicom'.
-        layout: of the source, where the caller has it already.
+        layout: layout of the source, where the caller has it already.
         recipients: who may read the encrypted attributes of the DICOM form; at least one.
         shared: public keys that open the object besides the vault's key, and whether each is for recovery.
         linkable: whether the sealed objects of a patient or study share their new identifiers.
@@ -206,7 +206,7 @@ def changing(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def describe_path(source: PathLike) -> SealedDescription:
-    """Say what a sealed object is, without a key.
+    """Describe a sealed object, without a key.
 
     Raises:
         UnsupportedFormat, UnsupportedVersion, Damaged: as `open_path`.

@@ -1,6 +1,6 @@
-"""An opened vault key, and what lies beside its file: the ledger, its lock and the recipient's key.
+"""An opened vault key, and the files beside it: the ledger, its lock and the recipient's key.
 
-The names of these are the key's name with something appended, so that `hospital.2025` and `hospital.2026` share none.
+Their names are the key's name with an ending appended, so that `hospital.2025` and `hospital.2026` share none.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ AskPassphrase = Callable[[bool], str]
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """An opened vault key, and where it lies."""
+    """An opened vault key, and the path of its file."""
 
     path: Path
     vault_key: VaultKey
@@ -50,8 +50,8 @@ class Keyring:
         Where another process makes the key at the same time, its key is opened, and no key is lost.
 
         Args:
-            path: of the key file.
-            ask: gives the passphrase.
+            path: path of the key file.
+            ask: function that gives the passphrase.
             vault: the folder that is to be sealed into; a fresh key is refused where it holds objects already.
 
         Raises:
@@ -89,12 +89,12 @@ class Keyring:
 
     @property
     def ledger_path(self) -> Path:
-        """Where the versions and places of all objects under this key are remembered."""
+        """Path of the ledger: versions and places of all objects under this key."""
         return _beside(self.path, ".ledger")
 
     @property
     def recipient_path(self) -> Path:
-        """The key pair that reads the encrypted attributes of sealed DICOM objects."""
+        """Path of the key pair that reads the encrypted attributes of sealed DICOM objects."""
         return _beside(self.path, ".recipient")
 
     @staticmethod

@@ -1,7 +1,7 @@
 """The ledger of a vault key: the latest version of every object sealed under it, and where the object lies.
 
-An intact old object put back in place of a newer one opens without complaint, and an object that was removed says
-nothing at all; only somebody who remembers can tell. The ledger remembers. It is itself a sealed object, whose version
+An intact old object put back in place of a newer one opens without an error, and an object that was removed leaves no
+trace. The ledger is the record that shows both. It is itself a sealed object, whose version
 counts its changes. Keep it on the trusted side, beside the vault key, not in the vault: whoever can put back both an
 old object and the old ledger is noticed by nothing but a counter kept elsewhere (`Ledger.version`, given to
 `Ledger.load` as `expect`).
@@ -32,16 +32,16 @@ _LABELS = {"holds": "ledger 2"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is remembered of one object."""
+    """Record of one object."""
 
     number: int
     """The latest version."""
     vault: str = ""
     """Identifier of the vault folder that it was sealed into; empty where only the version is remembered."""
     path: str = ""
-    """Of the object below that folder, with slashes (`cipher.vault.names.to_stored`)."""
+    """Path of the object below that folder, with slashes (`cipher.vault.names.to_stored`)."""
     stored: str = ""
-    """Where it is restored to, below the target folder."""
+    """Path that it is restored to, below the target folder."""
     origin: str = ""
     """Absolute path of the file that it was sealed from."""
 
@@ -56,7 +56,7 @@ class Ledger:
         self.recovery: list[str] = []
         """The vault's policy: X25519 public keys, in hex, that every object is shared with for recovery."""
         self.version: ObjectVersion | None = None
-        """Of the ledger itself as it was loaded or last saved; none if it never was."""
+        """Version of the ledger itself as it was loaded or last saved; none if it never was."""
 
     @classmethod
     def load(
@@ -98,9 +98,9 @@ class Ledger:
         """Load the ledger, let the block change it, save it; one such block at a time over all processes.
 
         Args:
-            path: of the ledger.
-            vault_key: that it is sealed under.
-            make: whether to begin a new one where there is none.
+            path: path of the ledger.
+            vault_key: key that it is sealed under.
+            make: whether to begin a new ledger where there is none.
 
         Raises:
             As `load` and `save`.
@@ -161,7 +161,7 @@ class Ledger:
         self.entries[object_id] = entry
 
     def take_over(self, other: "Ledger", object_ids: set[str]) -> None:
-        """Remember what another ledger does of some objects, which are about to be under this key, and its policy."""
+        """Copy another ledger's records of some objects, which are about to be under this key, and its policy."""
         self.recovery += [key for key in other.recovery if key not in self.recovery]
         for object_id in object_ids & set(other.entries):
             entry = other.entries[object_id]
@@ -170,7 +170,7 @@ class Ledger:
             self.record(object_id, entry)
 
     def forget(self, object_id: str) -> None:
-        """Remember nothing of an object that was removed on purpose."""
+        """Delete the record of an object that was removed on purpose."""
         self.entries.pop(object_id, None)
 
 

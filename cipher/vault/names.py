@@ -64,7 +64,7 @@ def split(stored: str) -> Parts:
 
 
 def fold(path: str) -> str:
-    """What two paths have in common that some file system takes for one: case and Unicode normalisation aside."""
+    """Key that is equal for two paths that some file system takes for one: same but for case and normalisation."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 

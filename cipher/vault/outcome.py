@@ -7,7 +7,7 @@ from cipher.container.version import ObjectVersion
 
 
 class Did(StrEnum):
-    """What happened to an item."""
+    """Action that was taken on an item."""
 
     SEALED = "sealed"
     SEALED_ANEW = "sealed anew"
@@ -25,14 +25,14 @@ class Outcome:
 
     did: Did
     path: str
-    """Of the result."""
+    """Path of the result."""
     version: ObjectVersion | None = None
     plain_bytes: int = 0
     sealed_bytes: int = 0
     remark: str = ""
     note: str = ""
-    """What the user should know besides: another name was taken, a link leads out of the tree."""
+    """Note for the user: another name was taken, a link leads out of the tree."""
     stored: str = ""
     """The stored path of the object."""
     origin: str = ""
-    """Where the file was sealed from."""
+    """Path that the file was sealed from."""

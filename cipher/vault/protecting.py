@@ -1,6 +1,6 @@
 """Sealing into a vault: a folder of sealed objects, made from files, links and empty folders.
 
-Which sealed object belongs to which file is found again without a catalogue: by default the object's name is a keyed
+The sealed object of a file is found again without a catalogue: by default the object's name is a keyed
 pseudonym of the file's path, so that neither names nor folders show; the path itself, size and time of the file are
 sealed inside. A second run leaves alone what is already there and unchanged; a changed file is sealed as the next
 version of its object.
@@ -39,7 +39,7 @@ Versions: TypeAlias = Mapping[str, ObjectVersion]
 """Object identifier -> the version that it should have, or a later one: a ledger's content."""
 
 DICOM_NAMES = frozenset([".dcm", ".dicom", ".dcim", ".ima"])
-"""How names of DICOM files end, where they have an ending."""
+"""Endings of the names of DICOM files."""
 
 SEALED_MODE = 0o644
 
@@ -64,7 +64,7 @@ class Protecting:
     versions: Versions = field(default_factory=dict)
 
     def destination(self, found: Found) -> Path:
-        """Where the sealed object of an item lies in the vault."""
+        """Path of the sealed object of an item in the vault."""
         ending = ENDINGS[self.form if found.sort is Sort.FILE else "container"]
         if self.names == "kept":
             return self.folder / (found.inside + ending)
@@ -181,7 +181,7 @@ def assign_stored_paths(found: Iterable[Found], ledger: Ledger, vault: str | Non
 
     Args:
         found: the items; `inside` begins with the name of the file or folder that was asked for.
-        ledger: what is recorded.
+        ledger: the ledger as recorded.
         vault: identifier of the vault, if it is recorded.
 
     Raises:
@@ -216,12 +216,12 @@ def assign_stored_paths(found: Iterable[Found], ledger: Ledger, vault: str | Non
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where something would be restored to."""
+    """A place that a file would be restored to."""
 
     path: str
     origin: str
     root: str
-    """What was asked for that it belongs to; empty for what is in the ledger already."""
+    """Path of the command that it belongs to; empty for a file that is in the ledger already."""
     is_folder: bool
 
 
@@ -243,7 +243,7 @@ def _clashing(places: list[_Place]) -> set[str]:
 
 
 def _root(item: Found) -> str:
-    """The absolute path of what was asked for that this item belongs to."""
+    """The absolute path of the command's argument that this item belongs to."""
     parts = Path(item.origin).parts
     return str(Path(*parts[: len(parts) - len(item.inside.split("/")) + 1]))
 

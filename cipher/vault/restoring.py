@@ -141,7 +141,7 @@ def _stored_path(opening: Opening, found: Found) -> str:
 
 
 def _content(opening: Opening) -> Iterator[bytes | memoryview]:
-    """What is written for an object: its payload, after a NumPy header where it is an array."""
+    """Bytes to write for an object: its payload, after a NumPy header where it is an array."""
     if opening.header.kind is Kind.ARRAY:
         yield _npy_header(opening.header.segments[0])
     yield from opening.payload()
@@ -193,7 +193,7 @@ def _name(target: Path, folder: int | None) -> str:
 
 
 def _set_time(handle: BinaryIO, private: Mapping[str, str]) -> None:
-    """When the original file was last changed, where that was sealed with it."""
+    """Set the time when the original file was last changed, where that was sealed with it."""
     try:
         modified = int(private["modified_ns"])
     except (KeyError, ValueError):

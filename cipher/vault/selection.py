@@ -1,4 +1,4 @@
-"""Choosing the sealed objects among files, and comparing what is there with what the ledger remembers."""
+"""Choice of the sealed objects among files, and their comparison with the ledger."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ class Selection:
     others: int
     """Files and links in the folders that are no sealed objects."""
     folders: list[Path]
-    """Folders that were asked for, resolved: what the ledger says of them can be compared."""
+    """Folders that were asked for, resolved: they can be compared with the ledger."""
     problems: list[tuple[Found, CipherError]] = field(default_factory=list)
-    """What could not be looked at."""
+    """Paths that could not be read, with their errors."""
 
 
 def select_sealed(paths: list[Path], *, leave_out: Sequence[Path] = (), ledger: Ledger | None = None) -> Selection:
@@ -58,14 +58,14 @@ def select_sealed(paths: list[Path], *, leave_out: Sequence[Path] = (), ledger: 
 
 
 def compare_with_ledger(ledger: Ledger, selection: Selection, *, names: bool = True) -> list[str]:
-    """What is wrong with the set of objects: missing, doubled and renamed ones, in words for a user.
+    """Differences from the ledger, as text for a user: missing, doubled and renamed objects.
 
     An object's identifier is taken from its public header. A damaged object, whose own error is shown elsewhere, does
     not count as missing, even where its header cannot be read.
 
     Args:
-        ledger: what is remembered.
-        selection: what was found.
+        ledger: the ledger.
+        selection: the objects that were found.
         names: whether objects must have the names that they were sealed with; an archive gives them others.
     """
     where = _places_by_object(selection)
@@ -93,7 +93,7 @@ def expected_in(ledger: Ledger, where: dict[str, list[Path]], folders: Iterable[
     the ledger has for them.
 
     Args:
-        ledger: what is remembered.
+        ledger: the ledger.
         where: object identifier -> paths at which it was found.
         folders: what was asked for, resolved.
     """
@@ -124,11 +124,11 @@ def record_as_found(ledger: Ledger, selection: Selection, outcomes: Sequence[Out
 
     Args:
         ledger: changed in place.
-        selection: what was found.
+        selection: the objects that were found.
         outcomes: of the objects that were verified; only these are taken over.
 
     Returns:
-        What was changed, in words for a user.
+        The changes, as text for a user.
     """
     said = []
     where = _places_by_object(selection)
@@ -166,7 +166,7 @@ def _places_by_object(selection: Selection) -> dict[str, list[Path]]:
 
 
 def make_entry(outcome: Outcome, vault: str, folder: Path) -> Entry:
-    """What the ledger remembers of an object that was sealed into, or found in, a vault's folder.
+    """Ledger record of an object that was sealed into, or found in, a vault's folder.
 
     Raises:
         ValueError: the object does not lie below the folder.

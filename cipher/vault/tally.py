@@ -17,15 +17,15 @@ _WORTH_PROCESSES = 8 << 20
 
 @dataclass(slots=True)
 class Tally:
-    """Outcomes and failures, and what else there is to say."""
+    """Outcomes, failures and remarks."""
 
     verb: str
     outcomes: list[tuple[Found, Outcome]] = field(default_factory=list)
     failures: list[tuple[Found, CipherError]] = field(default_factory=list)
     discrepancies: list[str] = field(default_factory=list)
-    """What does not agree with the ledger: missing, doubled, renamed objects."""
+    """Differences from the ledger: missing, doubled, renamed objects."""
     passed_over: list[tuple[Path, str]] = field(default_factory=list)
-    """What was not worked on, and why."""
+    """Paths that were not worked on, and why."""
     seconds: float = 0.0
     processes: int = 1
     interrupted: bool = False
@@ -38,7 +38,7 @@ class Tally:
         return not (self.failures or self.discrepancies or self.interrupted)
 
     def count(self, did: Did) -> int:
-        """How many items this was done with."""
+        """Number of items with this outcome."""
         return sum(outcome.did is did for _, outcome in self.outcomes)
 
     def worked_bytes(self) -> int:
@@ -94,12 +94,12 @@ def work_on(
     """Do `work` on all items.
 
     Args:
-        verb: what the tally is called.
-        work: what to do.
-        items: on what.
+        verb: name of the tally.
+        work: the work on one item.
+        items: the items to work on.
         jobs: worker processes; one a core, where there is enough to do, if not given.
-        cores: that may be used.
-        progress: told how many items are done and how many bytes have been moved.
+        cores: cores that may be used.
+        progress: called with the items done and the bytes moved.
 
     Raises:
         StorageProblem: a worker process died.
