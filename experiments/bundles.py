@@ -36,7 +36,7 @@ def load_or_train(
 
     Args:
         console: where progress is shown.
-        dataset: what the bundle must tell apart, or is trained on.
+        dataset: the set whose classes the bundle must have, or that it is trained on.
         path: a trained bundle; None: train one.
         head: kind of head to train.
         policy: `hidden` or `open`.
@@ -85,7 +85,7 @@ def load_or_train(
 
 
 def format_duration(seconds: float) -> str:
-    """A duration in seconds, minutes or hours, as a person would say it."""
+    """A duration as text, in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,6 +1,6 @@
 """A head under real CKKS, in this process: both sides of the wire, with bytes in between, but without a network.
 
-It is for experiments that need every score of a whole test set; what a server adds is measured elsewhere.
+It is for experiments that need every score of a whole test set. The cost of a server is measured elsewhere.
 """
 
 import time
@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class EncryptedRun:
-    """Decrypted scores of a set, and what they took."""
+    """Decrypted scores of a set, with times and bytes."""
 
     scores: NDArray[np.float64]
     """(n, classes), as decrypted."""

@@ -1,4 +1,4 @@
-"""What the long campaigns share: progress while they run, and their counts on the screen and in a file."""
+"""Shared code of the long campaigns: progress, and counts on the screen and in a file."""
 
 import json
 import sys

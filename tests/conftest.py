@@ -1,4 +1,4 @@
-"""Where the data sets are, and one thread a test process: the tests themselves run side by side."""
+"""Sets the folder of data sets, and one thread for each test process, since tests run in parallel."""
 
 import os
 from pathlib import Path

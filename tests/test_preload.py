@@ -1,4 +1,4 @@
-"""Lists of modules by name: preload lists and the guard's. Python ignores a wrong name in them without a word."""
+"""Lists of modules by name: preload lists and the guard's. Python ignores a wrong name in them silently."""
 
 import importlib
 import importlib.util

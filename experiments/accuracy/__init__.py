@@ -1,1 +1,1 @@
-"""Does encryption cost accuracy? Training, evaluation in clear and encrypted, grids, cross-validation."""
+"""Measures whether encryption costs accuracy: training, evaluation in clear and encrypted, grids, cross-validation."""

@@ -1,4 +1,4 @@
-"""Clear against encrypted scores of the same images: do the labels agree, and does the error explain what differs."""
+"""Compares clear and encrypted scores of the same images: labels that differ, and the size of the error."""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Agreement:
 
     @property
     def mcnemar_p(self) -> float:
-        """Exact two-sided McNemar test of clear against encrypted (McNemar 1947): 1 where they err alike."""
+        """P-value of the exact two-sided McNemar test, clear against encrypted (McNemar 1947); 1: they err alike."""
         discordant = self.only_clear_right + self.only_encrypted_right
         if discordant == 0:
             return 1.0

@@ -1,4 +1,4 @@
-"""`he-experiments accuracy`: does encryption cost accuracy? The whole test set, in clear and under CKKS."""
+"""`he-experiments accuracy`: accuracy on the whole test set, in clear and under CKKS."""
 
 import math
 from pathlib import Path

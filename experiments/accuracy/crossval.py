@@ -1,4 +1,4 @@
-"""`he-experiments crossval`: how to train on a small set, settled without its test images.
+"""`he-experiments crossval`: compares recipes for a small set without its test images.
 
 One validation split of a small set says little: BreastMNIST's has 78 images. Cross-validation asks every image of the
 training and validation splits once, by networks that have not seen it.

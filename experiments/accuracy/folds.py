@@ -1,4 +1,4 @@
-"""Cross-validation's work: networks trained on all but a part of the images, and their scores of that part."""
+"""Networks of a cross-validation: trained on all but a part of the images, with their scores of that part."""
 
 import itertools
 import multiprocessing
@@ -33,9 +33,9 @@ class Fold:
     folds: int
     part: int
     seed: int
-    """Decides who is in which part."""
+    """Seed that decides the part of each image."""
     network: int
-    """Its own seed."""
+    """Seed of this network's training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def score_all_folds(work: Sequence[Fold], jobs: int, step: Callable[[int], None]
                 done.append(future.result())
                 step(len(done))
         except BaseException:
-            stop_pool(pool)  # Ctrl-C, or a training that failed: the others need not end
+            stop_pool(pool)  # Ctrl-C, or a training that failed: the others are stopped
             raise
     return done
 

@@ -1,4 +1,4 @@
-"""A grid file: which data sets, extractors, heads, parameters and seeds are run, as one TOML file.
+"""A grid file: data sets, extractors, heads, parameters and seeds of many runs, as one TOML file.
 
     [[grid]]
     data = ["pneumoniamnist", "breastmnist"]   # names, .npz files or folders, as `--data` takes them
@@ -39,7 +39,7 @@ CANDIDATES = {
     "cubic": "MLP degree 3",
     "relu": "MLP with ReLU, in clear only",
 }
-"""Name -> what it is."""
+"""Name -> description."""
 
 _DEFAULTS: dict[str, list[Any]] = {
     "widths": [512],
@@ -76,7 +76,7 @@ class GridRun:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The record's parameters: all that decides the run but the seed."""
+        """The record's parameters: everything that decides the run, except the seed."""
         return {
             "data": self.model.data,
             "extractor": self.model.extractor,

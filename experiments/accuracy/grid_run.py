@@ -47,7 +47,7 @@ def find_missing_runs(runs: list[GridRun], path: Path) -> list[GridRun]:
 
 
 def run_grid(runs: list[GridRun], path: Path, *, grid: Path, jobs: int, console: Console) -> GridOutcome:
-    """Do what the records lack; each finished run is one appended record, so that an interruption loses only what runs.
+    """Run what the records lack; each finished run is one appended record, so an interruption loses only current runs.
 
     Raises:
         RecordError: the file holds something else than records.
@@ -94,7 +94,7 @@ def run_grid(runs: list[GridRun], path: Path, *, grid: Path, jobs: int, console:
 
 
 class _Display:
-    """A bar for the whole, and one for each model at work; lines instead where the output is not a terminal."""
+    """Progress bars: one for the grid, one for each running model; lines where the output is not a terminal."""
 
     def __init__(self, console: Console, total: int, before: int) -> None:
         self._console = console
@@ -118,7 +118,7 @@ class _Display:
         self._progress.stop()
 
     def show(self, message: tuple[Any, ...]) -> str | None:
-        """Show a worker's message; a line that says what failed, or None."""
+        """Show a worker's message; return a line that describes a failure, or None."""
         kind, model = message[0], message[1]
         if kind == "step":
             _, _, step, done, of = message
@@ -134,7 +134,7 @@ class _Display:
         return line if "failed" in record.figures else None
 
     def drop(self, model: GridModel) -> None:
-        """Take a finished model's bar away."""
+        """Remove a finished model's bar."""
         task = self._tasks.pop(model, None)
         if task is not None:
             self._progress.remove_task(task)

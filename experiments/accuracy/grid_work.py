@@ -32,7 +32,7 @@ class Outbox(Protocol):
 def run_model(model: GridModel, runs: list[GridRun], path: Path, bundles: Path, grid: Path, outbox: Outbox) -> None:
     """Do all runs of one model; each leaves a record as soon as it is done.
 
-    A run that fails with an error of ours leaves a record too, whose figures name it: a configuration that missed.
+    A run that fails with one of the project's errors leaves a record too, with the error in its figures.
 
     Args:
         model: the extractor to train.
@@ -102,7 +102,7 @@ def run_model(model: GridModel, runs: list[GridRun], path: Path, bundles: Path, 
 def load_or_train_extractor(
     model: GridModel, dataset: Dataset, folder: Path, report: Report
 ) -> tuple[Bundle, dict[str, Any]]:
-    """The extractor with the head that it was trained with: from the folder where it lies there, else trained now."""
+    """The extractor with its own head: from the folder of bundles, or trained now."""
     recipe = Recipe(epochs=model.epochs, channels=EXTRACTORS[model.extractor]).suited_to(dataset)
     digest = dataset.digest
     towers = recipe.towers_for(dataset, "mlp", model.width)

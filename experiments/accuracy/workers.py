@@ -1,4 +1,4 @@
-"""Processes that share work: deaf to Ctrl-C, one thread each, and gone when the one that started them is."""
+"""Worker processes: they ignore Ctrl-C, use one thread each, and end with their parent."""
 
 import os
 import signal
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def start_manager() -> None:
-    """In a process that this one starts: be deaf to Ctrl-C, and end with the parent.
+    """In a child process: ignore Ctrl-C, and end with the parent.
 
-    Ctrl-C goes to every process of a terminal; the one that started these decides what becomes of them. Where that one
-    is killed, they must not go on unseen.
+    Ctrl-C goes to every process of a terminal; the parent decides what happens to its workers. If the parent is killed,
+    they must not go on unnoticed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
@@ -27,7 +27,7 @@ def start_worker() -> None:
 
 
 def stop_pool(pool: Any) -> None:
-    """End a `pebble.ProcessPool` at once, whatever its workers do."""
+    """End a `pebble.ProcessPool` at once, without waiting for its workers."""
     end: Callable[[], None] = pool.stop
     end()
     pool.join()

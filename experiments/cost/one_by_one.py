@@ -1,4 +1,4 @@
-"""Images through a path to their scores, one at a time, and what each takes. Knows none of the paths."""
+"""Sends images through a path one at a time, and measures each. Knows none of the paths."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,12 +20,12 @@ class PathReply(NamedTuple):
 
 @dataclass(frozen=True)
 class TimedScores:
-    """Scores, and what they took."""
+    """Scores with their times and bytes."""
 
     scores: NDArray[np.float64]
     """(n, classes)"""
     wall_ms: NDArray[np.float64]
-    """(n,) of each image, from features to scores."""
+    """Milliseconds (n,) of each image, from features to scores."""
     cpu_ms: float
     """Mean of an image, all threads."""
     bytes_up: int

@@ -39,7 +39,7 @@ class PriceRow:
     images: int
     accuracy: float
     label_agreement: float
-    """With the same head in clear."""
+    """Share of the images with the same label as the same head in clear."""
     largest_error: float | None
     """Largest error of a score against the clear one; None where the path has another model."""
     wall_ms: float
@@ -120,7 +120,7 @@ def classify_with_tenseal(name: str, head: Head, features: Features, labels: NDA
 def classify_with_concrete(
     python: Path, train: Features, split: Split, features: Features, labels: NDArray[np.int64]
 ) -> PriceRow:
-    """A logistic regression of Concrete ML's own, fitted and run by an interpreter that has it.
+    """Concrete ML's own logistic regression, fitted and run by an interpreter that has it.
 
     Args:
         python: that interpreter.
@@ -180,7 +180,7 @@ def _judged(
     key_bytes: int,
     parameters: str,
 ) -> PriceRow:
-    """A path's row: its scores beside the head's in clear, and what they took."""
+    """A path's row: its scores beside the head's in clear, with times and bytes."""
     clear = head.evaluate(features)
     said = predictions(timed.scores)
     return PriceRow(

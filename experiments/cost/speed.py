@@ -1,4 +1,4 @@
-"""`he-experiments speed`: what encrypted heads cost, beside TenSEAL's own path and the sum of their primitives."""
+"""`he-experiments speed`: cost of encrypted heads, beside TenSEAL's own path and the sum of their primitives."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -165,7 +165,7 @@ def make_head(widths: tuple[int, ...]) -> "Head":
 
 @dataclass
 class _Side:
-    """An engine with a plan, keys and what was measured on it."""
+    """An engine with a plan, keys and its measurements."""
 
     engine: str
     plan: "Plan"
@@ -213,7 +213,7 @@ def measure(job: Job, repeats: int, peer: tuple[float, float] | None) -> list[Ro
 
 
 def list_variants(head: "Head") -> list[tuple[str, "EngineChoice", "Digits"]]:
-    """The engines there are here, and the digits that their plans are made for."""
+    """Engines that are available here, with the digits of their plans."""
     from he_infer.ckks.engines.choice import EngineChoice
     from he_infer.ckks.engines.native.code_cache import default_folder
     from he_infer.ckks.engines.native.support import find_obstacle
@@ -259,7 +259,7 @@ def _make_row(job: Job, head: "Head", side: _Side, peer: tuple[float, float] | N
     from he_infer.client.primitive_times import calibrate
 
     plan, circuit = side.plan, build_circuit(head)
-    # Prices from before and after, so that a machine that changed its pace in between is seen in both.
+    # Prices from before and after the measurement, so that a change of the machine's speed shows in both.
     after = calibrate(plan.parameters, _list_primitives(plan, head), engine=side.choice)
     prices = {name: (price + after[name]) / 2 for name, price in side.before.items()}
     predicted, limit = estimate_cost(plan, circuit, side.before), estimate_cost(plan, circuit, prices)

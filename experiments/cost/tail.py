@@ -1,4 +1,4 @@
-"""`he-experiments tail`: how much of the network stays at the server? Three split points beside each other.
+"""`he-experiments tail`: compares three split points between the client's and the server's part of the network.
 
 `linear` and `mlp` leave every convolution to the client. `conv` moves the split one block to the left: the last
 convolution, its activation and its average pool run encrypted as well. Each is trained for its own split, so that none

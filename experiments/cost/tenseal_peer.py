@@ -1,6 +1,6 @@
-"""The head through TenSEAL's own vectors, as its tutorials write it: the path that everybody who installs it has.
+"""The head through TenSEAL's own vectors, as its tutorials write it: the path of every TenSEAL user.
 
-`ckks_vector.mm` with a list of biases, `square_`, `mm` again. Two facts that the figures show: it needs Galois keys for
+`ckks_vector.mm` with a list of biases, `square_`, `mm` again. The figures show two facts: it needs Galois keys for
 every power of two, and the second `mm` after an added bias is off by some hundredths, because the bias is not
 replicated over the slots.
 """
@@ -24,7 +24,7 @@ RING = 8192
 
 @dataclass(frozen=True)
 class PeerRun:
-    """Decrypted scores of a peer, and what they took."""
+    """Decrypted scores of a peer, with times and bytes."""
 
     timed: TimedScores
     """Times of each image: encrypt, serialize, parse, compute, serialize, parse, decrypt."""

@@ -1,4 +1,4 @@
-"""The work that a plan asks of any evaluator with one digit a prime: transforms, and bytes of keys read."""
+"""The work of a plan for an evaluator with one digit a prime: transforms, and bytes of keys read."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

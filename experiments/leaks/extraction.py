@@ -1,4 +1,4 @@
-"""`he-experiments extraction`: how many queries steal a head, and what policy and query limit change in it.
+"""`he-experiments extraction`: number of queries that steal a head, by policy and query limit.
 
 Every query is a real one: a server process of its own, a client's session, encrypted features, decrypted scores. The
 attacker is a client with a token, an account of its own and nothing else.
@@ -86,7 +86,7 @@ def extraction(
 def run_attacks(
     dataset: "Dataset", console: "Console", *, width: int, small: int, limit: int, epochs: int, seed: int
 ) -> "list[ExtractionRow]":
-    """All attacks; each gives a row for growing numbers of queries."""
+    """Run all attacks; each gives rows for growing numbers of queries."""
     from he_infer.local_server import LocalServer
     from he_infer.terminal import show_progress
 

@@ -1,9 +1,9 @@
-"""Attackers on a linear head's answer that do not keep to the client's code: beyond the bound, and with crafted keys.
+"""Attacks on a linear head's answer with a changed client: features beyond the bound, and crafted keys.
 
 - `heights`: two features in one query, at heights so far apart that both weights can be read from one score. It halves
   the queries where a score leaves with all its bits, and is why the bound counts bits and not queries.
-- `crafted key`: a public part whose first polynomial is zero, registered in the only form that a server accepts. Were
-  the second polynomial of an answer readable then, one division by the request's would give the weights.
+- `crafted key`: a public part whose first polynomial is zero, registered in the only form that a server accepts. If the
+second polynomial of an answer were readable then, one division by the request's would give the weights.
 """
 
 import math
@@ -78,7 +78,7 @@ def craft_public_part(plan: "Plan", seed: bytes) -> bytes:
 
 
 def divide_second_polynomial(plan: "Plan", tile: Tile, request: bytes, answer: bytes) -> NDArray[np.float64]:
-    """What an answer's second polynomial over the request's gives for weights: they are, where nothing was added."""
+    """Weights from an answer's second polynomial divided by the request's; right where the server added no noise."""
     prime, size = primes(plan.parameters)[0], plan.parameters.ring_size
     shape = shape_of_fresh(plan.parameters, plan.input_scale)
     read = read_fresh(request, shape)

@@ -1,8 +1,8 @@
-"""Model extraction: what a client's own queries tell of the head behind them. Numpy only.
+"""Model extraction: recovers a head from a client's own queries. Numpy only.
 
 Source: Tramer, Zhang, Juels, Reiter and Ristenpart, "Stealing Machine Learning Models via Prediction APIs" (USENIX
 Security 2016): an affine function of d values is known after d + 1 queries. A quadratic one has (d + 1)(d + 2) / 2
-coefficients, and falls to as many.
+coefficients and is known after as many queries.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class ExtractionRow:
     policy: str
     width: int
     unknowns: int
-    """Coefficients of one score: what the queries have to determine."""
+    """Number of coefficients of one score, which the queries have to determine."""
     queries: int
     limited: bool
     """True where the server's daily limit ended the attack."""
@@ -104,7 +104,7 @@ def recover_quadratic(queries: Matrix, answers: Matrix, bound: float) -> Quadrat
 
 
 def compute_relative_error(found: Matrix, true: Matrix) -> float:
-    """Frobenius norm of the difference, of that of the truth."""
+    """Frobenius norm of the difference, as a share of the truth's norm."""
     return float(np.linalg.norm(found - true) / np.linalg.norm(true))
 
 

@@ -8,7 +8,7 @@ from experiments.leaks.extraction_attack import ExtractionRow
 from experiments.present.drawing import BLUE, GREEN, GREY, VERMILION, Picture, draw_picture
 
 _TOP = 30.0
-"""Larger errors are drawn here: what they come from has nothing to do with the head any more."""
+"""Largest error on the axis: larger ones are drawn here, since they say nothing about the head."""
 
 
 def draw_extraction(rows: Sequence[ExtractionRow], limit: int) -> Picture:

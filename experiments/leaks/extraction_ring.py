@@ -1,9 +1,9 @@
-"""Reading a server's weights out of a ciphertext's second polynomial: what `hidden` must prevent besides the slots.
+"""Recovery of a server's weights from a ciphertext's second polynomial, which `hidden` must prevent.
 
 An answer that was only multiplied by weights w is (b w, a w), and the client that made the request knows a. In the
-number-theoretic transform the product is pointwise, so one division gives w, exactly, from one answer. Whatever is
-masked in the slots does not help: masks are added to the first polynomial alone. Adding a fresh encryption of zero, as
-the policy `hidden` does, makes the second polynomial look uniform.
+number-theoretic transform the product is pointwise, so one division gives w, exactly, from one answer. Masks in the
+slots do not help: they are added to the first polynomial alone. Adding a fresh encryption of zero, as the policy
+`hidden` does, makes the second polynomial look uniform.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,8 @@ def invert_transform(values: Sequence[int], prime: int) -> list[int]:
     bits = size.bit_length() - 1
     psi = find_least_root(2 * size, prime)
     back = pow(psi, -1, prime)
-    # The value at psi^(2k + 1) lies at the place whose bits are those of k reversed: as the algorithm wants them.
+    # The value at psi^(2k + 1) lies at the index whose bits are those of k reversed, the order that the algorithm
+    # needs.
     work = list(values)
     for stage in range(bits):
         half = 1 << stage

@@ -1,4 +1,4 @@
-"""`he-experiments inversion`: how much of an image can be rebuilt from its features, hence why they are encrypted."""
+"""`he-experiments inversion`: rebuilds images from features, which shows why features are encrypted."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 SHOWN = 8
 """Test images in the picture."""
 SEALED = 400
-"""Training images whose ciphertexts the attacker studies, and the most test images that he tries it on."""
+"""Training images whose ciphertexts the attacker learns from, and the most test images that are attacked."""
 SEALED_BYTES = 4096
-"""Bytes of each ciphertext that he looks at, from its middle on, where there is no header."""
+"""Bytes of each ciphertext that the attacker uses, from its middle on, where there is no header."""
 
 
 def inversion(
@@ -115,7 +115,7 @@ def inversion(
 
 
 def _nearest(known: "NDArray[np.floating[Any]]", seen: "NDArray[np.floating[Any]]") -> "NDArray[np.int64]":
-    """For each seen feature vector the index of the known one that is nearest."""
+    """Index of the nearest known feature vector, for each seen one."""
     import numpy as np
 
     distances = (known.astype(np.float64) ** 2).sum(axis=1)[None] - 2 * seen.astype(np.float64) @ known.T
@@ -159,7 +159,7 @@ def _show(console: "Console", name: str, bundle: "Bundle", found: dict[str, Any]
 
 
 def _draw(originals: "Images", rebuilt: "dict[str, Images]", count: int, among: int) -> "Picture":
-    """Originals and what each way makes of them, in rows."""
+    """Rows of images: the originals, then the reconstruction of each method."""
     import numpy as np
 
     from experiments.present.drawing import draw_picture, show_image

@@ -1,4 +1,4 @@
-"""Membership inference: was this image among those that the model was trained on? Signals and what they are worth."""
+"""Membership inference: signals that an image was in the training set, and their quality."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Signal = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MembershipResult:
-    """Figures of how well a signal tells members from others."""
+    """Figures of a signal's power to tell members from others."""
 
     auc: float
     """Area under its ROC curve: 0.5 is a guess."""
@@ -37,7 +37,7 @@ def compute_loss_signal(scores: Scores, labels: Labels) -> Signal:
 
 
 def compute_label_signal(scores: Scores, labels: Labels) -> Signal:
-    """1 where the label is right, else 0: all that is known where labels alone are given out (the gap attack)."""
+    """1 where the label is right, else 0: the only signal where labels alone are given out (the gap attack)."""
     return np.asarray(predictions(scores) == labels, dtype=np.float64)
 
 

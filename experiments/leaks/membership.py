@@ -1,4 +1,4 @@
-"""`he-experiments membership`: can scores tell who was in the training set? Under both policies, rounded and not."""
+"""`he-experiments membership`: membership inference from scores, under both policies, rounded and not."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rebuilding images from what a server could see of them: attackers that learn from other images. torch and numpy.
+"""Rebuilds images from features or ciphertexts by learning from other images. torch and numpy.
 
 The attacker has the images and the views (features, or ciphertext bytes) of other patients, and learns view -> image:
 
@@ -21,7 +21,7 @@ from cipher.analysis import quality
 Images = NDArray[np.float32]
 """(N, C, S, S) in display units, 0 black to 1 white."""
 Views = NDArray[np.floating]
-"""(N, width): what the attacker sees of each image."""
+"""(N, width): the attacker's view of each image."""
 
 PENALTIES = tuple(10.0**power for power in range(-4, 6))
 
@@ -31,7 +31,7 @@ class Likeness:
     """Resemblance of rebuilt images to the originals: means over the images."""
 
     psnr: float
-    """dB, of 8-bit images; for the mean of the squared errors of each image."""
+    """Peak signal-to-noise ratio in dB, for 8-bit images, from the mean squared error of each image."""
     ssim: float
     found: float
     """Share of the images whose rebuilt form is nearer (squared error) to its original than to any other original."""

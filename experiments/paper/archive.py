@@ -49,7 +49,7 @@ def decode_png(data: bytes) -> Pixels:
 
 
 def encode_jpeg_2000(pixels: Pixels) -> bytes:
-    """JPEG 2000 code stream, reversible transform."""
+    """Encode as a JPEG 2000 code stream with the reversible transform."""
     return bytes(encode_array(pixels))
 
 
@@ -64,7 +64,7 @@ CODECS: dict[str, Codec] = {
     "JPEG 2000, lossless": (encode_jpeg_2000, decode_jpeg_2000),
 }
 LEAST_SIDE = 32
-"""The encoder's six resolutions of JPEG 2000 need so many pixels; smaller images are left to PNG."""
+"""Least side for the encoder's six resolutions of JPEG 2000; smaller images are left to PNG."""
 
 
 def find_codecs(images: Sequence[Pixels]) -> dict[str, Codec]:
@@ -91,7 +91,7 @@ def run_archive(request: PaperRequest) -> PaperResult:
     key = VaultKey.generate()
     restored = []
     stored = exact = 0
-    container.open_bytes(container.seal_bytes(encode(images[0]), key), key)  # compiling is not storing
+    container.open_bytes(container.seal_bytes(encode(images[0]), key), key)  # compiling must not count as storing
     with run_service(bundle) as service:
         began = time.perf_counter()
         with show_progress("Stored and restored", len(images), console=request.console) as step:
@@ -175,7 +175,7 @@ def _unsigned(pixels: Pixels) -> Pixels:
 
 
 def _octets(images: Pixels) -> Pixels:
-    """Images in display units as 8 bits: what would be archived of them."""
+    """Images in display units as 8 bits, the form for an archive."""
     return np.asarray(np.round(np.clip(images, 0, 1) * 255), dtype=np.uint8)
 
 

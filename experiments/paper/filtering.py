@@ -42,7 +42,7 @@ def make_mean_kernel(size: int) -> Kernel:
 
 
 def filter_in_clear(image: Image, kernel: Kernel) -> Image:
-    """The filter on plain numbers (H, W), weights outside of the image left out: what the encrypted one must give."""
+    """The filter in clear on an image (H, W), without weights outside of it: the reference for the encrypted filter."""
     from scipy.ndimage import correlate
 
     over = correlate(image, kernel, mode="constant")
@@ -56,7 +56,7 @@ def list_offsets(kernel: Kernel) -> range:
 
 
 def list_rotations(kernel: Kernel) -> list[int]:
-    """The rotations that a filter makes, without the one by nothing."""
+    """The rotations that a filter makes, without the rotation by zero."""
     return [step for unit in (1, SIDE) for offset in list_offsets(kernel) if (step := offset * unit)]
 
 
@@ -101,7 +101,7 @@ class FilterClient:
 
 
 class FilterServer:
-    """The side without: filters ciphertexts with Galois keys alone."""
+    """The side without the secret key: filters ciphertexts with Galois keys alone."""
 
     def __init__(self, kernel: Kernel, keys: dict[str, bytes]) -> None:
         self._engine = SealEngine(PARAMETERS)
@@ -117,7 +117,7 @@ class FilterServer:
         for y in list_offsets(self._kernel):
             partial: Value | None = None
             for x, moved in held.items():
-                # Weights as the slots of the sum need them, moved back by what the sum is about to be rotated.
+                # Weights in the order of the sum's slots, rotated back by the rotation that the sum will get.
                 weights = np.roll(self._weights(y, x, tile, shape), y * SIDE)
                 product = engine.multiply_plain(moved, engine.encode(weights, level, float(engine.primes[level])))
                 partial = product if partial is None else engine.add(partial, product)
@@ -164,7 +164,7 @@ def filter_encrypted(
     for number, tile in enumerate(cut_tiles(*_shape(image), margin)):
         rows, columns = slice(tile.top, tile.top + tile.height), slice(tile.left, tile.left + tile.width)
         answer = client.decrypt(server.filter(client.encrypt(image[rows, columns]), tile, _shape(image)))
-        # A margin that the next tile knows better is left to it; at the image's own edge there is no next one.
+        # The margin is left to the next tile, which has all its neighbours; at the image's edge there is no next tile.
         top, left = (margin if at else 0 for at in (tile.top, tile.left))
         below = margin if tile.top + tile.height < image.shape[0] else 0
         right = margin if tile.left + tile.width < image.shape[1] else 0

@@ -1,4 +1,4 @@
-"""Fig. 6a, Fig. 3, Table 2 and Fig. 4: an image through the cipher, and what its cipher image shows."""
+"""Fig. 6a, Fig. 3, Table 2 and Fig. 4: an image, its cipher image, and the statistics of both."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ from he_infer.terminal import show_progress
 
 IMAGE = "CT_small.dcm"
 KEY_BIT = 100
-"""The key bit that the wrong key of 6a has changed."""
+"""Index of the key bit that differs in the wrong key of 6a."""
 
 
 def run_encryption(request: PaperRequest) -> PaperResult:
@@ -53,7 +53,7 @@ def run_encryption(request: PaperRequest) -> PaperResult:
     def draw(figure: Any) -> None:
         axes = figure.subplots(1, 4)
         layer = planes(words(image.pixels))[0]
-        # 16-bit medical images leave most of their range unused, so what shows something is stretched.
+        # 16-bit medical images leave most of their range unused, so their contrast is stretched.
         shown: tuple[float, float] = tuple(np.percentile(layer, [0.5, 99.5]).tolist())
         whole = (0.0, float(highest(secret)))
         for axis, pixels, title, limits in zip(
@@ -197,7 +197,7 @@ def _study(image: NamedImage, seeds: Seeds) -> Study:
 
 
 def _entropy(image: Image) -> float:
-    """Bits a byte, the mean over the bytes of a pixel."""
+    """Entropy in bits a byte, the mean over the bytes of a pixel."""
     measured: Callable[[NDArray[np.uint8]], float] = lambda part: entropy.shannon(  # noqa: E731 - named for its type
         np.bincount(part.ravel(), minlength=256)
     )

@@ -34,7 +34,7 @@ IMAGE = grid_of((512, 512), 2)
 _BYTES = battery.LEAST_BITS // 8
 _SHOWN = 96
 LEAST = 10
-"""Fewer sequences say nothing."""
+"""Least number of sequences for a meaningful test."""
 
 
 def make_key_stream(key: bytes, salt: bytes, count: int, stage: Stage = Stage.LOWER) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from experiments.present.drawing import Picture
 
 @dataclass(frozen=True)
 class PaperRequest:
-    """The user's options; an item takes from them what it needs."""
+    """The user's options; each item uses some of them."""
 
     console: Console
     image: str | None

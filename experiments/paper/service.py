@@ -1,4 +1,4 @@
-"""A trained model behind a real server process, and a client of it: what 6c, 6d and 6e classify through."""
+"""A trained model behind a real server process, and its client, for 6c, 6d and 6e."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def compute_figures(
     labels: NDArray[np.int64], clear: NDArray[np.float64], scores: Scores, key_bytes: int
 ) -> dict[str, Any]:
     """Compute accuracy and agreement of a set classified through a service, and the median costs of an image."""
-    # As decrypted, unrounded: a measurement, whose key is gone when it ends.
+    # Scores without rounding: this is a measurement, and its key is deleted at the end.
     found: Agreement = compare_scores(labels, clear, clear + scores.errors(clear))
     requests = scores.requests
 

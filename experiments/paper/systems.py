@@ -51,7 +51,7 @@ def run_tumours(request: PaperRequest) -> PaperResult:
 
 
 def run_encrypted_service(request: PaperRequest) -> PaperResult:
-    """6e: image -> features -> ciphertext -> server -> encrypted scores -> label, with what each step costs."""
+    """6e: image -> features -> ciphertext -> server -> encrypted scores -> label, with the cost of each step."""
     dataset = datasets.load(request.data or GENERAL)
     bundle = load_or_train(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
@@ -98,7 +98,7 @@ def _tumour_picture(
     matrices: list[NDArray[np.int64]],
     classes: tuple[str, ...],
 ) -> Picture:
-    """Some test images with what they are and what was said, and both confusion matrices."""
+    """Some test images with true and predicted class, and both confusion matrices."""
     chosen = np.linspace(0, len(labels) - 1, min(SHOWN, len(labels))).astype(int)
     short = [name if len(name) < 22 else name[:20] + "…" for name in classes]
 

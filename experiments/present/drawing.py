@@ -48,7 +48,7 @@ def draw_picture(
     Args:
         draw: draws into an empty figure with a constrained layout.
         size: width and height in inches.
-        alternative: what it shows, for those who cannot see it.
+        alternative: alternative text for readers who cannot see the figure.
         kind: `png` or `svg`.
         dpi: pixels an inch, of a PNG.
     """

@@ -1,4 +1,4 @@
-"""Markdown tables, and how every table of the experiments formats a value."""
+"""Markdown tables, and the format of values in every table of the experiments."""
 
 import math
 import statistics

@@ -1,1 +1,1 @@
-"""Records of runs: one JSON line each, with what is needed to run it again."""
+"""Records of runs: one JSON line each, with everything that is needed to repeat the run."""

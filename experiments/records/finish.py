@@ -36,7 +36,7 @@ def format_command(name: str, *words: object, **options: object) -> str:
 
 
 def refuse_missing_folders(**files: Path | None) -> None:
-    """Say that a folder is missing before the work rather than after it.
+    """Refuse a missing output folder before the work rather than after it.
 
     Raises:
         typer.BadParameter: the folder of a file that is to be written does not exist.
@@ -59,7 +59,7 @@ def write_outcome(
     json: Path | None = None,
     record: Path | None = None,
 ) -> None:
-    """Write what was asked for.
+    """Write the files that were asked for.
 
     A record names the picture that was written with it (`figures.picture`: file name, SHA-256 and alternative text),
     so that a report can show it and knows when it is another one. The picture itself stays outside of the record: it

@@ -5,7 +5,7 @@ A file of records is JSON Lines in UTF-8. Each line is one object with exactly t
     version     1
     kind        what was measured: "accuracy", "price", "leak", ...
     command     the command line that gives these figures again
-    seed        the integer that every chance of the run was drawn from (keys excepted: they are always fresh)
+    seed        the integer that all randomness of the run comes from (except keys, which are always fresh)
     parameters  what was asked for; two runs with the same kind, seed and parameters are the same run
     versions    packages and their versions, and the source's commit where there is one
     machine     processor, cores, memory, system
@@ -60,7 +60,7 @@ class Record:
 
     @property
     def key(self) -> str:
-        """Names the run, not its outcome: equal for equal kind, seed and parameters."""
+        """Identifier of the run, not of its outcome: equal for equal kind, seed and parameters."""
         return compute_run_key(self.kind, self.seed, self.parameters)
 
     def to_line(self) -> str:
@@ -110,7 +110,7 @@ def append_record(path: Path, record: Record) -> None:
     """Add one record to a file, which is made where there is none.
 
     The line goes out in one write under an exclusive lock and is synced, so that several processes may append to one
-    file. A line that a crash cut off is taken away first: it was never a record.
+    file. A line that a crash cut off is removed first: it is no record.
 
     Raises:
         RecordError: the record cannot be written as JSON.

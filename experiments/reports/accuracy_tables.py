@@ -19,7 +19,7 @@ Key = tuple[Any, ...]
 
 
 def accuracy_tables(
-    records: Annotated[Path, typer.Argument(metavar="RECORDS", help="What `accuracy --grid` wrote (.jsonl).")],
+    records: Annotated[Path, typer.Argument(metavar="RECORDS", help="Records that `accuracy --grid` wrote (.jsonl).")],
     markdown: Annotated[Path | None, typer.Option(dir_okay=False, help="Write here rather than to the screen.")] = None,
 ) -> None:
     """Turn the records of `accuracy --grid` into Markdown tables, with every configuration that missed.

@@ -1,4 +1,4 @@
-"""`he-experiments report` and `compare`: records into a page or the docs' tables; what changed between two files."""
+"""`he-experiments report` and `compare`: a page or tables from records; changes between two files of records."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -32,7 +32,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All changes, and what was compared."""
+    """All changes, and the number of runs and figures compared."""
 
     runs: int
     compared: int

@@ -1,4 +1,4 @@
-"""Records into one page or into the docs' Markdown: tables, charts, the pictures beside the records, the commands."""
+"""Makes one page or Markdown of records: tables, charts, the pictures beside the records, the commands."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 @dataclass(frozen=True)
 class RunPicture:
-    """A picture that a run drew, or why it cannot be shown."""
+    """A picture that a run drew, or the reason why it cannot be shown."""
 
     picture: Picture | None
     why: str

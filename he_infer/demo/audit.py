@@ -1,4 +1,4 @@
-"""The audit: no plaintext in all that the cloud holds, no head at the hospital, and a search that would find both."""
+"""The audit: searches the cloud for plaintext and the hospital for the head, and checks the search with controls."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class AuditLine:
     kind: str
     pieces: int
     found: int
-    """Found on the untrusted side: 0 is what blindness means."""
+    """Pieces found on the untrusted side; 0 where the server is blind."""
     in_originals: int | None
-    """Found in the hospital's own data by the same scan; None for what was invented."""
+    """Pieces that the same scan finds in the hospital's own data; None for the invented identifier."""
     planted: int
     planted_found: int
     """Planted pieces that the same scan finds in the copies of the server's objects."""
@@ -44,7 +44,7 @@ class Audit:
     """Bytes of the objects on the untrusted side."""
     object_kinds: tuple[ObjectKind, ...]
     hits: tuple[Hit, ...]
-    """Pieces found on the untrusted side, and where."""
+    """Pieces found on the untrusted side, with their places."""
     too_short: int
     """Different identifiers of fewer than six bytes, which were not looked for."""
 
@@ -77,9 +77,9 @@ class HeadAudit:
     pieces: int
     """Different pieces of the head's weights that were looked for."""
     in_hospital: int
-    """Found in the hospital's folder: 0 is what two parts mean."""
+    """Pieces found in the hospital's folder; 0 where the parts are separate."""
     in_cloud: int
-    """Found by the same scan in the cloud's part, which must be all."""
+    """Pieces that the same scan finds in the cloud's part; it must find all."""
 
 
 def audit_hospital(folder: Path, server_part: Path, head: Mapping[str, NDArray[np.generic]]) -> HeadAudit:
@@ -108,7 +108,7 @@ def audit_server(
     """Look for the hospital's plaintext in every file below the server's folder, with two positive controls.
 
     The controls are the same scan over the originals, which must find every piece, and over copies of the server's
-    objects in each of which one piece was hidden, which must find every plant.
+    objects with one piece hidden in each, which must find every planted piece.
 
     Args:
         folder: everything that the untrusted side stored, received and sent.

@@ -1,8 +1,8 @@
 """The main job, end to end: train, publish in two parts, store, classify encrypted, audit, report.
 
 Three roles have a folder each: `owner/` has the whole model, `cloud/` the part with the head and all that the server
-stores, receives and sends, `hospital/` the part without the head and the results. Every part is the real one: the
-steps call the same functions as the commands do, and the server is a process of its own.
+stores, receives and sends, `hospital/` the part without the head and the results. Nothing is simulated: the steps call
+the same functions as the commands do, and the server is a process of its own.
 """
 
 import csv
@@ -209,7 +209,7 @@ def _train(dataset: Dataset, options: DemoOptions, step: Step) -> Bundle:
         shown.append(epoch)
         step.update(epoch.number, epoch.of)
 
-    recipe = Recipe(epochs=options.epochs, towers=1)  # whoever watches need not wait for several networks
+    recipe = Recipe(epochs=options.epochs, towers=1)  # one network, to keep the demo short
     bundle = train(dataset, head=options.head, seed=options.seed, recipe=recipe, progress=progress)
     best = [epoch for epoch in shown if epoch.best][-1]
     step.result = f"{bundle.head.width} features; validation accuracy {best.val_accuracy:.3f} at epoch {best.number}"

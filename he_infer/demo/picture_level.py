@@ -18,7 +18,7 @@ class PictureResult:
     """The class of the largest sum of decrypted scores."""
     patches: int
     example: int
-    """The place in the test set of the patch in the middle, for a picture of it."""
+    """Index in the test set of the middle patch, which is shown."""
 
 
 def sum_by_group(

@@ -1,4 +1,4 @@
-"""The report's pictures, drawn with matplotlib as PNG bytes. Colours are told apart by colour-blind readers."""
+"""The report's pictures, drawn with matplotlib as PNG bytes. Colour-blind readers can tell the colours apart."""
 
 import io
 from collections.abc import Sequence

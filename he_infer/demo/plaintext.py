@@ -19,7 +19,7 @@ REAL_KINDS = (FILES, PIXELS, IDENTIFIERS, FEATURES, SCORES)
 KINDS = (*REAL_KINDS, INVENTED)
 
 _WINDOW = 24
-"""Bytes of one piece of pixels, features or scores: random data does not hold it by chance."""
+"""Bytes of one piece of pixels, features or scores: enough that random data does not hold it by chance."""
 _PER_FILE = 8
 _PER_IMAGE = 2
 _ATTRIBUTES = (
@@ -36,7 +36,7 @@ _ATTRIBUTES = (
     "SeriesInstanceUID",
     "SOPInstanceUID",
 )
-"""DICOM attributes that tell whose image it is, or which."""
+"""DICOM attributes that identify the patient or the image."""
 
 
 def list_files(dataset: Dataset) -> list[Path]:
@@ -58,7 +58,7 @@ def collect_pieces(
     - an identifier that was invented a moment ago, so that this kind is searched where a set has no identifiers.
 
     Args:
-        dataset: whose original files, where it has any, and test images are taken.
+        dataset: source of the original files, where it has any, and of the test images.
         features: (n, width) of the test images.
         scores: (n, classes) in clear.
         images: how many test images to take pixels, features and scores of.
@@ -146,7 +146,7 @@ def _read_identifiers(path: Path) -> Iterator[tuple[str, str, str]]:
             header = pydicom.dcmread(path, stop_before_pixels=True, force=False)
             values = [(name, str(header.get(name) or "").strip()) for name in _ATTRIBUTES]
             encoding = pydicom.charset.convert_encodings(header.get("SpecificCharacterSet") or "ISO_IR 6")[0]
-        except Exception:  # not a DICOM file, or one whose header cannot be read: it has no attributes to look for
+        except Exception:  # not DICOM, or an unreadable header: no attributes to look for
             return
     yield from ((name, value, encoding) for name, value in values if value)
 

@@ -22,7 +22,7 @@ class Step:
 
 
 class Steps:
-    """The steps of a job, counted.
+    """Numbered steps of a job.
 
     Args:
         console: where they are shown; on something that is not a terminal only the closing lines are.

@@ -15,7 +15,7 @@ _TILES = ("Pictures encrypted", "Accuracy encrypted", "Label agreement", "Server
 
 @dataclass(frozen=True)
 class ReportLine:
-    """A line of a table: a name, a formatted value, and what it means."""
+    """A line of a table: a name, a formatted value and its meaning."""
 
     name: str
     value: str

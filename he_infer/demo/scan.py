@@ -1,6 +1,6 @@
-"""A scan of everything that the untrusted side holds, in one pass: a description of each object, and plaintext in it.
+"""Scans everything on the untrusted side in one pass: describes each object, and searches it for plaintext.
 
-This module reads bytes and compares them. It knows nothing of keys and opens nothing. The time grows with the bytes
+This module reads bytes and compares them. It has no keys and decrypts nothing. The time grows with the bytes
 that are read, not with the number of pieces that are looked for: a hash of the six bytes at every offset is looked up
 in a table of the pieces' first six bytes (as in Rabin and Karp 1987), and only where it is there are bytes compared.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from he_infer.demo.entropy import compute_expected_entropy, compute_histogram_entropy
 
 SHORTEST = 6
-"""Bytes of the shortest piece that can be looked for; a shorter one would be in random data by chance."""
+"""Bytes of the shortest piece that can be looked for; random data would hold a shorter one by chance."""
 _CHUNK = 1 << 23
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{6,}")
 _TABLE_BITS = 22
@@ -55,7 +55,7 @@ class ObjectKind:
     expected: float
     """Expected entropy of as many uniformly random bytes."""
     longest_text: str
-    """The longest run of printable ASCII characters, cut at 60: what a curious administrator could read."""
+    """The longest run of printable ASCII characters, cut at 60: text that an administrator could read."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def plant(sources: Sequence[Source], pieces: Iterable[Piece], random: np.random.
 
 
 def _name_kind(name: str) -> str:
-    """A name in which every identifier and number is replaced: what objects of one kind have in common."""
+    """A name with every identifier and number replaced, which is equal for objects of one kind."""
     return _NUMBER.sub("#", _IDENTIFIER.sub("#", name))
 
 

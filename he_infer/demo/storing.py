@@ -93,7 +93,7 @@ def seal_arrays(images: NDArray[np.generic], vault: Path, key: VaultKey, progres
 
 
 def warm_up(key: VaultKey) -> None:
-    """Run the cipher once on a small image, so that compiling it is not taken for its speed."""
+    """Run the cipher once on a small image, so that the time of compilation is not measured."""
     for dtype in (np.uint8, np.uint16):
         container.open_array(container.seal_array(np.zeros((64, 64), dtype=dtype), key), key)
 

@@ -13,7 +13,7 @@ _FIELDS = 8
 
 @dataclass(frozen=True)
 class UnlikeImage:
-    """An image that is unlike the training images, and what the guard says of it."""
+    """An image that is unlike the training images, and the guard's verdict."""
 
     name: str
     refused: bool

@@ -1,4 +1,4 @@
-"""What tests of models share."""
+"""Fixtures for the tests of models."""
 
 import functools
 import http.server

@@ -100,7 +100,7 @@ def graph_model(
     nhwc: bool = False,
     scale: float = 4.0,
 ) -> onnx.ModelProto:
-    """A small network as somebody's tool writes it: convolution, ReLU, a linear layer, bound * tanh."""
+    """A small network as another tool may write it: convolution, ReLU, a linear layer, bound * tanh."""
     half = size // 2
     weights = {
         "kernel": filled((2, channels, 3, 3), 1),

@@ -71,7 +71,7 @@ def test_adopted_network_is_read_back_from_its_bundle(weights: Path, tmp_path: P
     np.testing.assert_array_equal(again.features(dataset.test.images[:4]).argsort(axis=0), raw.argsort(axis=0))
 
 
-def test_its_weights_stay_as_they_are_and_the_seed_decides_the_head(weights: Path) -> None:
+def test_adopting_keeps_the_weights_and_the_seed_decides_the_head(weights: Path) -> None:
     module = _module(weights)
     one, two = (adopt(module, toy(), size=16, channels=3, head="linear") for _ in range(2))
     assert one.to_bytes() == two.to_bytes()

@@ -65,7 +65,7 @@ def _images() -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def _measured() -> Head:
-    """The vector's head, with sizes of what goes into its polynomial."""
+    """The vector's head, with sizes of its polynomial's inputs."""
     first, square, last = _made().head.layers
     assert isinstance(square, Polynomial)
     return Head((first, replace(square, rms=SIZES), last))
@@ -85,7 +85,7 @@ def test_the_vector_is_read_and_written_byte_for_byte(tmp_path: Path) -> None:
     np.testing.assert_allclose(bundle.scores(features), vector["scores"], atol=1e-4)
 
 
-def test_the_client_s_half_is_read_without_a_head(tmp_path: Path) -> None:
+def test_client_half_is_read_without_a_head(tmp_path: Path) -> None:
     _made().save(tmp_path / "b.hebundle")
     file = BundleFile.load(tmp_path / "b.hebundle")
     client = FeatureModel.from_file(tmp_path / "b.hebundle", file)
@@ -109,7 +109,7 @@ def test_parts_of_frozen_vector_lie_where_specified() -> None:
     assert described["head"][1] == {"kind": "polynomial", "coefficients": [0.5, 0.25, 1.0], "rms": list(SIZES)}
 
 
-def test_measured_sizes_come_to_the_planner_and_change_no_score(tmp_path: Path) -> None:
+def test_measured_sizes_reach_the_planner_and_change_no_score(tmp_path: Path) -> None:
     plain, measured = _made(), _made(head=_measured())
     measured.save(tmp_path / "b.hebundle")
     plain.save(tmp_path / "a.hebundle")
@@ -167,7 +167,7 @@ def test_every_bundle_is_read_back_equal(
     assert again.to_bytes() == bundle.to_bytes()
 
 
-# What is not a bundle
+# Files that are not a bundle
 
 
 def _written(path: Path, change: Any) -> Path:
@@ -245,7 +245,7 @@ def test_a_missing_file_and_a_foreign_safetensors_file_are_refused(tmp_path: Pat
         Bundle.load(tmp_path / "f.safetensors")
 
 
-def test_saving_is_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_failed_save_leaves_the_old_file_untouched(tmp_path: Path) -> None:
     path = tmp_path / "b.hebundle"
     _made().save(path)
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The guard and the card: what is unlike the training images, how often it errs, and what a client is told."""
+"""The guard and the card: images unlike the training images, false alarms, and the client's copy."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_features_off_the_training_directions_are_found(guard: Guard) -> None:
     assert all(verdict.accepted and not verdict.reason for verdict in guard.judge(draw(50, 0)[:5] * 0.5))
 
 
-def test_it_comes_back_from_its_tensors(guard: Guard) -> None:
+def test_guard_is_read_back_from_its_tensors(guard: Guard) -> None:
     again = Guard.from_bundle(guard.to_json(), guard.to_tensors())
     np.testing.assert_array_equal(again.distances(draw(9, 5)), guard.distances(draw(9, 5)))
     for name in guard.to_tensors():
@@ -106,7 +106,7 @@ def test_a_card_states_shares_and_figures_with_intervals() -> None:
     assert wilson(50, 100) == pytest.approx((0.40383, 0.59617), abs=1e-4)
 
 
-def test_another_modality_is_not_the_model_s_kind() -> None:
+def test_image_of_another_modality_does_not_fit_the_card() -> None:
     card = {"image": {"modality": ["US"]}}
     assert "Modality is CT; the model was made from US" in str(check_kind(card, {"modality": "CT"}))
     for known, kind in (

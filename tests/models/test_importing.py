@@ -1,4 +1,4 @@
-"""A user's own ONNX extractor and head: what is taken, how it is bounded, and what is refused."""
+"""A user's own ONNX extractor and head: accepted files, bounded features, and refused files."""
 
 import pickle
 from pathlib import Path
@@ -33,7 +33,9 @@ def raw_network(**options: Any) -> bytes:
 
 
 @pytest.mark.parametrize("options", [{}, {"nhwc": True}, {"batch": 5}])
-def test_an_extractor_is_standardised_bounded_and_learned_from(options: dict[str, Any], tmp_path: Path) -> None:
+def test_imported_extractor_is_standardised_and_bounded_and_gets_a_head(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
     dataset, seen = toy(), []
     bundle = import_model(
         raw_network(**options), dataset, head="linear", progress=lambda done, total: seen.append(done)
@@ -48,7 +50,7 @@ def test_an_extractor_is_standardised_bounded_and_learned_from(options: dict[str
     np.testing.assert_array_equal(Bundle.load(tmp_path / "own.hebundle").features(dataset.train.images), features)
 
 
-def test_a_normalisation_is_followed() -> None:
+def test_given_normalisation_is_applied() -> None:
     bundle = import_model(raw_network(), toy(), head="linear", normalisation=Normalisation((0.5,), (0.25,)))
     assert (bundle.preprocessing.mean, bundle.preprocessing.std) == ((0.5,), (0.25,))
     with pytest.raises(InputError, match="makes no sense"):
@@ -127,7 +129,7 @@ def test_gemm_and_activations_are_converted() -> None:
         assert found.label_agreement > 0.9
 
 
-def test_a_head_is_imported_with_its_extractor_in_the_bundle_s_order() -> None:
+def test_imported_head_has_the_class_order_of_the_bundle() -> None:
     from skl2onnx import to_onnx
 
     dataset = toy()
@@ -144,7 +146,7 @@ def test_a_head_is_imported_with_its_extractor_in_the_bundle_s_order() -> None:
         import_model(raw_network(), dataset, head=content)
 
 
-def test_code_and_what_is_no_chain_are_refused() -> None:
+def test_pickles_and_graphs_that_are_no_chain_are_refused() -> None:
     from skl2onnx import to_onnx
 
     x, y = data(3)

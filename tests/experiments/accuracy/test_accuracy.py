@@ -135,7 +135,7 @@ def test_each_run_leaves_one_record_with_all_figures(done: list[Record]) -> None
     assert "encrypted" not in done[2].figures
 
 
-def test_a_second_run_does_what_is_missing_and_no_more(folder: Path, done: list[Record]) -> None:
+def test_second_run_does_only_missing_runs(folder: Path, done: list[Record]) -> None:
     runs = grid.load_grid(folder / "grid.toml")
     assert find_missing_runs(runs, folder / "r.jsonl") == []
     outcome = run_grid(runs, folder / "r.jsonl", grid=folder / "grid.toml", jobs=1, console=Console(quiet=True))
@@ -148,7 +148,7 @@ def test_a_second_run_does_what_is_missing_and_no_more(folder: Path, done: list[
     assert [run.head for run in find_missing_runs(runs, part)] == ["deployed", "relu"]
 
 
-def test_the_tables_show_what_was_found_and_what_missed(done: list[Record]) -> None:
+def test_tables_show_figures_and_missed_configurations(done: list[Record]) -> None:
     broken = Record.of(
         "accuracy",
         command="he-experiments x",
@@ -226,7 +226,7 @@ def _members(session: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_an_interrupted_grid_keeps_what_is_done_and_goes_on(folder: Path) -> None:
+def test_interrupted_grid_keeps_finished_runs_and_resumes(folder: Path) -> None:
     text = (folder / "grid.toml").read_text().replace("seeds = [3]", "seeds = [5, 6, 7, 8]")
     (folder / "long.toml").write_text(text)
     path = folder / "long.jsonl"
@@ -236,7 +236,7 @@ def test_an_interrupted_grid_keeps_what_is_done_and_goes_on(folder: Path) -> Non
     until = time.monotonic() + 240
     while not (path.exists() and path.stat().st_size) and time.monotonic() < until:
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of it
+    os.killpg(process.pid, signal.SIGINT)  # a terminal signals every process
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert b"Traceback" not in said
@@ -299,7 +299,7 @@ def test_a_label_that_changes_beyond_the_error_is_counted() -> None:
 
 
 @pytest.mark.parametrize("name", list(grid.CANDIDATES))
-def test_every_candidate_learns_and_what_runs_encrypted_has_layers(name: str) -> None:
+def test_every_candidate_learns_and_encrypted_ones_have_layers(name: str) -> None:
     random = np.random.default_rng(0)
 
     def drawn(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -318,7 +318,7 @@ def test_every_candidate_learns_and_what_runs_encrypted_has_layers(name: str) ->
         assert (Polynomial in kinds) == (name in ("quadratic", "mlp", "cubic"))
 
 
-# What a user sees when something does not fit
+# Messages for wrong input
 
 
 def _line(*arguments: str) -> str:

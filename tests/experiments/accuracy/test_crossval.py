@@ -1,4 +1,4 @@
-"""Cross-validation: every image is left out once, the test images never come near, and means are what they say."""
+"""Cross-validation: every image is left out once, test images are not used, and means are right."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The price: every path gives the same labels, and what is not installed is said in one line."""
+"""The price: every path gives the same labels, and a missing package gives one line."""
 
 import json
 import sys

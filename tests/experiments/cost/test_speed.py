@@ -1,4 +1,4 @@
-"""The speed experiment's rows hold what was measured, and TenSEAL's path computes the same head."""
+"""The speed experiment's rows have consistent figures, and TenSEAL's path computes the same head."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The comparison of split points: what it counts, on a bundle that was trained for a moment."""
+"""The comparison of split points: its counts, on a bundle that was trained for a moment."""
 
 from pathlib import Path
 

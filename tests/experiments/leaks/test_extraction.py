@@ -1,4 +1,4 @@
-"""Extraction: exact from the number of queries that the mathematics says, and no further than a query limit lets it."""
+"""Extraction: exact after the theoretical number of queries, and stopped by a query limit."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Weights come out of an unmasked answer's second polynomial exactly; a fresh encryption of zero ends that."""
+"""Weights come out of an unmasked answer's second polynomial exactly; a fresh encryption of zero prevents it."""
 
 from typing import Any
 

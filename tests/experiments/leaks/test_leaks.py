@@ -51,7 +51,7 @@ def test_a_linear_view_is_inverted_and_an_unrelated_one_gives_the_mean() -> None
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 16), (3, 18)])
-def test_the_decoder_learns_and_repeats_itself(channels: int, size: int) -> None:
+def test_decoder_learns_and_a_seed_repeats_it(channels: int, size: int) -> None:
     random = np.random.default_rng(3)
     strength = random.uniform(0, 1, (160, 1, 1, 1)).astype(np.float32)
     images = np.broadcast_to(strength, (160, channels, size, size)).copy()

@@ -1,4 +1,4 @@
-"""Records: what is written is read back, several writers do not mix, and what is not a record is named."""
+"""Records: a written record is read back, several writers do not mix lines, and invalid lines are named."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Reports and comparisons: what records say is shown with its command, and nothing is taken from elsewhere."""
+"""Reports and comparisons: figures are shown with their command, and all come from the records."""
 
 import dataclasses
 import re

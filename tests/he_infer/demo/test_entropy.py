@@ -1,4 +1,4 @@
-"""The entropy column must be right, or the page about what the server saw means nothing."""
+"""Entropy of bytes, and its expectation for random bytes, as the demo's page shows them."""
 
 import math
 

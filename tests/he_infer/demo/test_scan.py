@@ -1,4 +1,4 @@
-"""The search for plaintext finds what is there, wherever it lies, and counts what it says it counts."""
+"""The search for plaintext finds every piece at any place, and its counts are right."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_too_short_a_piece_is_refused() -> None:
 
 
 def test_work_grows_with_bytes_and_not_with_pieces() -> None:
-    """As many table look-ups for ten thousand pieces as for one: what made the old search quadratic."""
+    """The number of table look-ups is the same for ten thousand pieces as for one."""
     random = np.random.default_rng(0)
     content = random.bytes(1 << 16)
     looked_up: list[int] = []

@@ -1,4 +1,4 @@
-"""Folders of images and DICOM tables: what is read, which splits come of it, and what is refused."""
+"""Folders of images and DICOM tables: files read, splits made, and inputs refused."""
 
 import tracemalloc
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_one_subfolder_a_class_is_read_and_split(tmp_path: Path) -> None:
     assert "20 of 20 images name no patient" in note
 
 
-def test_a_seed_deals_the_same_splits(tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_splits(tmp_path: Path) -> None:
     root = _folder(tmp_path / "own")
     assert datasets.load(root, seed=1).digest == datasets.load(root, seed=1).digest
     assert datasets.load(root, seed=1).digest != datasets.load(root, seed=2).digest
@@ -205,7 +205,7 @@ def _patients(root: Path, **options: Any) -> Path:
     ],
     ids=["no preamble", "IMA", "no suffix", "a UID", "no preamble and a foreign suffix"],
 )
-def test_dicom_is_found_by_content_and_no_patient_straddles(options: dict[str, Any], tmp_path: Path) -> None:
+def test_dicom_is_found_by_content_and_no_patient_is_in_two_splits(options: dict[str, Any], tmp_path: Path) -> None:
     dataset = datasets.load(_patients(tmp_path / "d", **options))
     assert sum(len(part) for _, part in dataset.splits()) == 40
     where: dict[str, set[str]] = {}
@@ -240,7 +240,7 @@ def test_every_usual_format_is_read(suffix: str, tmp_path: Path) -> None:
     ("names", "dealt"),
     [(("Training", "Testing"), "validation"), (("train", "val"), "test"), (("TRAIN",), "validation and test")],
 )
-def test_missing_splits_are_dealt_out_of_training(names: tuple[str, ...], dealt: str, tmp_path: Path) -> None:
+def test_missing_splits_are_taken_from_training(names: tuple[str, ...], dealt: str, tmp_path: Path) -> None:
     for name in names:
         _folder(tmp_path / "own", count=40 if name.lower().startswith("train") else 12, prefix=name)
     dataset = datasets.load(tmp_path / "own")
@@ -296,7 +296,7 @@ def _rows(line: str) -> str:
     ],
     ids=["a trailing comma", "a mark and semicolons", "quoted commas", "quoted line breaks", "empty lines"],
 )
-def test_a_table_that_others_export_is_read(text: str, tmp_path: Path) -> None:
+def test_table_exported_by_another_program_is_read(text: str, tmp_path: Path) -> None:
     dataset = datasets.load(_exported(tmp_path / "d", text))
     assert sum(len(part) for _, part in dataset.splits()) == 24
 

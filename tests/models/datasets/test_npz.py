@@ -1,4 +1,4 @@
-"""Sets in MedMNIST's layout: what is read, what is refused, and what happens without a network."""
+"""Sets in MedMNIST's layout: arrays read, arrays refused, and names without a network."""
 
 import hashlib
 import zipfile
@@ -25,7 +25,7 @@ def test_a_file_of_the_layout_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [28, 64, 224])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("classes", [2, 9])
-def test_any_size_grey_or_colour_any_number_of_classes(tmp_path: Path, side: int, channels: int, classes: int) -> None:
+def test_any_size_colour_and_number_of_classes_is_read(tmp_path: Path, side: int, channels: int, classes: int) -> None:
     random = np.random.default_rng(0)
     values = {}
     for name in ("train", "val", "test"):
@@ -124,7 +124,7 @@ def test_unknown_names_and_missing_files_say_what_is_known(tmp_path: Path) -> No
         datasets.load(tmp_path / "none.npz")
 
 
-# Notes: what can be learned from, but must be known
+# Notes on usable sets
 
 
 def _notes(tmp_path: Path, **changes: Any) -> str:
@@ -275,9 +275,7 @@ def test_pixels_of_every_type_are_scaled_alike_and_range_is_reported(
         (lambda x: x.astype(np.int64) * 1000, lambda x: x.astype(np.int64), "run from 0 to"),
     ],
 )
-def test_values_that_explain_themselves_in_no_way_are_refused(
-    tmp_path: Path, train: Any, test: Any, message: str
-) -> None:
+def test_values_of_unknown_range_are_refused(tmp_path: Path, train: Any, test: Any, message: str) -> None:
     plain = arrays()
     changes = {f"{name}_images": change(plain[f"{name}_images"]) for name, change in (("train", train), ("val", train))}
     with pytest.raises(BadContents, match=message):

@@ -1,4 +1,4 @@
-"""The ONNX extractor: what it computes, what hostile files are refused, and that a client needs no torch for it."""
+"""The ONNX extractor: its features, hostile files that are refused, and a client without torch."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ from tests.models.kit import filled, graph_model, png, small_extractor
 PIXELS = (np.arange(5 * 64).reshape(5, 1, 8, 8) % 17 / 8 - 1).astype(np.float32)
 
 
-def test_it_computes_what_the_graph_says() -> None:
+def test_extractor_computes_the_graph() -> None:
     maps = torch.nn.functional.conv2d(
         torch.from_numpy(PIXELS), torch.from_numpy(filled((2, 1, 3, 3), 1).astype(np.float32)), stride=2, padding=1
     )
@@ -35,7 +35,7 @@ def test_it_computes_what_the_graph_says() -> None:
 
 
 @pytest.mark.parametrize("options", [{"batch": 1}, {"batch": 3}, {"nhwc": True}, {"nhwc": True, "batch": 4}])
-def test_fixed_batches_and_the_other_layout_give_the_same(options: dict[str, int]) -> None:
+def test_fixed_batch_and_nhwc_layout_give_equal_features(options: dict[str, int]) -> None:
     extractor = small_extractor(**options)
     assert (extractor.channels, extractor.size, extractor.width) == (1, 8, 16)
     np.testing.assert_allclose(extractor.run(PIXELS), small_extractor().run(PIXELS), atol=1e-6)
@@ -76,7 +76,7 @@ def _loop(model: onnx.ModelProto) -> None:
 
 
 def _hidden_graph(model: onnx.ModelProto) -> None:
-    """A graph hung on an operator that is allowed."""
+    """A graph that is an attribute of an allowed operator."""
     attribute = helper.make_attribute("extra", helper.make_graph([], "inner", [], []))
     model.graph.node[0].attribute.append(attribute)
 

@@ -59,7 +59,7 @@ def test_the_exported_head_is_the_trained_one(trained: ConvolutionHead) -> None:
     np.testing.assert_allclose(exported.evaluate(features.numpy()), scores.numpy(), atol=1e-5)
 
 
-def test_bringing_it_into_range_changes_no_score_and_keeps_it_a_convolution(trained: ConvolutionHead) -> None:
+def test_rescaling_into_range_changes_no_score_and_keeps_the_convolution(trained: ConvolutionHead) -> None:
     exported = trained.export()
     features = 3 * np.random.default_rng(4).normal(size=(50, 256))
     ranged, (found,) = into_range(exported, features, 1.5)
@@ -90,7 +90,7 @@ def test_shapes_that_do_not_fit_are_refused(wrong: dict[str, object]) -> None:
         Convolution(**{**right, **wrong})
 
 
-def test_a_head_must_end_with_a_linear_layer_and_chain() -> None:
+def test_head_with_layers_that_do_not_fit_together_is_refused() -> None:
     layer = Convolution(np.ones((2, 1, 2, 2)), np.zeros(2), (1, 3, 3))
     with pytest.raises(HeadError, match="takes 9"):
         Head((layer, Polynomial((0, 0, 1.0)), Linear(np.ones((2, 9)), np.zeros(2))))
@@ -111,6 +111,6 @@ def test_the_extractor_gives_maps_within_their_bound_in_the_order_that_the_head_
     assert features.shape == (1, 256)
     assert features.abs().max() <= 4.0
     changed = (features - plain).reshape(4, 8, 8).abs().amax(dim=0)
-    # What is drawn at the upper left changes the maps there, and not at the lower right.
+    # A change at the upper left changes the maps there, and not at the lower right.
     assert changed[:2, :2].max() > 0.01
     assert changed[5:, 5:].max() < 1e-4

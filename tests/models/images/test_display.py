@@ -60,7 +60,7 @@ def table(descriptor: list[int], values: Any, vr: str) -> Sequence:
 
 
 def rendered(path: Path, folder: Path, options: list[str]) -> np.ndarray[Any, Any]:
-    """What dcm2pnm makes of a file, from 0 to 1."""
+    """A file as dcmtk renders it, from 0 (black) to 1 (white)."""
     # The same program with other decoders built in.
     tool = shutil.which("dcml2pnm" if "jpeg_ls" in path.name else "dcmj2pnm")
     if tool is None:
@@ -168,7 +168,7 @@ def test_an_empty_item_is_no_table(tmp_path: Path) -> None:
         np.testing.assert_array_equal(with_item, plain)
 
 
-def test_half_a_table_is_refused_by_its_tag(tmp_path: Path) -> None:
+def test_incomplete_table_is_refused_by_its_tag(tmp_path: Path) -> None:
     lonely = Dataset()
     lonely.add_new(0x00283002, "US", [4096, 0, 16])
     short = table([4096, 0, 16], [1, 2, 3], "US")
@@ -212,12 +212,12 @@ def test_a_palette_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slope", [{}, {"RescaleSlope": None}, {"RescaleSlope": "1"}])
-def test_half_a_rescale_counts(slope: dict[str, Any], tmp_path: Path) -> None:
+def test_intercept_without_slope_is_applied(slope: dict[str, Any], tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", RAMP, RescaleIntercept="-1024", WindowCenter="0", WindowWidth="400", **slope)
     np.testing.assert_allclose(load_image(path), np.clip((RAMP - 1024 + 0.5) / 399 + 0.5, 0, 1), atol=1e-6)
 
 
-def test_a_slope_without_an_intercept_counts(tmp_path: Path) -> None:
+def test_slope_without_intercept_is_applied(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", RAMP, RescaleSlope="2", WindowCenter="4096", WindowWidth="8192")
     np.testing.assert_allclose(load_image(path), np.clip((2 * RAMP - 4095.5) / 8191 + 0.5, 0, 1), atol=1e-6)
 
@@ -232,7 +232,7 @@ def test_a_slope_without_an_intercept_counts(tmp_path: Path) -> None:
         ("MONOCHROME2", "IDENTITY", False),
     ],
 )
-def test_presentation_turns_grey_once(kind: str, shape: str, turned: bool, tmp_path: Path) -> None:
+def test_presentation_inverts_grey_once(kind: str, shape: str, turned: bool, tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", RAMP, PhotometricInterpretation=kind, PresentationLUTShape=shape)
     assert (load_image(path)[0, 0] == 1.0) == turned
 
@@ -295,7 +295,7 @@ def test_masks_and_segmentations_get_a_remark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"1A", b"1.5", b"  ", b"-3"])
-def test_a_number_of_frames_that_is_none_ends_in_one_line(raw: bytes, tmp_path: Path) -> None:
+def test_invalid_number_of_frames_gives_one_line(raw: bytes, tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", RAMP, NumberOfFrames="11")
     content = path.read_bytes()
     at = content.index(b"\x28\x00\x08\x00IS")
@@ -333,7 +333,7 @@ def test_a_file_without_preamble_or_suffix_is_found_by_its_content(syntax: str, 
     assert image.identifiers.patient == "P1"
 
 
-def test_a_sequential_scan_that_ends_at_zero_is_mended_and_others_are_left() -> None:
+def test_sequential_scan_that_ends_at_zero_is_corrected_and_others_are_unchanged() -> None:
     header = b"\xff\xd8\xff%b\x00\x11\x0c\x00\x10\x00\x10\x01\x01\x11\x00" + b"\x00" * 6
     scan = b"\xff\xda\x00\x08\x01\x01\x00\x00%b\x00data\xff\xd9"
     frame = header.replace(b"%b", b"\xc1") + scan.replace(b"%b", b"\x00")

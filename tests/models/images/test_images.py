@@ -1,4 +1,4 @@
-"""One image file -> display values; and what is no image."""
+"""Reading one image file as display values, and refusing files that are no image."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_colour_has_three_channels_and_transparency_shows_black(tmp_path: Path) 
     assert to_grey(image).shape == (20, 20)
 
 
-def test_a_window_is_applied_and_monochrome1_is_turned(tmp_path: Path) -> None:
+def test_window_is_applied_and_monochrome1_is_inverted(tmp_path: Path) -> None:
     plain = load_image(dicom(tmp_path / "w.dcm", RAMP, WindowCenter=8000, WindowWidth=4000))
     np.testing.assert_allclose(plain, window_values(RAMP.astype(float), 8000, 4000), atol=1e-6)
     turned = load_image(
@@ -38,7 +38,7 @@ def test_a_window_is_applied_and_monochrome1_is_turned(tmp_path: Path) -> None:
     np.testing.assert_allclose(turned, 1 - plain, atol=1e-6)
 
 
-def test_window_functions_of_the_standard() -> None:
+def test_window_functions_equal_those_of_the_standard() -> None:
     # PS3.3 C.11.2.1.2.1 gives c = 2048, w = 4096 for 0..4095, and 0.5, 1 as a step.
     values = np.array([0.0, 4095.0])
     np.testing.assert_allclose(window_values(values, 2048, 4096), [0, 1])

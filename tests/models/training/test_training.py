@@ -1,4 +1,4 @@
-"""Training: a seed reproduces, the test split is never looked at, and what is exported is what was trained."""
+"""Training: a seed repeats it, the test split is not used, and the exported model is the trained one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_the_toy_set_is_learned_and_the_head_is_in_range(trained: Bundle) -> Non
 def test_a_seed_gives_the_same_bytes_whatever_the_number_of_threads(trained: Bundle, small_recipe: Recipe) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    torch.manual_seed(123)  # the caller's own chance has no part in it
+    torch.manual_seed(123)  # the caller's RNG state must not matter
     try:
         again = train(toy(), width=64, hidden=8, recipe=small_recipe)
         assert torch.get_num_threads() == 2
@@ -59,7 +59,7 @@ def test_training_leaves_global_rng_untouched(small_recipe: Recipe) -> None:
     assert torch.equal(drawn, torch.rand(3))
 
 
-def test_the_test_images_decide_nothing(trained: Bundle, small_recipe: Recipe) -> None:
+def test_training_without_test_images_gives_the_same_model(trained: Bundle, small_recipe: Recipe) -> None:
     dataset = toy()
     empty = Split(dataset.test.images[:0], dataset.test.labels[:0])
     again = train(replace(dataset, test=empty), width=64, hidden=8, recipe=small_recipe)
@@ -80,7 +80,7 @@ def test_the_epoch_is_chosen_on_validation_and_training_stops_early(small_recipe
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "cubic"])
-def test_every_kind_of_head_exports_what_it_computed(head: str) -> None:
+def test_every_kind_of_head_exports_its_own_scores(head: str) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         module = make(head, 32, 3, 8)
@@ -92,7 +92,7 @@ def test_every_kind_of_head_exports_what_it_computed(head: str) -> None:
     np.testing.assert_allclose(module.export().evaluate(features), scores.numpy(), atol=1e-9)
 
 
-def test_mixed_images_and_bad_widths(small_recipe: Recipe) -> None:
+def test_blended_images_train_and_wrong_widths_and_heads_are_refused(small_recipe: Recipe) -> None:
     bundle = train(toy(), width=16, head="linear", recipe=replace(small_recipe, epochs=2, mixup=0.4))
     assert bundle.training["recipe"]["mixup"] == 0.4
     with pytest.raises(InputError, match="16 to 4096"):
@@ -178,7 +178,7 @@ def test_calibration_never_makes_validation_worse_and_is_folded_exactly() -> Non
     np.testing.assert_allclose(found.folded(head).evaluate(features), found.applied(head.evaluate(features)))
 
 
-def test_perfectly_separated_validation_does_not_blow_the_scores_up() -> None:
+def test_perfectly_separated_validation_keeps_scores_bounded() -> None:
     labels = np.arange(20) % 2
     found = calibrated(np.eye(2)[labels] * 0.1, labels)
     assert found.factor <= 4
@@ -197,7 +197,7 @@ def test_few_validation_images_decide_no_offsets() -> None:
 # Parts
 
 
-def test_the_running_average_is_in_place_only_for_a_while() -> None:
+def test_averaged_weights_are_in_place_only_within_the_context() -> None:
     module = torch.nn.Linear(2, 1)
     average = Average(module, 0.5)
     with torch.no_grad():
@@ -243,7 +243,7 @@ def test_one_thread_setting_ends_with_its_context() -> None:
 
 
 @pytest.mark.slow
-def test_pneumoniamnist_reaches_what_was_published() -> None:
+def test_pneumoniamnist_reaches_the_published_figures() -> None:
     """ResNet-18 at 28 x 28 reaches an accuracy of 0.854 and an AUC of 0.944 (Yang et al. 2023)."""
     dataset = named("pneumoniamnist")
     bundle = train(dataset)
