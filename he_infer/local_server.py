@@ -68,7 +68,7 @@ class LocalServer:
             ServerError: the server is not running.
         """
         if self._process is None:
-            raise ServerError("The local server does not run.")
+            raise ServerError("The local server is not running; call start() first.")
         return self._process.pid
 
     def start(self) -> Self:
@@ -150,4 +150,4 @@ class LocalServer:
     def _last_words(self) -> str:
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
         spoken = [line.removeprefix("error: ") for line in lines if line.strip()]
-        return spoken[-1] if spoken else f"it ended without a word; see {self.log_path}."
+        return spoken[-1] if spoken else f"it ended without a message; see {self.log_path}."

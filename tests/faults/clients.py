@@ -1,4 +1,4 @@
-"""Clients that are slow, that vanish, and that never read their answer, while an honest one asks on."""
+"""Slow clients, vanishing clients and clients that never read their answer, beside an honest one that keeps asking."""
 
 import socket
 import struct
@@ -76,7 +76,7 @@ class _Troubled:
         self._get = f"GET /v1/objects/{stored} {head}\r\n".encode()
 
     def slow(self) -> None:
-        """Sends its body a little at a time, until it is cut off."""
+        """Send a body a little at a time, until the server cuts the connection."""
         self._outcome.injected["slow body"] += 1
         with suppress(ConnectionError), socket.create_connection(self._address, timeout=30) as connection:
             connection.sendall(self._post)
@@ -89,7 +89,7 @@ class _Troubled:
                     return
 
     def vanishing(self) -> None:
-        """Is gone in the middle of its body, or before its answer, without a goodbye (RST)."""
+        """Reset the connection (RST) in the middle of the body or before the answer."""
         self._outcome.injected["vanished"] += 1
         for share in (0.5, 1.0):
             with suppress(ConnectionError), socket.create_connection(self._address, timeout=30) as connection:
@@ -97,14 +97,14 @@ class _Troubled:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def silent(self) -> None:
-        """Connects and says nothing."""
+        """Connect and send nothing."""
         self._outcome.injected["silent"] += 1
         with suppress(ConnectionError), socket.create_connection(self._address, timeout=30) as connection:
             if connection.recv(1):
                 self._outcome.odd.append("an answer without a question")
 
     def deaf(self) -> None:
-        """Asks for a large object and reads nothing of it."""
+        """Ask for a large object and read nothing of it."""
         self._outcome.injected["never reads"] += 1
         with socket.create_connection(self._address, timeout=30) as connection:
             connection.sendall(self._get)
@@ -116,7 +116,7 @@ def _features() -> np.ndarray:
 
 
 def sockets(server: LocalServer) -> int:
-    """Sockets that the server's process has open."""
+    """Count the sockets that the server's process has open."""
     count = 0
     for link in Path(f"/proc/{server.pid}/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -125,5 +125,5 @@ def sockets(server: LocalServer) -> int:
 
 
 def resident(server: LocalServer) -> int:
-    """Bytes of memory that the server's process has."""
+    """Resident memory of the server's process in bytes."""
     return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * 4096

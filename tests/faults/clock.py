@@ -1,4 +1,4 @@
-"""The server's clock jumps ahead and back, by libfaketime from Debian: its processes' notion of time, nothing else."""
+"""The server's clock jumps ahead and back, by libfaketime from Debian, for its processes only."""
 
 import time
 from pathlib import Path
@@ -19,12 +19,12 @@ JUMPS = (3600, -3600, 86_400, 0, -86_400 * 30, 200, -200, 86_400 * 365)
 
 
 def library() -> Path | None:
-    """libfaketime, where it is installed."""
+    """Path of libfaketime, or None where it is not installed."""
     return next((path for path in LIBRARIES if path.exists()), None)
 
 
 def jump(bundle: Path, folder: Path, jumps: int, steps: int = 4, seed: int = 8) -> Outcome:
-    """Set the server's clock to other times; ask on, replay what was accepted, and use a token past its time."""
+    """Set the server's clock to other times; keep asking, replay accepted envelopes, and use an expired token."""
     outcome = Outcome()
     everyday = Everyday(bundle, outcome, seed, largest=50_000)
     folder.mkdir(parents=True)

@@ -124,11 +124,11 @@ def kill_workers(
 
 
 def _with_keys_of(steady: Client, session: Session) -> Client:
-    """The same client on another session, so that what it registers anew are the keys that it has."""
+    """Put a client on another session with the keys that it has, so that it registers the same ones."""
     steady.session = session
     return steady
 
 
 def _torn(path: Path) -> bool:
-    """Whether the last line was being written when the server died; the next start sets it aside."""
+    """Tell whether the last line was cut off when the server died; the next start sets it aside."""
     return not path.read_bytes().endswith(b"\n")

@@ -1,4 +1,4 @@
-"""The database goes away under a running server and comes back: a PostgreSQL of one's own, started and stopped here."""
+"""The database of a running server stops and comes back: a private PostgreSQL, started and stopped here."""
 
 import getpass
 import os
@@ -24,7 +24,7 @@ OPTIONS = ["--workers", "1"]
 
 
 class Postgres:
-    """A cluster in a new folder, on a Unix socket there alone; under root it runs as the user `postgres`."""
+    """A PostgreSQL cluster in a new folder that listens on a Unix socket only; under root it runs as `postgres`."""
 
     def __init__(self) -> None:
         # Not below a test's own folder, which only this process's user may enter; and a socket's path must be short.

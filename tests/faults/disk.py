@@ -1,4 +1,4 @@
-"""A disk that is full, and one that turns read-only: on file systems of one's own, made and unmounted here."""
+"""A full disk, and one that turns read-only, on private file systems that are made and unmounted here."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _SIZE = 24 << 20
 
 
 def full(bundle: Path, folder: Path, steps: int, seed: int = 5) -> Outcome:
-    """Fill the disk, ask on, give room back, ask on, and look for what was lost."""
+    """Fill the disk, keep asking, free it, keep asking, and look for lost data."""
     outcome = Outcome()
     everyday = Everyday(bundle, outcome, seed, largest=900_000)
     with timed(outcome), _tmpfs(folder) as mounted:
@@ -114,7 +114,7 @@ def _ext4(folder: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
 
 
 def _remount(mounted: Path) -> None:
-    """What an operator does: unmount, check, mount again."""
+    """Unmount, check and mount again, as an operator would."""
     image = mounted.parent / "image"
     unmount(mounted)
     run("sh", "-c", f"e2fsck -fy '{image}' >/dev/null 2>&1; test $? -le 1")

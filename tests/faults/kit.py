@@ -1,4 +1,4 @@
-"""What the scenarios share: a client that does a bit of everything and remembers what was acknowledged."""
+"""Shared by the scenarios: a client that sends requests of all kinds and remembers what was acknowledged."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ class Everyday:
     """Registers, stores, reads and classifies at random, and keeps what was acknowledged.
 
     Args:
-        seed: of the choices.
+        seed: seed of the random choices.
         largest: bytes of the largest object.
     """
 
@@ -92,7 +92,7 @@ def timed(outcome: Outcome) -> Iterator[None]:
 
 
 def soon(what: Callable[[], bool], seconds: float = 30.0) -> bool:
-    """Whether something becomes true within a bounded time; a server that is away meanwhile is no answer."""
+    """Wait until a condition holds, for a bounded time; an unreachable server counts as not yet."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -121,10 +121,10 @@ def unmount(folder: Path) -> None:
 
 
 def may_mount() -> bool:
-    """Whether this process may mount file systems, as root in most containers' hosts and virtual machines may."""
+    """Tell whether this process may mount file systems, as root in most containers' hosts and virtual machines may."""
     return os.geteuid() == 0 and Path("/dev/loop-control").exists()
 
 
 def alive(server: LocalServer) -> bool:
-    """Whether the server's process lives."""
+    """Tell whether the server's process is alive."""
     return Path(f"/proc/{server.pid}").exists()

@@ -7,7 +7,7 @@ from typing import Any
 from he_infer.errors import HeInferError, RequestRefused, ServerBusy, ServerUnreachable
 from he_infer.wire.refusals import Code
 
-# What a server in trouble may say. Not among them: internal, damaged.
+# Codes that a server may answer under a fault: internal and damaged are not among them.
 PASSING = frozenset(Code) - {Code.INTERNAL, Code.DAMAGED}
 
 

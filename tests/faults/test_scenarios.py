@@ -46,7 +46,7 @@ def test_a_disk_that_turns_read_only_loses_nothing(bundle: Path, tmp_path: Path)
     assert outcome.refused.total() > 0
 
 
-def test_a_lost_database_is_waited_for(bundle: Path, tmp_path: Path) -> None:
+def test_lost_database_refuses_requests_until_it_is_back(bundle: Path, tmp_path: Path) -> None:
     try:
         database.tools()
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def test_a_lost_database_is_waited_for(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(clock.library() is None, reason="libfaketime is not installed (Debian: faketime)")
-def test_a_clock_that_jumps_lets_nothing_in_twice(bundle: Path, tmp_path: Path) -> None:
+def test_clock_jump_lets_no_envelope_be_accepted_twice(bundle: Path, tmp_path: Path) -> None:
     outcome = clock.jump(bundle, tmp_path / "clock", 3, steps=2)
     print(outcome.to_json())
     outcome.check()

@@ -37,7 +37,7 @@ class Tenant:
     parts: list[str]
 
     def orders(self, **more: Any) -> dict[str, Any]:
-        """What a client process must know."""
+        """Orders for a client process."""
         client = self.client
         about = {"url": client.server.url, "token": client.token, "model": client.model.id, "plan": client.plan.digest}
         about["key_set"] = client.key_set
@@ -79,7 +79,7 @@ def held(server: LocalServer) -> int:
 
 
 def drive(everyone: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Start one client process for each of the orders, all to begin at the same moment; what became of each request."""
+    """Start one client process for each of the orders, all at the same moment; returns the outcome of each request."""
     begin = time.monotonic() + 1.5 + 0.5 * len(everyone)
     running = []
     for orders in everyone:
@@ -101,7 +101,7 @@ def rate_orders(tenant: Tenant, rate: float, seconds: float, seed: int) -> list[
 
 
 def summary(results: Sequence[Sequence[dict[str, Any]]], seconds: float) -> dict[str, Any]:
-    """Counts and quantiles of what became of all requests."""
+    """Counts and quantiles of the outcomes of all requests."""
     everything = [result for part in results for result in part]
     good = sorted(result["latency"] for result in everything if result["status"] == 200)
     busy = sorted(result["latency"] for result in everything if result["status"] == 429)

@@ -1,6 +1,6 @@
-"""One client process of the load: sends at times drawn beforehand, whatever becomes of the requests before (open loop).
+"""One client process of the load: sends at times drawn beforehand, independent of earlier answers (open loop).
 
-Reads its orders as JSON from standard input, and writes a JSON list of what became of each request to standard output.
+Reads its orders as JSON from standard input, and writes a JSON list of each request's outcome to standard output.
 Nothing is sent twice: a refusal is a result.
 """
 

@@ -1,4 +1,4 @@
-"""Load in its short form: overload is refused with a time to come back, and restarts lose no request."""
+"""Short form of the load campaign: overload is refused with a Retry-After, and restarts lose no request."""
 
 from pathlib import Path
 

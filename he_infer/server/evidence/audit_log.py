@@ -237,6 +237,6 @@ def _last_entry(file: IO[bytes]) -> dict[str, Any] | None:
     entry = _parse(file.read().splitlines(keepends=True)[-1])
     if entry is None or not isinstance(entry.get("seq"), int) or not isinstance(entry.get("hash"), str):
         raise NotThisFormat(
-            "The audit log ends in a broken line. Run 'he-infer audit verify', keep it, start a new one."
+            "The audit log ends in a broken line. Run 'he-infer audit verify', keep the file, start a new one."
         )
     return entry

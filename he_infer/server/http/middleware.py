@@ -106,7 +106,11 @@ class _Exchange:
 
     async def refuse_internal(self) -> None:
         body = json.dumps(
-            error_body(Code.INTERNAL, "A defect of the server; tell its operator this id.", self.request_id)
+            error_body(
+                Code.INTERNAL,
+                "The server failed on this request; report the request id to its operator.",
+                self.request_id,
+            )
         )
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})

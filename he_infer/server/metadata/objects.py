@@ -99,7 +99,7 @@ class Objects:
             lock_client(sql, client_id)
             newest = sql.scalar(sa.select(sa.func.max(OBJECTS.c.version)).where(_of(client_id, object_id)))
             if newest == version:
-                raise Refused(Code.INVALID, "The newest version goes only with the object; delete the object.")
+                raise Refused(Code.INVALID, "The newest version cannot be deleted alone; delete the object.")
             here = _of(client_id, object_id) & (OBJECTS.c.version == version)
             blob = sql.scalar(sa.select(OBJECTS.c.blob).where(here))
             sql.execute(OBJECTS.delete().where(here))

@@ -171,7 +171,7 @@ def restore(folder: Path, state: State, key: bytes | None, progress: Progress = 
     for name, target in taken:
         if target.exists() and (folder / name).exists() and target.read_bytes() != (folder / name).read_bytes():
             raise UsageError(
-                f"{target} is there already and is not the backup's; a restore needs an empty data folder."
+                f"{target} exists already and differs from the backup's; a restore needs an empty data folder."
             )
     result = Copied()
     # The backup itself is only read: it may lie on a medium that cannot be written, or be of an older schema.
@@ -263,7 +263,7 @@ def _check_manifest(folder: Path, key: bytes | None) -> None:
         or manifest.get("format") != FORMAT
         or not isinstance(manifest.get("files"), dict)
     ):
-        raise NotThisFormat(f"{folder / MANIFEST} is not that of a backup.")
+        raise NotThisFormat(f"{folder / MANIFEST} is not the manifest of a backup made by he-infer.")
     if manifest.get("version") != VERSION:
         raise UnsupportedVersion(
             f"{folder} is a backup of version {manifest.get('version')}; this release reads version {VERSION}."
@@ -275,7 +275,7 @@ def _check_manifest(folder: Path, key: bytes | None) -> None:
         )
     for name, digest in manifest["files"].items():
         if name not in (DATABASE, AUDIT, AUDIT_KEY, SIGNING_KEY):
-            raise NotThisFormat(f"{folder / MANIFEST} names a file that no backup has.")
+            raise NotThisFormat(f"{folder / MANIFEST} names a file that does not belong in a backup.")
         if not (folder / name).is_file() or _sha256(folder / name) != digest:
             raise NotThisFormat(f"{folder / name} is missing or not what the manifest says; the backup is damaged.")
 

@@ -60,7 +60,7 @@ class Spool:
             if room is not None and self._held[client_id] + size > room:
                 raise Refused(
                     Code.QUOTA,
-                    f"What this client is sending exceeds the {room} bytes that are left of its storage quota.",
+                    f"The bodies that this client is sending exceed the {room} bytes left of its storage quota.",
                 )
             self._held[client_id] += size
 

@@ -72,7 +72,7 @@ def s3() -> Iterator[services.S3]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new database of each kind: what is tested with it holds for both."""
+    """URL of a new database of each kind, SQLite and PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'm.sqlite3'}"
     return str(request.getfixturevalue("postgres").database())
@@ -80,7 +80,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["folder", "s3"])
 def blob_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """A new store of objects of each kind."""
+    """Place of a new object store of each kind, folder and S3."""
     if request.param == "folder":
         return tmp_path / "blobs"
     return str(request.getfixturevalue("s3").bucket())

@@ -1,9 +1,9 @@
-"""The product's promise: after the whole flow, nothing of the plaintext is anywhere on the server's side.
+"""Audit of blindness: after the whole flow, no plaintext is found anywhere on the server's side.
 
 Images become features, ciphertexts, scores and labels, and sealed objects, through a server whose memory, disk,
 database, log, metrics and wire are then searched for pixels, features, scores, labels and the secret key, in the
-encodings in which they occur. What must be found is planted in each of those places and searched for by the same code:
-a search that finds nothing at all would prove nothing.
+encodings in which they occur. As a positive control, plaintext is planted in each of those places and must be found by
+the same search.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ PLACES = {"memory of the server", "memory of a worker", "disk", "database", "log
 
 @dataclass
 class Flow:
-    """What the client knows after the whole flow, and the server that it went through."""
+    """The client's plaintexts and results of the whole flow, and the server."""
 
     server: LocalServer
     proxy: traces.RecordingProxy
@@ -57,7 +57,7 @@ class Flow:
     keys: dict[str, bytes]
 
     def secrets(self) -> dict[str, bytes]:
-        """Everything that must be nowhere."""
+        """Fragments that must not be found anywhere."""
         found: dict[str, bytes] = {}
         for number, image in enumerate(self.images):
             found |= traces.pixels(f"pixels {number}", image)
@@ -69,7 +69,7 @@ class Flow:
         return found | traces.secret_key(self.secret._raw, whole)
 
     def known(self) -> dict[str, bytes]:
-        """What the server does hold, and must be found."""
+        """Fragments that the server does hold and that must be found."""
         return {
             "sealed object": self.sealed[-96:-32],
             "ciphertext": self.ciphertext[200:264],

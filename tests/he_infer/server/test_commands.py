@@ -1,4 +1,4 @@
-"""`he-infer keys`, `tokens` and `audit` as a user runs them: what they do, and one line for each mistake."""
+"""`he-infer keys`, `tokens` and `audit` as a user runs them: results, and one line for each mistake."""
 
 import json
 import os
@@ -17,7 +17,7 @@ WORDS = "correct horse battery staple"
 
 
 def he_infer(*arguments: object, status: int | None = 0, **environment: str) -> str:
-    """Run the command; its standard output, or its one line of error where a status other than 0 is expected.
+    """Run the command; returns its standard output, or its one line of error where a status other than 0 is expected.
 
     With `status` None it must exit 1, after a report on its standard output.
     """

@@ -1,4 +1,4 @@
-"""The files of docs/deploy: what of them can be run here is run, as they stand."""
+"""The files of docs/deploy, run unchanged as far as that is possible here."""
 
 import re
 import shutil
@@ -54,7 +54,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-500:]  # at most 2.0 of 10
 
 
-def test_the_server_s_install_has_a_hash_for_every_pin_and_no_address() -> None:
+def test_server_requirements_have_a_hash_for_every_pin_and_no_address() -> None:
     text = (ROOT / "requirements-server.txt").read_text()
     assert "://" not in text
     assert not re.search(r"^--", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""A server on the native engine: the same scores, all workers alike, and what it says of itself."""
+"""A server on the native engine: the same scores, all workers alike, and the engine stated."""
 
 import json
 from collections.abc import Iterator
@@ -71,5 +71,5 @@ def _children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-def test_seal_is_what_tests_and_explicit_wishes_get(server: LocalServer) -> None:
+def test_server_started_with_seal_states_seal(server: LocalServer) -> None:
     assert httpx2.get(f"{server.url}/v1/info").json()["engine"] == "seal"

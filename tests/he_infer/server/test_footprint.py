@@ -1,4 +1,4 @@
-"""What the server needs: its packages, and its memory with one client."""
+"""The server's installed packages, and its memory with one client."""
 
 import re
 from importlib.metadata import PackageNotFoundError, requires

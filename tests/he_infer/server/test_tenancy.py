@@ -1,4 +1,4 @@
-"""What belongs to one client does not exist for another, on every route; and nothing tells by how long it takes."""
+"""Isolation of clients: on every route, data of another client gets the same answer as data that does not exist."""
 
 import hmac
 import json
@@ -31,7 +31,7 @@ def stranger(server: LocalServer) -> str:
 
 @pytest.fixture(scope="module")
 def owned(server: LocalServer) -> dict[str, str]:
-    """What the first client has: an object in two versions, and keys."""
+    """Data of the first client: an object in two versions, and keys."""
     with Session(server.url, server.token) as session:
         client = Client(server, session, server.token)
         session.put_object(b"first", NAME)
@@ -51,7 +51,9 @@ def operations(server: LocalServer) -> list[tuple[str, str]]:
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]
 
 
-def test_no_route_shows_or_changes_another_client_s(server: LocalServer, stranger: str, owned: dict[str, str]) -> None:
+def test_routes_neither_show_nor_change_data_of_another_client(
+    server: LocalServer, stranger: str, owned: dict[str, str]
+) -> None:
     tried = 0
     for method, path in operations(server):
         if "{" not in path:
@@ -63,7 +65,7 @@ def test_no_route_shows_or_changes_another_client_s(server: LocalServer, strange
         mine = httpx2.request(method, url, headers=headers, content=body if method in ("PUT", "POST") else None)
         other = url.replace(NAME, "cd" * 16)
         nobody = httpx2.request(method, other, headers=headers, content=body if method in ("PUT", "POST") else None)
-        # The same answer as for what nobody has, to the letter.
+        # Exactly the same answer as for an id that does not exist.
         assert mine.status_code >= 400, (method, path)
         without_id = [json.loads(answer.text) for answer in (mine, nobody)]
         for answer in without_id:
@@ -79,7 +81,7 @@ def test_no_route_shows_or_changes_another_client_s(server: LocalServer, strange
         assert {keys.plan for keys in session.key_sets()} == {owned["plan"]}
 
 
-def test_every_route_but_the_public_ones_wants_a_token(server: LocalServer, owned: dict[str, str]) -> None:
+def test_request_without_token_is_refused_on_every_private_route(server: LocalServer, owned: dict[str, str]) -> None:
     public = {"/healthz", "/readyz", "/v1/info"}
     for method, path in operations(server):
         answer = httpx2.request(method, server.url + path.format(**owned), headers={"X-Content-SHA256": "0" * 64})
@@ -88,7 +90,7 @@ def test_every_route_but_the_public_ones_wants_a_token(server: LocalServer, owne
             assert refusal(answer) is Code.UNAUTHORISED
 
 
-def test_an_object_of_the_same_name_is_another_object(
+def test_same_object_id_of_two_clients_gives_two_objects(
     server: LocalServer, stranger: str, owned: dict[str, str]
 ) -> None:
     with Session(server.url, stranger) as session:
@@ -172,7 +174,7 @@ def test_a_token_is_compared_once_and_in_constant_time_whatever_it_is(
 
 
 def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes | str, bytes | str]]:
-    """What is handed to the comparison whose time does not depend on where two values differ."""
+    """Record the arguments of the constant-time comparison."""
     compared: list[tuple[bytes | str, bytes | str]] = []
     original: Callable[..., bool] = hmac.compare_digest
 

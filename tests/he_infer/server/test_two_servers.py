@@ -60,7 +60,7 @@ def sessions(pair: Pair, token: str) -> tuple[Session, Session]:
     return Session(pair.one.url, token, patience=0), Session(pair.other.url, token, patience=0)
 
 
-def test_keys_registered_at_one_are_used_at_the_other(pair: Pair, features: np.ndarray) -> None:
+def test_keys_registered_at_one_server_are_used_at_the_other(pair: Pair, features: np.ndarray) -> None:
     here, there = sessions(pair, pair.token("keys"))
     with here, there:
         client = Client(pair.one, here, pair.token("keys"))
@@ -80,7 +80,7 @@ def test_keys_registered_at_one_are_used_at_the_other(pair: Pair, features: np.n
             client.scores(features)
 
 
-def test_keys_replaced_at_the_other_while_a_request_waits_are_no_damage(pair: Pair, features: np.ndarray) -> None:
+def test_keys_replaced_while_a_request_waits_are_not_reported_as_damaged(pair: Pair, features: np.ndarray) -> None:
     text = pair.token("replacing")
     here, there = sessions(pair, text)
     with here, there:
@@ -118,7 +118,7 @@ def test_a_token_revoked_through_one_is_refused_by_the_other_at_once(pair: Pair)
                 session.models()
 
 
-def test_an_envelope_is_accepted_by_one_of_them_only(pair: Pair, features: np.ndarray) -> None:
+def test_envelope_sent_to_both_servers_is_accepted_once(pair: Pair, features: np.ndarray) -> None:
     here, _ = sessions(pair, pair.one.token)
     with here:
         client = Client(pair.one, here, pair.one.token)
@@ -142,7 +142,7 @@ def test_an_envelope_is_accepted_by_one_of_them_only(pair: Pair, features: np.nd
         assert sorted(outcomes) == [200, 409, 409, 409, 409, 409]
 
 
-def test_limits_are_counted_together(pair: Pair, features: np.ndarray) -> None:
+def test_limits_are_counted_over_both_servers(pair: Pair, features: np.ndarray) -> None:
     text = pair.token("limited", daily_queries=3)
     here, there = sessions(pair, text)
     with here, there:
@@ -163,7 +163,7 @@ def test_limits_are_counted_together(pair: Pair, features: np.ndarray) -> None:
             here.models()
 
 
-def test_objects_and_versions_are_one_and_created_once(pair: Pair) -> None:
+def test_objects_and_versions_are_shared_and_created_once(pair: Pair) -> None:
     text = pair.token("objects", storage_quota=10_000_000)
     here, there = sessions(pair, text)
     with here, there:
@@ -182,7 +182,7 @@ def test_objects_and_versions_are_one_and_created_once(pair: Pair) -> None:
         assert list(stranger.objects()) == []
 
 
-def test_two_writers_of_one_version_at_two_servers(pair: Pair) -> None:
+def test_two_writers_of_one_version_store_it_once(pair: Pair) -> None:
     text = pair.token("race")
     for _ in range(5):
         object_id, outcomes = secrets.token_hex(16), []
@@ -208,7 +208,7 @@ def test_two_writers_of_one_version_at_two_servers(pair: Pair) -> None:
             assert hashlib.sha256(session.get_object(object_id)).hexdigest() == winner
 
 
-def test_each_keeps_a_chain_of_its_own(pair: Pair) -> None:
+def test_each_server_keeps_its_own_audit_chain(pair: Pair) -> None:
     for server in (pair.one, pair.other):
         with Session(server.url, server.token) as session:
             session.put_object(secrets.token_bytes(8))

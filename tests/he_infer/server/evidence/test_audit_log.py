@@ -71,7 +71,7 @@ def test_tampering_is_found(path: Path, change: str) -> None:
         verify(path)
 
 
-def test_lines_cut_off_the_end_show_in_the_head(path: Path) -> None:
+def test_lines_cut_off_the_end_change_the_head(path: Path) -> None:
     head = verify(path).head
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     assert verify(path).head != head

@@ -1,4 +1,4 @@
-"""Clients that say nothing, say it slowly, or do not listen: each holds its connection for a bounded time."""
+"""Silent, slow and non-reading clients: each holds its connection for a bounded time."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ def ended(connection: socket.socket) -> bool:
 
 
 def held(server: LocalServer) -> int:
-    """Sockets that the server's process has open."""
+    """Count the sockets that the server's process has open."""
     count = 0
     for link in Path(f"/proc/{server.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed since it was listed
@@ -44,7 +44,7 @@ def held(server: LocalServer) -> int:
 
 
 def settles(server: LocalServer, before: int) -> bool:
-    """Whether the server soon has no more sockets than before."""
+    """Wait until the server has no more sockets than before; False where that takes too long."""
     deadline = time.monotonic() + 20
     while held(server) > before and time.monotonic() < deadline:
         time.sleep(0.05)

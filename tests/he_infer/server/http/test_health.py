@@ -1,4 +1,4 @@
-"""What the operator sees: logs, metrics, audit and records."""
+"""Logs, metrics, health routes, audit log and recordings of a running server."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def test_readiness_asks_the_stores_and_liveness_does_not(bundle: Path, tmp_path:
         assert httpx2.get(f"{server.url}/readyz").json() == {"status": "ready"}
 
 
-def test_recorded_bodies_are_what_crossed_the_wire(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:
+def test_recorded_bodies_equal_the_transmitted_ones(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:
     seen = tmp_path / "seen"
     with (
         LocalServer([bundle], tmp_path / "data", record_dir=seen, options=["--workers", "1"]) as server,
@@ -79,7 +79,7 @@ def test_recorded_bodies_are_what_crossed_the_wire(bundle: Path, tmp_path: Path,
     wire.Envelope.decode((seen / answer).read_bytes(), kind=wire.Kind.ANSWER, max_bytes=1 << 30)
 
 
-def test_clients_without_bounds_of_their_own_have_the_settings_s(
+def test_client_without_own_limits_gets_those_of_the_settings(
     bundle: Path, tmp_path: Path, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HE_INFER_SERVER_DAILY_QUERIES", "2")

@@ -1,4 +1,4 @@
-"""The documented nginx in front of a server: who has no certificate of the authority, or no token, is not heard."""
+"""The documented nginx in front of a server: clients without certificate or token are refused."""
 
 import datetime
 import ipaddress
@@ -166,12 +166,12 @@ def test_client_without_authority_certificate_is_refused(
     assert server.log_path.read_bytes().count(heard) == before
 
 
-def test_a_certificate_is_no_token(front: Front) -> None:
+def test_certificate_without_a_valid_token_is_unauthorised(front: Front) -> None:
     with front.session("hei_0123456789abcdef_" + "A" * 43) as session, pytest.raises(Unauthorised):
         session.models()
 
 
-def test_metrics_stay_inside_and_old_tls_outside(front: Front, server: LocalServer) -> None:
+def test_proxy_hides_metrics_and_unknown_authority_is_not_trusted(front: Front, server: LocalServer) -> None:
     context = trust(front.ca_file, front.folder / "client.pem")
     assert isinstance(context, ssl.SSLContext)
     with httpx2.Client(verify=context, trust_env=False) as http:
@@ -184,7 +184,7 @@ def test_metrics_stay_inside_and_old_tls_outside(front: Front, server: LocalServ
         httpx2.get(f"{front.url}/healthz")
 
 
-def test_the_commands_show_a_certificate(front: Front, server: LocalServer, tmp_path: Path) -> None:
+def test_commands_present_the_client_certificate(front: Front, server: LocalServer, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.touch(mode=0o600)
     token.write_text(server.token)

@@ -15,7 +15,7 @@ from he_infer.wire.refusals import Code
 from tests.he_infer.server.support.kit import code_of
 
 
-def test_objects_go_in_and_come_out(session: Session) -> None:
+def test_stored_objects_are_listed_read_back_and_deleted(session: Session) -> None:
     data = os.urandom(3_000_000)
     stored = session.put_object(data)
     assert (stored.size, stored.sha256) == (len(data), hashlib.sha256(data).hexdigest())

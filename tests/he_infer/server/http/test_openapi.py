@@ -1,4 +1,4 @@
-"""The HTTP interface against its own OpenAPI document: whatever is sent, the answer is one that it describes."""
+"""The HTTP interface against its OpenAPI document: every answer is one that the document describes."""
 
 import httpx2
 import pytest
@@ -48,11 +48,11 @@ def document(server: LocalServer) -> "schemathesis.BaseSchema":
     return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
-def test_two_checks_are_left_out_and_no_more() -> None:
+def test_exactly_two_checks_are_left_out() -> None:
     assert len(LEFT_OUT) == 2
 
 
-def test_all_operations_are_tried_below(document: "schemathesis.BaseSchema") -> None:
+def test_schema_tests_cover_all_operations(document: "schemathesis.BaseSchema") -> None:
     found = {f"{result.ok().method.upper()} {result.ok().path}" for result in document.get_all_operations()}
     assert found == set(OPERATIONS)
 
@@ -63,7 +63,7 @@ def test_all_operations_are_tried_below(document: "schemathesis.BaseSchema") -> 
         pytest.param(name, mode, id=f"{name}-{mode.value}")
         for name in OPERATIONS
         for mode in GenerationMode
-        # Nothing can be wrong in a request that has neither parameters nor a token.
+        # A request without parameters and token cannot be invalid.
         if mode is GenerationMode.POSITIVE or name not in WITHOUT_PARAMETERS
     ],
 )

@@ -48,7 +48,7 @@ def test_a_revoked_token_is_refused_from_the_next_request_on(server: LocalServer
     metadata.close()
 
 
-def test_scopes_divide_the_routes(server: LocalServer) -> None:
+def test_token_of_another_scope_is_forbidden(server: LocalServer) -> None:
     metadata = Metadata.sqlite(server.data_dir / DATABASE_FILE)
     texts = {}
     for scope in tokens.Scope:
@@ -167,7 +167,7 @@ def test_missing_keys_are_named(server: LocalServer, client: Client, features: n
 
 
 @pytest.mark.parametrize("keys", [{}, {"galois": b"x"}, {"galois": b"", "relin": b""}, {"other": b"x"}])
-def test_keys_that_are_none_are_refused(client: Client, keys: dict[str, bytes]) -> None:
+def test_bytes_that_are_not_keys_are_refused(client: Client, keys: dict[str, bytes]) -> None:
     with pytest.raises(RequestRefused) as error:
         client.session.register(client.plan, client.key_set, keys)
     assert code_of(error) is Code.BAD_KEYS

@@ -1,4 +1,4 @@
-"""HTTPS by the server itself: the client checks the certificate, and nothing is said in the clear."""
+"""HTTPS by the server itself: the client checks the certificate, and plain HTTP is refused."""
 
 import datetime
 import ipaddress
@@ -44,7 +44,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return cert_file, key_file
 
 
-def test_tls_ends_at_the_server(bundle: Path, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+def test_https_server_refuses_plain_http_and_untrusting_clients(
+    bundle: Path, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
     cert_file, key_file = certificate
     options = ["--workers", "1", "--tls-cert", str(cert_file), "--tls-key", str(key_file)]
     with LocalServer([bundle], tmp_path / "data", options=options, ca_file=cert_file) as server:
@@ -57,7 +59,7 @@ def test_tls_ends_at_the_server(bundle: Path, tmp_path: Path, certificate: tuple
             httpx2.get(server.url.replace("https", "http") + "/healthz")
 
 
-def test_a_certificate_that_is_none_is_named(bundle: Path, tmp_path: Path) -> None:
+def test_file_that_is_not_a_certificate_is_named(bundle: Path, tmp_path: Path) -> None:
     from he_infer.errors import ServerError
 
     bad = tmp_path / "bad.pem"

@@ -1,4 +1,4 @@
-"""What the server remembers: tokens, keys, nonces, limits and objects, over a restart and from several threads."""
+"""The server's database: tokens, keys, nonces, limits and objects, over a restart and from several threads."""
 
 import threading
 import time
@@ -66,14 +66,14 @@ def test_malformed_token_is_refused(database: Metadata, bad: str | None) -> None
         authenticate(database, bad, Scope.CLASSIFY)
 
 
-def test_a_right_id_with_a_wrong_secret_is_refused(database: Metadata) -> None:
+def test_token_with_right_id_and_wrong_secret_is_refused(database: Metadata) -> None:
     _, token = client(database)
     forged = token.text[:-1] + ("A" if token.text[-1] != "A" else "B")
     with refused(Code.UNAUTHORISED):
         authenticate(database, forged, Scope.CLASSIFY)
 
 
-def test_a_scope_that_is_not_held_is_forbidden(database: Metadata) -> None:
+def test_token_without_the_scope_is_forbidden(database: Metadata) -> None:
     _, token = client(database)
     with refused(Code.FORBIDDEN):
         authenticate(database, token.text, Scope.ADMIN)
@@ -247,7 +247,9 @@ def test_versions_follow_one_another_and_old_ones_stay(database: Metadata) -> No
     assert sorted(database.objects.delete(caller.client_id, name)) == [f"objects/{name}/2", f"objects/{name}/3"]
 
 
-def test_the_limit_a_model_is_for_ever_and_for_each_model(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_total_query_limit_holds_for_each_model_and_does_not_reset(
+    database: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caller, _ = client(database, total_queries=3)
     soon = time.time() + 60
     admit(database, caller, "n1", soon, "m", 2)
@@ -290,7 +292,7 @@ def test_requests_a_minute_are_counted_over_a_restart(database_url: str, monkeyp
         database.requests.admit(caller)
     now += 20.1
     database.requests.admit(caller)
-    now += 1e6  # and one set on fills the bucket, not more
+    now += 1e6  # a clock set ahead fills the bucket once
     for _ in range(3):
         database.requests.admit(caller)
     with refused(Code.RATE_LIMIT):
@@ -444,14 +446,14 @@ def test_many_threads_count_exactly(database: Metadata) -> None:
     assert database.queries.count(caller.client_id, int(time.time() // 86400)) == 40
 
 
-def test_a_database_that_is_none_is_a_documented_refusal(tmp_path: Path) -> None:
+def test_file_that_is_not_a_database_gives_documented_refusal(tmp_path: Path) -> None:
     path = tmp_path / "m.sqlite3"
     path.write_bytes(b"not a database, but long enough to be read as one" * 100)
     with refused(Code.STORAGE):
         Metadata.sqlite(path)
 
 
-def test_a_question_is_answered_with_exactly_its_keys_and_counted_with_them_alone(database: Metadata) -> None:
+def test_question_gets_its_own_keys_and_counts_only_with_usable_ones(database: Metadata) -> None:
     caller, _ = client(database)
     parts = (KeyPart("galois", 3, "aa"), KeyPart("relin", 4, "bb"))
     kept = KeyRecord("k1", "p" * 64, "seal", 1.0, parts, "ab" * 16)

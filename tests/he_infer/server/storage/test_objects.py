@@ -1,4 +1,4 @@
-"""Sealed objects: created once, read whole or in ranges, kept within a client, and never half there."""
+"""Sealed objects: created once, read whole or in ranges, visible to one client, stored whole or not at all."""
 
 import hashlib
 import os
@@ -63,7 +63,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, database_url: str, blob_place: Path | str) -> Iterator[Place]:
-    """On each kind of database and of store: what is tested with it holds for all four."""
+    """A vault on each of the four pairs of database and store."""
     place = Place(tmp_path, database_url, blob_place)
     yield place
     place.metadata.close()
@@ -76,7 +76,7 @@ def test_stored_object_is_read_back_equal(place: Place, size: int) -> None:
     assert place.get(place.one, ID) == data[:size]
 
 
-def test_a_range_is_the_bytes_asked_for(place: Place) -> None:
+def test_range_read_gives_the_requested_bytes(place: Place) -> None:
     place.put(place.one, ID, bytes(range(200)))
     assert place.get(place.one, ID, 100, 150) == bytes(range(100, 150))
 
@@ -102,7 +102,7 @@ def test_two_puts_at_the_same_time_leave_one_object_and_no_orphan(place: Place) 
     assert len(place.blobs.list("objects")) == 1
 
 
-def test_clients_do_not_see_each_other(place: Place) -> None:
+def test_object_of_another_client_is_not_found(place: Place) -> None:
     place.put(place.one, ID, b"mine")
     with refused(Code.NOT_FOUND):
         place.get(place.other, ID)
@@ -144,7 +144,7 @@ def test_a_new_version_leaves_the_old_one_readable(place: Place) -> None:
     assert place.blobs.list("objects") == []
 
 
-def test_an_object_deleted_as_it_is_read_is_not_damage(place: Place) -> None:
+def test_object_deleted_while_it_is_read_is_not_found(place: Place) -> None:
     place.put(place.one, ID, b"data")
     found = place.objects.find(place.one, ID)
     place.objects.delete(place.one, "r", ID)
@@ -191,7 +191,7 @@ def test_sizes_are_bounded_as_announced_and_as_sent(place: Place) -> None:
         incoming.write(bytes(1001))
 
 
-def test_the_quota_is_the_client_s(place: Place) -> None:
+def test_quota_counts_each_client_apart(place: Place) -> None:
     for number in range(2):
         place.put(place.one, f"{number:032x}", bytes(1000))
     with refused(Code.QUOTA):
@@ -199,7 +199,7 @@ def test_the_quota_is_the_client_s(place: Place) -> None:
     place.put(place.other, ID, bytes(1000))
 
 
-def test_deleted_is_gone_from_the_disk(place: Place) -> None:
+def test_deleted_object_is_removed_from_the_disk(place: Place) -> None:
     place.put(place.one, ID, b"data")
     place.objects.delete(place.one, "r", ID)
     assert place.blobs.list("objects") == []
@@ -207,7 +207,7 @@ def test_deleted_is_gone_from_the_disk(place: Place) -> None:
         place.objects.delete(place.one, "r", ID)
 
 
-def test_pages_end_with_none(place: Place) -> None:
+def test_pages_hold_all_objects_and_end_without_a_next_page(place: Place) -> None:
     ids = [f"{number:032x}" for number in range(5)]
     for object_id in ids:
         place.put(place.one, object_id, b"x")
@@ -268,7 +268,7 @@ def test_large_blobs_are_written_in_parts_and_created_once_all_the_same(
     assert blobs.digest("objects/a/1") == (len(data), hashlib.sha256(data).hexdigest())
 
 
-def test_a_store_that_is_away_is_a_documented_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_store_gives_documented_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(blobs_module._RETRIES, "max_retries", 0)
     for name, value in {**services.S3_ENVIRONMENT, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, value)

@@ -37,7 +37,7 @@ class Site:
         self.state = State(self.metadata, self.blobs, folder / "audit.jsonl", folder / "signing.key")
 
     def fill(self) -> None:
-        """A client, keys, two objects, one of them in two versions; five blobs."""
+        """Store a client, keys and two objects, one of them in two versions: five blobs."""
         self.token = new_token()
         self.metadata.tokens.add("St. Mary", self.token, frozenset({Scope.STORE}))
         self.caller = authenticate(self.metadata, self.token.text, Scope.STORE)
@@ -67,7 +67,7 @@ class Site:
         return record.blob
 
     def overwrite(self, path: str, data: bytes) -> None:
-        """Behind the server's back, as a failing disk would."""
+        """Overwrite a stored blob, as a failing disk would."""
         obstore.put(self.blobs._store, path, data, use_multipart=False)
 
 
@@ -93,7 +93,7 @@ def test_a_scrub_of_what_is_whole_finds_nothing(site: Site) -> None:
     assert findings.orphans == []
 
 
-def test_a_scrub_names_what_is_missing_damaged_and_nobody_s(site: Site) -> None:
+def test_scrub_names_missing_damaged_and_orphaned_blobs(site: Site) -> None:
     site.blobs.delete(site.path("a", 1))
     site.overwrite(site.path("b", 1), b"shorter")
     site.overwrite(f"keys/{site.caller.client_id}/k1/relin", os.urandom(700))
@@ -192,7 +192,7 @@ def test_deletions_and_additions_during_backup_leave_it_whole(
     assert scrub(empty.metadata, empty.blobs, orphan_age=NOW).whole
 
 
-def test_a_backup_tells_what_was_lost_before(site: Site, tmp_path: Path) -> None:
+def test_backup_of_damaged_store_lists_the_lost_blobs(site: Site, tmp_path: Path) -> None:
     site.overwrite(site.path("b", 1), b"damaged")
     made = backup(site.state, tmp_path / "backup", KEY)
     assert [record.what for record in made.lost] == [f"object {'b' * 32} version 1"]
@@ -200,7 +200,7 @@ def test_a_backup_tells_what_was_lost_before(site: Site, tmp_path: Path) -> None
     assert json.loads((tmp_path / "backup" / MANIFEST).read_text())["lost"] == [site.path("b", 1)]
 
 
-def test_a_restore_that_was_broken_off_serves_nothing_and_goes_on(
+def test_interrupted_restore_serves_nothing_and_can_be_repeated(
     site: Site, empty: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup(site.state, tmp_path / "backup", KEY)
@@ -234,7 +234,7 @@ def test_a_restore_that_was_broken_off_serves_nothing_and_goes_on(
         (lambda folder: (folder / "audit.jsonl").unlink(), NotThisFormat),
     ],
 )
-def test_a_backup_that_is_none_restores_nothing(tmp_path: Path, empty: Site, spoil: object, error: type) -> None:
+def test_folder_that_is_not_a_backup_restores_nothing(tmp_path: Path, empty: Site, spoil: object, error: type) -> None:
     site = Site(tmp_path / "site", f"sqlite:///{tmp_path / 'm.sqlite3'}", tmp_path / "blobs")
     site.fill()
     folder = tmp_path / "backup"
@@ -248,7 +248,7 @@ def test_a_backup_that_is_none_restores_nothing(tmp_path: Path, empty: Site, spo
     assert empty.blobs.list("") == []
 
 
-def test_a_backup_does_not_need_the_place_that_it_was_made_at(tmp_path: Path, empty: Site) -> None:
+def test_moved_backup_is_restored_without_the_original_store(tmp_path: Path, empty: Site) -> None:
     site = Site(tmp_path / "site", f"sqlite:///{tmp_path / 'm.sqlite3'}", tmp_path / "blobs")
     site.fill()
     backup(site.state, tmp_path / "backup", KEY)

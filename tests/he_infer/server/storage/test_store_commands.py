@@ -159,7 +159,7 @@ def test_the_database_is_migrated_by_command(tmp_path: Path) -> None:
     assert f"schema {schema.HEAD}" in he_infer("store", "migrate", "--data-dir", tmp_path / "data")
 
 
-def test_a_new_signing_key_is_noticed_by_who_pinned_the_old_one(bundle: Path, tmp_path: Path) -> None:
+def test_new_signing_key_is_refused_by_client_that_pinned_the_old_one(bundle: Path, tmp_path: Path) -> None:
     options = ["--workers", "1"]
     with (
         LocalServer([bundle], tmp_path / "data", options=options) as server,

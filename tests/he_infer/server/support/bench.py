@@ -1,4 +1,4 @@
-"""A worker pool on its own, and a client's keys for it: the parser without HTTP in front."""
+"""A worker pool without HTTP, and a client's keys for it."""
 
 from multiprocessing import forkserver
 from pathlib import Path

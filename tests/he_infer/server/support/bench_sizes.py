@@ -1,4 +1,4 @@
-"""What each further model and each further client costs a server in memory and on disk.
+"""Measures the memory and disk that each further model and client costs a server.
 
     python -m tests.he_infer.server.support.bench_sizes
 

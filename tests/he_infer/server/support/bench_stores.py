@@ -1,4 +1,4 @@
-"""What storing costs: rows, scrubs, backups and limits, each against a plain baseline in the same run.
+"""Measures the cost of rows, scrubs, backups and limits, each against a plain baseline in the same run.
 
     python -m tests.he_infer.server.support.bench_stores
 
@@ -27,7 +27,7 @@ OBJECTS, SIZE, ROWS = 100, 1_000_000, 1000
 
 
 def median(action: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds."""
+    """Median time of a function in seconds."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()

@@ -1,6 +1,6 @@
 """A server that cheats: for a share of the requests it answers with the last honest answer instead of computing anew.
 
-What it sends is all in order: real ciphertexts under the client's key, the MAC, and a receipt signed over this request
+Its answers look valid: real ciphertexts under the client's key, the MAC, and a receipt signed over this request
 and this answer. Run as `python -m tests.he_infer.server.support.cheating SHARE SEED`, with the settings in the
 environment as usual.
 """

@@ -1,4 +1,4 @@
-"""What the tests of the server share: a bundle, a client with keys, tokens, refusals."""
+"""Shared by the server's tests: a bundle, a client with keys, tokens, refusals."""
 
 import json
 import secrets
@@ -50,7 +50,7 @@ def write_bundle(
 
 
 def full_size_bundle(path: Path, seed: int = 1) -> Path:
-    """512 -> 64 -> x^2 -> 10, random weights."""
+    """Write a bundle of a random head 512 -> 64 -> x^2 -> 10."""
     rng = np.random.default_rng(seed)
     first = rng.normal(0, 0.05, (64, 512)), rng.normal(0, 0.1, 64)
     second = rng.normal(0, 0.1, (10, 64)), rng.normal(0, 0.1, 10)
@@ -163,7 +163,7 @@ def add_token(server: LocalServer, client: str, *scopes: tokens.Scope, **more: A
 
 
 def refusal(response: httpx2.Response) -> Code:
-    """The code of a refusal, whose form and status are checked on the way."""
+    """Return the code of a refusal, after checking its form and status."""
     error = response.json()["error"]
     assert set(error) == {"code", "message", "request_id"}
     assert error["request_id"] == response.headers["X-Request-ID"]

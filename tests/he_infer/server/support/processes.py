@@ -1,4 +1,4 @@
-"""A server's processes, as Linux tells of them."""
+"""A server's processes, read from Linux's /proc."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""PostgreSQL and an S3 server of the tests' own, on a private socket and on loopback; gone when the tests are done."""
+"""A private PostgreSQL and S3 server for the tests, on a Unix socket and on loopback, removed after the tests."""
 
 import importlib.util
 import os

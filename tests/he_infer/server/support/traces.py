@@ -1,4 +1,4 @@
-"""Where a server leaves bytes, and what secrets look like as bytes: the two halves of the audit of blindness."""
+"""For the audit of blindness: the places where a server leaves bytes, and the encodings of secrets."""
 
 import base64
 import contextlib
@@ -21,7 +21,7 @@ _OVERLAP = 256
 
 
 def memory(pid: int) -> Iterator[bytes]:
-    """Every byte of a process that could hold what it was told, in overlapping pieces, as a core dump would have it.
+    """Yield the memory of a process in overlapping pieces, as a core dump would have it.
 
     That is all readable memory but what is mapped read-only from files on disk: programs and their libraries.
     """
@@ -167,7 +167,7 @@ def places(server: LocalServer, proxy: RecordingProxy, operator: str) -> Iterato
 
 
 def search(where: Iterator[tuple[str, bytes]], fragments: Mapping[str, bytes]) -> dict[str, set[str]]:
-    """The places where each fragment was found.
+    """Find the places where each fragment occurs.
 
     Of each fragment one word of four bytes is looked up among all words of the data, at every offset; only where it
     occurs is the whole fragment searched for. A search for each fragment on its own would take minutes.

@@ -1,4 +1,4 @@
-"""What a worker may not do any more once it is confined: each deed is tried in a process of its own."""
+"""A confined worker: each forbidden operation is tried in a separate process and fails."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def confined(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         "os.unlink(sys.executable)",
     ],
 )
-def test_a_confined_process_cannot(deed: str) -> None:
+def test_forbidden_operation_in_confined_process_fails(deed: str) -> None:
     done = confined(f"try:\n    {deed}\nexcept OSError:\n    sys.exit(7)\n")
     assert done.returncode == 7, done.stderr
 

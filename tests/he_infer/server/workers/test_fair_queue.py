@@ -70,7 +70,7 @@ def test_the_jobs_ahead_of_a_new_one_are_those_of_fair_shares() -> None:
 
 
 @given(st.lists(st.floats(0.001, 1.0), min_size=2, max_size=4))
-def test_tenants_with_much_to_do_share_the_time_whatever_their_jobs_last(lasts: list[float]) -> None:
+def test_busy_tenants_share_the_time_whatever_their_job_lengths(lasts: list[float]) -> None:
     """Each tenant's jobs last as long as its number says; after a while all have had the same time, to a job."""
     queue: FairQueue[int] = FairQueue(10_000)
     given_time = dict.fromkeys(range(len(lasts)), 0.0)
@@ -88,7 +88,7 @@ def test_tenants_with_much_to_do_share_the_time_whatever_their_jobs_last(lasts: 
     assert max(given_time.values()) - min(given_time.values()) <= 2 * (max(lasts) + 0.05)
 
 
-def test_a_tenant_that_was_away_has_saved_no_time_up() -> None:
+def test_idle_tenant_saves_up_no_time() -> None:
     queue: FairQueue[str] = FairQueue(100)
     for _ in range(50):
         queue.put("busy", "busy")
@@ -126,7 +126,7 @@ def test_one_tenant_does_not_hold_all_workers_while_another_is_active() -> None:
     assert taken == ["o2"]
 
 
-def test_a_job_put_back_is_next_of_all() -> None:
+def test_job_put_back_is_taken_next() -> None:
     queue: FairQueue[str] = FairQueue(1)
     queue.put("a", "a1")
     assert queue.get() == "a1"

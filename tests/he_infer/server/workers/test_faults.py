@@ -1,4 +1,4 @@
-"""Hanging workers, a full queue, and the end of the server. What kills and confuses it is in tests/faults."""
+"""Hanging workers, a full queue, and the end of the server. Other faults are in tests/faults."""
 
 import os
 import signal
@@ -129,7 +129,7 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def test_a_body_that_does_not_come_ends_in_time_and_blocks_nobody(
+def test_missing_body_is_cut_off_in_time_and_blocks_nobody(
     bundle: Path, tmp_path: Path, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HE_INFER_SERVER_BODY_SECONDS", "2")

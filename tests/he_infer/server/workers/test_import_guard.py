@@ -1,4 +1,4 @@
-"""The import guard, in processes of its own: what lies beyond it cannot be loaded, by any road."""
+"""The import guard, in separate processes: forbidden modules cannot be loaded in any way."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ assert not [name for name in sys.modules if import_guard.is_forbidden(name)]
     assert done.returncode == 0, done.stderr
 
 
-def test_names_that_only_begin_alike_are_not_meant() -> None:
+def test_names_that_only_begin_like_forbidden_ones_are_allowed() -> None:
     assert is_forbidden("torch.nn")
     assert not is_forbidden("torchlight")
     assert not is_forbidden("he_infer.clients")
@@ -56,7 +56,7 @@ def test_names_that_only_begin_alike_are_not_meant() -> None:
 
 
 def test_server_processes_load_no_decryptor() -> None:
-    """Neither by name, in any module of ours that is loaded, nor by loading the one that can."""
+    """No loaded module of he_infer names the decryptor in its source, and the module of the secret key cannot be loaded."""
     code = """
 from he_infer.server.workers import import_guard
 import_guard.install()

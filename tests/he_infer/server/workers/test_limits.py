@@ -1,4 +1,4 @@
-"""What bounds a worker: each limit, in a process of its own that oversteps it."""
+"""Limits of a worker: each one is overstepped in a separate process."""
 
 import signal
 import subprocess

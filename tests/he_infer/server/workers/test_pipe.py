@@ -1,4 +1,4 @@
-"""Frames between server and worker: round trips, and nothing else is taken for one."""
+"""Frames between server and worker: round trips, and refusal of malformed frames."""
 
 from multiprocessing import Pipe
 

@@ -1,4 +1,4 @@
-"""The worker pool on its own, without HTTP: what comes back when a worker lives, dies, hangs or is given nonsense."""
+"""The worker pool on its own, without HTTP: answers when a worker lives, dies, or gets malformed input."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ def test_a_small_cache_forgets_the_least_used_keys(bundle: Path) -> None:
         bench.pool.drain(10)
 
 
-def test_when_the_keys_cannot_be_read_the_worker_stays_in_step(bench: Bench) -> None:
+def test_unreadable_keys_leave_the_worker_in_step(bench: Bench) -> None:
     def fail() -> list[bytes]:
         raise Refused(Code.DAMAGED, "gone")
 
@@ -66,7 +66,7 @@ def test_an_unknown_task_is_a_documented_refusal(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("part", [b"", b"x", bytes(100), b"\x5e\xa1\x10\x04\x03\x00\x00\x00" + bytes(1000)])
-def test_the_parser_refuses_nonsense_and_lives(bench: Bench, part: bytes) -> None:
+def test_malformed_bytes_are_refused_and_the_worker_survives(bench: Bench, part: bytes) -> None:
     deaths = bench.pool.deaths
     with refused(Code.BAD_CIPHERTEXT):
         bench.evaluate(parts=[part] * len(bench.parts))
