@@ -56,7 +56,7 @@ def test_names_that_only_begin_like_forbidden_ones_are_allowed() -> None:
 
 
 def test_server_processes_load_no_decryptor() -> None:
-    """No loaded module of he_infer names the decryptor in its source, and the module of the secret key cannot be loaded."""
+    """No loaded module of he_infer names the decryptor in its source, and the secret key cannot be imported."""
     code = """
 from he_infer.server.workers import import_guard
 import_guard.install()
