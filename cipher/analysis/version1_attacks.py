@@ -19,7 +19,7 @@ Encrypt = Callable[[Image], Image]
 """Encryption under one key and salt."""
 
 IMAGES = 7
-"""Chosen images of which `solve_last_sweep` needs a sweep's constants."""
+"""Chosen images that `solve_last_sweep` needs for a sweep's constants."""
 _CHECKS = 4
 """Further images whose words the constants must foretell."""
 

@@ -115,7 +115,7 @@ def fill_slots(
     """
     ids = [key_id_of(public) for public, _ in recipients]
     if len(set(ids)) < len(ids):
-        raise AlreadyExists("A recipient is named twice.")
+        raise AlreadyExists("A recipient is named twice; name each recipient once.")
     if len(ids) > count:
         raise BadKey(f"{len(ids)} recipients do not fit {count} slots.")
     filled = [

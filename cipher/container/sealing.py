@@ -316,7 +316,9 @@ def _segments(length: int, span: PixelSpan | None) -> tuple[Kind, tuple[Segment,
 
 
 def _changed() -> SourceChanged:
-    return SourceChanged("The file changed while it was being sealed; nothing was kept. Try again when it is at rest.")
+    return SourceChanged(
+        "The file changed while it was being sealed; nothing was kept. Try again when nothing writes to it."
+    )
 
 
 class _Memory:

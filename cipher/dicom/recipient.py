@@ -118,7 +118,7 @@ class Recipient:
             StorageProblem: it cannot be written.
         """
         if not passphrase:
-            raise BadKey("The passphrase is empty.")
+            raise BadKey("The passphrase is empty; choose one that is hard to guess.")
         encryption = (
             PrivateFormat.PKCS12.encryption_builder()
             .kdf_rounds(_ROUNDS)

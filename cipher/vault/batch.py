@@ -88,7 +88,7 @@ def run_batch(
         if interrupts.seen:
             return False
         raise StorageProblem(
-            "A worker process was killed, perhaps for want of memory. What it had finished is kept: run the same "
+            "A worker process was killed, perhaps because memory ran out. What it had finished is kept: run the same "
             "command again, with fewer --jobs, and it continues."
         ) from None
     finally:

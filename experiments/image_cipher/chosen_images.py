@@ -1,4 +1,4 @@
-"""`he-experiments chosen-images`: chosen images break the toy and version 1, and tell nothing of version 2."""
+"""`he-experiments chosen-images`: chosen-image attacks on the toy, version 1 and version 2."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ _PLANES = 2
 
 @dataclass(frozen=True, slots=True)
 class AttackRow:
-    """What one attack did to one cipher."""
+    """Result of one attack on one cipher."""
 
     attack: str
     subject: str
@@ -34,7 +34,7 @@ class AttackRow:
     images: float
     """Chosen images a key, mean."""
     seconds: float
-    """For all keys."""
+    """Seconds for all keys."""
 
 
 def chosen_images(
@@ -96,8 +96,8 @@ def chosen_images(
 def attack_all(subject: "Subject", victim: "Image", seeds: "Seeds", keys: int) -> list[AttackRow]:
     """The three attacks on one cipher, each on the same fresh keys.
 
-    Broken means: all of a fifth image's bytes foretold; all words of E(x with its sign plane flipped) foretold;
-    constants found that foretell words of further images.
+    An attack breaks a cipher if it foretells all bytes of a fifth image, or all words of E(x with its sign plane
+    flipped), or if it finds constants that foretell words of further images.
     """
     from cipher.analysis import toy_attack
     from cipher.analysis.version1_attacks import seven_images, sign_plane_share
@@ -133,7 +133,7 @@ def attack_all(subject: "Subject", victim: "Image", seeds: "Seeds", keys: int) -
 
 
 def draw_chosen_images(subjects: "tuple[Subject, ...]", victim: "Image", seeds: "Seeds") -> "Picture":
-    """For each cipher what four chosen images read of the victim, and where its sign plane goes through."""
+    """For each cipher: the image that the four-image attack reads, and where the sign plane passes unchanged."""
     from cipher.analysis import toy_attack
     from cipher.analysis.pixels import words
     from cipher.analysis.version1_attacks import flip_plane

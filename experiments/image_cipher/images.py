@@ -19,7 +19,7 @@ LEAST_SIDE = 32
 
 @dataclass(frozen=True)
 class NamedImage:
-    """An image and what the report calls it."""
+    """An image and its name in the report."""
 
     name: str
     pixels: Image

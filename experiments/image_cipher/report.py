@@ -31,7 +31,7 @@ class EvaluationRun:
 
     @property
     def surprises(self) -> list[str]:
-        """Lines that did not come out as they must, over all images."""
+        """Unexpected results, over all images."""
         return [f"{study.image.name}: {line}" for study in self.studies for line in study.surprises]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from experiments.image_cipher.timing import CipherSpeed, FolderSpeed
 
 WANTED = {"sealed container, numba": 800.0, "inner cipher, numpy alone": 150.0}
-"""MB/s of encrypting that were asked for, on one thread for a 2048 x 2048 16-bit image."""
+"""Required MB/s of encrypting, on one thread for a 2048 x 2048 16-bit image."""
 WANTED_SIDE = 2048
 
 
@@ -28,7 +28,7 @@ def cipher_speed(
 ) -> None:
     """Time the inner cipher, the sealed container, AES-256-GCM and a chaotic toy, in turns on the same images.
 
-    What carries over to another machine are the ratios. The folder is sealed as `he-infer protect` does it, with one
+    Only the ratios apply to another machine. The folder is sealed as `he-infer protect` does it, with one
     process and with all cores.
 
     Example: `he-experiments cipher-speed --json speed.json`

@@ -35,10 +35,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preparation:
-    """Steps 1.2 to 4.1: what is known before a word is changed."""
+    """Results of steps 1.2 to 4.1, before a word is changed."""
 
     features: "Features"
-    """Of the upper half: they steer how the lower one is scrambled."""
+    """Features of the upper half: they steer how the lower half is scrambled."""
     network: "Network"
     sheet: NDArray[np.uint64]
     """The first sheet of the key stream that scrambles the lower half."""
@@ -52,7 +52,7 @@ def cipher_stages(
     *,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the pictures go.")],
 ) -> None:
-    """Draw what each step of Algorithm 1 makes of an image, and how far a change of one bit has spread by then.
+    """Draw the image after each step of Algorithm 1, and how far a change of one bit has spread by then.
 
     Example: `he-experiments cipher-stages CT_small.dcm --out docs/images`
     """

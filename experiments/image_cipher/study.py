@@ -17,7 +17,7 @@ from cipher.analysis.toy import Toy
 from experiments.image_cipher.images import NamedImage
 
 Progress = Callable[[str, int, int], None]
-"""Told the name of the step, what is done of it and what there is to do."""
+"""Called with the name of the step, the units done and the units in all."""
 
 _CONTROL_SIDE = 512
 _SEALED_TRIALS = 40
@@ -54,7 +54,7 @@ class NoiseResult:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that the report says of one image."""
+    """All results on one image."""
 
     image: NamedImage
     effort: Effort
@@ -85,7 +85,7 @@ class Study:
 
     @property
     def surprises(self) -> list[str]:
-        """Lines that did not come out as they must; empty for a sound cipher and a sound suite."""
+        """Failed lines and controls that were not flagged; empty for a sound cipher and a sound suite."""
         found = [f"{e.subject}: {line.group}, {line.name}" for e in (*self.ours, *self.positive) for line in e.failed]
         if self.negative and self.negative[0].passed:
             found.append("the toy was not flagged: the suite is blind")

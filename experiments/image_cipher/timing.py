@@ -88,7 +88,7 @@ def time_all(
 
     Args:
         image: 8 or 16 bit.
-        repeats: how often each is timed, after one round that is not counted (numba compiles in it).
+        repeats: timed rounds, after one round that is not counted (numba compiles in it).
         progress: called with the rounds done, `repeats + 1` in all.
         chosen: the subjects, AES among them; all if not given.
 
@@ -182,9 +182,9 @@ def time_folder(folder: Path, files: int, side: int, processes: int, progress: C
 
     Args:
         folder: an empty one; files and vault are made in it.
-        files: how many.
-        side: of each image, in pixels.
-        processes: how many worker processes.
+        files: number of files.
+        side: side of each image, in pixels.
+        processes: number of worker processes.
         progress: called with the files done.
 
     Raises:

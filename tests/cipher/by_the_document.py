@@ -1,6 +1,6 @@
 """Algorithm 1 and the sealed object, from the documentation alone: plain integers, nothing of the package.
 
-docs/cipher-algorithm.md and docs/format-container.md say everything that stands here. Slow, for small images.
+docs/cipher.md and docs/format-container.md specify all of it. Slow: for small images.
 """
 
 import hashlib
@@ -111,7 +111,7 @@ def effective(rows: list[list[int]]) -> bool:
 
 
 class Features:
-    """What is measured of half of the grid."""
+    """Features of half of the grid."""
 
     def __init__(self, half: Grid) -> None:
         down, along = -(-len(half) // 64), -(-len(half[0]) // 64)
@@ -215,7 +215,7 @@ def xor(a: bytes, b: bytes) -> bytes:
 
 
 def encipher(words: list[int], bits: int, rows: int, columns: int, key: bytes, salt: bytes) -> bytes:
-    """The cipher image of words that lie in a grid; what is more than the grid is the remainder."""
+    """The cipher image of words that lie in a grid; words beyond the grid are the remainder."""
     label = f"{rows}x{columns}+{len(words) - rows * columns}w{bits}".encode()
     vector = confusion(words, rows, columns, bits, key, salt, label)
     data = b"".join(word.to_bytes(bits // 8, "little") for word in vector)

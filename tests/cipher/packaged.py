@@ -7,7 +7,7 @@ NOT_DATA = frozenset([".py", ".pyc", ".pyi"])
 
 
 def packaged_files() -> list[Path]:
-    """All of them, smallest first."""
+    """All packaged files, smallest first."""
     found = []
     for name in ("pydicom", "pydicom-data"):
         for file in importlib.metadata.files(name) or []:
@@ -18,5 +18,5 @@ def packaged_files() -> list[Path]:
 
 
 def packaged(name: str) -> Path:
-    """One of them by name."""
+    """A packaged file by name."""
     return next(path for path in packaged_files() if path.name == name)

@@ -1,4 +1,4 @@
-"""What the frozen vectors are made of, and what they should come to.
+"""Recipes of the frozen vectors, and a check of their results.
 
     python -m tests.cipher.recipes          checks the vectors, on this Python and numpy, with every engine
     python -m tests.cipher.recipes write    makes them anew: only when a new format version is meant
@@ -140,7 +140,7 @@ def network_vector(engine: Engine) -> dict[str, str]:
 
 @contextmanager
 def fixed_random(seed: str) -> Iterator[None]:
-    """The operating system's generator replaced by a counter under SHAKE256: only vectors want that."""
+    """Replace the operating system's generator by a counter under SHAKE256, for vectors only."""
     calls = iter(range(1 << 20))
 
     def urandom(size: int) -> bytes:

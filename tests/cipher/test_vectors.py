@@ -1,4 +1,4 @@
-"""The frozen bytes: whoever changes one makes stored images unreadable."""
+"""The frozen bytes: a change of one makes stored images unreadable."""
 
 import json
 import subprocess

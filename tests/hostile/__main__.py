@@ -5,7 +5,7 @@ Example: `python -m tests.hostile --messages 20000 --objects 10000 --json hostil
 
 
 def main() -> None:
-    """Run both parts; exits 1 where anything did not hold."""
+    """Run both parts; exits with 1 where a condition did not hold."""
     # Imported here: worker processes import this module anew, and must not get the client's code with it.
     import argparse
     import tempfile

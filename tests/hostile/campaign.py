@@ -1,4 +1,4 @@
-"""A campaign of hostile messages against a running server: they are sent, and what comes back is judged."""
+"""A campaign of hostile messages against a running server: sends them and judges the answers."""
 
 import socket
 import threading
@@ -22,10 +22,10 @@ from tests.he_infer.server.support.processes import peak_megabytes, processes
 from tests.hostile.messages import Message, Mutations
 from tests.hostile.outcome import Outcome
 
-# What a hostile message may be answered with. Not among them: internal, damaged, storage.
+# Codes that may answer a hostile message. Not among them: internal, damaged, storage.
 EXPECTED = frozenset(Code) - {Code.INTERNAL, Code.DAMAGED, Code.STORAGE}
 
-# What is right in form and has a fresh nonce can be accepted: the sender gets back its own nonsense.
+# A message of right form with a fresh nonce can be accepted: the sender gets back its own nonsense.
 MAY_BE_ACCEPTED = frozenset(
     {"flipped", "spliced", "resealed flip", "resealed splice", "resealed noise", "wrong tenant's ciphertext"}
 )
@@ -33,7 +33,7 @@ MAY_BE_ACCEPTED = frozenset(
 
 @dataclass
 class Answered(Outcome):
-    """Counts of messages over HTTP; among the refused, `(HTTP 400)` and `(closed)` are the HTTP parser's own."""
+    """Counts of messages over HTTP. Among the refused, `(HTTP 400)` and `(closed)` are the HTTP parser's own."""
 
     server_errors: int = 0
     """Answers with a status of 500."""
@@ -57,7 +57,7 @@ def over_http(
     senders: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> Answered:
-    """Send `count` hostile messages to a server of one's own, while an honest client of another tenant asks on."""
+    """Send `count` hostile messages to a server of one's own, while an honest client of another tenant keeps asking."""
     features = np.random.default_rng(seed).uniform(-1, 1, (1, 32))
     expected = HeadBundle.load(bundle).head.evaluate(features)
     outcome = Answered()

@@ -1,4 +1,4 @@
-"""Kills a writer at every line that it executes, and looks at what is left.
+"""Kills a writer at every line that it executes, and checks the files that are left.
 
     python -m tests.hostile.killed_writer seal|restore|rekey|save|dicom FOLDER
 

@@ -1,4 +1,4 @@
-"""What hostile clients send to the server: one honest message, and one thing wrong with it.
+"""Messages of hostile clients to the server: an honest message with one fault each.
 
 Each kind is drawn from a seeded generator. Some are right in form (an attacker who holds a token), so that they reach
 the parser in the worker; some are not HTTP at all.
@@ -39,8 +39,8 @@ class Mutations:
         client: the attacker's own account, whose messages are mutated.
         victim: a client of another tenant.
         stored: id of an object of the victim's.
-        features: (1, width) what the messages ask about.
-        seed: of the generator.
+        features: (1, width), the query of the messages.
+        seed: seed of the generator.
     """
 
     def __init__(self, client: Client, victim: Client, stored: str, features: np.ndarray, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""The counts of a campaign of hostile bytes, and what must hold of each."""
+"""The counts of a campaign of hostile bytes, and the conditions that each campaign must meet."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Outcome:
     undocumented: list[str] = field(default_factory=list)
     """Answers that no document foresees."""
     honest: int = 0
-    """Questions asked meanwhile by one who means no harm."""
+    """Requests of an honest client in the meantime."""
     honest_wrong: int = 0
     worker_deaths: int = 0
     workers_overdue: int = 0
@@ -41,7 +41,7 @@ class Outcome:
         }
 
     def check(self) -> None:
-        """Assert what must hold of every campaign."""
+        """Assert the conditions of every campaign."""
         assert self.undocumented == []
         assert self.worker_deaths == self.workers_overdue == 0
         assert self.honest > 0

@@ -29,7 +29,7 @@ class Parsed(Outcome):
     """Counts of objects handed to the parser."""
 
     grown_megabytes: int = 0
-    """How far the worker's peak rose above what it was before the first hostile byte."""
+    """Rise of the worker's peak memory above its peak before the first hostile byte."""
 
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), "grown_megabytes": self.grown_megabytes}

@@ -85,7 +85,7 @@ def test_killed_at_random_times_while_writing_and_rekeying(tmp_path: Path) -> No
 
 @posix
 def test_a_file_that_may_not_grow_is_a_clear_error_and_changes_nothing(tmp_path: Path) -> None:
-    """A real error of the kernel: RLIMIT_FSIZE lets the write fail after 100,000 bytes."""
+    """The error comes from the kernel: RLIMIT_FSIZE lets the write fail after 100,000 bytes."""
     plain, sealed = tmp_path / "plain", tmp_path / "sealed"
     plain.write_bytes(os.urandom(300_000))
     sealed.write_bytes(seal_bytes(b"old", KEY))
@@ -216,7 +216,7 @@ def test_two_rekeys_at_once_leave_one_key(tmp_path: Path) -> None:
             try:
                 rekey_file(sealed, KEY, new)
                 outcomes.append(new.key_id)
-            except Exception as error:  # from a thread it would go nowhere; below, only WrongKey will do
+            except Exception as error:  # an exception in a thread would be lost; only WrongKey passes below
                 outcomes.append(type(error).__name__)
 
         threads = [threading.Thread(target=rekey, args=(new,)) for new in others]

@@ -1,4 +1,4 @@
-"""Sealed objects in the hands of an attacker, or of a failing disk: whatever is changed, nothing false comes out."""
+"""Sealed objects changed by an attacker or a failing disk: no change gives a false payload."""
 
 import os
 import struct
@@ -38,7 +38,7 @@ def open_any(sealed: bytes, key: VaultKey = KEY) -> bytes:
 
 @pytest.mark.parametrize("sealed", [ARRAY, FILE], ids=["array", "file in chunks"])
 def test_every_single_flipped_bit_is_refused_as_damage(sealed: bytes) -> None:
-    """Never as a wrong key: the vault key is right. The magic and the version say what they say."""
+    """Never as a wrong key: the vault key is right. A changed magic or version is refused by its own error."""
     for bit in range(8 * len(sealed)):
         changed = bytearray(sealed)
         changed[bit // 8] ^= 1 << bit % 8
@@ -140,7 +140,7 @@ class TestWrongKey:
             open_any(FILE, VaultKey(bytes([number]) * 32))
 
     def test_a_slot_that_names_the_key_but_holds_another_is_damage(self) -> None:
-        """What an attacker can make: a slot with a right checksum, and any content."""
+        """An attacker can make such a slot: a right checksum, and any content."""
         import hashlib
 
         content = bytes.fromhex(KEY.key_id) + os.urandom(40)
@@ -148,7 +148,7 @@ class TestWrongKey:
         with pytest.raises(Damaged, match="wrapped key"):
             open_any(FILE[:SLOTS_AT] + slot + FILE[SLOTS_AT + SLOT_SIZE :])
 
-    def test_a_body_under_a_key_of_the_attackers_is_damage(self) -> None:
+    def test_a_body_under_a_key_of_the_attacker_is_damage(self) -> None:
         """The data key is committed to: a slot taken from another object of the vault does not open this one."""
         other = seal_bytes(bytes(range(200)), KEY)
         mixed = FILE[:SLOTS_AT] + other[SLOTS_AT:HEADER_AT] + FILE[HEADER_AT:]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def store_sealed(archive: "Archive", paths: Sequence[Path]) -> int:
-    """Store sealed objects byte for byte; gives their number. One that the archive holds already is left alone.
+    """Store sealed objects byte for byte; gives their number. An object that the archive holds already is left alone.
 
     Raises:
         ArchiveUnreachable, ArchiveRefused: not all were stored; the command can be repeated.
@@ -28,10 +28,10 @@ def fetch_sealed(archive: "Archive", studies: Sequence[str], vault_key: "VaultKe
     """Fetch the sealed objects of studies into a folder.
 
     Args:
-        archive: where they are.
+        archive: the archive that holds them.
         studies: Study Instance UIDs, of the originals or of the sealed objects.
         vault_key: finds the sealed study of an original one; without it, sealed studies alone are found.
-        folder: where the files go.
+        folder: receives the files.
 
     Raises:
         ArchiveUnreachable, ArchiveRefused: the archive does not hold such a study, or does not give it.

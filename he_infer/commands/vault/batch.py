@@ -21,7 +21,7 @@ Jobs = Annotated[
 
 INTERRUPTED = 130
 _SHOWN = 20
-"""Lines of one kind that are shown on the screen."""
+"""Most lines of one kind that are shown on the screen."""
 
 
 def work_on(verb: str, work: "Work[Found, Outcome]", items: "Sequence[Found]", jobs: int | None) -> "Tally":
@@ -45,10 +45,10 @@ def work_on(verb: str, work: "Work[Found, Outcome]", items: "Sequence[Found]", j
 
 
 def conclude(tally: "Tally", json_file: Path | None) -> None:
-    """Say what was done and end the command: 0 if all went well, 1 if anything failed or is missing, 130 if stopped.
+    """Print the totals and end the command: 0 if all went well, 1 if anything failed or is missing, 130 if stopped.
 
     Raises:
-        CipherError: of the one item there was.
+        CipherError: the error of the only item.
         typer.Exit: as above.
     """
     from cipher.vault.outcome import Did
@@ -106,5 +106,5 @@ def _print_remarks(tally: "Tally") -> None:
 
 
 def _printable(text: str) -> str:
-    """Without control characters and bytes that are no text: a file's name is chosen by others."""
+    """The text without control characters and bytes that are no text: others choose a file's name."""
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,4 +1,4 @@
-"""`he-infer inspect`: what sealed objects say of themselves, without a key."""
+"""`he-infer inspect`: the public headers of sealed objects, without a key."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def inspect(paths: Sources, *, json_file: JsonFile = None) -> None:
-    """Say what sealed objects are, without a key: form, version, which key opens them, pixels, size.
+    """Describe sealed objects, without a key: form, version, which key opens them, pixels, size.
 
     Nothing of it is authenticated; `verify` checks it with the key.
 

@@ -68,7 +68,7 @@ def protect(
 ) -> None:
     """Seal files, folders and DICOM trees; what is in the vault already and has not changed is left alone.
 
-    Links are sealed as links, empty folders as such; pipes and devices are passed over, and named. The vault's key is
+    Links are sealed as links, empty folders as such; pipes and devices are skipped and listed. The vault's key is
     made on first use, under a passphrase. Interrupt at any time and run the command again.
 
     Example: `he-infer protect scans/ --to vault/ --key hospital.key`

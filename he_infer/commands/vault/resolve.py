@@ -1,4 +1,4 @@
-"""`he-infer resolve`: which originals stand behind the pseudonyms of sealed DICOM objects."""
+"""`he-infer resolve`: the original identifiers behind the pseudonyms of sealed DICOM objects."""
 
 import typer
 from rich import box

@@ -81,7 +81,7 @@ def restore(
     leave_out = [to, *Keyring.files_at(key)]
     wanted = _parse_frames(frames)
     if (from_archive is None) == (not paths) or (from_archive is None) != (not study):
-        raise UsageError("Say what to restore: paths, or --from-archive URL with --study UID.")
+        raise UsageError("Nothing to restore was named: give paths, or --from-archive URL with --study UID.")
     if paths and (recipient_key is not None or not key.exists()):
         select_sealed(paths, leave_out=leave_out)  # a wrong path is the likelier mistake
     opening: OpeningKey

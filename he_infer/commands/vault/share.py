@@ -46,7 +46,7 @@ def share(
     paths: Sources,
     *,
     recipient: Annotated[
-        list[Path], typer.Option("--with", metavar="PUB", help="Public key (PEM) of who may open them.")
+        list[Path], typer.Option("--with", metavar="PUB", help="Public key (PEM) of a recipient who may open them.")
     ],
     recovery: Annotated[
         bool, typer.Option("--recovery", help="Mark it as a recovery key, for when the vault's key is lost.")

@@ -212,7 +212,7 @@ class TestNetwork:
 class TestConfusion:
     @pytest.mark.parametrize("shape", [(32, 32), (64, 96), (33, 65), (200, 700), (5, 7), (4, 2)])
     @pytest.mark.parametrize("word", [np.uint8, np.uint16])
-    def test_it_is_undone(self, engine: Engine, shape: tuple[int, int], word: type) -> None:
+    def test_confusion_is_undone(self, engine: Engine, shape: tuple[int, int], word: type) -> None:
         grid = Geometry(*shape, 0, 8 * np.dtype(word).itemsize)
         block = np.random.default_rng(3).integers(0, 200, grid.block).astype(word)
         vector, back = np.empty_like(block), np.empty_like(block)
@@ -264,7 +264,7 @@ class TestConfusion:
 
 class TestDiffusion:
     @pytest.mark.parametrize("count", [16, 17, 23, 24, 25, 100, 9000])
-    def test_it_is_undone(self, engine: Engine, count: int) -> None:
+    def test_diffusion_is_undone(self, engine: Engine, count: int) -> None:
         keys = DiffusionKeys.derive(KEY, SALT, Geometry(1, count, 0, 8))
         plain = np.random.default_rng(3).bytes(count)
         data = bytearray(plain)

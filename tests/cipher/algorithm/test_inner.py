@@ -1,4 +1,4 @@
-"""Algorithm 1 as a whole: it comes back, whatever the image; it is deterministic; every word depends on all."""
+"""Algorithm 1 as a whole: every image is restored; it is deterministic; every word depends on all."""
 
 import ast
 import math

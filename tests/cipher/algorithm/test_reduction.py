@@ -1,4 +1,4 @@
-"""What the reduction page says of the diffusion, and the attack on the variant that it warns of."""
+"""Statements of the reduction page about the diffusion, and the attack on the variant that it warns against."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The ideal reference is a keyed permutation of images; the toy is what it says, and four images are its end."""
+"""The ideal reference is a keyed permutation of images; the toy has its stated flaws, and four images break it."""
 
 from collections.abc import Iterator
 
@@ -70,23 +70,23 @@ def test_the_key_stream_is_aes_in_counter_mode() -> None:
     )
 
 
-def test_the_toys_key_stream_is_short() -> None:
+def test_toy_key_stream_is_short() -> None:
     periods = []
     for index in range(40):
         _, stream = toy.schedule(bytes([index]) * 32, SALT, 32768)
         periods.append(toy_attack.Recovered(np.arange(32768), stream).period)
     assert max(periods) < 1000
-    assert all(32768 // 2 % period >= 0 and period > 1 for period in periods)
+    assert min(periods) > 1
 
 
-def test_the_toys_mixing_is_linear_and_public() -> None:
+def test_toy_mixing_is_linear_and_public() -> None:
     rng = np.random.default_rng(4)
     a, b = (rng.integers(0, 256, 1000, np.uint8) for _ in range(2))
     assert np.array_equal(toy.mix(a) ^ toy.mix(b), toy.mix(a ^ b))
     assert np.array_equal(toy.unmix(toy.mix(a)), a)
 
 
-def test_the_toys_mixing_follows_its_recurrence() -> None:
+def test_toy_mixing_follows_its_recurrence() -> None:
     data = np.random.default_rng(5).integers(0, 256, 600, np.uint8)
 
     def times_x(value: int) -> int:
@@ -133,7 +133,7 @@ def test_the_attack_needs_more_images_beyond_three_counters() -> None:
         toy_attack.chosen_images(huge)
 
 
-def test_the_superposition_residual_gives_the_toy_away() -> None:
+def test_superposition_residual_of_the_toy_is_zero() -> None:
     rng = np.random.default_rng(7)
     a, b = (rng.integers(0, 4096, (32, 32), np.uint16) for _ in range(2))
     assert not chosen.xor_residual(lambda image: toy.Toy().encrypt(image, KEY, SALT), a, b).any()

@@ -42,7 +42,7 @@ def test_correlation_deviates_of_random_images_are_standard_normal() -> None:
     assert deviates.std(axis=0) == pytest.approx(np.ones(3), abs=0.1)
 
 
-def test_the_papers_table_is_as_printed() -> None:
+def test_published_table_2_is_as_printed() -> None:
     methods = dict(correlation.PUBLISHED)
     assert len(methods) == 4
     assert methods["the paper's own method"] == (-0.007, 0.005, -0.041)
@@ -62,7 +62,7 @@ def test_the_papers_table_is_as_printed() -> None:
         (512, 0.001, 99.5717, 33.3115, 33.6156),
     ],
 )
-def test_critical_values_are_those_that_wu_noonan_and_agaian_print(
+def test_critical_values_are_as_wu_noonan_and_agaian_print_them(
     side: int, alpha: float, npcr: float, low: float, high: float
 ) -> None:
     assert 100 * differential.npcr_one_sided(side**2, 255, alpha) == pytest.approx(npcr, abs=6e-5)
@@ -76,7 +76,7 @@ def test_expected_values_for_eight_bits() -> None:
 
 
 @pytest.mark.parametrize(("pixels", "maximum"), [(1024, 255), (16384, 255), (16384, 65535), (4_000_000, 65535)])
-def test_npcr_interval_has_the_size_it_says(pixels: int, maximum: int) -> None:
+def test_npcr_interval_has_its_stated_size(pixels: int, maximum: int) -> None:
     interval = differential.npcr_interval(pixels, maximum, 0.05)
     least, most = round((1 - interval.high) * pixels), round((1 - interval.low) * pixels)
     mean = pixels / (maximum + 1)
@@ -134,7 +134,7 @@ def test_entropy_by_hand() -> None:
     assert entropy.shannon(np.bincount([5] * 9, minlength=256)) == 0.0
 
 
-def test_expected_entropy_is_close_to_millers() -> None:
+def test_expected_entropy_is_close_to_the_formula_of_miller() -> None:
     assert entropy.expected(16384) == pytest.approx(8 - 0.7213 * 255 / 16384, abs=5e-5)
 
 
@@ -189,7 +189,7 @@ def test_mse_and_psnr_by_hand() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
-def test_mse_against_a_random_image_has_the_moments_it_says(dtype: str) -> None:
+def test_mse_against_a_random_image_has_its_stated_moments(dtype: str) -> None:
     image = _random((32, 32), dtype) // 3
     mean, deviation = quality.random_mse(image)
     deviates = np.array([(quality.mse(image, _random((32, 32), dtype)) - mean) / deviation for _ in range(1500)])

@@ -46,6 +46,6 @@ def test_restored_bytes_give_the_same_image() -> None:
 @pytest.mark.parametrize(
     "image", [np.zeros((32, 32)), np.zeros((32, 32), dtype=np.int64), np.zeros((8, 8), dtype=np.uint8)]
 )
-def test_what_cannot_be_measured_is_refused(image: np.ndarray) -> None:
+def test_unsupported_pixels_are_refused(image: np.ndarray) -> None:
     with pytest.raises(UnsupportedImage):
         words(image)

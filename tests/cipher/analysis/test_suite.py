@@ -1,4 +1,4 @@
-"""The suite passes an ideal cipher, passes ours, and flags weak ones for what is weak in them."""
+"""The suite passes an ideal cipher and the inner cipher, and flags each weak cipher for its own weakness."""
 
 import dataclasses
 import hashlib
@@ -149,7 +149,7 @@ def test_a_weak_permutation_of_pixels_is_flagged_by_its_histogram() -> None:
     assert all(line.verdict is Verdict.PASS for line in evaluation.lines if line.group == "decryption")
 
 
-def test_an_evaluation_can_be_had_again() -> None:
+def test_same_seed_gives_the_same_evaluation() -> None:
     effort = Effort(20, 4, 4)
     first, second, other = (_run(WideBlock(), seed, effort=effort) for seed in (5, 5, 6))
     assert first == second

@@ -1,4 +1,4 @@
-"""Sealed objects: what goes in comes out, what they say of themselves, and what they are bound to."""
+"""Sealed objects: equal content after opening, public description, binding."""
 
 import io
 import math
@@ -147,11 +147,11 @@ class TestBinding:
         assert verify(self.SEALED, KEY, associated=b"attributes").version.number == 1
 
     @pytest.mark.parametrize("associated", [b"", b"Attributes"])
-    def test_anything_else_does_not(self, associated: bytes) -> None:
+    def test_other_bound_data_does_not_open(self, associated: bytes) -> None:
         with pytest.raises(ContextMismatch, match="surrounds"):
             open_bytes(self.SEALED, KEY, associated=associated)
 
-    def test_an_unbound_object_takes_nothing(self) -> None:
+    def test_unbound_object_with_bound_data_does_not_open(self) -> None:
         with pytest.raises(ContextMismatch):
             open_bytes(seal_bytes(b"", KEY), KEY, associated=b"something")
 
@@ -282,7 +282,7 @@ class TestChunks:
         assert chunks.chunk_limit(64 * 2**20) == 64 * 2**20
         assert chunks.chunk_limit(64 * 2**20 + 1) == 16 * 2**20
 
-    def test_they_are_cut_along_frames_then_rows_then_samples(self) -> None:
+    def test_chunks_are_cut_along_frames_then_rows_then_samples(self) -> None:
         from cipher.container.header import Header, Segment
 
         def cut(shape: tuple[int, ...], limit: int) -> list[tuple[int, ...]]:
@@ -316,14 +316,14 @@ class TestRekey:
             open_bytes(after, KEY)
         assert describe(path).key_ids == (OTHER.key_id,)
 
-    def test_it_is_finished_by_running_it_again(self, tmp_path: Path) -> None:
+    def test_interrupted_rekey_is_finished_by_running_it_again(self, tmp_path: Path) -> None:
         path = tmp_path / "object"
         path.write_bytes(seal_bytes(b"x", KEY))
         assert rekey_file(path, KEY, OTHER)
         assert not rekey_file(path, KEY, OTHER)
         assert rekey_bytes(path.read_bytes(), KEY, OTHER) == path.read_bytes()
 
-    def test_back_and_forth(self) -> None:
+    def test_rekey_back_and_forth_opens_with_the_last_key(self) -> None:
         sealed = seal_bytes(b"x", KEY)
         assert rekey_bytes(rekey_bytes(sealed, KEY, OTHER), OTHER, KEY)[:SLOTS_AT] == sealed[:SLOTS_AT]
         assert open_bytes(rekey_bytes(rekey_bytes(sealed, KEY, OTHER), OTHER, KEY), KEY) == b"x"

@@ -1,4 +1,4 @@
-"""Recipients of sealed objects: who opens them, who can add others, what an interruption leaves."""
+"""Recipients of sealed objects: opening, adding others, interruption."""
 
 import io
 import tempfile

@@ -1,4 +1,4 @@
-"""DICOM files in both sealed forms: what comes back, what shows, what is refused."""
+"""DICOM files in both sealed forms: restored bytes, public attributes, refusals."""
 
 import shutil
 import struct
@@ -60,9 +60,9 @@ def sealed_ct(tmp_path_factory: pytest.TempPathFactory, recipient: Recipient) ->
 
 
 class TestEveryPackagedFile:
-    """Whatever lies in pydicom's and pydicom-data's files comes back byte for byte, so every pixel and attribute."""
+    """Every file of pydicom and pydicom-data comes back byte for byte, hence every pixel and attribute."""
 
-    def test_in_the_container_form(self, tmp_path: Path) -> None:
+    def test_packaged_file_in_the_container_form_is_restored_equal(self, tmp_path: Path) -> None:
         files = packaged_files()
         remarks: Counter[str] = Counter()
         for source in files:
@@ -81,7 +81,9 @@ class TestEveryPackagedFile:
             "the data set is deflated",
         }
 
-    def test_in_the_dicom_form_or_with_a_clear_refusal(self, tmp_path: Path, recipient: Recipient) -> None:
+    def test_packaged_file_in_the_dicom_form_is_restored_or_clearly_refused(
+        self, tmp_path: Path, recipient: Recipient
+    ) -> None:
         counts: Counter[str] = Counter()
         for source in packaged_files():
             refusal = _refusal(source, tmp_path / "sealed.dcm", recipient)
@@ -119,7 +121,7 @@ class TestEveryPackagedFile:
 
 
 def _refusal(source: Path, target: Path, recipient: Recipient) -> str:
-    """Seal in the DICOM form; why not, or nothing."""
+    """Seal in the DICOM form; the text of the refusal, empty where there is none."""
     try:
         seal_path(source, target, KEY, "dicom", recipients=[recipient.certificate])
     except UnsupportedFormat as error:
@@ -137,7 +139,7 @@ def _has_pixels(source: Path) -> bool:
 
 
 class TestTheObjectInTheArchive:
-    def test_it_is_a_valid_image_that_shows_nothing_of_the_original(self, sealed_ct: Path) -> None:
+    def test_sealed_object_is_a_valid_image_that_shows_nothing_of_the_original(self, sealed_ct: Path) -> None:
         original, made = pydicom.dcmread(CT), pydicom.dcmread(sealed_ct)
         assert made.pixel_array.shape == (made.Rows, made.Columns)
         assert made.pixel_array.dtype == np.uint8
@@ -201,7 +203,9 @@ class TestEncryptedAttributes:
         for tag in expected:
             assert attributes[tag].value == original[tag].value, original[tag].keyword
 
-    def test_openssl_reads_them(self, sealed_ct: Path, recipient: Recipient, tmp_path: Path) -> None:
+    def test_openssl_reads_the_encrypted_attributes(
+        self, sealed_ct: Path, recipient: Recipient, tmp_path: Path
+    ) -> None:
         if shutil.which("openssl") is None:
             pytest.skip("openssl is not installed")
         recipient.export(tmp_path / "key.p12", PASSPHRASE)
@@ -228,7 +232,7 @@ class TestEncryptedAttributes:
         assert plain[:8] == struct.pack("<HH2sH", 0x0400, 0x0550, b"SQ", 0), "a Modified Attributes Sequence"
         assert str(pydicom.dcmread(CT).PatientName).encode() in plain
 
-    def test_another_recipient_does_not(self, sealed_ct: Path) -> None:
+    def test_another_recipient_does_not_read_the_attributes(self, sealed_ct: Path) -> None:
         (item,) = pydicom.dcmread(sealed_ct).EncryptedAttributesSequence
         with pytest.raises(BadKey, match="do not open"):
             decrypt_attributes(item, Recipient.generate("somebody else"))
@@ -434,7 +438,7 @@ _CT_BYTES = packaged("MR_truncated.dcm").read_bytes()
 def test_hostile_files_are_restored_or_refused(
     tmp_path: Path, recipient: Recipient, changes: list[tuple[int, int]], end: int
 ) -> None:
-    """Overwritten and cut DICOM: the container form keeps the bytes, the DICOM form too or says why not."""
+    """Overwritten and cut DICOM: the container form keeps the bytes; the DICOM form keeps them or refuses."""
     data = bytearray(_CT_BYTES[: len(_CT_BYTES) - end])
     for place, value in changes:
         data[place % len(data)] = value

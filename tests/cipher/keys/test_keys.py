@@ -92,7 +92,7 @@ class TestPassphrase:
 
 
 class TestVaultKey:
-    def test_it_is_saved_and_loaded(self, tmp_path: Path) -> None:
+    def test_vault_key_is_saved_and_loaded(self, tmp_path: Path) -> None:
         key = VaultKey.generate()
         path = tmp_path / "vault.key"
         key.save(path, "pass", cost=CHEAP)
@@ -102,7 +102,7 @@ class TestVaultKey:
         with pytest.raises(WrongPassphrase):
             VaultKey.load(path, "Pass")
 
-    def test_it_is_never_overwritten_by_accident(self, tmp_path: Path) -> None:
+    def test_vault_key_is_never_overwritten_by_accident(self, tmp_path: Path) -> None:
         path = tmp_path / "vault.key"
         KEY.save(path, "pass", cost=CHEAP)
         with pytest.raises(AlreadyExists, match="exists already"):
@@ -133,18 +133,18 @@ class TestVaultKey:
         with pytest.raises(Damaged):
             VaultKey.load(tmp_path / "short", "pass")
 
-    def test_it_does_not_show_itself(self) -> None:
+    def test_printed_vault_key_shows_no_secret(self) -> None:
         assert KEY.secret.hex() not in repr(KEY)
         assert repr(KEY.secret) not in repr(KEY)
 
-    def test_its_subkeys_differ(self) -> None:
+    def test_subkeys_of_a_vault_key_differ(self) -> None:
         derived = {KEY.wrapping_key(), KEY.hedging_key(), KEY.secret, bytes.fromhex(KEY.key_id) * 2}
         assert len(derived) == 4
         assert KEY.key_id != VaultKey.generate().key_id
 
 
 class TestLedger:
-    def test_it_remembers_and_counts_its_own_versions(self, tmp_path: Path) -> None:
+    def test_ledger_remembers_and_counts_its_own_versions(self, tmp_path: Path) -> None:
         path = tmp_path / "ledger"
         scan = "ab" * 16
         with Ledger.update(path, KEY, make=True) as ledger:
@@ -166,7 +166,7 @@ class TestLedger:
         assert ledger.version.number == 2
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-    def test_an_older_ledger_is_noticed_by_whoever_kept_the_count(self, tmp_path: Path) -> None:
+    def test_older_ledger_than_expected_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "ledger"
         with Ledger.update(path, KEY, make=True):
             pass

@@ -1,4 +1,4 @@
-"""Names and trees: whatever a file system allows is sealed, restored and compared."""
+"""Names and trees: every name that a file system allows is sealed, restored and compared."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A vault of sealed objects: names, versions, what is passed over, and what a sealed path may not do."""
+"""A vault of sealed objects: names, versions, skipped files, and paths that are refused."""
 
 import io
 import os
