@@ -1,7 +1,7 @@
-"""The model as the client knows it: from a client's part, or from a whole bundle. A server is held to it.
+"""The model as the client knows it, from a client's part or a whole bundle. A server's offer must match it.
 
-Parameters, precision, layouts, scales and bounds come from here, never from the server: what a server offers must equal
-it, to the digest.
+Parameters, precision, layouts, scales and bounds are taken from this file, never from the server. The digests of the
+server's head and plans must equal those of this file.
 """
 
 from dataclasses import dataclass, field
@@ -32,23 +32,23 @@ _TYPICAL = 0.25
 
 @dataclass(frozen=True, eq=False)
 class ClientModel:
-    """What a client needs of a model, and what it expects of a server."""
+    """The data of a model that a client needs and that a server's offer must match."""
 
     path: Path
     file: BundleFile = field(repr=False)
     head_digest: str
     plans: tuple[Plan, ...] | None
-    """The published plans by batch size; None for a whole bundle, which has none of its own."""
+    """The published plans, by batch size; None for a whole bundle, which holds no plans."""
     score_bounds: NDArray[np.float64] = field(repr=False)
-    """(classes, 2) least and greatest score of each class."""
+    """(classes, 2) minimum and maximum score of each class."""
     questions: NDArray[np.float64] = field(repr=False)
     """(q, width) canary questions."""
     answers: NDArray[np.float64] = field(repr=False)
-    """(q, classes) their scores."""
+    """(q, classes) scores of the canary questions."""
     publisher: str | None
-    """Ed25519 public key, hex, of whoever published the part; None for a whole bundle."""
+    """Ed25519 public key of the part's publisher, hex; None for a whole bundle."""
     precision: float = PRECISION
-    """Largest error of a score that a whole bundle's plans are made for."""
+    """Largest accepted error of a score, for the plans of a whole bundle."""
 
     @staticmethod
     def load(path: Path, *, precision: float = PRECISION) -> "ClientModel":
@@ -56,7 +56,7 @@ class ClientModel:
 
         Args:
             path: the file.
-            precision: largest error of a score of the plans that are accepted for a whole bundle; a part has its own.
+            precision: largest accepted error of a score, for a whole bundle; a part states its own.
 
         Raises:
             NotThisFormat, UnsupportedVersion, DamagedBundle, HeadError, OSError: as `BundleFile.load`; also for the
@@ -88,17 +88,17 @@ class ClientModel:
 
     @property
     def whole(self) -> bool:
-        """Whether it is a whole bundle, head included."""
+        """Whether the file is a whole bundle, which includes the head."""
         return self.plans is None
 
     @property
     def name(self) -> str:
-        """The model's name, for people."""
+        """The model's name for users."""
         return self.file.name
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names in the order of the scores."""
+        """Names of the classes, in the order of the scores."""
         return self.file.classes
 
     @cached_property
@@ -112,12 +112,12 @@ class ClientModel:
         return int(self.questions.shape[1])
 
     def expect(self, offers: list[ServedModel]) -> ServedModel:
-        """The offered model that this one is, with this side's own plans.
+        """Find this model among a server's offers; returns it with this file's own plans.
 
         Raises:
             UsageError: the server offers no such model.
             NotAuthentic: a model of this name has another head.
-            ProtocolMismatch: its plans, classes, policy or bound are not the published ones.
+            ProtocolMismatch: the offered plans, classes, policy or bound differ from the published ones.
         """
         offer = next((offer for offer in offers if offer.id == self.id), None)
         if offer is None:
@@ -152,10 +152,10 @@ class ClientModel:
 
     @cached_property
     def feature_model(self) -> "FeatureModel":
-        """Preprocessing, extractor, guard and card, loaded at first use.
+        """Preprocessing, extractor, guard and model card, loaded at first use.
 
         Raises:
-            DamagedBundle: they do not fit together, or the extractor is no network that is run here.
+            DamagedBundle: the components do not fit together, or the extractor has an unsupported form.
         """
         from models.feature_model import FeatureModel
 

@@ -1,4 +1,4 @@
-"""Times of the engine's primitives on this machine: the prices that a plan's cost is counted in."""
+"""Times of the engine's primitives on this machine: the units of a plan's predicted cost."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ from he_infer.client.keys.secret_key import SecretKey
 
 _SCALE = 2.0**12
 _PRODUCTS = 4
-"""Products are timed in sums of so many, as they are used."""
+"""Number of products in each timed sum of products."""
 
 
 def calibrate(
@@ -26,15 +26,15 @@ def calibrate(
 ) -> dict[tuple[str, int], float]:
     """Median microseconds of primitives, by name and level; names as in `cost.PRIMITIVES`.
 
-    The primitives take turns, as they do in an evaluation: each alone in a loop would find its data in the caches. It
-    takes `repeats` times their own time, a fraction of a second for most plans. `engine`: SEAL by default.
+    The primitives are timed in turn, as in an evaluation: each alone in a loop would find its data in the CPU caches.
+    This takes `repeats` times their total time, a fraction of a second for most plans. `engine` is SEAL by default.
     """
     bench = _Bench(parameters, engine or EngineChoice())
     primitives = {(name, level): bench.primitive(name, level) for name, level in sorted(set(wanted))}
     spent: dict[tuple[str, int], list[float]] = {key: [] for key in primitives}
     elsewhere = np.zeros(1 << 20)
     for _ in range(repeats + 1):
-        # A request finds the caches full of other work.
+        # Flush the CPU caches, since a request starts with cold caches.
         elsewhere += 1.0
         for key, run in primitives.items():
             started = time.thread_time()
@@ -45,7 +45,7 @@ def calibrate(
 
 
 class _Bench:
-    """Values at every level, made once."""
+    """Operands for every level, made once."""
 
     def __init__(self, parameters: Parameters, choice: EngineChoice) -> None:
         self._engine = choice.make(parameters)
@@ -57,7 +57,7 @@ class _Bench:
         self._top = self._engine.load(self._sealed, _SCALE)
 
     def primitive(self, name: str, level: int) -> Callable[[], object]:
-        """What does it once."""
+        """A function that runs the primitive once."""
         engine, keys = self._engine, self._keys
         value = engine.drop(self._top, level)
         other = engine.drop(engine.load(self._secret.encrypt([self._slots], _SCALE)[0], _SCALE), level)

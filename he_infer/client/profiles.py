@@ -19,13 +19,13 @@ from typing import Any
 from he_infer.errors import UsageError
 
 VARIABLE = "HE_INFER_CONFIG"
-"""Environment variable: another configuration file than the platform's."""
+"""Environment variable that names the configuration file; without it the platform's file is read."""
 _PATHS = ("bundle", "key", "token_file", "ca_file", "client_cert")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a client's commands need to reach one server; None where the profile does not say."""
+    """Settings of a client for one server; None if the profile does not state a value."""
 
     name: str
     url: str | None = None
@@ -40,11 +40,11 @@ class Profile:
         """Read a profile.
 
         Args:
-            name: of the profile.
+            name: name of the profile.
             file: the configuration file; by default the platform's.
 
         Raises:
-            UsageError: there is no such file or profile, or it holds something else than a profile does.
+            UsageError: there is no such file or profile, or the profile has unknown members.
             OSError: the file cannot be read.
         """
         path = file or find_config()
@@ -55,7 +55,7 @@ class Profile:
         return profiles[name]
 
     def missing_files(self) -> list[tuple[str, Path]]:
-        """The members that name a file that is not there."""
+        """Members that name a missing file."""
         named = ((member, getattr(self, member)) for member in _PATHS)
         return [(member, path) for member, path in named if path is not None and not path.exists()]
 
@@ -71,10 +71,10 @@ def find_config() -> Path:
 
 
 def read_profiles(path: Path) -> dict[str, Profile]:
-    """All profiles of a configuration file.
+    """Read all profiles of a configuration file.
 
     Raises:
-        UsageError: there is no such file, or it is not one of profiles.
+        UsageError: there is no such file, or it holds something other than profiles.
         OSError: the file cannot be read.
     """
     try:

@@ -11,7 +11,7 @@ from he_infer.client.verify.receipts import Receipt
 
 @dataclass(frozen=True)
 class Identifiers:
-    """Whose image it is, as the DICOM header says; all None for other kinds of file."""
+    """Identifiers from the DICOM header; all None for other kinds of files."""
 
     sop_instance: str | None = None
     series: str | None = None
@@ -20,14 +20,14 @@ class Identifiers:
 
 
 class Cause(StrEnum):
-    """What kept an image from being classified."""
+    """Cause of an image's refusal."""
 
     FILE = "file"
-    """It cannot be read, or is no image."""
+    """The file cannot be read, or is no image."""
     MODEL = "model"
-    """The model does not take it: it is unlike the images that the model was made from."""
+    """The model's guard refused the image: it is unlike the model's training images."""
     SERVER = "server"
-    """The server did not answer its request. Trying again may help."""
+    """The server did not answer the request. Trying again may help."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Result:
     label: str | None
     """Name of the class; None where the image was not classified."""
     probability: float | None
-    """Of that class, rounded to the digits that the plan's precision allows, three at most."""
+    """Probability of `label`, rounded to the digits that the plan's precision allows, at most three."""
     probabilities: Mapping[str, float]
-    """Of all classes, rounded likewise; empty where the image was not classified."""
+    """Probabilities of all classes, rounded in the same way; empty if the image was not classified."""
     refusal: str | None
-    """One line: why the image was not classified; None where it was."""
+    """Reason why the image was not classified, one line; None if it was."""
     cause: Cause | None
-    """Whose refusal it is; None where the image was classified."""
+    """Cause of the refusal; None if the image was classified."""
     identifiers: Identifiers
     frame: int
     """Number of the frame in its file, from 0."""
@@ -55,15 +55,15 @@ class Result:
     plan: str | None
     """Digest of the plan; None where the image was not sent."""
     threshold: float | None
-    """The operating point of the decision, where the model states one; None: the most probable class."""
+    """Operating point of the decision, 0 to 1; None: the most probable class is given."""
     receipt: Receipt | None = field(repr=False)
     """The server's signed receipt for the request that the image went with."""
     seconds: float | None
     """This image's share of the time from sending its request to the last byte of the answer."""
     remarks: tuple[str, ...] = ()
-    """Sentences on what is hardly a picture of a patient: a mask, a segmentation, a black frame."""
+    """Sentences about images that are probably no patient image: a mask, a segmentation, a black frame."""
     positive: str | None = None
-    """The class that `threshold` is a probability of: it is given from there on."""
+    """Class that is given if its probability is at least `threshold`."""
 
     @property
     def classified(self) -> bool:
@@ -97,7 +97,7 @@ class Result:
 
 @dataclass
 class RunReport:
-    """What a run cost and what it rests on; filled while the run goes on, complete at its end."""
+    """Costs and receipts of a run; filled during the run, complete at its end."""
 
     classified: int = 0
     refused: int = 0
@@ -105,9 +105,9 @@ class RunReport:
     bytes_up: int = 0
     bytes_down: int = 0
     canaries: int = 0
-    """Questions with known answers that were sent."""
+    """Number of canary questions that were sent."""
     canary_requests: int = 0
-    """Requests that held at least one of them."""
+    """Number of requests with at least one canary question."""
     seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds spent in each stage: reading, extraction, encryption, server, decryption. They overlap."""
@@ -127,13 +127,13 @@ class StudySummary:
     images: int
     refused: int
     labels: Mapping[str, int]
-    """How many images have each class."""
+    """Number of images of each class."""
     highest: Mapping[str, float]
-    """For each class the highest probability of any image."""
+    """Highest probability of each class among the images."""
 
 
 def summarise(results: "list[Result]") -> list[StudySummary]:
-    """One summary for each study, in the order of their first images; images without a study are left out."""
+    """Make a summary of each study, in the order of their first images. Images without a study are left out."""
     studies: dict[str, list[Result]] = {}
     for result in results:
         if result.identifiers.study:

@@ -1,8 +1,8 @@
 """A run over many images: reading, extraction, encryption, the server and decryption overlap.
 
-A run gives one result an image, in the order of the files. What goes wrong with one image is that image's refusal. What
-says that the answers cannot be trusted ends the run: at once in the first request, otherwise after the last, so that a
-server does not learn from the client's behaviour which of its answers was looked at.
+A run gives one result for each image, in the order of the files. A failure of one image becomes that image's refusal. A
+wrong or untrustworthy answer ends the run: at once in the first request, otherwise after the last request, so that a
+server does not learn from the client's behaviour which of its answers were checked.
 """
 
 import itertools
@@ -37,28 +37,29 @@ if TYPE_CHECKING:
     from models.card import OperatingPoint
 
 EXTRACTED_TOGETHER = 32
-"""Images whose features are computed in one call."""
+"""Number of images whose features are computed in one call."""
 IN_FLIGHT = 4
-"""Requests that are under way at a time."""
+"""Number of requests that are sent at the same time."""
 _READ_AHEAD = 16
 _SHARE = 0.06
-"""Server time that one more image in a request takes, as a share of a request of one image (docs/engine.md)."""
+"""Server time of one more image in a request, as a fraction of the time of a one-image request (docs/engine.md)."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is done."""
+    """Options of a run."""
 
     frames: Frames = "middle"
     canary_rate: float | None = None
-    """Canary questions an image; None: at least one in the first request; 0: none."""
+    """Canary questions for each image; None: at least one in the first request; 0: none."""
     in_flight: int = IN_FLIGHT
     even_if_unlike: bool = False
     """Whether images that the model's guard finds unlike its training images are classified, with a remark."""
     on_sent: Callable[[Sequence[bytes]], None] | None = None
-    """Called with the ciphertexts of each request, from several threads: what the server receives of the images."""
+    """Called with the ciphertexts of each request, from several threads. The server receives nothing else of the
+    images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class _Extracted:
 
 @dataclass(eq=False)
 class _Block:
-    """What goes into one request, and the images whose results follow it."""
+    """Content of one request, and the images whose results follow it."""
 
     entries: list[_Extracted] = field(default_factory=list)
     rows: list[NDArray[np.float64]] = field(default_factory=list)
@@ -96,10 +97,10 @@ class Run:
 
     Raises:
         WrongAnswer: an answer to a canary question is wrong, or an answer lies outside the range that the model's
-            scores can have. All results of the run are then worthless, those that were given before too.
-        NotAuthentic: an answer's receipt is not the server's, or is that of another request.
-        ServerError and subclasses: the first request failed. Where a later one fails, its images and all after it are
-            refused with the reason.
+            scores can have. All results of the run are then invalid, including those that were given before.
+        NotAuthentic: an answer's receipt is not signed by the server, or belongs to another request.
+        ServerError and subclasses: the first request failed. If a later request fails, its images and all images after
+        it are refused with the reason.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class Run:
         return bool(self._wrong or self._outside or self._unopened)
 
     def _extract_all(self, readers: ThreadPoolExecutor) -> Iterator[_Extracted]:
-        """Read and extract, in the order of the files."""
+        """Read the files and extract their features, in order."""
 
         def read(path: Path) -> list[tuple[ReadImage, bool]]:
             started = time.perf_counter()
@@ -168,7 +169,7 @@ class Run:
             self.report.spend("reading", time.perf_counter() - started)
             return [(image, image is images[-1]) for image in images]
 
-        # Images of one file follow each other; a file's last one moves the progress on.
+        # Images of one file follow each other; the last one advances the progress.
         frames = itertools.chain.from_iterable(map_ahead(self._files, read, readers, _READ_AHEAD))
         for chunk in _chunks(frames, EXTRACTED_TOGETHER):
             yield from self._extract(chunk)
@@ -193,7 +194,7 @@ class Run:
             yield _Extracted(bare, features, refusal, last)
 
     def _features(self, pictures: list[NDArray[np.float32]]) -> list[tuple[NDArray[np.float64] | None, str | None]]:
-        """Features of each picture, or the reason why it has none."""
+        """Compute the features of each picture, or the reason why it has none."""
         from models.errors import ModelsError
 
         if not pictures:
@@ -203,11 +204,11 @@ class Run:
         except ModelsError as error:
             if len(pictures) == 1:
                 return [(None, " ".join(str(error).split()))]
-        # One picture spoils a call: each is tried alone.
+        # One bad picture makes the whole call fail: try each picture alone.
         return [pair for picture in pictures for pair in self._features([picture])]
 
     def _fill_blocks(self, extracted: Iterable[_Extracted]) -> Iterator[_Block]:
-        """Rows for requests, with canary questions at places that a server cannot tell."""
+        """Make the rows of each request, with canary questions at random rows that a server cannot recognise."""
         rate = self._options.canary_rate
         block = _Block()
         if rate != 0:
@@ -238,7 +239,7 @@ class Run:
         block.owners.append(-1 - question)
 
     def _ask(self, block: _Block) -> _Answered:
-        """Encrypt a block's rows in random order, and have the head evaluated on them."""
+        """Encrypt a block's rows in random order, and let the server evaluate the head on them."""
         order = self._rng.permutation(len(block.rows))
         real = any(owner >= 0 for owner in block.owners)
         if self._down is not None or (not real and not block.rows):
@@ -290,10 +291,10 @@ class Run:
                 self._progress(self._done, len(self._files))
 
     def _decrypt(self, answer: Answer, rows: int) -> NDArray[np.float64] | None:
-        """The scores of an answer, or None, and the answer is counted, where it does not open under this key."""
+        """Decrypt an answer. If it does not open under this key, count it and return None."""
         try:
             return open_scores(self._secret_key, self.plan, answer.parts, rows)
-        except FormatError:  # of no form, or not for this key: which of the two it is, a server must not see
+        except FormatError:  # malformed, or not for this key: a server must not see which of the two it is
             self._unopened += 1
             return None
 
@@ -305,7 +306,7 @@ class Run:
         report.receipts.append(answer.receipt)
 
     def _judge(self, block: _Block, scores: NDArray[np.float64]) -> None:
-        """Count what in an answer cannot be believed."""
+        """Count an answer's wrong canary answers and its scores outside of the range."""
         report = self.report
         asked = [(row, -1 - owner) for row, owner in enumerate(block.owners) if owner < 0]
         if asked:
@@ -357,7 +358,10 @@ class Run:
         return read_operating_point(self._model.feature_model.card, self._model.classes)
 
     def _decide(self, probabilities: NDArray[np.float64]) -> int:
-        """The class by the model's operating point, on the digits that are given; else the most probable one."""
+        """Decide the class by the operating point, if there is one, else take the most probable class.
+
+        Uses the rounded probabilities.
+        """
         if self._point is None:
             return int(probabilities.argmax())
         positive = self._model.classes.index(self._point.positive)
@@ -381,7 +385,7 @@ class Run:
 
 
 def find_unlike(model: ClientModel, image: ReadImage, features: NDArray[np.float64]) -> str | None:
-    """Why an image is unlike those that the model was made from, by its header or by its features; or None."""
+    """Reason why an image's header or features are unlike the training images; None if they are not."""
     from models.card import check_kind
 
     made_from = model.feature_model
@@ -389,7 +393,7 @@ def find_unlike(model: ClientModel, image: ReadImage, features: NDArray[np.float
 
 
 def _find_cause(entry: _Extracted, label: str | None) -> Cause | None:
-    """Whose refusal an image without a class met: its file's, the model's, or the server's."""
+    """Find the cause of an image's refusal: file, model or server."""
     if label is not None:
         return None
     if entry.image.refusal is not None:
@@ -398,7 +402,7 @@ def _find_cause(entry: _Extracted, label: str | None) -> Cause | None:
 
 
 def choose_plan(plans: Sequence[Plan], images: int) -> Plan:
-    """The plan that takes the least server time for so many images; of equal ones the smallest batch."""
+    """Choose the plan with the least server time for this number of images; the smallest batch if several are equal."""
 
     def cost(plan: Plan) -> float:
         return -(-(images + 1) // plan.batch) * (1.0 + _SHARE * (plan.batch - 1))

@@ -1,4 +1,4 @@
-"""The models that a server offers, with the plans to pack features for. Parsed and checked, not taken on trust."""
+"""The models that a server offers, with their plans, parsed and checked."""
 
 from dataclasses import dataclass
 
@@ -18,20 +18,20 @@ class ServedModel:
     head_digest: str
     input_bound: float
     plans: tuple[Plan, ...]
-    """One for each batch size, smallest first."""
+    """One plan for each batch size, smallest first."""
     needs_keys: bool
-    """Must evaluation keys be registered for some plan?"""
+    """Whether some plan needs registered evaluation keys."""
 
     def plan_for(self, images: int) -> Plan:
-        """The plan of the largest batch that is filled, or the smallest one."""
+        """The plan with the largest batch that so many images fill, or the smallest plan."""
         return next((plan for plan in reversed(self.plans) if plan.batch <= images), self.plans[0])
 
 
 def checked(offer: ModelInfo) -> ServedModel:
-    """The model of an offer, with its plans parsed.
+    """Parse and check an offered model and its plans.
 
     Raises:
-        ProtocolMismatch: a plan does not have the digest that the server states, or is none of this release.
+        ProtocolMismatch: a plan does not have the stated digest, or is not supported by this release.
         ParameterError: a plan's parameters are outside the security budget.
     """
     plans = [_parse(plan, offer.id) for plan in offer.plans]

@@ -1,4 +1,4 @@
-"""Stages that run side by side: each works ahead of the next by a bounded number of items, in order."""
+"""Parallel stages: each works ahead of the next by a limited number of items and keeps their order."""
 
 import queue
 import threading
@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 def map_ahead(items: Iterable[T], do: Callable[[T], R], workers: Executor, room: int) -> Iterator[R]:
-    """`do` of each item, computed by workers up to `room` items ahead, given in the items' order."""
+    """Apply `do` to each item in worker threads, at most `room` items ahead. Gives the results in the items' order."""
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -27,7 +27,7 @@ def map_ahead(items: Iterable[T], do: Callable[[T], R], workers: Executor, room:
 
 
 def run_ahead(items: Iterable[T], room: int) -> Iterator[T]:
-    """The items, taken from their iterator in a thread of its own, which stays at most `room` items ahead.
+    """Read an iterator in a separate thread, at most `room` items ahead.
 
     An error of the iterator is raised here after the items before it. Closing this iterator ends the thread.
     """

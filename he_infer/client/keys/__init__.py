@@ -1,1 +1,1 @@
-"""The client's key file and the CKKS secret key in it. No other room holds a secret."""
+"""The client's key file and the CKKS secret key in it. No other package holds a secret."""

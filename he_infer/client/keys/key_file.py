@@ -3,7 +3,8 @@
     HEIK, version (u16), length (u32) of the header, header, AES-256-GCM of the content
 
 The header is a JSON object with the nonce and the wrappings of the key-encryption key; it is authenticated with the
-content. The content: length (u32) of a JSON object, the object, then the serialized secret keys one after another. All
+content. The content is: length (u32) of a JSON object, the object, then the serialized secret keys one after another.
+All
 numbers are little-endian; docs/protocol.md has every member.
 """
 
@@ -40,11 +41,11 @@ from he_infer.wire.envelope import canonical_json, parse_canonical, seal_format
 from he_infer.wire.key_set import is_key_set, new_key_set
 
 CONTENT = "content"
-"""What the key that seals the content is derived for."""
+"""HKDF purpose of the key that seals the content."""
 MAGIC = b"HEIK"
 VERSION = 2
 _EARLIER = b"HEIP"
-"""How files of version 1 begin: they were sealed under a passphrase as a whole."""
+"""First bytes of files of version 1, which were sealed under a passphrase as a whole."""
 _PREFIX = struct.Struct("<4sHI")
 _LENGTH = struct.Struct("<I")
 _NONCE_BYTES = 12
@@ -52,10 +53,10 @@ _NONCE_BYTES = 12
 
 @dataclass(frozen=True)
 class KeyFile:
-    """Secret keys for the plans of one model, and what is pinned for them.
+    """Secret keys for the plans of one model, with the pinned keys of server and publisher.
 
-    Plans of equal CKKS parameters share one secret key. All answers are bound to `key_set`, which names the evaluation
-    keys that were made of these secret keys.
+    Plans of equal CKKS parameters share one secret key. All answers are bound to `key_set`, the id of the evaluation
+    keys that were made from these secret keys.
     """
 
     key_set: str
@@ -66,17 +67,17 @@ class KeyFile:
     created: float
     """Unix seconds."""
     server_key: str | None = None
-    """The server's Ed25519 public key, hex, as it was when the keys were made; None before that."""
+    """Pinned Ed25519 public key of the server, hex; None before the keys were first registered."""
     publisher: str | None = None
-    """The Ed25519 public key, hex, of whoever published the model; None for a whole bundle, which nobody signed."""
+    """Ed25519 public key of the model's publisher, hex; None for a whole bundle, which is not signed."""
     retired: tuple[Retired, ...] = ()
-    """Key sets that this one replaced and that a server may still have."""
+    """Replaced key sets that a server may still have."""
     custody: Custody = field(default_factory=Custody.new, repr=False)
     """The key-encryption key with its wrappings."""
 
     @staticmethod
     def new(plans: Sequence[Plan], *, server_key: str | None = None, publisher: str | None = None) -> "KeyFile":
-        """Make fresh secret keys for plans, under a fresh key set id."""
+        """Make new secret keys for plans, under a new key set id."""
         parameters = dict.fromkeys(plan.parameters for plan in plans)
         keys = {each: SecretKey.generate(each) for each in parameters}
         ordered = tuple(sorted(plans, key=lambda plan: plan.batch))
@@ -114,16 +115,16 @@ class KeyFile:
         return replace(self, server_key=stated)
 
     def rotated(self, expires: float) -> "KeyFile":
-        """Fresh secret keys for the same plans, in the same custody; the present key set is retired.
+        """Make new secret keys for the same plans, with the same wrappings. The present key set is retired.
 
         Args:
-            expires: Unix seconds until which a server is to keep the present key set, for other copies of this file.
+            expires: Unix seconds until which servers keep the present key set, for other copies of this file.
         """
         fresh = KeyFile.new(self.plans, server_key=self.server_key, publisher=self.publisher)
         return replace(fresh, retired=(*self.retired, Retired(self.key_set, int(expires))), custody=self.custody)
 
     def with_custody(self, custody: Custody) -> "KeyFile":
-        """The same keys, to be opened in other ways."""
+        """The same secret keys with other wrappings."""
         return replace(self, custody=custody)
 
     def save(self, path: Path, passphrase: str | None = None, *, update: bool = False) -> None:
@@ -131,12 +132,12 @@ class KeyFile:
 
         Args:
             path: the file.
-            passphrase: opens the file, where nothing does yet. A file that has wrappings keeps them.
-            update: whether an existing file, whose content this is, is replaced. Otherwise it is never overwritten.
+            passphrase: wraps the key of a new file. A file that has wrappings keeps them.
+            update: whether to replace an existing file, which must hold these keys. Otherwise no file is overwritten.
 
         Raises:
-            UsageError: the file exists and `update` is False, or nothing would open the file.
-            OSError: it cannot be written.
+            UsageError: the file exists and `update` is False, or the file would have no wrapping.
+            OSError: the file cannot be written.
         """
         if path.exists() and not update:
             raise UsageError(f"{path} exists; a key is never overwritten. Choose another name, or remove it yourself.")
@@ -173,9 +174,9 @@ class KeyFile:
             unlock: a passphrase, or another way to open it; see `he_infer.client.keys.wrappings`.
 
         Raises:
-            WrongPassphrase: it does not open so.
+            WrongPassphrase: the passphrase, PIN, entry or share does not open the file.
             KeyProblem: the keyring or token cannot be used.
-            UsageError: it has no wrapping of this kind.
+            UsageError: the file has no wrapping of this kind.
             NotThisFormat, UnsupportedVersion, Truncated: it is no key file of this release.
             OSError: it cannot be read.
         """
@@ -202,7 +203,7 @@ class _Header:
 
 
 def read_wrappings(path: Path) -> tuple[Wrapping, ...]:
-    """The wrappings of a key file, without opening it: which ways there are.
+    """Read the wrappings of a key file without opening it.
 
     Raises:
         NotThisFormat, UnsupportedVersion, Truncated: it is no key file of this release.
@@ -212,7 +213,7 @@ def read_wrappings(path: Path) -> tuple[Wrapping, ...]:
 
 
 def seal_content(content: bytes, custody: Custody) -> bytes:
-    """A whole file of this content: header with a fresh nonce, and the sealed content."""
+    """Make the bytes of a key file: header with a new nonce, and the sealed content."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     header = canonical_json({"nonce": nonce.hex(), "wrappings": [each.to_json() for each in custody.wrappings]})
     beginning = _PREFIX.pack(MAGIC, VERSION, len(header)) + header
@@ -220,7 +221,7 @@ def seal_content(content: bytes, custody: Custody) -> bytes:
 
 
 def _read_header(path: Path, data: bytes) -> tuple[_Header, int]:
-    """The header, and where the sealed content begins."""
+    """Read the header; also returns the offset of the sealed content."""
     remake = "Make a new key file with 'he-infer keys new'; nothing that was sealed or stored depends on the old one."
     if data[:4] == _EARLIER:
         raise UnsupportedVersion(f"{path} was made by an earlier release, with version 1. {remake}")

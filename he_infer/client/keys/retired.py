@@ -1,4 +1,4 @@
-"""A key set that was replaced, and until when a server is to keep it for other copies of the key file."""
+"""A replaced key set, and the time until which a server keeps it for other copies of the key file."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ class Retired:
 
     key_set: str
     expires: int
-    """Unix seconds; afterwards it is deleted at the server when the keys are next rotated or pruned."""
+    """End of the overlap, Unix seconds. The next rotation or pruning after it deletes the key set at the server."""
 
     def to_json(self) -> dict[str, Any]:
         """The form in the key file."""
@@ -24,7 +24,7 @@ class Retired:
         """Read that form.
 
         Raises:
-            NotThisFormat: it is none.
+            NotThisFormat: the value does not have that form.
         """
         match entry:
             case {"expires": int(expires), "key_set": str(key_set)} if is_key_set(key_set):

@@ -33,18 +33,18 @@ class SecretKey:
 
     @classmethod
     def generate(cls, parameters: Parameters) -> "SecretKey":
-        """A fresh key from SEAL's generator, seeded by the system."""
+        """Make a new key with SEAL's generator, seeded by the operating system."""
         return cls(parameters, sealapi.KeyGenerator(context(parameters)).secret_key())
 
     def to_bytes(self) -> bytes:
-        """Ring size, chain, then SEAL's bytes. To be sealed under a passphrase before it is written anywhere."""
+        """Serialize: ring size, modulus chain, SEAL's bytes. Seal the result before writing it to a file."""
         chain = self.parameters.modulus_bits
         head = self.parameters.ring_size.to_bytes(4, "little") + bytes([len(chain), *chain])
         return head + dump(self._raw, secret=True)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "SecretKey":
-        """Read what `to_bytes` wrote."""
+        """Read the bytes of `to_bytes`."""
         if len(data) < 6:
             raise NotThisFormat("The secret key is cut off.")
         end = 5 + data[4]
@@ -52,13 +52,13 @@ class SecretKey:
         return cls(parameters, parse(sealapi.SecretKey(), parameters, data[end:], secret=True))
 
     def evaluation_keys(self, plan: Plan) -> dict[str, bytes]:
-        """Seeded keys for exactly the plan's rotations, products and encryptions of zero; see `keys_for`."""
+        """Make the plan's Galois, relinearisation and public keys in seeded form; see `keys_for`."""
         if plan.parameters != self.parameters:
             raise MissingKey("The secret key was made for other parameters than the plan's.")
         return self.keys_for(plan.galois_elements, relinearise=plan.relinearise, public=plan.refreshes)
 
     def keys_for(self, elements: Sequence[int], *, relinearise: bool, public: bool) -> dict[str, bytes]:
-        """Seeded keys for these Galois elements, relinearisation and encryptions of zero."""
+        """Make evaluation keys in seeded form: Galois keys of these elements, relinearisation key, public key."""
         generator = sealapi.KeyGenerator(self._context, self._raw)
         parts = {}
         if elements:
@@ -66,12 +66,12 @@ class SecretKey:
         if relinearise:
             parts["relin"] = dump(generator.create_relin_keys())
         if public:
-            # A public key is an encryption of zero at the key's level; this form of it is seeded, half the size.
+            # A public key is an encryption of zero at the key's level; the seeded form is half the size.
             parts["public"] = dump(self._encryptor.encrypt_zero_symmetric(self._context.key_parms_id()))
         return parts
 
     def encrypt(self, slots: Sequence[NDArray[np.generic]], scale: float) -> list[bytes]:
-        """Fresh ciphertexts of (slots,) vectors, real or complex, at a scale; see `fresh_ciphertext` for their form."""
+        """Encrypt (slots,) vectors, real or complex, at a scale; see `fresh_ciphertext` for the ciphertexts' form."""
         out = []
         shape = shape_of_fresh(self.parameters, scale)
         for vector in slots:
@@ -83,18 +83,18 @@ class SecretKey:
         return out
 
     def open_answer(self, plan: Plan, parts: Sequence[bytes]) -> list[OpenedAnswer]:
-        """Open the parts of an answer: c0 + c1 s modulo 2^bits, for the numbers of c0 that were sent.
+        """Decrypt an answer: c0 + c1 s modulo 2^bits, for the coefficients of c0 that were sent.
 
         Args:
-            plan: the request's.
-            parts: one for each of the plan's answers; see `he_infer.ckks.answer`.
+            plan: the plan of the request.
+            parts: one byte string for each of the plan's answers; see `he_infer.ckks.answer`.
 
         Returns:
-            For each answer its score numbers and checks, in units of scores.
+            For each answer the decrypted scores and check values, in units of scores.
 
         Raises:
-            NotThisFormat: not the answers of this plan.
-            UnsupportedVersion: answers of another version.
+            NotThisFormat: the parts are not answers of this plan.
+            UnsupportedVersion: the parts have another version.
         """
         if len(parts) != plan.targets:
             raise NotThisFormat(f"The server sent {len(parts)} answers; the plan gives {plan.targets}.")
@@ -112,10 +112,10 @@ class SecretKey:
         return opened
 
     def _multiply(self, polynomial: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
-        """The coefficients (N,) of a polynomial times the secret, modulo 2^64, for a polynomial modulo 2^bits.
+        """Multiply a polynomial modulo 2^bits by the secret: coefficients (N,) modulo 2^64.
 
-        Through slots in double precision, in two halves where the numbers are long: all sums stay far below the 53
-        bits that are exact, since the secret is -1, 0 or 1 in each coefficient.
+        The product is computed through slots in double precision, and long coefficients are split into two halves. All
+        sums stay far below 2^53 and are exact, since each coefficient of the secret is -1, 0 or 1.
         """
         total = np.zeros(len(polynomial), dtype=np.int64)
         for shift in range(0, bits, 28):
@@ -126,7 +126,7 @@ class SecretKey:
 
     @cached_property
     def _slots(self) -> NDArray[np.complex128]:
-        """The secret's slots: the decryption of the ciphertext (0, 1), which SEAL makes without a transform of ours."""
+        """Slots of the secret, computed by SEAL as the decryption of the ciphertext (0, 1)."""
         level = self._context.last_parms_id()
         size = self.parameters.ring_size
         one = write_expanded(identify(level), np.stack([np.zeros(size), np.ones(size)]).astype(np.uint64), 1.0)
@@ -136,10 +136,11 @@ class SecretKey:
         return to_slots(secret)
 
     def decrypt(self, parts: Sequence[bytes]) -> list[NDArray[np.complex128]]:
-        """The (slots,) complex vectors in ciphertexts.
+        """Decrypt ciphertexts to (slots,) complex vectors.
 
         Raises:
-            NotThisFormat: not a ciphertext of these parameters, or a transparent one, which anybody could have made.
+            NotThisFormat: a part is no ciphertext of these parameters, or is transparent: it could be made without any
+                key.
         """
         out = []
         for data in parts:
@@ -156,6 +157,6 @@ class SecretKey:
 
 
 def _centre(values: NDArray[np.uint64], bits: int) -> NDArray[np.float64]:
-    """Residues modulo 2^bits as numbers around zero."""
+    """Map residues modulo 2^bits to signed numbers in [-2^(bits-1), 2^(bits-1))."""
     moved = (values + np.uint64(1 << (bits - 1))) & np.uint64((1 << bits) - 1)
     return np.asarray(moved.astype(np.float64) - 2.0 ** (bits - 1))

@@ -1,20 +1,20 @@
-"""Studies and images as an archive or a sender describes them: UIDs and what a choice is made by."""
+"""Studies and images as an archive or a sender describes them: UIDs and the attributes that a choice depends on."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class StudyEntry:
-    """A study as a query finds it."""
+    """A study in a query's results."""
 
     study: str
     instances: int
-    """Number of its images and other objects, as the archive counts them."""
+    """Number of images and other objects of the study, as the archive counts them."""
 
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """An image as a query finds it: what a choice is made by, and nothing of its patient."""
+    """An image in a query's results: the attributes that a choice depends on, without patient data."""
 
     study: str
     series: str

@@ -2,8 +2,8 @@
 
     python -m he_infer.client.pacs.listener < settings.json
 
-Foreign bytes are parsed here, so this process holds no key and no token, has bounds on memory and file size, and is
-started anew by the watcher when it ends. It ends itself when its standard input closes, that is with its parent.
+This process parses untrusted bytes. Therefore it holds no key and no token, has limits on memory and file size, and is
+restarted by the watcher when it ends. It ends when its standard input closes, that is, with its parent.
 """
 
 import json
@@ -49,27 +49,27 @@ _WANTED = [
 
 @dataclass(frozen=True)
 class ListenerSettings:
-    """What the storage SCP accepts."""
+    """Settings of the storage SCP."""
 
     spool: str
     host: str = "127.0.0.1"
     port: int = 11112
     title: str = "HE_INFER"
-    """Its own AE title; a peer that calls another is rejected."""
+    """AE title of the storage SCP; a peer that calls another title is rejected."""
     peers: tuple[str, ...] = ()
     """AE titles that may send; none means any."""
     addresses: tuple[str, ...] = ("127.0.0.1",)
     """IP addresses that may connect."""
     most_bytes: int = 512 * 2**20
-    """Of one object."""
+    """Maximum size of one object, bytes."""
     most_objects: int = 20_000
-    """In the spool; further ones are refused as out of resources until the watcher has emptied it."""
+    """Maximum number of objects in the spool; further objects are refused as out of resources until it is emptied."""
     most_associations: int = 8
     least_free_bytes: int = 2**30
 
 
 class _Server(ThreadedAssociationServer):
-    """Refuses addresses that are not allowed before a byte is read."""
+    """TCP server that refuses other addresses before a byte is read."""
 
     addresses: frozenset[str] = frozenset()
 
@@ -113,12 +113,12 @@ class Listener:
         socketserver.TCPServer.serve_forever(self._server, poll_interval=0.2)
 
     def stop(self) -> None:
-        """End, from another thread."""
+        """Stop serving; may be called from another thread."""
         self._server.shutdown()
         self._server.server_close()
 
     def _count(self, event: evt.Event) -> None:
-        """Abort an association that sends an object beyond the bound; P-DATA is counted as it comes."""
+        """Abort an association that sends an object above the size limit; counts the bytes of P-DATA."""
         if not isinstance(event.pdu, P_DATA_TF):
             return
         key = id(event.assoc)
@@ -129,7 +129,7 @@ class Listener:
             event.assoc.abort()
 
     def _forget(self, event: evt.Event) -> None:
-        """Remove what an association left half sent: with no other one open all of it, else what has gone stale."""
+        """Remove incomplete files of an ended association: all if no other is open, otherwise only stale ones."""
         self._received.pop(id(event.assoc), None)
         others = [assoc for assoc in self._server.active_associations if assoc is not event.assoc]
         fresh = time.time() - 2 * _NETWORK_SECONDS
@@ -166,7 +166,7 @@ class Listener:
 
 
 def describe(path: Path) -> ImageEntry | None:
-    """What a choice is made by, read from a received file; None where the file is no DICOM object with valid UIDs."""
+    """Read the attributes that a choice depends on; None if the file is no DICOM object with valid UIDs."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -174,7 +174,7 @@ def describe(path: Path) -> ImageEntry | None:
             study, series, sop = (str(dataset.get(name) or "") for name in _UIDS)
             words = f"{_text(dataset, 'StudyDescription')} {_text(dataset, 'SeriesDescription')}".strip()
             modality, body_part = _text(dataset, "Modality"), _text(dataset, "BodyPartExamined")
-    except Exception:  # foreign bytes: pydicom lets many kinds of error through
+    except Exception:  # untrusted bytes: pydicom raises many kinds of errors
         return None
     if not all(UID(uid).is_valid and len(uid) <= _LONGEST_UID for uid in (study, series, sop)):
         return None
@@ -186,10 +186,10 @@ def _text(dataset: Dataset, keyword: str) -> str:
 
 
 def _bound_resources(most_bytes: int) -> None:
-    """Bounds that the system itself keeps, where it can."""
+    """Set the system's limits on memory and file size, if the system has them."""
     try:
         import resource
-    except ImportError:  # Windows has no such bounds
+    except ImportError:  # Windows has no such limits
         return
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes + 2**20, most_bytes + 2**20))
@@ -197,12 +197,12 @@ def _bound_resources(most_bytes: int) -> None:
 
 
 def to_json(settings: ListenerSettings) -> bytes:
-    """The settings as a line for the process."""
+    """The settings as one line of JSON, for the process."""
     return json.dumps(asdict(settings)).encode() + b"\n"
 
 
 def main() -> int:
-    """Serve until standard input ends. The first line out is the port."""
+    """Serve until standard input ends. The first line of standard output is the port."""
     settings = TypeAdapter(ListenerSettings).validate_json(sys.stdin.buffer.readline())
     _bound_resources(settings.most_bytes)
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)

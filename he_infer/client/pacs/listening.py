@@ -1,4 +1,4 @@
-"""Starts the storage SCP in its own process, and starts it again when it ends."""
+"""Starts the storage SCP in its own process, and restarts it when it ends."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ class Listening:
     """A running storage SCP; `port` is known after entering the context.
 
     Raises:
-        ArchiveUnreachable: it does not start: the port is taken, for instance.
+        ArchiveUnreachable: the storage SCP does not start, for instance because the port is in use.
     """
 
     def __init__(self, settings: ListenerSettings) -> None:
@@ -36,14 +36,14 @@ class Listening:
 
     @property
     def pid(self) -> int:
-        """The process's id; 0 while none runs."""
+        """Process id; 0 while no process runs."""
         return self._process.pid if self._process is not None else 0
 
     def keep_up(self) -> bool:
-        """Start the process anew where it has ended; says whether it had.
+        """Restart the process if it has ended; returns whether it had ended.
 
         Raises:
-            ArchiveUnreachable: it does not start.
+            ArchiveUnreachable: the storage SCP does not start.
         """
         if self._process is not None and self._process.poll() is None:
             return False

@@ -1,4 +1,4 @@
-"""From the public `Client`'s results to what reports state, with the keys and codes that reports are made with."""
+"""Turns results of the public `Client` into reports, with the keys and codes that reports need."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ from he_infer.client.results import Cause, Result
 from he_infer.errors import ArchiveRefused, ReportError, ServerUnreachable
 
 PURPOSE = "report UIDs"
-"""What the UIDs' secret is derived for from the key file's key-encryption key; rotation keeps it."""
+"""HKDF purpose of the UIDs' secret, derived from the key-encryption key. Rotation does not change it."""
 DIGITS = 3
-"""Most decimal places of a probability that a client gives."""
+"""Maximum number of decimal places of a client's probability."""
 
 
 @dataclass(frozen=True)
 class ReportMaker:
-    """What all reports of one model and one key file share."""
+    """Findings and UIDs that all reports of one model and one key file share."""
 
     findings: Findings
     uids: ReportUids
 
     @staticmethod
     def of(model: ClientModel, keys: KeyFile) -> "ReportMaker":
-        """The codes of the model's card and the UIDs of the key file's owner.
+        """Make it from the codes in the model card and the UIDs of the key file.
 
         Raises:
             ReportError: the card's table of findings is wrong.
@@ -45,7 +45,7 @@ class ReportMaker:
 
 
 def state_result(result: Result, source: Dataset, model: ClientModel) -> Statement:
-    """What a report states of a result.
+    """Make a report's statement from a result.
 
     Args:
         result: classified, or refused by the model.
@@ -70,10 +70,10 @@ def state_result(result: Result, source: Dataset, model: ClientModel) -> Stateme
 
 
 def classify_with(client: Client) -> Callable[[Sequence[Path]], Iterable[Outcome]]:
-    """The watcher's way of classifying, through the public client."""
+    """Make the watcher's function that classifies through the public client."""
 
     def classify(paths: Sequence[Path]) -> Iterable[Outcome]:
-        # As a whole: what ends a run as not to be trusted takes back the results before it.
+        # Read the whole run first: an untrustworthy answer ends it and withdraws the earlier results.
         for result in client.classify(paths):
             if result.cause is Cause.SERVER:
                 raise ServerUnreachable(result.refusal or "The server is away.")
@@ -93,14 +93,15 @@ def classify_with(client: Client) -> Callable[[Sequence[Path]], Iterable[Outcome
 def store_reports(
     results: Iterable[Result], model: ClientModel, keys: KeyFile, kinds: Sequence[str], destination: Destination
 ) -> tuple[int, list[str]]:
-    """Make and store the reports of all results that a report can be made of.
+    """Make and store a report for every result that allows one.
 
     Returns:
-        The number of images whose reports are stored, and a line for each image that is classified or refused by the
-        model and got none: a PNG file names no study, for instance.
+        Number of images whose reports are stored, and a line for each image that was classified or refused by the model
+        but has no report, such as a PNG file, which names no study.
 
     Raises:
-        ArchiveUnreachable: the archive is away; what was stored stays, and storing it again does not double it.
+        ArchiveUnreachable: the archive does not answer. Stored reports stay, and storing them again makes no
+            duplicates.
         OSError, StorageProblem: a file cannot be written.
     """
     maker, stored, problems = ReportMaker.of(model, keys), 0, []

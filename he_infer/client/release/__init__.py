@@ -1,1 +1,1 @@
-"""Release from the client: labels and rounded probabilities."""
+"""Rounding of decrypted scores before they leave the client, as labels and probabilities."""

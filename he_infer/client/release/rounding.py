@@ -1,8 +1,8 @@
-"""The one place through which decrypted scores leave: rounded, as a label and as probabilities of few digits.
+"""Rounds decrypted scores before they leave the client: to a label and probabilities of at most three digits.
 
-CKKS decrypts to the message plus the encryption's noise, and whoever sees that noise may solve for the secret key (Li
-and Micciancio, Eurocrypt 2021). So scores are rounded to the plan's precision, which the client takes from its own part
-of the model, and no option gives them out; docs/protocol.md has the reasons.
+CKKS decrypts to the message plus the encryption's noise, and an attacker who sees that noise may compute the secret key
+(Li and Micciancio, Eurocrypt 2021). Therefore scores are rounded to the plan's precision, which the client takes from
+its own part of the model, and no option outputs them; docs/protocol.md has the reasons.
 """
 
 import math
@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_DIGITS = 3
-"""Most decimal places of a probability."""
+"""Maximum number of decimal places of a probability."""
 
 
 def round_scores(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """Values to the coarsest power of ten that is at least `step`; halves go to the even neighbour."""
+    """Round values to the smallest power of ten that is at least `step`; ties go to the even neighbour."""
     digits = math.floor(-math.log10(step) + 1e-9)
     return np.asarray(np.round(values, digits)) + 0.0  # no negative zero
 
 
 def to_probabilities(scores: NDArray[np.float64], precision: float) -> NDArray[np.float64]:
-    """Probabilities (n, classes) of decrypted scores (n, classes), of as many digits as may leave.
+    """Turn decrypted scores (n, classes) into probabilities (n, classes), rounded for release.
 
     Args:
-        scores: as decrypted.
+        scores: decrypted scores.
         precision: the plan's largest error of a score.
     """
     rounded = round_scores(scores, precision)

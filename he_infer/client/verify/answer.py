@@ -13,12 +13,12 @@ from he_infer.wire.envelope import Envelope
 
 @dataclass(frozen=True)
 class Answer:
-    """Encrypted scores, and what can be said of them without a key."""
+    """Encrypted scores, with the facts that are known without a key."""
 
     parts: tuple[bytes, ...] = field(repr=False)
     receipt: Receipt
     server_seconds: float
-    """Time in the worker for parsing, computing and saving, by the server's own account."""
+    """Time in the worker for parsing, computing and saving, as the server states it."""
     bytes_up: int
     bytes_down: int
 
@@ -34,20 +34,20 @@ class Answer:
         plan: Plan,
         key_set: str,
     ) -> Self:
-        """What an envelope holds, where its receipt is the server's and speaks of this request.
+        """Read an answer from an envelope, and verify that its receipt is signed by the server and names this request.
 
         Args:
             envelope: from the server.
             sent: the request's envelope.
-            received: bytes of the answer's envelope.
+            received: size of the answer's envelope, bytes.
             server_key: the server's Ed25519 public key, hex.
-            model: what was asked.
-            plan: under which plan.
-            key_set: with which evaluation keys.
+            model: the requested model.
+            plan: the request's plan.
+            key_set: id of the request's key set.
 
         Raises:
-            NotAuthentic: its binding to this request or the receipt's signature is wrong.
-            NotThisFormat: it does not state the server's time.
+            NotAuthentic: the receipt's signature is wrong, or it does not name this request.
+            NotThisFormat: the answer does not state the server's time.
         """
         receipt = verify(
             envelope,

@@ -1,8 +1,8 @@
-"""Canaries: encrypted questions whose answers the client knows, mixed among the real ones.
+"""Canaries: encrypted questions with known answers, mixed among the real ones.
 
 A receipt says what a server claims to have computed; canaries test the claim. They are fresh encryptions under the
-same plan, in the same envelopes, at random places, and nothing is done about them before the last answer is in: a
-server that wants to cheat on some of its answers cannot choose those that nobody checks.
+same plan, in the same envelopes, at random places, and the client does not react to them before the last answer is in:
+a server that cheats on some of its answers cannot choose those that are not checked.
 """
 
 import math
@@ -17,12 +17,12 @@ from he_infer.ckks.planning.plan import Plan
 from he_infer.errors import ShapeError, UsageError
 
 TOLERANCE = 4.0
-"""How many times the plan's precision an honest answer may be off at the most."""
+"""Largest accepted error of an answer, as a multiple of the plan's precision."""
 _JITTER = 0.5
 
 
 class ClearHead(Protocol):
-    """Whatever evaluates the head in the clear: `he_infer.head.layers.Head`, or a bundle's."""
+    """Evaluates the head in clear: `he_infer.head.layers.Head`, or a bundle's."""
 
     def evaluate(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, width) -> (n, classes)."""
@@ -33,11 +33,11 @@ class ClearHead(Protocol):
 class Canaries:
     """Questions with their answers.
 
-    They come from `canaries_like` where the client has the head, or from whoever has it: the model's owner may hand out
-    features with their scores and keep the weights.
+    They come from `canaries_like` if the client has the head. Otherwise the model's owner may publish features with
+    their scores and keep the weights.
 
     Raises:
-        ShapeError: not one row of scores for each row of features, or no row at all.
+        ShapeError: there is not one row of scores for each row of features, or there is no row.
     """
 
     features: NDArray[np.float64] = field(repr=False)
@@ -58,26 +58,26 @@ class Canaries:
 
 @dataclass(frozen=True)
 class CanaryReport:
-    """What became of the canaries of one call."""
+    """Number and spread of the canaries in one call."""
 
     sent: int
     requests: int
-    """Requests that held at least one: the number that the chance of detection depends on."""
+    """Number of requests with at least one canary; the probability of detection depends on it."""
     wrong: int
 
     def chance(self, share: float) -> float:
-        """How likely a server that cheats on this share of its answers is to be caught; see `detection`."""
+        """Probability of detecting a server that cheats on this fraction of its answers; see `detection`."""
         return detection(share, self.requests)
 
 
 def detection(share: float, requests: int) -> float:
-    """The chance that at least one of the requests with canaries is among the answers that a server cheats on.
+    """Probability that a server cheats on at least one of the requests with canaries.
 
-    1 - (1 - share)^requests, where the server decides for each answer anew. Where it picks a fixed number of the
-    answers, the chance is hypergeometric, and never smaller.
+    It is 1 - (1 - share)^requests if the server decides independently for each answer. If it picks a fixed number of
+    answers, the distribution is hypergeometric and the probability never smaller.
 
     Raises:
-        UsageError: a share outside 0 to 1.
+        UsageError: the share is outside of 0 to 1.
     """
     if not 0 <= share <= 1:
         raise UsageError(f"A share of {share} was given; expected 0 to 1.")
@@ -85,10 +85,10 @@ def detection(share: float, requests: int) -> float:
 
 
 def wanted(images: int, rate: float) -> int:
-    """How many canaries go along with so many images at a rate: at least one, where the rate is not 0.
+    """Number of canaries for so many images at a rate: at least one, unless the rate is 0.
 
     Raises:
-        UsageError: a rate outside 0 to 10.
+        UsageError: the rate is outside of 0 to 10.
     """
     if not 0 <= rate <= 10:
         raise UsageError(f"A canary rate of {rate} was given; expected 0 to 10 canaries an image, such as 0.1.")
@@ -98,15 +98,15 @@ def wanted(images: int, rate: float) -> int:
 def canaries_like(
     features: NDArray[np.floating], head: ClearHead, count: int, bound: float, rng: np.random.Generator | None = None
 ) -> Canaries:
-    """Fresh canaries that look like given features.
+    """Make new canaries that look like given features.
 
-    Each coordinate is taken from a random one of the given images and jittered by half of the spread of all values:
-    a head that is right in one region and wrong in another is asked about the region that the images lie in.
+    Each coordinate is taken from a random image and jittered by half of the spread of all values. The canaries
+    therefore test the head in the region of the images.
 
     Args:
         features: (n, width) real features.
         head: the model's head in the clear.
-        count: how many canaries.
+        count: number of canaries.
         bound: the model's input bound; canaries stay within it.
         rng: for tests; otherwise seeded by the operating system.
     """
@@ -121,10 +121,10 @@ def canaries_like(
 
 
 def places(images: int, canaries: int, batch: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Where the canaries stand among `images + canaries` rows that are sent `batch` a request.
+    """Choose the canaries' rows among `images + canaries` rows, of which each request holds `batch`.
 
-    Random rows, spread so that as many requests as possible hold one: a second canary in a request tells nothing about
-    the others. With one image a request, every set of rows is equally likely.
+    The rows are random and spread so that as many requests as possible hold a canary: a second canary in a request says
+    nothing about the other requests. With one image a request, every set of rows is equally likely.
 
     Returns:
         (canaries,) rows, sorted.
@@ -142,11 +142,11 @@ def places(images: int, canaries: int, batch: int, rng: np.random.Generator) -> 
 
 
 def wrong_rows(plan: Plan, answered: NDArray[np.float64], expected: NDArray[np.float64]) -> int:
-    """How many of the canaries' answers (c, classes) are off by more than an honest server's can be."""
+    """Number of canary answers (c, classes) with a larger error than an honest server's answers can have."""
     off = np.abs(answered - expected).max(axis=1) > TOLERANCE * plan.precision
     return int(off.sum())
 
 
 def system_generator() -> np.random.Generator:
-    """A generator whose seed a server cannot guess."""
+    """Random generator, seeded by the operating system."""
     return np.random.default_rng(secrets.randbits(128))

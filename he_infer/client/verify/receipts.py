@@ -1,6 +1,7 @@
 """Receipts: the server's signed statement of which model, plan, request and answer belong together.
 
-They are kept in a file of JSON Lines, one receipt a line, to which each run appends; a report holds its own as well.
+They are stored in a JSON Lines file, one receipt a line, to which each run appends. A report also holds the receipts of
+its run.
 """
 
 import json
@@ -38,7 +39,7 @@ class Receipt:
     server_key: str
 
     def to_json(self) -> dict[str, Any]:
-        """The receipt as signed, with the signature and the key beside it, for `check`."""
+        """The signed object with its signature and public key, as `check` reads it."""
         return {"receipt": self.signed(), "signature": self.signature, "server_key": self.server_key}
 
     def signed(self) -> dict[str, Any]:
@@ -56,11 +57,11 @@ class Receipt:
 
 
 def check(receipt: Mapping[str, Any], signature: str, server_key: str) -> Receipt:
-    """Verify a receipt's signature, now or years later.
+    """Verify a stored receipt's signature.
 
     Raises:
-        NotAuthentic: it is not a receipt signed with this key.
-        UnsupportedVersion: a receipt of another version.
+        NotAuthentic: the receipt is not signed with this key.
+        UnsupportedVersion: the receipt has another version.
     """
     try:
         match receipt:
@@ -101,7 +102,7 @@ def verify(
     """Check that an answer's receipt is signed, and names this request, model, plan, key set and these parts.
 
     Raises:
-        NotAuthentic: it does not.
+        NotAuthentic: the receipt is missing, not signed by the server, or names something else.
     """
     receipt, signature = answer.header.get("receipt"), answer.header.get("signature")
     if not isinstance(receipt, dict) or not isinstance(signature, str):
@@ -122,7 +123,7 @@ def verify(
 
 
 def append(path: Path, receipts: Iterable[Mapping[str, Any]]) -> None:
-    """Add receipts in the form of `Receipt.to_json` to a file, made with mode 0600 where it is missing; durable after.
+    """Append receipts in the form of `Receipt.to_json` to a file and sync it; creates it with mode 0600 if missing.
 
     Raises:
         OSError: the file cannot be written.
@@ -135,7 +136,7 @@ def read(path: Path) -> list[Receipt]:
     """Read and verify the receipts of a file that `append` wrote, or of a report of `he-infer classify --json`.
 
     Raises:
-        NotThisFormat: neither of the two, or no receipt in it; the message names the line.
+        NotThisFormat: the file is neither of the two or holds no receipt; the message names the line.
         NotAuthentic: a receipt is not signed with the key that it names.
         OSError: the file cannot be read.
     """

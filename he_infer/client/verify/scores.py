@@ -1,4 +1,4 @@
-"""Decrypted scores: opened in one place, and believed only within the range that the model can reach.
+"""Decrypts answers to scores, and accepts only scores within the range that the model can reach.
 
 A wrong key, random bytes or another computation decrypt to numbers spread over the whole range of the answer's modulus,
 which is far wider than the range of the scores.
@@ -18,15 +18,15 @@ from he_infer.client.verify.canaries import TOLERANCE
 from he_infer.errors import NotAuthentic
 
 SLACK = 1.0
-"""How far beyond the bounds a score may lie, besides the tolerance: room for the arithmetic of the bounds."""
+"""Accepted distance of a score beyond its bounds, in addition to the tolerance: room for rounding in the bounds."""
 
 
 def open_scores(secret_key: SecretKey, plan: Plan, parts: Sequence[bytes], images: int) -> NDArray[np.float64]:
     """Decrypt an answer to scores (images, classes).
 
     Raises:
-        NotThisFormat: not an answer of this plan.
-        NotAuthentic: it was not encrypted for this key, or does not decrypt to numbers.
+        NotThisFormat: the parts are no answer of this plan.
+        NotAuthentic: the answer was not encrypted for this key, or does not decrypt to numbers.
     """
     answers = secret_key.open_answer(plan, parts)
     if not checks_hold(plan, answers):
@@ -42,12 +42,12 @@ def open_scores(secret_key: SecretKey, plan: Plan, parts: Sequence[bytes], image
 
 
 def count_outside(plan: Plan, scores: NDArray[np.float64], bounds: NDArray[np.float64]) -> int:
-    """How many images have a score outside its range.
+    """Number of images with a score outside of its range.
 
     Args:
         plan: the plan of the answer.
         scores: (n, classes).
-        bounds: (classes, 2) least and greatest score.
+        bounds: (classes, 2) minimum and maximum score.
     """
     room = TOLERANCE * plan.precision + SLACK
     outside = (scores < bounds[:, 0] - room) | (scores > bounds[:, 1] + room)
@@ -55,12 +55,12 @@ def count_outside(plan: Plan, scores: NDArray[np.float64], bounds: NDArray[np.fl
 
 
 def chance_to_pass(bounds: NDArray[np.float64], reach: float, precision: float) -> float:
-    """The chance that one image's scores lie within their ranges, were they uniform in +-reach.
+    """Probability that one image's scores lie within their ranges if they are uniform in [-reach, reach].
 
     Args:
         bounds: (classes, 2).
         reach: half of the range of numbers that an answer can decrypt to, in units of scores.
-        precision: the plan's.
+        precision: the plan's largest error of a score.
     """
     room = TOLERANCE * precision + SLACK
     return math.prod(min(1.0, float(high - low + 2 * room) / (2 * reach)) for low, high in bounds)

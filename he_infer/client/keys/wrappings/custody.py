@@ -15,41 +15,41 @@ MOST_WRAPPINGS = 32
 
 @dataclass(frozen=True)
 class Custody:
-    """An opened key-encryption key. It is never written; its wrappings are."""
+    """An opened key-encryption key with its wrappings. Only the wrappings are written to the file."""
 
     _key: bytes = field(repr=False)
     wrappings: tuple[Wrapping, ...] = ()
 
     @staticmethod
     def new() -> "Custody":
-        """A fresh key without a wrapping."""
+        """Make a new key without a wrapping."""
         return Custody(secrets.token_bytes(KEY_BYTES))
 
     @property
     def key(self) -> bytes:
-        """The key-encryption key, for making a wrapping of it."""
+        """The key-encryption key, for a new wrapping."""
         return self._key
 
     def derive(self, purpose: str) -> bytes:
-        """A 32-byte key for one purpose (HKDF-Expand, RFC 5869): it says nothing of the others."""
+        """Derive a 32-byte key for one purpose (HKDF-Expand, RFC 5869), independent of all other purposes."""
         return HKDFExpand(SHA256(), KEY_BYTES, f"he-infer key file 2: {purpose}".encode()).derive(self._key)
 
     def with_wrapping(self, wrapping: Wrapping) -> "Custody":
-        """One more way to open the file.
+        """Add a wrapping.
 
         Raises:
-            UsageError: there are too many already.
+            UsageError: the file already has the maximum number of wrappings.
         """
         if len(self.wrappings) >= MOST_WRAPPINGS:
             raise UsageError(f"A key file has at most {MOST_WRAPPINGS} wrappings; remove one first.")
         return replace(self, wrappings=(*self.wrappings, wrapping))
 
     def without_wrapping(self, identifier: str) -> "Custody":
-        """One way less to open the file.
+        """Remove a wrapping.
 
         Raises:
             MissingKey: there is no such wrapping.
-            UsageError: it is the last one.
+            UsageError: it is the last wrapping.
         """
         kept = tuple(wrapping for wrapping in self.wrappings if wrapping.id != identifier)
         if len(kept) == len(self.wrappings):
@@ -63,11 +63,11 @@ class Custody:
 
 
 def open_custody(wrappings: Sequence[Wrapping], unlock: Unlock) -> Custody:
-    """Open the first wrapping that an unlock fits.
+    """Open the first wrapping that matches an unlock.
 
     Raises:
         UsageError: the file has no wrapping of this kind.
-        WrongPassphrase: it has, and none of them opens.
+        WrongPassphrase: it has such wrappings, but none of them opens.
         KeyProblem: keyring or token cannot be used.
         NotThisFormat: a wrapping is damaged.
     """

@@ -19,7 +19,6 @@ class PassphraseUnlock:
     kind: str = "passphrase"
 
     def open(self, wrapping: Wrapping) -> bytes:
-        """See `Unlock.open`."""
         try:
             return sealing.open_(wrapping.blob("sealed"), self.passphrase, PURPOSE)
         except CipherWrongPassphrase as error:
@@ -34,7 +33,7 @@ def wrap_with_passphrase(key: bytes, passphrase: str, label: str = "") -> Wrappi
     """Wrap a key-encryption key.
 
     Raises:
-        UsageError: an empty passphrase.
+        UsageError: the passphrase is empty.
     """
     try:
         return Wrapping("passphrase", {"sealed": sealing.seal(key, passphrase, PURPOSE).hex()}, label)

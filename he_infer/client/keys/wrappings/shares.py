@@ -1,7 +1,7 @@
-"""The wrapping under SLIP-39 shares: of several people's word lists, a stated number together opens the key file.
+"""The wrapping under SLIP-39 shares: several people hold word lists, and a threshold of them opens the key file.
 
-The shares are of a random secret that opens this wrapping alone, so that removing the wrapping makes them worthless,
-and they say nothing without the key file.
+The shared secret is random and opens only this wrapping. Removing the wrapping makes the shares useless, and without
+the key file they reveal nothing.
 """
 
 import secrets
@@ -22,11 +22,11 @@ _MOST = 16
 
 @dataclass(frozen=True)
 class SharesUnlock:
-    """Opens with shares: each one 33 words.
+    """Opens with shares of 33 words each.
 
     Raises:
         WrongPassphrase: a share's checksum is wrong; the message says which one.
-        UsageError: too few shares, the same one twice, or of different sets.
+        UsageError: too few shares, the same share twice, or shares of different sets.
     """
 
     mnemonics: Sequence[str] = field(repr=False)
@@ -47,7 +47,6 @@ class SharesUnlock:
             raise UsageError(f"{len(shares)} share given; this set needs {needed} of them.")
 
     def open(self, wrapping: Wrapping) -> bytes:
-        """See `Unlock.open`."""
         shares = [_read(number, words) for number, words in enumerate(self.mnemonics, 1)]
         complaint = "The shares are of another set than the one that the key file was wrapped with."
         if wrapping.data.get("set") != shares[0].identifier:
@@ -62,16 +61,16 @@ class SharesUnlock:
 def wrap_with_shares(
     key: bytes, threshold: int = THRESHOLD, count: int = COUNT, label: str = ""
 ) -> tuple[Wrapping, list[str]]:
-    """Wrap a key-encryption key; the word lists are given once, here, and kept nowhere.
+    """Wrap a key-encryption key. The word lists are returned once and stored nowhere.
 
     Args:
         key: the key-encryption key.
-        threshold: how many shares open it, at least 2.
-        count: how many shares there are, at most 16.
-        label: for people.
+        threshold: number of shares that open the file, at least 2.
+        count: number of shares, at most 16.
+        label: description for the user.
 
     Raises:
-        UsageError: an impossible threshold.
+        UsageError: the threshold or count is out of range.
     """
     if not 2 <= threshold <= count <= _MOST:
         raise UsageError(
@@ -87,7 +86,7 @@ def wrap_with_shares(
 
 
 def print_kit(key_file: str, mnemonics: Sequence[str], threshold: int) -> list[str]:
-    """One text for each share, to be printed and handed to its keeper."""
+    """Make one text for each share, to be printed and given to its keeper."""
     count, texts = len(mnemonics), []
     for number, mnemonic in enumerate(mnemonics, 1):
         words = mnemonic.split()
@@ -109,10 +108,10 @@ def print_kit(key_file: str, mnemonics: Sequence[str], threshold: int) -> list[s
 
 
 def read_share(text: str) -> str:
-    """The words of a share from a text file: numbers and line breaks are left out, and so is a printed kit's prose."""
+    """Read the words of a share from a text file. Numbers, line breaks and the text of a printed sheet are ignored."""
     words = [word.strip(".,;:").lower() for word in text.split()]
     known = [word for word in words if word.isalpha()]
-    if "recovery" in known:  # a printed sheet: its words stand after their numbers
+    if "recovery" in known:  # a printed sheet: each word follows its number
         tokens = text.split()
         known = [
             following.lower() for place, following in pairwise(tokens) if place.endswith(".") and place[:-1].isdigit()

@@ -1,7 +1,7 @@
 """The wrapping under the system's keyring: Secret Service, macOS Keychain or Windows Credential Locker.
 
-The keyring keeps a random 32-byte secret that opens this wrapping of this key file alone. Whoever is logged in as this
-user opens the key file without a question; a copy of the file on another machine does not open so.
+The keyring stores a random 32-byte secret that opens only this wrapping of this key file. Every program of the
+logged-in user can open the key file without a prompt; a copy of the file on another machine does not open this way.
 """
 
 import contextlib
@@ -19,12 +19,11 @@ SERVICE = "he-infer"
 
 @dataclass(frozen=True)
 class KeyringUnlock:
-    """Opens with the keyring of the user who runs this."""
+    """Opens with the keyring of the current user."""
 
     kind: str = "keyring"
 
     def open(self, wrapping: Wrapping) -> bytes:
-        """See `Unlock.open`."""
         try:
             stored = keyring.get_password(SERVICE, wrapping.text("entry"))
         except KeyringError as error:
@@ -40,7 +39,7 @@ class KeyringUnlock:
 
 
 def wrap_with_keyring(key: bytes, label: str = "") -> Wrapping:
-    """Wrap a key-encryption key, and put the secret that opens it into the keyring.
+    """Wrap a key-encryption key, and store the secret that opens it in the keyring.
 
     Raises:
         KeyProblem: there is no keyring, or it is locked.
@@ -54,7 +53,7 @@ def wrap_with_keyring(key: bytes, label: str = "") -> Wrapping:
 
 
 def forget(wrapping: Wrapping) -> None:
-    """Delete a removed wrapping's secret from the keyring, where there is one."""
+    """Delete a removed wrapping's secret from the keyring, if it exists."""
     with contextlib.suppress(PasswordDeleteError, KeyringError):
         keyring.delete_password(SERVICE, wrapping.text("entry"))
 

@@ -1,7 +1,7 @@
 """The wrapping under an RSA key in a PKCS#11 token or HSM, by RSA-OAEP (RFC 8017).
 
-Wrapping needs the public key alone; unwrapping happens inside the token, which gives its private key to nobody. Which
-library speaks to the token is said by whoever opens the file, never by the file: a library is code.
+Wrapping needs only the public key. Unwrapping happens inside the token, which never exports its private key. The user
+names the PKCS#11 library; it is never taken from the file, since a library is code.
 """
 
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ from he_infer.errors import KeyProblem, WrongPassphrase
 RSA_BITS = 3072
 _HASHES: dict[str, tuple[hashes.HashAlgorithm, Mechanism, pkcs11.MGF]] = {
     "SHA-256": (hashes.SHA256(), Mechanism.SHA256, pkcs11.MGF.SHA256),
-    # Some tokens know no other hash for OAEP, whose security does not rest on collisions.
+    # Some tokens support no other hash for OAEP. OAEP does not need collision resistance.
     "SHA-1": (hashes.SHA1(), Mechanism.SHA_1, pkcs11.MGF.SHA1),  # noqa: S303 - see above
 }
 
 
 @dataclass(frozen=True)
 class Token:
-    """Where a token is, and what opens it."""
+    """A token's library, label, PIN and RSA key."""
 
     module: Path
     """The PKCS#11 library, such as `/usr/lib/softhsm/libsofthsm2.so`."""
@@ -37,7 +37,7 @@ class Token:
     """The token's label."""
     pin: str = field(repr=False)
     key_label: str = "he-infer"
-    """The label of the RSA key in it."""
+    """Label of the RSA key in the token."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,6 @@ class TokenUnlock:
     kind: str = "token"
 
     def open(self, wrapping: Wrapping) -> bytes:
-        """See `Unlock.open`."""
         label, key_label = wrapping.text("token"), wrapping.text("key")
         if label != self.token.label:
             raise WrongPassphrase(f"It is wrapped with the token '{label}', not '{self.token.label}'.")
@@ -57,17 +56,17 @@ class TokenUnlock:
 
 
 def wrap_with_token(key: bytes, token: Token, label: str = "", *, generate: bool = False) -> Wrapping:
-    """Wrap a key-encryption key with the token's RSA key, and try that the token opens it again.
+    """Wrap a key-encryption key with the token's RSA key, and check that the token can unwrap it.
 
     Args:
         key: the key-encryption key.
-        token: where, with which key.
-        label: for people.
-        generate: make the RSA key in the token if it has none of that label.
+        token: the token and its RSA key.
+        label: description for the user.
+        generate: make the RSA key in the token if it has none with that label.
 
     Raises:
         WrongPassphrase: the PIN is wrong.
-        KeyProblem: no such token or key, or one that cannot decrypt.
+        KeyProblem: there is no such token or key, or the key cannot decrypt.
     """
     with _session(token) as session:
         if generate and not list(session.get_objects({pkcs11.Attribute.LABEL: token.key_label})):
@@ -88,7 +87,7 @@ def wrap_with_token(key: bytes, token: Token, label: str = "", *, generate: bool
 
 @contextmanager
 def _session(token: Token) -> Iterator[Any]:
-    """An open session; every error of the token's becomes one of ours."""
+    """Open a session; turns every PKCS#11 error into an error of `he_infer.errors`."""
     if not token.module.is_file():
         raise KeyProblem(f"There is no PKCS#11 library {token.module}. Give the one that came with the token.")
     try:

@@ -1,4 +1,4 @@
-"""The interface of wrappings: an id, a kind, and what this kind needs to give back the key-encryption key."""
+"""The interface of wrappings: id, kind, and the data that this kind needs to unwrap the key-encryption key."""
 
 import re
 import secrets
@@ -19,16 +19,16 @@ _LONGEST_LABEL = 64
 
 @dataclass(frozen=True)
 class Wrapping:
-    """One wrapping, as it stands in a key file's header. Nothing in it opens the file by itself."""
+    """One wrapping in a key file's header. Its data alone do not open the file."""
 
     kind: str
     """One of `KINDS`."""
     data: Mapping[str, str | int] = field(repr=False)
-    """What the kind needs; bytes as hex digits."""
+    """Data of this kind of wrapping; bytes as hex digits."""
     label: str = ""
-    """For people: whose passphrase, which token."""
+    """Description for the user, such as the passphrase's owner or the token."""
     id: str = field(default_factory=lambda: secrets.token_hex(4))
-    """8 hex digits, to name the wrapping in commands."""
+    """Id of the wrapping in commands, 8 hex digits."""
     created: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds."""
 
@@ -47,7 +47,7 @@ class Wrapping:
         """Read the form in the header.
 
         Raises:
-            NotThisFormat: it is none.
+            NotThisFormat: the value does not have that form.
         """
         match entry:
             case {
@@ -66,10 +66,10 @@ class Wrapping:
         raise NotThisFormat("A wrapping in the key file's header has another form than this release knows.")
 
     def text(self, name: str) -> str:
-        """A text of the data.
+        """A text member of the data.
 
         Raises:
-            NotThisFormat: it is missing.
+            NotThisFormat: the member is missing.
         """
         value = self.data.get(name)
         if not isinstance(value, str):
@@ -77,10 +77,10 @@ class Wrapping:
         return value
 
     def blob(self, name: str) -> bytes:
-        """Bytes of the data.
+        """A member of the data that holds bytes in hex.
 
         Raises:
-            NotThisFormat: they are missing.
+            NotThisFormat: the member is missing or is not hex.
         """
         try:
             return bytes.fromhex(self.text(name))
@@ -93,13 +93,13 @@ class Unlock(Protocol):
 
     @property
     def kind(self) -> str:
-        """The kind of wrapping that it opens."""
+        """Kind of wrapping that this unlock opens."""
 
     def open(self, wrapping: Wrapping) -> bytes:
-        """The key-encryption key in a wrapping.
+        """Unwrap the key-encryption key.
 
         Raises:
-            WrongPassphrase: this wrapping does not open so.
+            WrongPassphrase: the wrapping does not open with this unlock.
             KeyProblem: the keyring or token cannot be used.
             NotThisFormat: the wrapping is damaged.
         """
@@ -111,10 +111,10 @@ def wrap(secret: bytes, key: bytes) -> str:
 
 
 def unwrap(secret: bytes, wrapping: Wrapping, *, complaint: str) -> bytes:
-    """What `wrap` wrapped, from the member `wrapped` of a wrapping.
+    """Unwrap a key that `wrap` wrapped, from the member `wrapped` of a wrapping.
 
     Raises:
-        WrongPassphrase: the secret is another; the message is `complaint`.
+        WrongPassphrase: the secret is not the one of this wrapping; the message is `complaint`.
     """
     try:
         return aes_key_unwrap(secret, wrapping.blob("wrapped"))

@@ -1,1 +1,1 @@
-"""An image archive over DICOMweb, with bounds on what it may answer; Orthanc's list of changes where there is one."""
+"""Access to an image archive by DICOMweb with limits on its answers, and to the list of changes of an Orthanc."""

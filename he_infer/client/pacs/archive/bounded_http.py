@@ -1,7 +1,7 @@
-"""A requests session that an archive can neither stall nor fill: bounded time and size, no redirects, no proxies.
+"""A requests session with limits on the time and size of answers, without redirects and proxies.
 
-dicomweb-client reads whole answers into memory and waits between two bytes for as long as its read time-out each time;
-the bounds are therefore kept one floor below it.
+dicomweb-client reads whole answers into memory, and its read time-out applies to each pause between bytes. Therefore
+the limits are enforced in the transport adapter below it.
 """
 
 import time
@@ -25,7 +25,7 @@ class BoundedAdapter(HTTPAdapter):
 
     Raises (from `send`):
         ArchiveRefused: the answer is larger.
-        ArchiveUnreachable: it takes longer.
+        ArchiveUnreachable: the answer takes longer.
     """
 
     def __init__(self, most_bytes: int, most_seconds: float) -> None:
@@ -42,7 +42,7 @@ class BoundedAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Send a request and read its answer, in chunks, while watching the clock."""
+        """Send a request and read its answer in chunks, with a check of the time after each."""
         until = time.monotonic() + self._most_seconds
         step = min(self._most_seconds, 30.0)
         answer = super().send(request, stream=True, timeout=(min(step, 10.0), step), verify=verify, cert=cert)
@@ -52,7 +52,8 @@ class BoundedAdapter(HTTPAdapter):
             raise self._too_large()
         body = bytearray()
         try:
-            # `read1` gives what has arrived, so that an archive which sends a byte a second meets the clock too.
+            # `read1` returns the bytes that have arrived, so the time limit also holds for an archive that sends a byte
+            # a second.
             while chunk := answer.raw.read1(_CHUNK, decode_content=True):
                 body += chunk
                 if len(body) > self._most_bytes:
@@ -82,18 +83,18 @@ def open_session(
     most_bytes: int = 512 * 2**20,
     most_seconds: float = 120.0,
 ) -> requests.Session:
-    """A session for one archive.
+    """Open a session for one archive.
 
     Args:
-        url: where the archive is. Plain HTTP is accepted to this machine alone, unless `insecure_http` says otherwise.
+        url: the archive's address. Plain HTTP is accepted only to this machine, unless `insecure_http` is set.
         credentials: a file of mode 0600 with one line, `user:password` or `Bearer TOKEN`.
         ca_file: PEM file of the authority that signed the archive's certificate.
-        insecure_http: images and reports of patients may travel unencrypted.
-        most_bytes: largest answer.
-        most_seconds: longest time for an answer.
+        insecure_http: allow unencrypted transfer of patients' images and reports.
+        most_bytes: maximum size of an answer.
+        most_seconds: maximum time for an answer.
 
     Raises:
-        UsageError: a URL of another form, plain HTTP to another machine, or a credentials file that others may read.
+        UsageError: the URL has a wrong form or is plain HTTP to another machine, or others may read the credentials.
         OSError: a file cannot be read.
     """
     check_url(url, insecure_http=insecure_http)
@@ -113,7 +114,7 @@ def open_session(
 
 
 def check_url(url: str, *, insecure_http: bool = False) -> None:
-    """Refuse a URL that is not an archive's, or one over which images would travel in clear.
+    """Refuse a URL that is not an archive's, or that would send images unencrypted.
 
     Raises:
         UsageError: see the message.
@@ -130,7 +131,7 @@ def check_url(url: str, *, insecure_http: bool = False) -> None:
 
 
 def explain(error: Exception, what: str) -> ArchiveError:
-    """Turn what requests, dicomweb-client or a parser raised into an error for users."""
+    """Turn an error of requests, dicomweb-client or a parser into an error for users."""
     match error:
         case ArchiveError():
             return error

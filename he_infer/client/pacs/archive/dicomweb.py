@@ -1,6 +1,6 @@
 """An archive over DICOMweb (PS3.18): studies and images found by QIDO, fetched by WADO, reports stored by STOW.
 
-Everything an archive answers is checked before it is used: an image must be the one that was asked for.
+Every answer of an archive is checked before it is used: an image must have the requested UID.
 """
 
 import re
@@ -29,7 +29,7 @@ _CONFLICT = 409
 _PAGE = 200
 _MOST_ENTRIES = 100_000
 _DUPLICATE = 0x0111
-"""Failure Reason of an archive that refuses what it already holds: for a report that is derived, this is success."""
+"""Failure Reason for an object that the archive already holds. It counts as success, since report UIDs are derived."""
 _LONGEST_UID = 64
 
 
@@ -38,7 +38,7 @@ class Archive:
 
     Args:
         url: the service's root, such as `https://pacs.example/dicom-web`.
-        session: from `open_session`; made by default.
+        session: from `open_session`; opened with `options` by default.
         options: passed to `open_session`.
     """
 
@@ -46,7 +46,7 @@ class Archive:
         self.url = url.rstrip("/")
         self._session = session or open_session(self.url, **options)
         self._web = DICOMwebClient(self.url, session=self._session)
-        self._web.set_http_retry_params(retry=False)  # the watcher has its own back-off, which knows of more than HTTP
+        self._web.set_http_retry_params(retry=False)  # the watcher has its own back-off, also for other failures
 
     def __enter__(self) -> Self:
         return self
@@ -55,14 +55,13 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
         self._session.close()
 
     def get_json(self, url: str) -> Any:
-        """A resource of the archive that is not DICOMweb's, as JSON.
+        """Read a resource outside of DICOMweb as JSON.
 
         Raises:
-            ArchiveUnreachable, ArchiveRefused: it cannot be had.
+            ArchiveUnreachable, ArchiveRefused: the resource cannot be read.
         """
         with _explained(f"Reading {url}"):
             answer = self._session.get(url, headers={"Accept": "application/json"})
@@ -70,10 +69,10 @@ class Archive:
             return answer.json()
 
     def studies(self, filters: Mapping[str, str] | None = None) -> list[StudyEntry]:
-        """All studies that match query attributes by keyword, such as `{"StudyDate": "20260101-"}`.
+        """Find all studies that match query attributes, given by keyword, such as `{"StudyDate": "20260101-"}`.
 
         Raises:
-            ArchiveUnreachable, ArchiveRefused: they cannot be had.
+            ArchiveUnreachable, ArchiveRefused: the search failed.
         """
         with _explained("Searching for studies"):
             found: dict[str, StudyEntry] = {}
@@ -83,18 +82,18 @@ class Archive:
             return list(found.values())
 
     def count_images(self, study: str) -> int:
-        """How many objects the archive holds of a study; 0 where it does not hold the study.
+        """Number of objects of a study in the archive; 0 if the archive does not hold the study.
 
         Raises:
-            ArchiveUnreachable, ArchiveRefused: it does not say.
+            ArchiveUnreachable, ArchiveRefused: the archive does not state the number.
         """
         return sum(entry.instances for entry in self.studies({"StudyInstanceUID": study}) if entry.study == study)
 
     def images(self, study: str) -> list[ImageEntry]:
-        """All images and other objects of a study.
+        """List all images and other objects of a study.
 
         Raises:
-            ArchiveUnreachable, ArchiveRefused: they cannot be had, or are of another study.
+            ArchiveUnreachable, ArchiveRefused: the search failed, or its results belong to another study.
         """
         with _explained(f"Searching for the images of study {study}"):
             found: dict[str, ImageEntry] = {}
@@ -109,10 +108,10 @@ class Archive:
             return list(found.values())
 
     def fetch(self, image: ImageEntry, path: Path) -> Path:
-        """Fetch one image into a file, byte for byte as the archive gives it.
+        """Fetch one image into a file, without changing a byte.
 
         Raises:
-            ArchiveUnreachable, ArchiveRefused: it cannot be had, or another image came.
+            ArchiveUnreachable, ArchiveRefused: fetching failed, or the archive sent another image.
             OSError: the file cannot be written.
         """
         with _explained(f"Fetching image {image.sop}"):
@@ -132,7 +131,7 @@ class Archive:
         return path
 
     def store_file(self, path: Path) -> None:
-        """Store one DICOM file byte for byte; raises as `store` does.
+        """Store one DICOM file without changing a byte. Raises as `store` does.
 
         Raises:
             OSError: the file cannot be read.
@@ -149,19 +148,19 @@ class Archive:
                     "Accept": "application/dicom+json",
                 },
             )
-            if answer.status_code != _CONFLICT:  # whose body says which objects were refused, and why
+            if answer.status_code != _CONFLICT:  # the answer's body says which objects were refused, and why
                 answer.raise_for_status()
             said = Dataset.from_json(answer.json())
         _check_stored(said, 1)
 
     def store(self, datasets: Sequence[Dataset]) -> None:
-        """Store objects; one that the archive holds already counts as stored.
+        """Store objects. An object that the archive already holds counts as stored.
 
         Raises:
             ArchiveUnreachable, ArchiveRefused: not all were stored.
         """
         for dataset in datasets:
-            # dicomweb-client writes an object without a preamble as none, and an archive keeps that as it came.
+            # dicomweb-client writes an object that has no preamble without one, and archives store it like that.
             if not getattr(dataset, "preamble", None):
                 dataset.preamble = bytes(128)
         with _explained("Storing in the archive"):
@@ -171,7 +170,7 @@ class Archive:
     def _pages(
         self, search: Any, fields: Sequence[str], filters: Mapping[str, str], *within: str
     ) -> Iterator[Mapping[str, Any]]:
-        """All results of a search, page by page, until a page brings nothing new."""
+        """Read all results of a search page by page, until a page holds nothing new."""
         seen: set[str] = set()
         while len(seen) < _MOST_ENTRIES:
             page = search(
@@ -186,10 +185,10 @@ class Archive:
 
 
 def split_only_part(body: bytes, content_type: str) -> bytes:
-    """The one part of a multipart answer; the body itself where an archive sends it bare.
+    """Get the only part of a multipart answer, or the body of an answer that is not multipart.
 
     Raises:
-        ArchiveRefused: it is neither DICOM nor such a multipart message.
+        ArchiveRefused: the answer is neither DICOM nor a multipart message with one part.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/dicom":
@@ -206,7 +205,7 @@ def split_only_part(body: bytes, content_type: str) -> bytes:
 
 
 def _check_stored(said: Dataset, count: int) -> None:
-    """Refuse an answer that does not confirm all objects; one that is held already counts as stored."""
+    """Refuse an answer that does not confirm all objects. An object that is already held counts as stored."""
     reasons = [int(item.get("FailureReason", 0)) for item in said.get("FailedSOPSequence", [])]
     failed = {reason for reason in reasons if reason != _DUPLICATE}
     if failed or len(said.get("ReferencedSOPSequence", [])) + len(reasons) < count:
@@ -218,7 +217,7 @@ def _check_stored(said: Dataset, count: int) -> None:
 def _explained(what: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
-            # The archive's breaches of the standard that are harmless are no matter of the user's.
+            # Harmless breaches of the standard by the archive need no warning to the user.
             warnings.simplefilter("ignore")
             yield
     except ArchiveError:

@@ -1,4 +1,4 @@
-"""Orthanc's list of changes: which studies grew, and which are stable, without asking for all of them each time."""
+"""Orthanc's list of changes: finds new and stable studies without querying all studies each time."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,20 +14,20 @@ _MOST_PAGES = 1000
 
 @dataclass(frozen=True)
 class Changes:
-    """What happened since a position."""
+    """Changes since a position in the list."""
 
     stable: tuple[str, ...]
-    """Study Instance UIDs that received nothing for Orthanc's own `StableAge`."""
+    """Study Instance UIDs of the studies that received no object for Orthanc's `StableAge`."""
     position: int
-    """Where to go on the next time."""
+    """Position to continue from."""
 
 
 class OrthancChanges:
     """The REST resource `/changes` of the Orthanc whose DICOMweb service an archive is.
 
     Args:
-        archive: its URL ends in the DICOMweb plugin's path.
-        root: Orthanc's own root.
+        archive: an archive whose URL ends in the DICOMweb plugin's path.
+        root: root URL of Orthanc's REST API.
     """
 
     def __init__(self, archive: Archive, root: str) -> None:
@@ -36,7 +36,7 @@ class OrthancChanges:
 
     @staticmethod
     def find(archive: Archive) -> "OrthancChanges | None":
-        """The list of changes, if the archive is an Orthanc that shows one.
+        """Get the list of changes, if the archive is an Orthanc that offers it.
 
         Raises:
             ArchiveUnreachable: there is no connection.
@@ -53,10 +53,10 @@ class OrthancChanges:
         return OrthancChanges(archive, root) if isinstance(said, dict) and "Changes" in said else None
 
     def since(self, position: int) -> Changes:
-        """The studies that became stable after a position. An Orthanc whose list began anew is read from its start.
+        """Find the studies that became stable after a position. If Orthanc restarted its list, reads it from the start.
 
         Raises:
-            ArchiveUnreachable, ArchiveRefused: the list cannot be had.
+            ArchiveUnreachable, ArchiveRefused: the list cannot be read.
         """
         newest = self._page("last")["Last"]
         if newest < position:
@@ -84,7 +84,7 @@ class OrthancChanges:
                 raise ArchiveRefused("Orthanc's list of changes has another form than expected.")
 
     def _study(self, identifier: str) -> str:
-        """The Study Instance UID of Orthanc's own identifier; empty where the study is gone."""
+        """Study Instance UID for Orthanc's identifier of a study; empty if the study was deleted."""
         if not identifier.replace("-", "").isalnum():
             raise ArchiveRefused("Orthanc's list of changes has another form than expected.")
         try:

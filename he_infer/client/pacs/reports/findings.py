@@ -1,11 +1,11 @@
-"""Class names to coded findings, from the table that a model card gives.
+"""Maps class names to coded findings, by the table in the model card.
 
 The card's member `findings` is an object:
 
     {"codes": {"pneumonia": {"value": "233604007", "scheme": "SCT", "meaning": "Pneumonia"}},
      "scheme": {"designator": "99HOSP", "name": "...", "responsible_organization": "...", "uid": "2.25..."}}
 
-A class without a code gets one of the private scheme: `CLASS-1`, `CLASS-2`, ... in the order of the model's classes.
+A class without a code gets a code of the private scheme: `CLASS-1`, `CLASS-2`, ... in the order of the model's classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from he_infer.errors import ReportError
 
 PRIVATE = "99HEINFER"
 _PUBLIC = frozenset({"SCT", "DCM", "LN", "RADLEX", "NCIt", "I10", "I11", "FMA", "UMLS"})
-"""Coding schemes that PS3.16 section 8 registers; every other one must be identified in the object itself."""
+"""Coding schemes that PS3.16 section 8 registers; every other scheme must be identified in the DICOM object itself."""
 _LONGEST_VALUE, _LONGEST_DESIGNATOR, _LONGEST_MEANING = 16, 16, 64
 
 
@@ -59,10 +59,10 @@ class Findings:
 
 
 def read_findings(card: Mapping[str, Any], classes: Sequence[str]) -> Findings:
-    """The findings table of a model card; codes of the private scheme where the card gives none.
+    """Read the findings table of a model card. Classes without a code get codes of the private scheme.
 
     Raises:
-        ReportError: a code for a class that the model lacks, an unknown scheme, a text that is missing or too long.
+        ReportError: the table names an unknown class or scheme, or a text is missing or too long.
     """
     table = card.get("findings", {})
     if not isinstance(table, Mapping):

@@ -19,7 +19,7 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     """Read a list such as `sr,pdf`.
 
     Raises:
-        ReportError: it is empty, or names a kind that there is not.
+        ReportError: the list is empty, or names an unknown kind.
     """
     kinds = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -50,7 +50,7 @@ def build_reports(
 
 
 def write_reports(folder: Path, reports: Iterable[Dataset]) -> list[Path]:
-    """Write reports as files named by their SOP Instance UIDs, whole or not at all; the same result's file is replaced.
+    """Write reports as files named by SOP Instance UID, whole or not at all. The same result's file is replaced.
 
     Raises:
         OSError: the folder cannot be made.

@@ -114,7 +114,7 @@ def draw_page(statement: Statement, source: Dataset, now: datetime.datetime) -> 
 
 
 def _draw_scale(canvas: Canvas, y: float, statement: Statement, font: str) -> float:
-    """A bar from 0 to 100 percent with the probability and the operating point; gives the next line's height."""
+    """Draw a bar from 0 to 100 percent with probability and operating point; returns the height of the next line."""
     canvas.setFillGray(0.9)
     canvas.rect(_MARGIN, y - 14, _WIDTH, 12, stroke=0, fill=1)
     canvas.setFillGray(0.35)
@@ -127,7 +127,7 @@ def _draw_scale(canvas: Canvas, y: float, statement: Statement, font: str) -> fl
         x = _MARGIN + _WIDTH * statement.threshold
         canvas.setLineWidth(1.5)
         canvas.line(x, y - 17, x, y + 1)
-        edge = 90.0  # half of the words' width, so that they stay on the page
+        edge = 90.0  # half of the text's width, so that the text stays on the page
         x = min(max(x, _MARGIN + edge), _MARGIN + _WIDTH - edge)
         canvas.drawCentredString(x, y - 34, f"operating point {100 * statement.threshold:g} %")
     return y - 52
@@ -143,7 +143,7 @@ def _fonts() -> tuple[str, str]:
 
 
 def _showable(text: str, font: str) -> str:
-    """Text whose letters the font has; others become '?', as the DICOM object's own attributes hold them rightly."""
+    """Replace letters that the font lacks by '?'. The DICOM object's attributes hold the original text."""
     known = pdfmetrics.getFont(font).face.charToGlyph
     return "".join(character if ord(character) in known else "?" for character in text)
 

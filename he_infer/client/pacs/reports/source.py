@@ -1,7 +1,7 @@
-"""The classified image as a report refers to it: its UIDs, and what of its patient and study is copied. No pixels.
+"""The classified image as a report refers to it: its UIDs, and the copied attributes of patient and study. No pixels.
 
-Archives hold objects with missing, empty and invalid attributes. A report must not fail for them, nor repeat what is
-invalid: an attribute whose value breaks its VR is left empty.
+Archives hold objects with missing, empty and invalid attributes. A report must neither fail because of them nor repeat
+invalid values: an attribute whose value breaks its VR is left empty.
 """
 
 import warnings
@@ -33,8 +33,8 @@ def read_source(path: Path) -> Dataset:
     """Read a DICOM image file's identity.
 
     Raises:
-        ReportError: it is no DICOM image, or lacks one of the UIDs that a report must name.
-        OSError: it cannot be read.
+        ReportError: the file is no DICOM image, or lacks a UID that a report must name.
+        OSError: the file cannot be read.
     """
     try:
         return reduce_source(dicom.read(path), str(path))
@@ -43,10 +43,10 @@ def read_source(path: Path) -> Dataset:
 
 
 def reduce_source(dataset: Dataset, name: str = "the image") -> Dataset:
-    """Keep what a report copies of an image: identity of patient, study, series and instance.
+    """Reduce a header to the attributes that a report copies: identity of patient, study, series and instance.
 
     Raises:
-        ReportError: the image lacks a UID that a report must name, or has one that is no UID.
+        ReportError: the image lacks a UID that a report must name, or the UID is invalid.
     """
     kept = Dataset()
     for keyword in _REQUIRED:
@@ -64,7 +64,7 @@ def reduce_source(dataset: Dataset, name: str = "the image") -> Dataset:
 
 
 def _valid(dataset: Dataset, keyword: str) -> str:
-    """An attribute's value as text; empty where it is missing, of several values, or breaks its VR."""
+    """An attribute's value as text; empty if it is missing, has several values, or breaks its VR."""
     vr = dictionary_VR(keyword)
     try:
         with warnings.catch_warnings():

@@ -20,16 +20,16 @@ NOT_A_DIAGNOSIS = (
 class Statement:
     """The result of one image, or of one frame of it.
 
-    Either `label` and `probability` are given, or `refusal` is.
+    Either `label` and `probability` are given, or `refusal`.
 
     Raises:
         ReportError: neither or both are given, or a probability is not within 0 to 1.
     """
 
     model: str
-    """The model's id, as the server calls it."""
+    """The model's id at the server."""
     publisher: str
-    """Name or public key of whoever published the model; empty where it is not known."""
+    """Name or public key of the model's publisher; empty if unknown."""
     head_digest: str
     """SHA-256 of the head that the server evaluated, hex; empty for a refusal, which was never sent."""
     plan: str
@@ -38,15 +38,15 @@ class Statement:
     probability: float | None = None
     """Calibrated probability of `label`, 0 to 1."""
     refusal: str | None = None
-    """Why the image was not classified, in one sentence."""
+    """Reason why the image was not classified, one sentence."""
     frame: int | None = None
-    """Which frame of a multi-frame image, counted from 0; None for an image of one frame."""
+    """Frame number in a multi-frame image, from 0; None for an image of one frame."""
     threshold: float | None = None
-    """The operating point: the probability from which on the model's positive class is given."""
+    """The operating point: minimum probability at which the model's positive class is given, 0 to 1."""
     positive: str = ""
-    """That class; the label itself where it is not stated."""
+    """The positive class; the label itself if the model states none."""
     digits: int = 3
-    """Decimal places of the probability; further ones are noise of the encryption."""
+    """Decimal places of the probability; further digits would be encryption noise."""
     receipt_digest: str = ""
     """SHA-256 of the server's signed receipt, hex; empty for a refusal."""
 
@@ -61,7 +61,7 @@ class Statement:
 
     @property
     def percent(self) -> float:
-        """The probability of the label in percent, with no more digits than are known.
+        """Probability of the label, percent, rounded to the known digits.
 
         Raises:
             ReportError: the statement is a refusal.
@@ -72,17 +72,17 @@ class Statement:
 
     @property
     def decided(self) -> str:
-        """The class that the operating point decides on."""
+        """The class that the operating point belongs to."""
         return self.positive or self.label or ""
 
     @property
     def decided_percent(self) -> float:
-        """The probability of that class in percent: of two classes the other one has the rest."""
+        """Probability of the class `decided`, percent; with two classes, 100 minus that of the other class."""
         return self.percent if self.decided == self.label else round(100 - self.percent, max(self.digits - 2, 0))
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """How the result was computed, as `name=value` texts for a report's Algorithm Parameters."""
+        """The Algorithm Parameters of a report: `name=value` texts that say how the result was computed."""
         stated = {
             "model": self.model,
             "publisher": self.publisher,
@@ -96,5 +96,5 @@ class Statement:
 
 
 def digest_receipt(receipt: Mapping[str, Any]) -> str:
-    """SHA-256 of a receipt's canonical JSON, hex: what a report holds to point at the receipt kept beside it."""
+    """SHA-256 of a receipt's canonical JSON, hex. A report holds it as a reference to the stored receipt."""
     return sha256(canonical_json(json.loads(json.dumps(receipt)))).hexdigest()

@@ -1,7 +1,7 @@
 """A result as a Structured Report: Comprehensive 3D SR with TID 1500 content (PS3.16), through highdicom.
 
 The image is referenced by the measurement group's source, not by an image library: the library's descriptors do not
-fit every radiograph. The document is complete and unverified: a program made it, no person answers for it.
+fit every radiograph. The document is complete and unverified: a program made it, and no person has verified it.
 """
 
 import warnings
@@ -55,7 +55,7 @@ def build_report(statement: Statement, source: Dataset, findings: Findings, uids
     """Make the Structured Report of one image.
 
     Args:
-        statement: what is to be said.
+        statement: the result to report.
         source: the image's identity, from `source.read_source`.
         findings: the codes of the model's classes.
         uids: derives the report's UIDs.
@@ -70,7 +70,7 @@ def build_report(statement: Statement, source: Dataset, findings: Findings, uids
     image = (source.SOPInstanceUID, "" if statement.frame is None else str(statement.frame))
     try:
         with warnings.catch_warnings():
-            # highdicom warns of names in one component; the archive's names are repeated as they are.
+            # highdicom warns about names with one component; the archive's names are copied unchanged.
             warnings.simplefilter("ignore")
             report = Comprehensive3DSR(
                 evidence=[source],
@@ -115,7 +115,7 @@ def to_bytes(dataset: Dataset) -> bytes:
 
 
 def instance_number(source: Dataset) -> int:
-    """The image's own instance number, so that reports sort as their images do; 1 where it has none."""
+    """The image's instance number, so that reports sort like their images; 1 if it has none."""
     try:
         number = int(source.get("InstanceNumber") or 1)
     except (ValueError, TypeError):
@@ -124,7 +124,7 @@ def instance_number(source: Dataset) -> int:
 
 
 def identify_scheme(scheme: Scheme) -> CodingSchemeIdentificationItem:
-    """An item of the Coding Scheme Identification Sequence."""
+    """Make an item of the Coding Scheme Identification Sequence."""
     return CodingSchemeIdentificationItem(
         designator=scheme.designator,
         name=scheme.name,
@@ -199,7 +199,7 @@ def _content(
 
 
 def comment(statement: Statement) -> str:
-    """The result in words, as a reader of the report sees it."""
+    """The result in words, for readers of the report."""
     if statement.refusal is not None:
         result = f"The image was not classified: {statement.refusal}"
     else:

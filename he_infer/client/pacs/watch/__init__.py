@@ -1,1 +1,1 @@
-"""Watches an archive or a folder of received images, classifies what is chosen, and stores exactly one report each."""
+"""Watches an archive or a folder of received images, classifies the chosen ones, and stores one report for each."""

@@ -7,12 +7,12 @@ from he_infer.client.pacs.entries import ImageEntry
 from he_infer.errors import UsageError
 
 _NEVER = frozenset({"SR", "DOC", "PR", "KO", "SEG", "RTSTRUCT", "RTPLAN", "RTRECORD", "REG", "AU", "ECG", "PLAN"})
-"""Modalities of objects without pixels to classify; among them are the watcher's own reports."""
+"""Modalities of objects without pixels to classify, the watcher's reports included."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What an image must be. An empty field lets everything pass.
+    """Conditions that an image must meet. An empty field accepts everything.
 
     Raises:
         UsageError: the description is no regular expression.
@@ -23,7 +23,7 @@ class Choice:
     body_parts: frozenset[str] = frozenset()
     """Body Part Examined, such as CHEST."""
     description: str = ""
-    """A regular expression that is looked for in study and series description, whatever the case."""
+    """Regular expression to search in study and series description, case-insensitive."""
 
     def __post_init__(self) -> None:
         try:
@@ -41,10 +41,10 @@ class Choice:
 
 
 def parse_choice(modalities: list[str], body_parts: list[str], description: str) -> Choice:
-    """A choice from the words of a command line.
+    """Make a choice from command-line options.
 
     Raises:
-        UsageError: a modality that is none, or a description that is no regular expression.
+        UsageError: a modality is invalid, or the description is no regular expression.
     """
     for modality in modalities:
         if not re.fullmatch(r"[A-Za-z0-9_]{1,16}", modality):

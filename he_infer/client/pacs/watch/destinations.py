@@ -11,10 +11,10 @@ from he_infer.client.pacs.reports.kinds import write_reports
 
 
 class Destination(Protocol):
-    """Keeps reports; keeping one twice leaves one."""
+    """Stores reports. Storing the same report twice leaves one."""
 
     def store(self, reports: Sequence[Dataset]) -> None:
-        """Keep reports, durably, before returning."""
+        """Store reports durably before returning."""
 
 
 class ArchiveDestination:

@@ -1,4 +1,4 @@
-"""`/healthz` on loopback: is the watcher alive, and does it come through? For monitoring on the same machine."""
+"""`/healthz` on loopback: tells monitoring on the same machine whether watcher, archive and server work."""
 
 import json
 import threading
@@ -15,14 +15,14 @@ _HOSTS = ("127.0.0.1", "localhost")
 
 
 class Health:
-    """Serves the status on 127.0.0.1 while it is open: 200 while all is well, 503 while archive or server are away.
+    """Serves the status on 127.0.0.1 while open: 200 if all is well, 503 while archive or server do not answer.
 
     Args:
-        port: 0 for a free one.
-        status: gives the status at the time of a request.
+        port: TCP port; 0 for any free port.
+        status: called at each request for the present status.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
 
     def __init__(self, port: int, status: Callable[[], Status]) -> None:
@@ -31,7 +31,7 @@ class Health:
 
             def do_GET(self) -> None:
                 host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-                if host not in _HOSTS:  # a page in a browser that found a name for this address
+                if host not in _HOSTS:  # DNS rebinding by a page in a browser
                     self.send_error(403, "Ask 127.0.0.1 or localhost")
                 elif self.path != "/healthz":
                     self.send_error(404)
@@ -46,7 +46,7 @@ class Health:
                     self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Nothing: a request a few seconds apart says nothing new."""
+                """Log nothing: monitoring asks every few seconds."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True

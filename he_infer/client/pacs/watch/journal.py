@@ -1,7 +1,7 @@
 """The watcher's journal in one SQLite file: UIDs, times, counts and error messages, nothing else.
 
-It makes reports exactly once over crashes together with the reports' derived UIDs: an image is marked as reported after
-the archive has confirmed its report, and a report that is sent again is the same object.
+Journal and derived report UIDs together give exactly one report across crashes: an image is marked as reported after
+the archive has confirmed its report, and a report that is sent again has the same UID.
 """
 
 import os
@@ -36,40 +36,39 @@ CREATE INDEX images_due ON images (state, due);
 
 
 class State(StrEnum):
-    """Where an image stands."""
+    """State of an image."""
 
     WAITING = "waiting"
     REPORTED = "reported"
     REFUSED = "refused"
-    """The guard refused it, and no report of refusals is wanted."""
+    """The guard refused the image, and refusals get no report."""
     FAILED = "failed"
     """Given up after several attempts."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """An image that could not be reported yet, or was given up."""
+    """An image with a failed attempt that waits for the next one or was given up."""
 
     image: ImageEntry
     state: State
     attempts: int
     due: float
-    """Unix seconds of the next attempt; of no meaning once given up."""
+    """Unix seconds of the next attempt; meaningless once given up."""
     error: str
 
 
 class Journal:
-    """Opens the journal in a folder of mode 0700, made where it is missing; one process at a time.
+    """Opens the journal in a folder, created with mode 0700 if missing. Only one process can have it open.
 
     Args:
-        folder: where the journal is.
-        model: what the images are classified with: an image is reported once for each journal, so a journal belongs
-            to one model.
+        folder: the journal's folder.
+        model: id of the model. A journal belongs to one model, since an image is reported once for each journal.
 
     Raises:
-        UsageError: another watcher has it, or it belongs to another model.
+        UsageError: another watcher uses the journal, or it belongs to another model.
         NotThisFormat, UnsupportedVersion: the file is no journal of this release.
-        OSError: the folder cannot be made.
+        OSError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path, model: str) -> None:
@@ -96,22 +95,22 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Close the file and let another process have it."""
+        """Close the file and release its lock."""
         self._database.close()
         self._lock.close()
 
     def mark(self, name: str) -> str | None:
-        """A remembered value, such as the position in a list of changes; None where there is none."""
+        """Read a stored value, such as the position in a list of changes; None if it was never set."""
         row = self._database.execute("SELECT value FROM marks WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     def set_mark(self, name: str, value: str) -> None:
-        """Remember a value."""
+        """Store a value for `mark`."""
         with self._database:
             self._database.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, value))
 
     def see_studies(self, studies: Iterable[StudyEntry], now: float) -> None:
-        """Note how many instances studies have; a study whose number changed begins to be still now."""
+        """Note the number of instances of studies. A changed number restarts the study's quiet time."""
         with self._database:
             self._database.executemany(
                 "INSERT INTO studies (study, instances, changed) VALUES (?, ?, ?) ON CONFLICT (study) DO UPDATE SET "
@@ -121,7 +120,7 @@ class Journal:
             )
 
     def see_stable(self, studies: Iterable[str], now: float, position: tuple[str, str]) -> None:
-        """Note studies that the archive itself calls stable, and the position in its list, in one step."""
+        """Note studies that the archive calls stable and the position in its list, in one transaction."""
         with self._database:
             self._database.executemany(
                 "INSERT INTO studies (study, instances, changed, stable) VALUES (?, 0, ?, 1) ON CONFLICT (study) DO "
@@ -131,7 +130,7 @@ class Journal:
             self._database.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", position)
 
     def still_studies(self, now: float, quiet: float) -> list[StudyEntry]:
-        """Studies to look into: called stable, or unchanged for `quiet` seconds since they grew."""
+        """Studies to examine: called stable by the archive, or unchanged for `quiet` seconds."""
         rows = self._database.execute(
             "SELECT study, instances FROM studies WHERE stable = 1 OR (instances != examined AND changed <= ?) "
             "ORDER BY changed, study",
@@ -140,12 +139,12 @@ class Journal:
         return [StudyEntry(study, instances) for study, instances in rows]
 
     def growing_studies(self) -> int:
-        """Number of studies that are not still yet, or not looked into."""
+        """Number of studies that still grow or were not examined yet."""
         count = self._database.execute("SELECT count(*) FROM studies WHERE stable = 1 OR instances != examined")
         return int(count.fetchone()[0])
 
     def add_images(self, study: StudyEntry, chosen: Sequence[ImageEntry], now: float) -> int:
-        """Note a study's chosen images, and that the study was looked into; gives how many of them are new."""
+        """Note a study's chosen images and that the study was examined; returns the number of new images."""
         with self._database:
             before = self._database.total_changes
             self._database.executemany(
@@ -160,7 +159,7 @@ class Journal:
         return new
 
     def begin(self, images: Sequence[ImageEntry], now: float) -> None:
-        """Count an attempt before it is made, so that an image which ends the process is not tried for ever."""
+        """Count an attempt before it is made, so that an image that crashes the process is not tried for ever."""
         with self._database:
             self._database.executemany(
                 "UPDATE images SET attempts = attempts + 1, due = ? + 2 * attempts, error = ? WHERE sop = ?",
@@ -168,7 +167,7 @@ class Journal:
             )
 
     def take_back(self, images: Sequence[ImageEntry], now: float) -> None:
-        """Uncount an attempt that came to nothing through no fault of the images: archive or server were away."""
+        """Take back the count of an attempt that failed because archive or server did not answer."""
         with self._database:
             self._database.executemany(
                 "UPDATE images SET attempts = attempts - 1, due = ?, error = '' WHERE sop = ? AND state = ?",
@@ -176,7 +175,7 @@ class Journal:
             )
 
     def give_up_interrupted(self, most_attempts: int) -> int:
-        """Give up images whose attempts all ended with the process; gives their number."""
+        """Give up images whose attempts all crashed the process; returns their number."""
         with self._database:
             changed = self._database.execute(
                 "UPDATE images SET state = ? WHERE state = ? AND attempts >= ?",
@@ -185,23 +184,23 @@ class Journal:
         return changed.rowcount
 
     def due_images(self, now: float, most: int) -> list[ImageEntry]:
-        """Images whose turn it is, the longest waiting first; those of an earlier attempt come later and one by one."""
+        """Images that are due, longest waiting first. Images with an earlier attempt come last and one at a time."""
         rows = self._database.execute(
             "SELECT study, series, sop, attempts FROM images WHERE state = ? AND due <= ? "
             "ORDER BY attempts > 0, due, found, study, sop LIMIT ?",
             (State.WAITING, now, most),
         ).fetchall()
         fresh = [ImageEntry(*row[:3]) for row in rows if row[3] == 0]
-        # An image that failed or was interrupted before goes alone: it may be the one that brings the process down.
+        # An image with an earlier attempt is tried alone, since it may crash the process.
         return fresh or [ImageEntry(*row[:3]) for row in rows[:1]]
 
     def next_due(self) -> float | None:
-        """Unix seconds of the next attempt; None where nothing waits."""
+        """Unix seconds of the next attempt; None if no image waits."""
         row = self._database.execute("SELECT min(due) FROM images WHERE state = ?", (State.WAITING,)).fetchone()
         return None if row[0] is None else float(row[0])
 
     def finish(self, image: ImageEntry, state: State, now: float, reports: Sequence[str] = ()) -> None:
-        """Note that an image is done: its reports are stored, or it needs none."""
+        """Mark an image as done: its reports are stored, or it needs no report."""
         with self._database:
             self._database.execute(
                 "UPDATE images SET state = ?, finished = ?, reports = ?, error = '' WHERE sop = ?",
@@ -209,7 +208,7 @@ class Journal:
             )
 
     def fail(self, image: ImageEntry, error: str, now: float, *, most_attempts: int) -> None:
-        """Note that the attempt begun has failed: the next one is due later and later, until it is given up."""
+        """Note that the current attempt has failed. The delay doubles each time, until the image is given up."""
         row = self._database.execute("SELECT attempts FROM images WHERE sop = ?", (image.sop,)).fetchone()
         attempts = max(int(row[0]), 1)
         state = State.FAILED if attempts >= most_attempts else State.WAITING
@@ -220,12 +219,12 @@ class Journal:
             )
 
     def is_done(self, sop: str) -> bool:
-        """Whether an image has its reports, or needs none."""
+        """Whether an image has its reports or needs no report."""
         row = self._database.execute("SELECT state FROM images WHERE sop = ?", (sop,)).fetchone()
         return row is not None and row[0] in (State.REPORTED, State.REFUSED)
 
     def retry_failed(self, now: float) -> int:
-        """Let all images that were given up be tried again; gives their number."""
+        """Make all given-up images due again; returns their number."""
         with self._database:
             changed = self._database.execute(
                 "UPDATE images SET state = ?, attempts = 0, due = ? WHERE state = ?",
@@ -239,7 +238,7 @@ class Journal:
         return {str(state): int(found.get(str(state), 0)) for state in State}
 
     def troubles(self) -> list[Trouble]:
-        """Images with a failed attempt that are not done, those given up first."""
+        """Images with a failed attempt that are not done; given-up images come first."""
         rows = self._database.execute(
             "SELECT study, series, sop, state, attempts, due, error FROM images WHERE error != '' ORDER BY state, due"
         )
@@ -255,7 +254,7 @@ def back_off(attempts: int) -> float:
 
 
 def _take_lock(folder: Path) -> sqlite3.Connection:
-    """Hold the folder as long as the connection is open, and no longer than this process lives."""
+    """Lock the folder until the connection is closed or this process ends."""
     lock = sqlite3.connect(_private(folder / LOCK), timeout=0, isolation_level=None, check_same_thread=False)
     try:
         lock.execute("BEGIN EXCLUSIVE")
@@ -295,5 +294,5 @@ def _private(path: Path) -> Path:
 
 
 def unix_now() -> float:
-    """Unix seconds."""
+    """Present time, Unix seconds."""
     return time.time()

@@ -1,4 +1,4 @@
-"""Processes beside the watcher: the storage SCP, and the answer to `/healthz`."""
+"""Services beside the watcher: the storage SCP and `/healthz`."""
 
 from contextlib import ExitStack
 from types import TracebackType
@@ -10,11 +10,11 @@ from he_infer.client.pacs.watch.health import Health
 
 
 class Service:
-    """Starts both on entering, and ends both on leaving.
+    """Context manager: starts the storage SCP and `/healthz`, and ends both on leaving.
 
     Args:
-        listener: what the storage SCP accepts; None for none.
-        health: None for none.
+        listener: settings of the storage SCP; None: do not start it.
+        health: the `/healthz` server; None: do not start it.
     """
 
     def __init__(self, listener: ListenerSettings | None, health: Health | None) -> None:
@@ -23,7 +23,7 @@ class Service:
         self._health = health
         self._stack = ExitStack()
         self.said: list[str] = []
-        """Lines for the person at the terminal."""
+        """Lines to show in the terminal."""
 
     def __enter__(self) -> Self:
         if self._health is not None:
@@ -40,10 +40,10 @@ class Service:
         self._stack.close()
 
     def keep_up(self) -> None:
-        """Start the storage SCP anew where it has ended.
+        """Restart the storage SCP if it has ended.
 
         Raises:
-            ArchiveUnreachable: it does not start.
+            ArchiveUnreachable: the storage SCP does not start.
         """
         if self._listening is not None:
             self._listening.keep_up()

@@ -1,4 +1,4 @@
-"""Sources of the watcher's images: an archive that is asked, or a folder that a storage SCP fills."""
+"""Sources of the watcher's images: an archive that is queried, or a folder that a storage SCP fills."""
 
 from pathlib import Path
 from typing import Protocol
@@ -13,28 +13,28 @@ class Source(Protocol):
     """Finds studies, lists their images and fetches one."""
 
     def look(self, journal: Journal, now: float) -> None:
-        """Note in the journal which studies there are and how large they are."""
+        """Note all studies and their sizes in the journal."""
 
     def images(self, study: str) -> tuple[int, list[ImageEntry]]:
-        """How many objects a study has now, and its images."""
+        """Present number of a study's objects, and its images."""
 
     def fetch(self, image: ImageEntry, path: Path) -> Path:
-        """Put an image into a file of the watcher's own."""
+        """Copy an image into the watcher's work folder."""
 
     def release(self, image: ImageEntry) -> None:
-        """The image is done: what was kept of it for the watcher alone may go."""
+        """Delete the source's copy of an image that is done."""
 
 
 class ArchiveSource:
-    """Studies of a DICOMweb archive, found by query; those that Orthanc calls stable are known sooner.
+    """Studies of a DICOMweb archive, found by query. Orthanc's list of changes names stable studies sooner.
 
-    Orthanc forgets which studies are still to become stable when it ends. The query finds those, too.
+    When Orthanc restarts, it forgets the studies that were not stable yet. The query finds those, too.
 
     Args:
-        archive: where to ask.
+        archive: the archive to query.
         since: earliest study date, `YYYYMMDD`; empty for all.
-        sweep_seconds: between two queries for all studies, where Orthanc tells of changes in between; without its
-            list, every look is a query.
+        sweep_seconds: interval of the queries for all studies, if Orthanc's list of changes is read in between; without
+            the list, every look is a query.
     """
 
     def __init__(self, archive: Archive, since: str = "", *, sweep_seconds: float = 300.0) -> None:
@@ -43,13 +43,13 @@ class ArchiveSource:
         self._sweep_seconds = sweep_seconds
         self._next_sweep = 0.0
         self._changes: OrthancChanges | None = None
-        self._asked_for_changes = bool(since)  # the list of changes knows no dates
+        self._asked_for_changes = bool(since)  # the list of changes holds no study dates
 
     def look(self, journal: Journal, now: float) -> None:
         """Note new and grown studies.
 
         Raises:
-            ArchiveUnreachable, ArchiveRefused: the archive does not say.
+            ArchiveUnreachable, ArchiveRefused: the query failed.
         """
         if not self._asked_for_changes:
             self._changes = OrthancChanges.find(self._archive)
@@ -62,7 +62,7 @@ class ArchiveSource:
             self._next_sweep = now + self._sweep_seconds
 
     def images(self, study: str) -> tuple[int, list[ImageEntry]]:
-        """The study's size first, so that an image which comes meanwhile makes it grow again."""
+        """Read the study's size first: if an image arrives meanwhile, the study counts as grown again."""
         size = self._archive.count_images(study)
         return size, self._archive.images(study) if size else []
 
@@ -71,4 +71,4 @@ class ArchiveSource:
         return self._archive.fetch(image, path)
 
     def release(self, image: ImageEntry) -> None:
-        """Nothing is kept."""
+        """Do nothing: this source keeps no copy."""

@@ -1,7 +1,7 @@
 """The folder between the storage SCP, which fills it, and the watcher, which empties it.
 
-An object of n bytes is two files: `<name>.dcm`, and `<name>.json` with its UIDs and what a choice is made by, which is
-written last. Names are digests, so that nothing a sender chose becomes a path.
+An object is stored as two files: `<name>.dcm`, and `<name>.json` with its UIDs and the attributes that a choice depends
+on, which is written last. Names are digests, so that no text from a sender becomes a path.
 """
 
 import json
@@ -20,7 +20,7 @@ INCOMING = "incoming"
 
 
 class Spool:
-    """A spool folder, made where it is missing with mode 0700."""
+    """A spool folder, created with mode 0700 if missing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -28,17 +28,17 @@ class Spool:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def add(self, image: ImageEntry, file: Path) -> None:
-        """Move a received file into the spool. One that is there already is replaced.
+        """Move a received file into the spool. An earlier copy of the same object is replaced.
 
         Raises:
-            OSError, StorageProblem: there is no space, for instance.
+            OSError, StorageProblem: the file cannot be written, for instance for lack of space.
         """
         name = self._name(image.sop)
         file.replace(name.with_suffix(".dcm"))
         write_bytes(name.with_suffix(".json"), json.dumps(asdict(image)).encode())
 
     def entries(self) -> Iterator[tuple[ImageEntry, int]]:
-        """All objects, each with the time of its arrival in nanoseconds."""
+        """All objects with their times of arrival, nanoseconds."""
         for path in sorted(self.folder.glob("*.json")):
             try:
                 arrived = path.stat().st_mtime_ns
@@ -48,16 +48,16 @@ class Spool:
             yield entry, arrived
 
     def file(self, sop: str) -> Path:
-        """Where an object is."""
+        """Path of an object."""
         return self._name(sop).with_suffix(".dcm")
 
     def remove(self, sop: str) -> None:
-        """Remove an object; the description first, so that none stands without its object."""
+        """Remove an object; its description first, so that no description is left without an object."""
         self._name(sop).with_suffix(".json").unlink(missing_ok=True)
         self.file(sop).unlink(missing_ok=True)
 
     def sizes(self) -> tuple[int, int]:
-        """Number of objects and their bytes."""
+        """Number of objects, and their total size in bytes."""
         sizes = [path.stat().st_size for path in self.folder.glob("*.dcm") if path.exists()]
         return len(sizes), sum(sizes)
 
@@ -66,15 +66,15 @@ class Spool:
 
 
 class SpoolSource:
-    """The watcher's view of a spool."""
+    """A spool as a source of the watcher."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
 
     def look(self, journal: Journal, now: float) -> None:
-        """Note the studies in the spool; objects that were done before a crash are removed.
+        """Note the studies in the spool, and remove objects that were done before a crash.
 
-        A study's "size" is the time of its latest arrival, which changes with every arrival and with nothing else.
+        The time of the latest arrival serves as the study's size: it changes with every arrival and never otherwise.
         """
         latest: dict[str, int] = {}
         for entry, arrived in self._spool.entries():
@@ -85,15 +85,15 @@ class SpoolSource:
         journal.see_studies([StudyEntry(study, arrived) for study, arrived in latest.items()], now)
 
     def images(self, study: str) -> tuple[int, list[ImageEntry]]:
-        """The study's objects, with the time of the latest arrival."""
+        """Time of the study's latest arrival, and its objects."""
         found = [(entry, arrived) for entry, arrived in self._spool.entries() if entry.study == study]
         return max((arrived for _, arrived in found), default=0), [entry for entry, _ in found]
 
     def fetch(self, image: ImageEntry, path: Path) -> Path:
-        """The file in the spool itself.
+        """Path of the image's file in the spool; nothing is copied.
 
         Raises:
-            ArchiveRefused: it is gone.
+            ArchiveRefused: the file is no longer in the spool.
         """
         file = self._spool.file(image.sop)
         if not file.exists():
@@ -101,5 +101,5 @@ class SpoolSource:
         return file
 
     def release(self, image: ImageEntry) -> None:
-        """Remove it."""
+        """Remove the image from the spool."""
         self._spool.remove(image.sop)

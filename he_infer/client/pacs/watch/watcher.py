@@ -1,7 +1,7 @@
-"""The watcher: looks for still studies, classifies the chosen images, stores their reports, and notes it.
+"""The watcher: finds studies that no longer grow, classifies the chosen images, and stores their reports.
 
-What is wrong with one image is that image's trouble: noted, tried again later and later, given up at last. An archive
-or a server that is away is nobody's trouble: everything waits for it, without an attempt being counted.
+A failure of one image concerns only that image: it is noted, tried again with growing delays, and finally given up.
+While the archive or the server does not answer, everything waits and no attempt is counted.
 """
 
 import shutil
@@ -23,12 +23,12 @@ from he_infer.client.pacs.watch.sources import Source
 from he_infer.errors import ArchiveRefused, ArchiveUnreachable, ReportError, ServerError, WrongAnswer
 
 WORK = "work"
-"""Subfolder of the journal's for fetched images; emptied at every start."""
+"""Subfolder of the journal's folder for fetched images; emptied at every start."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image: a statement, or the reason why there is none."""
+    """Result of one image: a statement, or the reason why there is none."""
 
     path: Path
     statement: Statement | None
@@ -36,35 +36,35 @@ class Outcome:
 
 
 Classify = Callable[[Sequence[Path]], Iterable[Outcome]]
-"""Classifies image files; raises `ServerError` where the server is away."""
+"""Classifies image files; raises `ServerError` if the server does not answer."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the watcher works."""
+    """Settings of the watcher."""
 
     choice: Choice = field(default_factory=Choice)
     kinds: tuple[str, ...] = ("sr",)
     report_refusals: bool = True
-    """Store a report of an image that the guard refuses."""
+    """Whether to store reports of images that the guard refuses."""
     quiet_seconds: float = 60.0
-    """How long a study must not have grown, where the archive does not say that it is stable."""
+    """Seconds without growth after which a study is examined, if the archive does not call it stable before."""
     most_attempts: int = 8
     batch: int = 16
-    """Images fetched and classified together."""
+    """Number of images that are fetched and classified together."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where the watcher stands: fit for a status line and for `/healthz`."""
+    """Status of the watcher, for the status line and `/healthz`."""
 
     state: str = "starting"
-    """`starting`, `working`, `watching`, `waiting` (archive or server are away) or `stopped`."""
+    """`starting`, `working`, `watching`, `waiting` (archive or server do not answer) or `stopped`."""
     problem: str = ""
     since: float = 0.0
-    """Unix seconds since when the state holds."""
+    """Unix seconds at which the state began."""
     last_round: float = 0.0
-    """Unix seconds of the last complete look at everything."""
+    """Unix seconds of the last complete look."""
     growing: int = 0
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -73,15 +73,15 @@ class Watcher:
     """One watcher over one journal.
 
     Args:
-        source: where images come from.
-        destination: where reports go.
-        classify: images to statements.
+        source: source of the images.
+        destination: destination of the reports.
+        classify: function from image files to outcomes.
         findings: the codes of the model's classes.
         uids: derives the reports' UIDs.
         journal: opened by the caller.
         folder: the journal's folder.
-        settings: how to work.
-        now: Unix seconds; a parameter for tests.
+        settings: the watcher's settings.
+        now: clock, Unix seconds; for tests.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class Watcher:
         self.status = Status(since=now())
 
     def run_once(self) -> None:
-        """Look once, and do all that is due.
+        """Look once, and process all images that are due.
 
         Raises:
-            ArchiveUnreachable, ArchiveRefused: the archive does not say what it holds.
-            ServerError: the server does not classify.
-            HeInferError: what waiting does not mend: wrong keys, an answer that is not to be trusted.
+            ArchiveUnreachable, ArchiveRefused: the archive does not answer the search.
+            ServerError: the server does not answer.
+            HeInferError: an error that waiting does not fix, such as wrong keys or an untrustworthy answer.
         """
         self._set("working")
         self._journal.give_up_interrupted(self._settings.most_attempts)
@@ -126,10 +126,10 @@ class Watcher:
     def run(
         self, stop: threading.Event, poll_seconds: float = 10.0, on_change: Callable[[], None] | None = None
     ) -> None:
-        """Watch until `stop` is set. While archive or server are away, wait longer and longer, at most 5 minutes.
+        """Watch until `stop` is set. While archive or server do not answer, wait for growing times, at most 5 minutes.
 
         Raises:
-            HeInferError: what waiting does not mend.
+            HeInferError: an error that waiting does not fix.
         """
         pause = 0.0
         while not stop.is_set():
@@ -202,7 +202,7 @@ class Watcher:
         self._source.release(image)
 
     def _fail(self, image: ImageEntry, error: Exception) -> None:
-        # A message may name the temporary file, which says nothing to anybody.
+        # A message may name the temporary file, which means nothing to the user.
         text = " ".join(str(error).split()).replace(str(self._work), "")
         self._journal.fail(image, text, self._now(), most_attempts=self._settings.most_attempts)
 
