@@ -108,7 +108,7 @@ class Service:
             wall_seconds=settings.wall_seconds,
             queue_seconds=settings.queue_seconds,
         )
-        # One at a time: whoever registers waits for others who register, and for nobody else.
+        # One process: registrations wait for one another, and other requests wait for none of them.
         self.trials = WorkerPool(
             self._worker_config(math.ceil(settings.registration_seconds)),
             workers=1,

@@ -28,7 +28,7 @@ OPTIONS = ["--workers", "1"]
 def kill_the_server(
     bundle: Path, folder: Path, kills: int, seed: int = 1, progress: Callable[[int], None] | None = None
 ) -> Outcome:
-    """Kill the server while it registers, stores, reads and classifies; after each restart look for what was lost.
+    """Kill the server while it registers, stores, reads and classifies; after each restart look for lost data.
 
     A second client registers its keys once, before the first kill, and must be answered rightly after each.
     """

@@ -89,7 +89,7 @@ def tools() -> Path:
 
 
 def lost(bundle: Path, folder: Path, times: int, seed: int = 7) -> Outcome:
-    """End the database under load, in turn by a stop, a crash and SIGKILL; start it anew; look for what was lost."""
+    """End the database under load, in turn by a stop, a crash and SIGKILL; start it again; look for lost data."""
     outcome = Outcome()
     everyday = Everyday(bundle, outcome, seed, largest=50_000)
     with timed(outcome), _running() as database, pytest.MonkeyPatch.context() as patch:

@@ -36,7 +36,7 @@ class Everyday:
         self._largest = largest
 
     def step(self, client: Client) -> None:
-        """One request; raises what the session raises."""
+        """Send one request; raises the errors of the session."""
         kinds = ("store", "store", "classify", "classify", "read", "register")
         self.doing = kinds[int(self.rng.integers(len(kinds)))]
         match self.doing:
@@ -56,7 +56,7 @@ class Everyday:
         self.outcome.acknowledged[self.doing] += 1
 
     def try_step(self, client: Client) -> bool:
-        """One request, whose refusal is counted; returns whether it was answered with success."""
+        """Send one request and count a refusal; returns whether it succeeded."""
         try:
             self.step(client)
         except HeInferError as error:

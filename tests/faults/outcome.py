@@ -16,7 +16,7 @@ class Outcome:
     """Counts of one scenario. Several threads may add to the counters."""
 
     injected: Counter[str] = field(default_factory=Counter)
-    """What was done to the server."""
+    """Number of injected faults, by kind."""
     acknowledged: Counter[str] = field(default_factory=Counter)
     """Requests answered with success, by kind."""
     refused: Counter[str] = field(default_factory=Counter)

@@ -29,7 +29,7 @@ class Sender:
         self.results: list[dict[str, Any]] = []
 
     async def send(self, due: float) -> None:
-        """One request, due at a moment of the monotonic clock; its latency counts from then."""
+        """Send one request, due at a time of the monotonic clock; its latency counts from that time."""
         stamp = {"nonce": secrets.token_hex(16), "time": int(time.time() * 1000)}
         header = {
             "model": self._orders["model"],

@@ -18,7 +18,7 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
 class BoundedConnection(H11Protocol):
-    """One connection with bounds on its time; see `bounded`, which sets them."""
+    """A connection with bounds on its time; see `bounded`, which sets them."""
 
     head_seconds = 30.0
     read_seconds = 60.0
@@ -68,7 +68,7 @@ class BoundedConnection(H11Protocol):
         self._head_timer = self.loop.call_later(self.head_seconds, self._abort)
 
     def _unread_body(self) -> bool:
-        """Whether the answer is given, and the request's body still comes."""
+        """Tell whether the answer is complete while the request's body is still being received."""
         return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
 
     def _stop_head_timer(self) -> None:

@@ -91,7 +91,7 @@ class Database:
 
     @contextmanager
     def transaction(self, *, write: bool = True, snapshot: bool = False) -> Iterator[sa.Connection]:
-        """One transaction; failures of the database itself become a documented refusal.
+        """Run one transaction; failures of the database itself become a documented refusal.
 
         With `snapshot`, all its reads see the database as of one moment.
         """

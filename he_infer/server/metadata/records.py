@@ -64,7 +64,7 @@ class ClientRecord:
 
 @dataclass(frozen=True)
 class KeyPart:
-    """One stored part of a client's evaluation keys."""
+    """A stored part of a client's evaluation keys."""
 
     name: str
     size: int
@@ -89,7 +89,7 @@ class KeyRecord:
 
 @dataclass(frozen=True)
 class ObjectRecord:
-    """One version of a stored sealed object."""
+    """A version of a stored sealed object."""
 
     object_id: str
     blob: str

@@ -18,7 +18,7 @@ from he_infer.server.metadata.tokens import Tokens
 
 
 class Metadata:
-    """One database and the small stores over it.
+    """A database and the small stores over it.
 
     Args:
         url: see `Database`, also for the errors that opening it raises.

@@ -127,7 +127,7 @@ class ObjectStore:
                 raise (_not_found() if gone else refused) from None  # its client deleted it since it was found
 
     def page(self, caller: Caller, after: str, limit: int) -> ObjectList:
-        """One page of the client's objects in the order of their ids.
+        """Return a page of the client's objects in the order of their ids.
 
         Raises:
             Refused: `invalid`.

@@ -165,7 +165,7 @@ class FairQueue(Generic[Job]):
             return jobs
 
     def _enter(self, tenant: str) -> _Tenant:
-        """A tenant's account, from now on at least at the floor: nobody saves time up while it asks for nothing."""
+        """A tenant's account, from now on at least at the floor: an idle tenant saves up no time."""
         state = self._tenants.setdefault(tenant, _Tenant(self._floor, self._mean))
         if not state.running and tenant not in self._waiting:
             state.given = max(state.given, self._floor)

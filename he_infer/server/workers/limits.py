@@ -39,7 +39,7 @@ class WorkerConfig:
 
 
 def apply(limits: WorkerLimits) -> None:
-    """Bound this process for good, and forbid core dumps, which would hold evaluation keys."""
+    """Limit this process for the rest of its life, and forbid core dumps, which would hold evaluation keys."""
     _bound(resource.RLIMIT_AS, limits.address_space)
     _bound(resource.RLIMIT_FSIZE, limits.file_bytes)
     _bound(resource.RLIMIT_NOFILE, limits.open_files)

@@ -43,7 +43,7 @@ class NeedsKeys(Exception):
 
 @dataclass(frozen=True)
 class _Served:
-    """One plan of one model."""
+    """A plan of a model, as it is served."""
 
     bundle: HeadBundle
     plan: Plan

@@ -1,7 +1,7 @@
 """The pipe between the server and its workers: a JSON header, then the raw parts one by one, and never a pickle.
 
 A worker parses hostile bytes, so the server does not unpickle what a worker sends: it reads JSON and lengths. Parts are
-not joined on their way, so that a large one is copied once and not three times.
+not joined before they are sent, so that a large one is copied once and not three times.
 """
 
 import json

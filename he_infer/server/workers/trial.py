@@ -17,7 +17,7 @@ from he_infer.server.workers.limits import WorkerConfig
 from he_infer.wire.refusals import Code, Refused
 
 _NICE = 5
-"""A registration is never as urgent as a question, so it gives way to the workers."""
+"""Added niceness: a registration is less urgent than a classification, so the workers come first."""
 
 
 def main(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
