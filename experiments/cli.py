@@ -21,7 +21,7 @@ from he_infer import terminal as console
 
 app = typer.Typer(
     name="he-experiments",
-    help="Settle by measurement what encryption costs, and what the image cipher is worth.",
+    help="Measure the cost of encryption and the strength of the image cipher.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

@@ -131,7 +131,7 @@ class Guard:
         """Read what `to_json` and `to_tensors` gave.
 
         Raises:
-            DamagedBundle: another version, missing tensors, or numbers that make no sense.
+            DamagedBundle: another version, missing tensors, or invalid numbers.
         """
         try:
             if description["version"] != VERSION:
@@ -152,5 +152,5 @@ class Guard:
             and 0 < share < 1
         )
         if not sound:
-            raise DamagedBundle("The guard's numbers make no sense. Export the bundle again.")
+            raise DamagedBundle("The guard's numbers are invalid. Export the bundle again.")
         return cls(mean, directions, variances, threshold, share, images)

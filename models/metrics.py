@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Figures:
-    """How well scores separate the classes."""
+    """Figures of how well scores separate the classes."""
 
     n: int
     accuracy: float

@@ -60,9 +60,9 @@ def accuracy(
     policy: Annotated[Literal["hidden", "open"], typer.Option(help="Whether the server hides its weights.")] = "hidden",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=2, help="Only the first so many test images; the table then says so.")
+        int | None, typer.Option(min=2, help="Number of test images, from the first; the table names it.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides training; keys are always fresh.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the training; keys are always fresh.")] = 0,
     json_file: JsonFile = None,
     grid: Annotated[
         Path | None,

@@ -25,7 +25,7 @@ def price(
     data: DataSet,
     *,
     bundle_file: Annotated[
-        Path | None, typer.Option("--bundle", help="Its extractor and head; without it one is trained.")
+        Path | None, typer.Option("--bundle", help="Bundle with extractor and head; without it one is trained.")
     ] = None,
     heads: Annotated[
         list[str] | None,

@@ -74,9 +74,9 @@ def tail(
     ] = None,
     policy: Annotated[str, typer.Option(help="hidden or open, for bundles that are trained here.")] = "hidden",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    limit: Annotated[int | None, typer.Option(min=2, help="Encrypt only the first so many test images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Number of test images to encrypt, from the first.")] = None,
     sizes: Annotated[
-        int, typer.Option(min=0, metavar="IMAGES", help="Also measure untrained convolutions of other sizes so often.")
+        int, typer.Option(min=0, metavar="IMAGES", help="Images for untrained convolutions of other sizes; 0: none.")
     ] = 0,
     seed: TrainingSeed = 0,
     figure: FigureFile = None,

@@ -44,9 +44,7 @@ def extraction(
     ] = 16,
     limit: Annotated[int, typer.Option(min=2, help="Daily query limit of the attacker that has one.")] = 48,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images for each head.")] = 3,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Decides training and the attacker's queries; keys are always fresh.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of training and queries; keys are always fresh.")] = 0,
     figure: FigureFile = None,
     json_file: JsonFile = None,
     record: RecordFile = None,
@@ -247,7 +245,7 @@ def _from_pairs(
 def _from_crafted_key(
     server: "LocalServer", token: str, bundle: "Bundle", dataset: "Dataset", policy: str
 ) -> "list[ExtractionRow]":
-    """One answer's second polynomial, under a public part made to give it away; no rows for other layouts or none."""
+    """Attack on one answer's second polynomial under a crafted public part; no rows for other layouts or no answer."""
     from experiments.leaks import extraction_answer, extraction_attack
     from he_infer.client.connection.session import Session
 

@@ -32,9 +32,7 @@ def inversion(
         Path | None, typer.Option("--bundle", help="Attack this bundle's features; nothing is trained for it then.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of the decoder over the attacker's images.")] = 30,
-    limit: Annotated[
-        int | None, typer.Option(min=32, help="Only so many images for the attacker to learn from.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=32, help="Number of images that the attacker learns from.")] = None,
     seed: TrainingSeed = 0,
     figure: FigureFile = None,
     json_file: JsonFile = None,

@@ -36,10 +36,10 @@ def paper(
     bundle: Annotated[
         Path | None, typer.Option(help="6c, 6d, 6e: a bundle trained for the set; without it one is trained.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=4, help="6c, 6d, 6e: only the first so many test images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=4, help="6c, 6d, 6e: number of test images, from the first.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="6c, 6d, 6e: passes of a training.")] = None,
     keys: Annotated[int, typer.Option(min=4, help="table2, 6f: fresh keys.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Noise, cipher keys and training are drawn from it.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of noise, cipher keys and training.")] = 1,
     record: RecordFile = None,
 ) -> None:
     """Run an item of the paper on real images and draw its picture.

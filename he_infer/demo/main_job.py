@@ -65,7 +65,7 @@ class DemoOptions:
     epochs: int | None
     """Passes over the training images; None: the recipe's own number."""
     limit: int | None
-    """Classify only so many test images; None: the whole test set."""
+    """Number of test images to classify, from the first; None: the whole test set."""
     head: str = "mlp"
     """Kind of head; see `models.heads.trainable.KINDS`."""
 

@@ -58,7 +58,7 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None 
 
     Images are cut to their central square and resized to the median short side, at least 28 and at most `side` (224 by
     default) pixels; uint16. Where the data has no splits, patients (or equal pictures, where patients are unknown) are
-    dealt out 7:1:2; a missing validation or test split is dealt out of the training images in the same shares.
+    divided 7:1:2; a missing validation or test split is taken from the training images in the same shares.
 
     Raises:
         BadContents: no image can be read, or fewer than two classes are left; see `checks.checked`.
@@ -213,9 +213,9 @@ def _splits(
         where[index] = split
     among = _describe_groups([loaded[index] for index in pool])
     if len(missing) == len(SPLITS):
-        return where, [f"The splits were dealt out here (seed {seed}), 7:1:2, {among}"]
+        return where, [f"The splits were made here (seed {seed}), 7:1:2, {among}"]
     named = " and ".join("validation" if split == "val" else split for split in missing if split != "train")
-    return where, [f"There is no {named} split; it was dealt out of the training images here (seed {seed}), {among}"]
+    return where, [f"There is no {named} split; it was taken from the training images here (seed {seed}), {among}"]
 
 
 def _deal(

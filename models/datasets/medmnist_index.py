@@ -13,7 +13,7 @@ SIZES = (28, 64, 128, 224)
 
 @dataclass(frozen=True)
 class Entry:
-    """What is published about one set."""
+    """Published facts on a set."""
 
     task: str
     """`binary-class`, `multi-class`, `ordinal-regression` or `multi-label, binary-class`."""
@@ -247,7 +247,7 @@ def md5(base: str, size: int) -> str:
 
 
 def url(base: str, size: int) -> str:
-    """Where the published file can be fetched."""
+    """Address of the published file."""
     return f"https://zenodo.org/records/{RECORD}/files/{file_name(base, size)}?download=1"
 
 
@@ -255,7 +255,7 @@ _MICROSCOPY = ("pathmnist", "bloodmnist", "tissuemnist", "dermamnist")
 
 
 def orientation(base: str, classes: tuple[str, ...]) -> str:
-    """What leaves the class as it is: tissue and cells have no upper side; organs named left and right have both."""
+    """Changes that keep the class: tissue and cells have no upper side; mirroring would swap left and right organs."""
     if base in _MICROSCOPY:
         return "any"
     return "fixed" if any("left" in name.lower() or "right" in name.lower() for name in classes) else "mirror"

@@ -35,14 +35,14 @@ class CnnConfig:
             )
         if self.in_channels not in (1, 3) or not 1 <= len(self.channels) <= 6 or not 0 < self.bound <= 64:
             raise InputError(
-                "The network's shape makes no sense: 1 or 3 input channels, 1 to 6 stages, bound up to 64."
+                "The network's shape is invalid. Expected 1 or 3 input channels, 1 to 6 stages, a bound up to 64."
             )
         if self.map_side and (self.width % self.map_side**2 or len(self.channels) < 2):
-            raise InputError(
-                f"A width of {self.width} is no number of whole maps of {self.map_side} x {self.map_side}."
-            )
+            raise InputError(f"A width of {self.width} does not divide into maps of {self.map_side} x {self.map_side}.")
         if not all(1 <= n <= 1024 for n in self.channels) or not 8 <= self.size <= 1024:
-            raise InputError("The network's shape makes no sense: 1 to 1024 channels a stage, 8 to 1024 pixels a side.")
+            raise InputError(
+                "The network's shape is invalid. Expected 1 to 1024 channels a stage and sides of 8 to 1024 pixels."
+            )
 
 
 class Cnn(nn.Module):

@@ -50,7 +50,7 @@ def export(module: nn.Module, *, channels: int, size: int, images: NDArray[np.fl
         raise TrainingError(
             f"The exported network gives other features than torch: they differ by up to "
             f"{float(np.abs(given - wanted).max()) if given.shape == wanted.shape else float('nan'):.2g}; "
-            f"{TOLERANCE:g} is allowed. The network may do something by chance, or depend on the batch."
+            f"{TOLERANCE:g} is allowed. The network may use random numbers, or depend on the batch."
         )
     return extractor
 

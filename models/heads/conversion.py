@@ -1,4 +1,4 @@
-"""Collects the layers of a converted classifier, and compares the head with the classifier that it stands for."""
+"""Collects the layers of a converted classifier, and compares the head with that classifier."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Matrix = NDArray[np.float64]
 MARGIN = 1.1
 """A polynomial is fitted on the range of the calibration data, widened by this factor."""
 LEAST_AGREEMENT = 0.8
-"""A head with fitted activations that gives fewer of the calibration features their class is refused."""
+"""Least share of the calibration features that must keep their class where activations are fitted."""
 EXACT = 1e-6
 """Largest relative difference of scores that rounding may explain where nothing was fitted."""
 _PROBES = 256
@@ -115,7 +115,7 @@ class Builder:
         self.polynomial(kept.tolist())
 
     def head(self, classes: Sequence[str]) -> Head:
-        """The head of what was collected; a single score z becomes the two scores -z/2 and z/2.
+        """The head of the collected layers; a single score z becomes the two scores -z/2 and z/2.
 
         Raises:
             HeadError: the layers make no head, or do not give one score a class.
@@ -172,8 +172,8 @@ def compare(
     Args:
         head: the converted head.
         fits: activations that were replaced by fitted polynomials.
-        features: calibration features (N, width); without them random ones are used, which tell whether the two are
-            the same function, and nothing of how often they agree on real features.
+        features: calibration features (N, width); without them random ones are used, which show whether both are the
+            same function, but not how often they agree on real features.
         original: the classifier's scores (N, classes), up to a number that is the same for all classes of a row.
         what: the classifier's name for messages.
         probabilities: whether `original` gives probabilities, whose logarithms are then compared.

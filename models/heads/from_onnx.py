@@ -1,6 +1,6 @@
 """A classifier head as an ONNX file (of skl2onnx, or Gemm and MatMul with activations) -> linear and polynomial layers.
 
-The graph must be a chain from the feature vector to the scores. It is compared with what onnxruntime makes of it.
+The graph must be a chain from the feature vector to the scores. The head is compared with onnxruntime's scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def from_onnx(
 def _parse(content: bytes) -> onnx.ModelProto:
     if content[:1] == b"\x80" or content[:2] in (b"PK", b"\x1f\x8b", b"x\x9c"):
         raise HeadError(
-            "This is a pickled or packed Python object (joblib, pickle, torch). Reading one runs code of its maker's, "
+            "This is a pickled or packed Python object (joblib, pickle, torch). Reading one can run any code, "
             "so it is refused. Convert the estimator with skl2onnx (to_onnx), or give it to from_sklearn in Python."
         )
     if not content or len(content) > MAX_BYTES:
@@ -117,7 +117,7 @@ class _Walker:
         self.builder = builder
         self.classes: tuple[str, ...] = ()
         self.ending = ""
-        """What turns scores into probabilities at the end: `Softmax`, `LogSoftmax`, `Sigmoid`, or nothing."""
+        """Function that turns scores into probabilities at the end: `Softmax`, `LogSoftmax`, `Sigmoid`, or nothing."""
         self.by_label = False
         """Whether only the order of probabilities is that of the scores."""
         self._nodes = list(model.graph.node)

@@ -1,4 +1,4 @@
-"""scikit-learn's trained classifiers -> linear and polynomial layers.
+"""Converts scikit-learn's trained classifiers to linear and polynomial layers.
 
 Exact: linear classifiers (LogisticRegression, LinearSVC, RidgeClassifier, SGDClassifier, Perceptron,
 LinearDiscriminantAnalysis, SVC(kernel='linear') of two classes), SVC(kernel='poly', degree=2) of two classes, any of
@@ -223,5 +223,5 @@ def _scores(estimator: Any, features: NDArray[np.float64], probabilities: bool) 
             return np.asarray(estimator.predict_proba(features), dtype=np.float64)
         values = np.asarray(estimator.decision_function(features), dtype=np.float64)
         return np.stack([-values, values], axis=1) / 2 if values.ndim == 1 else values
-    except Exception as error:  # the estimator's own code, on features that may not suit it
+    except Exception as error:  # the estimator's own code may raise any error on unsuitable features
         raise HeadError(f"{type(estimator).__name__} cannot be evaluated on the features ({error}).") from error

@@ -150,12 +150,12 @@ def map_channels(width: int) -> int:
     """Channels of the maps of a `conv` head.
 
     Raises:
-        HeadError: a width that is no number of whole maps.
+        HeadError: a width that does not divide into whole maps.
     """
     if width % MAP_SIDE**2:
         raise HeadError(
             f"A conv head takes maps of {MAP_SIDE} x {MAP_SIDE}, so its width must be a multiple of {MAP_SIDE**2}; "
-            f"{width} is none. Use 1024 for 16 channels."
+            f"{width} is not. Use 1024 for 16 channels."
         )
     return width // MAP_SIDE**2
 

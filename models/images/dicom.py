@@ -147,7 +147,9 @@ def _open(path: Path, **options: Any) -> pydicom.Dataset:
         with quiet():
             return _read(path, options)
     except InvalidDicomError as error:
-        raise NotAnImage(f"{path} is not a DICOM file, in spite of its name: the DICOM header is missing.") from error
+        raise NotAnImage(
+            f"{path} is not a DICOM file, although it is named like one: the DICOM header is missing."
+        ) from error
     except FileNotFoundError:
         raise NotAnImage(f"There is no file {path}.") from None
     except Exception as error:  # the parser raises many kinds of error on foreign bytes

@@ -166,7 +166,7 @@ def _window(stored: NDArray[Any], dataset: pydicom.Dataset, attributes: pydicom.
 
 
 def _chosen_window(attributes: pydicom.Dataset) -> tuple[float, float, str] | None:
-    """The first window (centre, width, function); None where there is none or it makes no sense."""
+    """The first window (centre, width, function); None where there is none or it is invalid."""
     try:
         centre = dicom.number(attributes, "WindowCenter", float("nan"))
         width = dicom.number(attributes, "WindowWidth", float("nan"))
@@ -197,7 +197,7 @@ def window_values(values: Grey, centre: float, width: float, function: str = "LI
 
 
 def _padding(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_]:
-    """Where the pixels are padding (PS3.3 C.7.5.1.1.2): outside of the scanner's field of view.
+    """Mask of the padding pixels (PS3.3 C.7.5.1.1.2), which lie outside of the scanner's field of view.
 
     Lossy compression moves padding by a few units. A group of values that contains the padding value, lies at an end of
     the image's values and is far from the others is padding as a whole.

@@ -200,7 +200,7 @@ def _guarded(path: Path, read: Callable[[], T]) -> T:
             warnings.simplefilter("ignore")
             return read()
     except Image.DecompressionBombError as error:
-        raise DamagedImage(f"{path} announces more pixels than this program is willing to unpack.") from error
+        raise DamagedImage(f"{path} announces more pixels than are read here. Reduce the image.") from error
     except ImageError:
         raise
     except Exception as error:  # the library's decoders raise many kinds of error on foreign bytes

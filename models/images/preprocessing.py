@@ -51,7 +51,7 @@ class Preprocessing:
         )
         if not sound:
             raise InputError(
-                f"This preprocessing makes no sense: size {self.size}, {self.channels} channel(s), scaling "
+                f"Invalid preprocessing: size {self.size}, {self.channels} channel(s), scaling "
                 f"'{self.scaling}', {len(self.mean)} means, {len(self.std)} deviations. Expected a size of {SIDES[0]} "
                 f"to {SIDES[1]}, 1 or 3 channels, scaling {' or '.join(SCALINGS)}, positive deviations."
             )
@@ -142,7 +142,7 @@ class Preprocessing:
             )
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise DamagedBundle(
-                "The bundle's preprocessing is incomplete or makes no sense. Export the bundle again."
+                "The bundle's preprocessing is incomplete or invalid. Export the bundle again."
             ) from error
 
     def _sized(self, images: NDArray[Any]) -> NDArray[np.float32]:

@@ -53,7 +53,7 @@ def test_imported_extractor_is_standardised_and_bounded_and_gets_a_head(
 def test_given_normalisation_is_applied() -> None:
     bundle = import_model(raw_network(), toy(), head="linear", normalisation=Normalisation((0.5,), (0.25,)))
     assert (bundle.preprocessing.mean, bundle.preprocessing.std) == ((0.5,), (0.25,))
-    with pytest.raises(InputError, match="makes no sense"):
+    with pytest.raises(InputError, match="Invalid preprocessing"):
         import_model(raw_network(), toy(), normalisation=Normalisation((0.5, 0.5), (0.25, 0.25)))
 
 

@@ -26,7 +26,7 @@ def test_one_subfolder_a_class_is_read_and_split(tmp_path: Path) -> None:
     assert sum(len(part) for _, part in dataset.splits()) == 20
     assert dataset.train.images.dtype == np.uint16
     note = " ".join(dataset.notes)
-    assert "dealt out here" in note
+    assert "splits were made here" in note
     assert "20 of 20 images name no patient" in note
 
 
@@ -41,7 +41,7 @@ def test_given_splits_are_kept(tmp_path: Path) -> None:
         _folder(tmp_path / "own", count=count, prefix=prefix)
     dataset = datasets.load(tmp_path / "own")
     assert [len(part) for _, part in dataset.splits()] == [12, 6, 4]
-    assert not any("dealt out" in note for note in dataset.notes)
+    assert not any("made here" in note or "taken from" in note for note in dataset.notes)
 
 
 def test_mixed_sizes_become_one_and_a_note_says_so(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_window_functions_equal_those_of_the_standard() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
-        ("text.dcm", b"this is a text file", NotAnImage, "not a DICOM file, in spite of its name"),
+        ("text.dcm", b"this is a text file", NotAnImage, "not a DICOM file, although it is named like one"),
         ("empty.png", b"", NotAnImage, "is empty"),
         ("text.png", b"text", NotAnImage, "not an image that can be read"),
         ("cut.png", b"\x89PNG\r\n\x1a\n\x00\x00", DamagedImage, "cut off or damaged"),
