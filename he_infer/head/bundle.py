@@ -1,4 +1,4 @@
-"""The classifier's head as a bundle states it: what the encrypted computation needs, without torch, for both sides."""
+"""The classifier's head, classes and policy from a bundle, as client and server need them; without torch."""
 
 import re
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ class HeadBundle:
     name: str
     classes: tuple[str, ...]
     policy: str
-    """`hidden`: the server finishes all sums; `open`: the client may see products of weights and features."""
+    """`hidden`: the client sees only the scores; `open`: it may also see products of weights and features."""
     input_bound: float
-    """Largest |feature| that the head is to be fed; the plan is made for it and the client checks it."""
+    """Largest |feature| that the head accepts; the plan is made for it and the client checks it."""
     head: Head
     metadata: Mapping[str, Any]
-    """The whole JSON description, for what else it says."""
+    """The whole JSON description, with the members that this class does not read."""
 
     @property
     def model_id(self) -> str:
@@ -41,7 +41,7 @@ class HeadBundle:
 
     @staticmethod
     def of(file: BundleFile) -> "HeadBundle":
-        """The head of a file that was read already."""
+        """Take the head from a file that was read already."""
         return HeadBundle(
             name=file.name,
             classes=file.classes,
@@ -53,6 +53,6 @@ class HeadBundle:
 
 
 def make_model_id(name: str, head_digest: str) -> str:
-    """A model's name on the wire: its name reduced to `a-z 0-9 . _ -`, and 8 digits of the head's digest."""
+    """Make a model's name on the wire: its name reduced to `a-z 0-9 . _ -`, and 8 digits of the head's digest."""
     slug = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.")[:48] or "model"
     return f"{slug}-{head_digest[:8]}"

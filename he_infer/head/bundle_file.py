@@ -1,7 +1,7 @@
-"""The bundle file: a JSON description and named tensors in one safetensors file. The one reader and the one writer.
+"""Reader and writer of the bundle file: a JSON description and named tensors in one safetensors file.
 
-Knows the file and the members that both sides need (name, classes, policy, bound, head). The extractor's part is
-`models.bundle`'s. docs/bundle.md specifies the bytes.
+It handles the members that both sides need (name, classes, policy, bound, head); `models.bundle` handles the extractor.
+docs/bundle.md specifies the bytes.
 """
 
 import json
@@ -27,9 +27,9 @@ WHOLE, CLIENT, SERVER = PARTS = ("whole", "client", "server")
 MEMBER = "he_infer_bundle"
 SUFFIX = ".hebundle"
 POLICIES = ("hidden", "open")
-"""`hidden`: the server finishes all sums; `open`: the client may see products of weights and features."""
+"""`hidden`: the client sees only the scores; `open`: it may also see products of weights and features."""
 MAX_DESCRIPTION = 1 << 20
-"""Most characters of the description: it is parsed before anything in it can be trusted."""
+"""Largest number of characters in the description, which is parsed before anything in it can be trusted."""
 HEAD_PREFIX = "head."
 _INFINITY = 1e300
 
@@ -39,9 +39,9 @@ class BundleFile:
     """A bundle's description and tensors, checked as far as both sides need them.
 
     Raises:
-        DamagedBundle: a member is missing, of another type, or contradicts the head.
-        NotThisFormat, UnsupportedVersion: the description is of another format or version.
-        HeadError: a head that cannot be computed under encryption.
+        DamagedBundle: a member is missing, has another type, or contradicts the head.
+        NotThisFormat, UnsupportedVersion: the description has another format or version.
+        HeadError: the head cannot be computed under encryption.
     """
 
     description: Mapping[str, Any]
@@ -57,11 +57,11 @@ class BundleFile:
 
     @staticmethod
     def load(path: Path, prefix: str = "") -> "BundleFile":
-        """Read a file; of its tensors only those whose names begin with `prefix`.
+        """Read a file, and only the tensors whose names begin with `prefix`.
 
         Raises:
-            NotThisFormat: no such file, another kind of file, or one that is cut off.
-            UnsupportedVersion: a bundle of another version.
+            NotThisFormat: there is no such file, it is of another kind, or it is cut off.
+            UnsupportedVersion: the bundle has another version.
             DamagedBundle, HeadError: as the class; the text names the file.
             OSError: the file cannot be read.
         """
@@ -76,7 +76,7 @@ class BundleFile:
             with safe_open(path, framework="numpy") as file:
                 text = (file.metadata() or {}).get(MEMBER)
                 description = _parse(text)
-                # Before tensors are read: they may be in a form that another version has.
+                # Checked before tensors are read: another version may store them in another form.
                 _check_version(description)
                 names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
                 tensors = {name: file.get_tensor(name) for name in names}
@@ -93,7 +93,7 @@ class BundleFile:
 
     @property
     def part(self) -> str:
-        """One of PARTS."""
+        """Part of the model: `whole`, `client` or `server`."""
         return str(self.description["part"])
 
     @property
@@ -103,12 +103,12 @@ class BundleFile:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names in the order of the scores."""
+        """Names of the classes in the order of the scores."""
         return tuple(self.description["classes"])
 
     @property
     def policy(self) -> str:
-        """One of POLICIES."""
+        """Policy: `hidden` or `open`."""
         return str(self.description["policy"])
 
     @property
@@ -121,9 +121,9 @@ class BundleFile:
         """The classifier's head.
 
         Raises:
-            HeadError: layers that the encrypted computation does not carry.
+            HeadError: the encrypted computation does not support the layers.
             DamagedBundle: a tensor of the head is missing.
-            NotThisFormat: the client's part, which has no head.
+            NotThisFormat: the file is the client's part, which has no head.
         """
         if self.part == CLIENT:
             raise NotThisFormat("It is the client's part of a model, which holds no head. Give the server's part.")
@@ -133,7 +133,7 @@ class BundleFile:
             raise DamagedBundle(f"The head's tensor {error} is missing.") from error
 
     def to_bytes(self) -> bytes:
-        """The file's content. Equal bundles give equal bytes."""
+        """Serialize the file. Equal bundles give equal bytes."""
         text = canonical(self.description)
         if len(text) > MAX_DESCRIPTION:
             raise DamagedBundle(f"The description has {len(text)} characters; at most {MAX_DESCRIPTION} are read.")
@@ -151,12 +151,12 @@ class BundleFile:
 
 
 def canonical(description: Mapping[str, Any]) -> str:
-    """The one JSON text of a description: sorted names, no spaces, characters beyond ASCII as they are."""
+    """Write a description as canonical JSON: sorted names, no spaces, non-ASCII characters not escaped."""
     return json.dumps(dict(description), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def describe(name: str, classes: tuple[str, ...], policy: str, input_bound: float, head: Head) -> dict[str, Any]:
-    """The members of a description that both sides need."""
+    """Make the members of a description that both sides need."""
     layers = head.to_tensors()[1]
     return {
         "format": FORMAT,

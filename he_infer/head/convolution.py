@@ -1,9 +1,9 @@
-"""A convolution as the sparse matrix that the planner compiles. Clear numpy; knows nothing of encryption.
+"""A convolution as the sparse matrix that the planner compiles. numpy only, without encryption.
 
 A map of c channels and h x w pixels is a vector, channel by channel and row by row. In that order a convolution of
 stride 1 that keeps the maps' size has non-zero diagonals at the offsets 64 k + 8 dy + dx only (for maps of 8 x 8): as
-many as one output has inputs, which is the least, where h w is a power of two, so that the channels wrap around. One
-matrix for the whole layer is what single-shot packings do (Orion, Ebel et al. 2025); the zeros of the padding become
+many as one output has inputs. This is the least number if h w is a power of two, so that the channels wrap around.
+Single-shot packings also take one matrix for the whole layer (Orion, Ebel et al. 2025). The zeros of the padding become
 zeros of the weights (Gazelle, Juvekar et al. 2018) and cost nothing.
 
 Where the maps shrink, outputs in that order would meet a new diagonal in every row of pixels. `places` therefore lays
@@ -78,7 +78,7 @@ class Convolution:
         return f"convolution {'x'.join(map(str, self.shape))} to {'x'.join(map(str, self.output_shape))}"
 
     def evaluate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, inputs) -> (n, outputs), by a sliding window; `matrix` is the same function written another way."""
+        """Map (n, inputs) to (n, outputs) by a sliding window; `matrix` gives the same function as a matrix."""
         maps = values.reshape(-1, *self.shape)
         pad = (self.padding, self.padding)
         padded = np.pad(maps, ((0, 0), (0, 0), pad, pad))
@@ -105,19 +105,19 @@ class Convolution:
 
     @property
     def inputs(self) -> int:
-        """Number of values of x."""
+        """Length of x as a vector."""
         c, h, w = self.shape
         return c * h * w
 
     @property
     def outputs(self) -> int:
-        """Number of values of y."""
+        """Length of y as a vector."""
         c, h, w = self.output_shape
         return c * h * w
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
-        """(outputs, inputs): the same function on vectors; most of its entries are zero."""
+        """Matrix (outputs, inputs) of the convolution on vectors; most of its entries are zero."""
         channels, high, wide = self.output_shape
         before, height, width = self.shape
         full = np.zeros((channels, high, wide, before, height, width))
@@ -133,13 +133,13 @@ class Convolution:
 
     @property
     def biases(self) -> NDArray[np.float64]:
-        """(outputs,): each channel's bias for each of its pixels."""
+        """Biases (outputs,): each channel's bias, repeated for each of its pixels."""
         _, high, wide = self.output_shape
         return np.repeat(self.bias, high * wide)
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
-        """(outputs,) where each output best lies for few diagonals: at most `room`, all different."""
+        """Places (outputs,) of the outputs that give few diagonals: below `room`, all different."""
         channels, high, wide = self.output_shape
         step = self.stride
         o, y, x = np.meshgrid(np.arange(channels), np.arange(high), np.arange(wide), indexing="ij")
@@ -158,6 +158,6 @@ class Convolution:
 
     @property
     def _grid(self) -> tuple[int, int]:
-        """Rows and columns of pixels that outputs are laid out on: the input's, or more where the padding adds some."""
+        """Rows and columns of the output grid: the input's, or more if the padding adds some."""
         _, high, wide = self.output_shape
         return max(self.shape[1], high * self.stride), max(self.shape[2], wide * self.stride)

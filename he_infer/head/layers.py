@@ -1,7 +1,4 @@
-"""The classifier's head: linear layers, convolutions and polynomial activations, in clear numpy.
-
-Knows nothing of encryption.
-"""
+"""The classifier's head in the clear: linear layers, convolutions and polynomial activations. numpy only."""
 
 import hashlib
 import json
@@ -19,7 +16,7 @@ from he_infer.head.convolution import Convolution
 MAX_WIDTH = 4096
 MAX_DEGREE = 4
 SQUARE = (0.0, 0.0, 1.0)
-"""The coefficients of x^2, the only activation that can be rescaled for nothing."""
+"""The coefficients of x^2, the only activation whose rescaling costs nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +92,7 @@ class Polynomial:
 
     coefficients: tuple[float, ...]
     rms: tuple[float, ...] | None = None
-    """Root mean square of each input over the training images; None: not measured. The planner predicts by it."""
+    """Root mean square of each input over the training images, for the planner's predictions; None: not measured."""
 
     def __post_init__(self) -> None:
         values = tuple(float(value) for value in self.coefficients)
@@ -121,7 +118,7 @@ class Polynomial:
         return "x^2" if self.coefficients == SQUARE else f"polynomial of degree {self.degree}"
 
     def evaluate(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, values) -> (n, values), each value alone."""
+        """Map (n, values) to (n, values), each value separately."""
         return self(values)
 
     def bound(self, largest: float) -> float:
@@ -129,7 +126,7 @@ class Polynomial:
         return sum(abs(c) * largest**power for power, c in enumerate(self.coefficients))
 
     def steepest(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The derivative's size, from above, for values within +-|x|."""
+        """Bound the derivative's absolute value from above, for values within +-|x|."""
         result = np.zeros_like(x)
         for power in range(self.degree, 0, -1):
             result = result * np.abs(x) + power * abs(self.coefficients[power])
@@ -149,11 +146,11 @@ Layer = Affine | Polynomial
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Layers that alternate, linear first and last."""
+    """Alternating linear layers and activations; the first and the last layer are linear."""
 
     layers: tuple[Layer, ...]
     names: tuple[str, ...] | None = None
-    """The classes' names in the order of the scores, where the head's maker states them. Not part of the digest."""
+    """Names of the classes in the order of the scores, if they are stated. Not part of the digest."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -186,16 +183,16 @@ class Head:
 
     @property
     def linear(self) -> tuple[Linear, ...]:
-        """The linear layers in order, a convolution as the sparse matrix that it is.
+        """The linear layers in order, each convolution as a sparse matrix.
 
-        What comes out of a convolution is put in the order that gives the fewest diagonals (`Convolution.places`), and
-        the next layer's columns follow, so that the function stays the same.
+        A convolution's outputs are put in the order that gives the fewest diagonals (`Convolution.places`). The next
+        layer's columns are reordered in the same way, so that the scores do not change.
         """
         return self._lowered[0]
 
     @property
     def sizes(self) -> tuple[NDArray[np.float64] | None, ...]:
-        """For each activation the measured root mean squares of its inputs, in the order of `linear`; None: unknown."""
+        """Measured root mean squares of each activation's inputs, in the order of `linear`; None: not measured."""
         return self._lowered[1]
 
     @cached_property
@@ -238,7 +235,7 @@ class Head:
         return self._affine[-1].outputs
 
     def evaluate(self, x: NDArray[Any]) -> NDArray[np.float64]:
-        """The clear reference: features (n, width) -> scores (n, classes)."""
+        """Compute the scores (n, classes) of features (n, width) in the clear, as reference."""
         values = np.asarray(x, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.width:
             raise HeadError(f"Features have the shape {values.shape}; the head takes (n, {self.width}).")
@@ -247,7 +244,7 @@ class Head:
         return values
 
     def evaluate_layers(self, x: NDArray[Any]) -> list[NDArray[np.float64]]:
-        """The values after each layer for features (n, width); the last ones are the scores."""
+        """Compute the values after each layer for features (n, width); the last ones are the scores."""
         values = np.asarray(x, dtype=np.float64)
         after = []
         for layer in self.layers:
@@ -256,9 +253,9 @@ class Head:
         return after
 
     def bounds(self, input_bound: float) -> list[float]:
-        """The largest absolute value that each layer can give for any features within +-input_bound.
+        """Return the largest absolute value that each layer can give for any features within +-input_bound.
 
-        Interval arithmetic: a guarantee, and mostly far above what happens.
+        Computed by interval arithmetic: a guaranteed bound, usually far above real values.
         """
         bounds: list[float] = []
         for layer in self.layers:
@@ -266,7 +263,7 @@ class Head:
         return bounds
 
     def to_tensors(self) -> tuple[dict[str, NDArray[np.float64]], list[dict[str, Any]]]:
-        """The tensors by name and the layers' JSON form, as a bundle holds them."""
+        """Return the tensors by name and the layers' JSON form, as a bundle holds them."""
         tensors: dict[str, NDArray[np.float64]] = {}
         layers: list[dict[str, Any]] = []
         for index, layer in enumerate(self.layers):
@@ -285,10 +282,10 @@ class Head:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], layers: Sequence[Mapping[str, Any]]) -> "Head":
-        """The head that `to_tensors` described.
+        """Build the head that `to_tensors` described.
 
         Raises:
-            HeadError: an unknown kind of layer, or layers that do not fit together.
+            HeadError: a layer has an unknown kind, or the layers do not fit together.
             KeyError: a tensor is missing.
         """
         try:
@@ -330,11 +327,11 @@ def _read_layer(tensors: Mapping[str, NDArray[Any]], layer: Mapping[str, Any]) -
                 "linear, convolution or polynomial, each with its members."
             )
         case _:
-            raise HeadError("The head holds something that is no layer: it names no kind.")
+            raise HeadError("A layer in the head's description states no kind. Train or export the model again.")
 
 
 def _spread(values: NDArray[np.float64], place: NDArray[np.int64], room: int, axis: int) -> NDArray[np.float64]:
-    """Values along an axis put in their places of a longer one, with zeros between."""
+    """Put values along an axis in their places of a longer axis, with zeros between them."""
     shape = list(values.shape)
     shape[axis] = room
     spread = np.zeros(shape)
@@ -343,5 +340,5 @@ def _spread(values: NDArray[np.float64], place: NDArray[np.int64], room: int, ax
 
 
 def _padded(count: int) -> int:
-    """The next power of two: what a layer takes of a ciphertext in any case."""
+    """Round up to a power of two, the length that a layer takes in a ciphertext."""
     return 1 << (count - 1).bit_length()

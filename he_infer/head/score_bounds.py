@@ -1,6 +1,6 @@
 """Bounds on a head's scores while every feature stays within the input bound.
 
-A client checks decrypted scores against it: an answer outside did not come from this head. numpy only.
+A client checks decrypted scores against them: scores outside did not come from this head. numpy only.
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ from he_infer.head.layers import Head, Polynomial
 
 Array = NDArray[np.float64]
 _SPECTRAL_LIMIT = 1024
-"""Largest hidden layer whose quadratic form is decomposed: a second at this size."""
+"""Width of the largest hidden layer whose quadratic form is decomposed, which takes a second at this width."""
 
 
 def bound_scores(head: Head, input_bound: float) -> Array:
-    """The range of each score, (classes, 2): least and greatest value for features within +-`input_bound`.
+    """Bound each score, (classes, 2): least and greatest value for features within +-`input_bound`.
 
     Interval arithmetic through the layers. Where the only activation has degree 2, the scores are quadratic forms of
     the features, and their eigenvalues give a second bound; the tighter of the two is taken.
@@ -36,7 +36,7 @@ def bound_scores(head: Head, input_bound: float) -> Array:
 
 
 def _through_polynomial(polynomial: Polynomial, low: Array, high: Array) -> tuple[Array, Array]:
-    """The range of a polynomial over intervals: its values at the ends and at the turning points inside."""
+    """Bound a polynomial over intervals, by its values at the ends and at the extrema inside."""
     candidates = [polynomial(low), polynomial(high)]
     turning = np.polynomial.polynomial.polyroots(np.polynomial.polynomial.polyder(np.asarray(polynomial.coefficients)))
     for point in turning:
@@ -48,7 +48,7 @@ def _through_polynomial(polynomial: Polynomial, low: Array, high: Array) -> tupl
 
 
 def _bound_quadratic(head: Head, input_bound: float) -> Array:
-    """Bounds of v . p(W x + b) + c over |x| <= B by eigenvalues of W' diag(v a2) W; |x|^2 is at most n B^2."""
+    """Bound v . p(W x + b) + c over |x| <= B by eigenvalues of W' diag(v a2) W; |x|^2 is at most n B^2."""
     first, last = head.linear
     constant, slope, square = head.activations[0].coefficients
     energy = head.width * input_bound**2

@@ -1,1 +1,1 @@
-"""What the model's owner alone runs: publishing a model in two parts. It holds both halves, and the publishing key."""
+"""Code that only the model's owner runs: it publishes a model in two parts, and reads both and the publishing key."""

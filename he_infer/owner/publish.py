@@ -1,6 +1,6 @@
-"""Publishing: a whole bundle becomes a client's part and a server's part, tried under encryption and signed.
+"""Publishing: splits a whole bundle into a client's part and a server's part, tries the plans, and signs both parts.
 
-It runs at the model's owner, who holds both halves. The server's process never loads this module.
+It runs at the model's owner, who holds both parts. The server's process never loads this module.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ from he_infer.publication.parts import ANSWERS, MAX_QUESTIONS, QUESTIONS, hash_t
 from he_infer.publication.plans import PRECISION, choose_plans
 
 QUESTION_COUNT = 8
-"""Canary questions published by default, the one of zeros among them."""
+"""Number of canary questions published by default, the one of zeros included."""
 _TYPICAL = 0.25
-"""Share of the input bound that the planner takes for a feature's typical size."""
+"""Typical size of a feature, as a share of the input bound, that the planner assumes."""
 _TRIES = 8
 _GUARD = ("guard.mean", "guard.directions", "guard.variances")
 """Tensors of a bundle that hold the distribution of the training images' features; docs/bundle.md."""
@@ -35,13 +35,13 @@ _OWNERS = frozenset({"head", "training"})
 
 @dataclass(frozen=True)
 class Published:
-    """Both parts, signed, and what the trial of the plans gave."""
+    """Both signed parts, and the result of the plans' trial."""
 
     client: BundleFile
     server: BundleFile
     plans: tuple[Plan, ...]
     trial_errors: tuple[float, ...]
-    """For each plan the largest score error of the canary questions under encryption."""
+    """Largest score error of each plan for the canary questions under encryption."""
 
     @property
     def publisher(self) -> str:
@@ -61,22 +61,22 @@ def publish(
 ) -> Published:
     """Publish a model in two parts.
 
-    Every plan answers the canary questions under encryption before it is published, so that a plan that cannot give
-    the head's scores never reaches a server.
+    Every plan answers the canary questions under encryption before it is published. A plan that cannot compute the
+    head's scores is therefore never published.
 
     Args:
         whole: the owner's whole bundle.
         key: the owner's publishing key.
         batches: images a request, one plan each; None: 1, 16, 64 and 256 where they fit.
         precision: largest error of a score that the plans are made for.
-        questions: how many canary questions with their answers the client gets, 2 to 64.
-        note: called with one line for each thing the owner should know.
+        questions: number of canary questions in the client's part, with their answers, 2 to 64.
+        note: called with one line for each notice to the owner.
         rng: draws the questions; seeded by the system by default.
 
     Raises:
-        NotThisFormat: not a whole bundle.
-        HeadError: a plan's encrypted answers are not the head's scores.
-        ParameterError, UsageError: plans or questions that cannot be had.
+        NotThisFormat: the bundle is not a whole one.
+        HeadError: a plan's encrypted answers differ from the head's scores.
+        ParameterError, UsageError: no plan meets the arguments, or the number of questions is out of range.
     """
     if whole.part != WHOLE:
         raise NotThisFormat(f"It is the {whole.part} part of a model; only a whole bundle can be published.")
@@ -113,10 +113,10 @@ def publish(
 def _draw_questions(
     whole: BundleFile, plans: Sequence[Plan], count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], tuple[float, ...]]:
-    """Questions (count, width) that every plan answers within the tolerance, and the plans' largest errors.
+    """Draw questions (count, width) that every plan answers within the tolerance; also return the largest errors.
 
-    The first question is all zeros. The others look like the features of training images, where the bundle has their
-    distribution (its guard); otherwise like nothing in particular.
+    The first question is all zeros. The others follow the distribution of the training images' features if the bundle
+    has it (its guard); otherwise they are generic, see `_draw_features`.
     """
     head, bound, size = whole.head, whole.input_bound, 1.0
     trials = [_Trial(plan, head) for plan in plans]
@@ -136,9 +136,9 @@ def _draw_questions(
 
 
 def _draw_features(whole: BundleFile, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Features (count, width): from the guard's normal distribution, or normal ones of the size that planning assumes.
+    """Draw features (count, width) from the guard's normal distribution, or of the size that the planner assumes.
 
-    Without a guard they are smaller where the hidden layer was measured to see smaller values.
+    Without a guard they are smaller if the hidden layer's measured inputs are smaller.
     """
     head = whole.head
     if all(name in whole.tensors for name in _GUARD):
@@ -156,7 +156,7 @@ def _draw_features(whole: BundleFile, count: int, rng: np.random.Generator) -> N
 
 
 class _Trial:
-    """One plan with keys of its own, thrown away afterwards."""
+    """A plan with its own temporary keys."""
 
     def __init__(self, plan: Plan, head: Head) -> None:
         self._plan = plan
@@ -178,5 +178,5 @@ class _Trial:
 
 
 def _plain(tensor: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The array as the file will hold it: contiguous, and with at least one dimension."""
+    """Return the array as the file holds it: contiguous, and with at least one dimension."""
     return np.ascontiguousarray(tensor)

@@ -18,14 +18,14 @@ def make_publishing_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
     """Make a fresh key and write its file, which never replaces another.
 
     Raises:
-        UsageError: the file exists.
+        UsageError: the file exists already.
         OSError: it cannot be written.
     """
     key = Ed25519PrivateKey.generate()
     try:
         write_bytes(path, sealing.seal(key.private_bytes_raw(), passphrase, PURPOSE), mode=PRIVATE, replace=False)
     except FileExistsError as error:
-        raise UsageError(f"{path} exists; a key is never overwritten.") from error
+        raise UsageError(f"{path} exists already; a key is never overwritten. Name another file.") from error
     return key
 
 
@@ -34,7 +34,7 @@ def load_publishing_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
 
     Raises:
         WrongPassphrase: it does not open under this passphrase.
-        NotThisFormat: it is no publishing key.
+        NotThisFormat: it is not a publishing key.
         OSError: it cannot be read.
     """
     try:

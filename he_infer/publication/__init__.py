@@ -1,1 +1,1 @@
-"""A published model as files: its two signed parts, and which plans it has. Read by client and server alike."""
+"""A published model as files: its two signed parts, and the choice of its plans. Client and server both use it."""

@@ -1,4 +1,4 @@
-"""The two parts of a published model as files: what is in each, and how their signature is checked.
+"""The two parts of a published model as files: their content, and the check of their signature.
 
 A part is a bundle file. Its description lists the SHA-256 of each of its tensors, so the digest of the description
 covers the whole file. Both parts carry the same publication: the digests of both, the head's digest and the owner's
@@ -23,44 +23,44 @@ from he_infer.head.bundle import make_model_id
 from he_infer.head.bundle_file import CLIENT, SERVER, BundleFile, canonical
 
 CONTEXT = b"he-infer/bundle/v3\n"
-"""What stands before the publication in the signed message."""
+"""Prefix of the publication in the signed message."""
 QUESTIONS, ANSWERS = "canary.features", "canary.scores"
 MAX_QUESTIONS = 64
-"""Most canary questions of a client's part: each tells a client as much of the head as one query."""
+"""Largest number of canary questions in a client's part: each reveals as much of the head as one query."""
 _HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What both parts carry and the owner signs."""
+    """Statement that both parts hold and the owner signs."""
 
     client: str
     """SHA-256, hex, of the client's part without its publication and signature."""
     server: str
-    """The same of the server's part."""
+    """SHA-256, hex, of the server's part without its publication and signature."""
     head: str
-    """Digest of the head."""
+    """Digest of the head, hex."""
     publisher: str
     """The owner's Ed25519 public key, hex."""
 
     @property
     def message(self) -> bytes:
-        """The bytes that are signed."""
+        """Return the bytes that are signed."""
         return CONTEXT + canonical(self.to_json()).encode()
 
     def to_json(self) -> dict[str, Any]:
-        """The member `publication` of a part."""
+        """Return the member `publication` of a part."""
         return {"client": self.client, "head": self.head, "publisher": self.publisher, "server": self.server}
 
     def digest_of(self, part: str) -> str:
-        """The digest of one of the parts."""
+        """Return the digest of one of the parts."""
         return {CLIENT: self.client, SERVER: self.server}[part]
 
     def verify(self, signature: str) -> None:
         """Check the owner's signature.
 
         Raises:
-            NotAuthentic: it is not this publisher's.
+            NotAuthentic: the signature is not this publisher's.
         """
         try:
             key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.publisher))
@@ -71,7 +71,7 @@ class Publication:
 
 @dataclass(frozen=True, eq=False)
 class ServerPart:
-    """The head and the plans that it may be evaluated with."""
+    """The server's part: the head and its plans."""
 
     file: BundleFile
     publication: Publication
@@ -100,7 +100,7 @@ class ServerPart:
 
 @dataclass(frozen=True, eq=False)
 class ClientPart:
-    """Everything that a client needs of a model, without the head."""
+    """The client's part: everything that a client needs of a model, without the head."""
 
     file: BundleFile
     publication: Publication
@@ -111,11 +111,11 @@ class ClientPart:
     questions: NDArray[np.float64] = field(repr=False)
     """(q, width) features of the canary questions; the first are all zero."""
     answers: NDArray[np.float64] = field(repr=False)
-    """(q, classes) their scores in the clear."""
+    """(q, classes) scores of the canary questions, computed in the clear."""
 
     @cached_property
     def model_id(self) -> str:
-        """The model's id at the server."""
+        """The model's id on the wire."""
         return make_model_id(self.file.name, self.publication.head)
 
     @staticmethod
@@ -150,7 +150,7 @@ class ClientPart:
 
 
 def read_head_digest(path: Path) -> str:
-    """The digest of the head that a bundle of any kind is about: a client's part names it, the others hold it.
+    """Return the digest of a bundle's head: a client's part states it, the other parts hold the head.
 
     Raises:
         NotThisFormat, UnsupportedVersion, DamagedBundle, HeadError, OSError: as `BundleFile.load`.
@@ -165,13 +165,13 @@ def read_head_digest(path: Path) -> str:
 
 
 def digest(file: BundleFile) -> str:
-    """SHA-256, hex, of a part's description without `publication` and `signature`; it covers the tensors too."""
+    """Compute SHA-256, hex, of a part's description without `publication` and `signature`; it covers all tensors."""
     members = {name: value for name, value in file.description.items() if name not in ("publication", "signature")}
     return hashlib.sha256(canonical(members).encode()).hexdigest()
 
 
 def hash_tensors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """SHA-256, hex, of each tensor: its type, its shape, and its little-endian bytes in C order."""
+    """Compute SHA-256, hex, of each tensor: its type, its shape, and its little-endian bytes in C order."""
     hashes = {}
     for name, tensor in tensors.items():
         little = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
@@ -181,7 +181,7 @@ def hash_tensors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
 
 
 def sign(client: BundleFile, server: BundleFile, key: Ed25519PrivateKey) -> tuple[BundleFile, BundleFile]:
-    """Both parts with the publication that names them and the owner's signature."""
+    """Add to both parts the publication that names them and the owner's signature."""
     publisher = key.public_key().public_bytes_raw().hex()
     publication = Publication(digest(client), digest(server), server.head.digest, publisher)
     added = {"publication": publication.to_json(), "signature": key.sign(publication.message).hex()}
@@ -190,7 +190,7 @@ def sign(client: BundleFile, server: BundleFile, key: Ed25519PrivateKey) -> tupl
 
 
 def fingerprint(public_key: str) -> str:
-    """A public key of 64 hex digits in groups of eight, to be compared by people."""
+    """Write a public key of 64 hex digits in groups of eight, so that people can compare it."""
     return " ".join(public_key[start : start + 8] for start in range(0, len(public_key), 8))
 
 
@@ -222,7 +222,7 @@ def _verified(path: Path, file: BundleFile, part: str) -> Publication:
     except NotAuthentic as error:
         raise NotAuthentic(f"{path}: {error}") from error
     if digest(file) != publication.digest_of(part) or hash_tensors(file.tensors) != hashes:
-        raise NotAuthentic(f"{path} was changed after it was published: its digest is another. Fetch it again.")
+        raise NotAuthentic(f"{path} was changed after it was published: its digest differs. Fetch it again.")
     return publication
 
 

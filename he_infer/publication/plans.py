@@ -1,4 +1,4 @@
-"""Choice of the plans that a model is published with."""
+"""Choice of the plans of a published model."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,13 +10,13 @@ from he_infer.errors import ParameterError, UsageError
 from he_infer.head.layers import Head
 
 BATCHES = (1, 16, 64, 256)
-"""Images a request that are published by default, where they fit."""
+"""Batch sizes, in images a request, that are published by default if they fit."""
 PRECISION = 1e-3
-"""Largest error of a score that plans are made for by default."""
+"""Default of the largest error allowed in a score."""
 MAX_REQUEST = 16 << 20
-"""Most bytes of a request of a plan that is published by default: a quarter of a server's default limit."""
+"""Largest request, in bytes, of a plan that is published by default: a quarter of a server's default limit."""
 MAX_WEIGHTS = 64 << 20
-"""Most memory that a worker needs for the encoded weights of a plan that is published by default."""
+"""Largest encoded weights, in bytes of a worker's memory, of a plan that is published by default."""
 _MAX_SERVER_MS = 5000.0
 
 
@@ -29,7 +29,7 @@ def choose_plans(
     input_bound: float,
     note: Callable[[str], None] = lambda _line: None,
 ) -> tuple[Plan, ...]:
-    """The plans of a head by batch size, smallest first.
+    """Choose the plans of a head by batch size, smallest first.
 
     Args:
         head: the classifier's head.
@@ -40,8 +40,8 @@ def choose_plans(
         note: called with one line for each default batch size that is left out.
 
     Raises:
-        HeadError, ParameterError: as `make_plan`, for a batch size that was asked for, or for the smallest one.
-        UsageError: a batch size stands twice.
+        HeadError, ParameterError: as `make_plan`, for a batch size that the caller named, or for the smallest one.
+        UsageError: a batch size is named twice.
     """
     wanted = sorted(BATCHES if batches is None else batches)
     if len(set(wanted)) != len(wanted) or not wanted:

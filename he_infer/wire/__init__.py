@@ -1,1 +1,1 @@
-"""Everything that client and server agree on: envelopes, JSON bodies, refusals."""
+"""Formats shared by client and server: envelopes, JSON bodies, refusals."""

@@ -1,4 +1,4 @@
-"""The JSON bodies of the HTTP interface, each defined once: for the server, its OpenAPI document and its clients."""
+"""JSON bodies of the HTTP interface, as the server, its OpenAPI document and its clients use them."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,7 +8,7 @@ class _Body(BaseModel):
 
 
 class ErrorDetail(_Body):
-    """What was refused, and why."""
+    """Code and reason of a refusal."""
 
     code: str = Field(description="One of the documented error codes.")
     message: str = Field(description="One line: what was wrong, what was expected, what to do.")
@@ -16,13 +16,13 @@ class ErrorDetail(_Body):
 
 
 class ErrorBody(_Body):
-    """Every refusal."""
+    """Body of every refusal."""
 
     error: ErrorDetail
 
 
 class Health(_Body):
-    """The process answers."""
+    """Body of the liveness check: the process answers."""
 
     status: str
 
@@ -35,7 +35,7 @@ class Protocol(_Body):
 
 
 class BodyLimits(_Body):
-    """Largest bodies in bytes."""
+    """Largest request bodies in bytes."""
 
     keys: int
     request: int
@@ -43,13 +43,13 @@ class BodyLimits(_Body):
 
 
 class Info(_Body):
-    """What a client must know before it sends anything."""
+    """Server properties that a client needs before it sends anything."""
 
     service: str
     version: str
     protocol: Protocol
     seal: str = Field(description="HE library and wire format; ciphertexts and keys of another one do not load.")
-    engine: str = Field(description="What computes: native, or seal.")
+    engine: str = Field(description="Evaluation engine: native, or seal.")
     receipt_key: str = Field(description="Ed25519 public key of the receipts, hex.")
     time: int = Field(description="The server's clock, milliseconds since 1970.")
     limits: BodyLimits
@@ -60,12 +60,12 @@ class PlanInfo(_Body):
 
     digest: str
     batch: int = Field(description="Images a request.")
-    needs_keys: bool = Field(description="Must evaluation keys be registered first?")
+    needs_keys: bool = Field(description="Whether evaluation keys must be registered first.")
     plan: str = Field(description="The plan as JSON text; its digest is the one above.")
 
 
 class ModelInfo(_Body):
-    """A model that is served. Its weights are not told."""
+    """A model that the server offers, without its weights."""
 
     id: str
     name: str
@@ -77,7 +77,7 @@ class ModelInfo(_Body):
 
 
 class ModelList(_Body):
-    """All models."""
+    """All models that the server offers."""
 
     models: tuple[ModelInfo, ...]
 
@@ -117,13 +117,13 @@ class ObjectInfo(_Body):
 
 
 class VersionList(_Body):
-    """All versions of an object that there are, oldest first."""
+    """All versions of an object, oldest first."""
 
     versions: tuple[ObjectInfo, ...]
 
 
 class ObjectList(_Body):
-    """One page of the client's objects, each in its newest version."""
+    """A page of the client's objects, each in its newest version."""
 
     objects: tuple[ObjectInfo, ...]
     next: str | None = Field(description="Pass as `after` for the next page; null on the last.")

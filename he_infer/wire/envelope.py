@@ -1,9 +1,8 @@
 """The envelope between client and server, byte for byte. docs/protocol.md is its specification.
 
-An envelope carries a small JSON header and a number of named binary parts (ciphertexts, evaluation keys). It has no
-MAC: TLS protects it on its way, and the signed receipt binds an answer to its request. A reader checks, in this order:
-the fixed prefix, all lengths, the header; nothing in the parts is looked at here. This module knows neither HTTP nor
-CKKS.
+An envelope holds a small JSON header and named binary parts (ciphertexts, evaluation keys). It has no MAC: TLS protects
+it in transit, and the signed receipt binds an answer to its request. A reader checks, in this order: the fixed prefix,
+all lengths, the header. It does not read the parts. This module imports nothing of HTTP or CKKS.
 """
 
 import hashlib
@@ -31,7 +30,7 @@ Header = Mapping[str, Any]
 
 
 class Kind(IntEnum):
-    """What an envelope is for."""
+    """Purpose of an envelope."""
 
     KEYS = 1
     """Client to server: evaluation keys for one plan."""
@@ -54,14 +53,14 @@ class Envelope:
 
     @property
     def part_map(self) -> dict[str, bytes]:
-        """The parts by name."""
+        """Return the parts by name."""
         return dict(self.parts)
 
     def encode(self) -> bytes:
-        """The whole message.
+        """Serialize the whole message.
 
         Raises:
-            NotThisFormat: the header or the names of the parts break the format's own limits.
+            NotThisFormat: the header or the names of the parts exceed the format's limits.
         """
         _check_names([name for name, _ in self.parts])
         if "parts" in self.header:
@@ -80,13 +79,13 @@ class Envelope:
 
         Args:
             data: the whole message.
-            kind: the only kind that is welcome here.
+            kind: the only kind that is accepted.
             max_bytes: the largest message accepted; checked before anything is copied.
 
         Raises:
             NotThisFormat: not an envelope, too large, of another kind, or its header is not canonical.
-            UnsupportedVersion: an envelope of another version of the protocol.
-            Truncated: fewer or more bytes than its prefix or header announces.
+            UnsupportedVersion: the envelope has another version of the protocol.
+            Truncated: it has fewer or more bytes than its prefix or header states.
         """
         header_length, body_length = _check_prefix(data, kind, max_bytes)
         view = memoryview(data)
@@ -102,10 +101,10 @@ class Envelope:
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
-    """The one JSON encoding that the protocol signs: sorted keys, no spaces, UTF-8, no NaN or infinity.
+    """Encode as canonical JSON, which the protocol signs: sorted keys, no spaces, UTF-8, no NaN or infinity.
 
     Raises:
-        NotThisFormat: the value holds something that JSON has no form for.
+        NotThisFormat: the value holds something that JSON cannot encode.
     """
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -115,7 +114,7 @@ def canonical_json(value: Mapping[str, Any]) -> bytes:
 
 
 def parse_canonical(data: bytes) -> dict[str, Any]:
-    """Parse canonical JSON of an object, and refuse every other spelling of the same value.
+    """Parse canonical JSON of an object, and refuse any other encoding of the same value.
 
     Raises:
         NotThisFormat: not JSON, not an object, or not in canonical form (so duplicate keys are refused too).
@@ -143,7 +142,7 @@ def _check_prefix(data: bytes | memoryview, kind: Kind, max_bytes: int) -> tuple
             "he-infer on both sides."
         )
     if kind_number != kind:
-        raise NotThisFormat(f"An envelope of kind {kind_number} came where kind {int(kind)} ({kind.name}) is expected.")
+        raise NotThisFormat(f"The envelope is of kind {kind_number}; expected kind {int(kind)} ({kind.name}).")
     if header_length > MAX_HEADER:
         raise NotThisFormat(f"The envelope's header has {header_length} bytes; at most {MAX_HEADER} are allowed.")
     expected = PREFIX_BYTES + header_length + body_length
@@ -180,19 +179,19 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def seal_format() -> str:
-    """The HE library and version whose serialized form travels in the parts; other versions refuse its bytes.
+    """Return the HE library and version whose serialized form the parts have; other versions refuse its bytes.
 
-    Read from the installed distribution's metadata: nothing of the library is imported.
+    It is read from the installed distribution's metadata, without importing the library.
     """
     return f"tenseal-{version('tenseal')}"
 
 
 def parts_digest(parts: Sequence[tuple[str, bytes]]) -> str:
-    """SHA-256 in hex over the names, lengths and SHA-256 of some parts: what a receipt says of an answer."""
+    """Compute SHA-256, hex, over the names, lengths and SHA-256 of parts; a receipt states it of an answer."""
     listing = [[name, len(data), hashlib.sha256(data).hexdigest()] for name, data in parts]
     return hashlib.sha256(canonical_json({"parts": listing})).hexdigest()
 
 
 def receipt_message(receipt: Header) -> bytes:
-    """The bytes that the server signs (Ed25519) for a receipt, and that the client verifies."""
+    """Return the bytes of a receipt that the server signs (Ed25519) and the client verifies."""
     return b"he-infer/receipt/v2\n" + canonical_json(receipt)

@@ -1,6 +1,6 @@
-"""Ids of key sets: they name which evaluation keys an answer was computed with.
+"""Ids of key sets, which name the evaluation keys that an answer was computed with.
 
-A key set belongs to one secret key file. The same id names its evaluation keys for each plan that they are made for.
+A key set belongs to one secret key file. Its id is the same for the evaluation keys of every plan.
 """
 
 import re
@@ -10,7 +10,7 @@ _FORM = re.compile(r"[0-9a-f]{32}")
 
 
 def new_key_set() -> str:
-    """A fresh id: 16 random bytes as 32 lower-case hex digits."""
+    """Make a fresh id: 16 random bytes as 32 lower-case hex digits."""
     return secrets.token_hex(16)
 
 

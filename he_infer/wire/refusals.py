@@ -1,4 +1,4 @@
-"""The documented refusals of the server: one code, one HTTP status and one meaning each. Both sides read this table."""
+"""The server's documented refusals: each has one code, one HTTP status and one meaning. Both sides use this table."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,12 +6,12 @@ from enum import StrEnum
 
 @dataclass(frozen=True)
 class Refusal:
-    """What one error code stands for."""
+    """Status and meaning of an error code."""
 
     status: int
     """HTTP status code."""
     meaning: str
-    """For the documentation and for a client that has nothing better to say."""
+    """Meaning, for the documentation and for a client that has no better message."""
 
 
 class Code(StrEnum):
@@ -97,9 +97,9 @@ class Refused(Exception):
     """Raised inside the server to answer with a documented refusal.
 
     Args:
-        code: which refusal.
+        code: code of the refusal.
         message: one line for the caller: what was wrong, what was expected, what to do. No content, no secrets.
-        retry_after: seconds, for the refusals that pass by themselves.
+        retry_after: seconds until a retry may succeed, for temporary refusals.
     """
 
     def __init__(self, code: Code, message: str, *, retry_after: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Decorators that mark native functions for numba: helpers are compiled into the kernels that call them alone."""
+"""Decorators that mark native functions for numba: helpers are compiled only into the kernels that call them."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -14,13 +14,13 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def helper(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A function that kernels call."""
+    """Mark a function that kernels call."""
     compiled: Callable[_P, _R] = numba.njit(**OPTIONS)(function)
     return compiled
 
 
 def inlined(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A short function whose body stands in its callers."""
+    """Mark a short function that is inlined into its callers."""
     compiled: Callable[_P, _R] = numba.njit(forceinline=True, **OPTIONS)(function)
     return compiled
 

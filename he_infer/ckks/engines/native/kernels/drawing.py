@@ -24,14 +24,14 @@ Bytes = NDArray[np.uint8]
 
 
 def random_bytes(count: int) -> Bytes:
-    """(count,) bytes of AES-256-CTR under a fresh key of the system's generator."""
+    """Draw (count,) bytes: AES-256-CTR under a fresh key from the operating system's generator."""
     seed = secrets.token_bytes(48)
     stream = Cipher(algorithms.AES(seed[:32]), modes.CTR(seed[32:])).encryptor()
     return np.frombuffer(stream.update(bytes(count)), dtype=np.uint8)
 
 
 def fill_ternary(raw: Bytes, out: Doubles, to: int, count: int) -> int:
-    """Uniform -1, 0, 1 at out[to : to + count] by rejection; returns how many of them there are after all bytes."""
+    """Write uniform -1, 0, 1 to out[to : to + count] by rejection sampling; returns how many the bytes gave."""
     made = 0
     for value in raw:
         if value < _TERNARY_BOUND:
@@ -47,7 +47,7 @@ def fill_ternary(raw: Bytes, out: Doubles, to: int, count: int) -> int:
 
 @inlined
 def count_ones(number: int) -> int:
-    """Ones among the lowest 21 bits."""
+    """Count the ones among the lowest 21 bits."""
     number &= _HALF_BITS
     number -= (number >> 1) & 0x155555
     number = (number & 0x333333) + ((number >> 2) & 0x333333)
@@ -56,7 +56,7 @@ def count_ones(number: int) -> int:
 
 
 def fill_errors(raw: Bytes, out: Doubles, to: int, count: int) -> None:
-    """Centred binomial errors at out[to : to + count], six bytes each."""
+    """Write centred binomial errors to out[to : to + count], from six bytes each."""
     for index in range(count):
         b = _ERROR_BYTES * index
         ones = count_ones(int(raw[b]) | int(raw[b + 1]) << 8 | int(raw[b + 2]) << 16)
@@ -71,7 +71,7 @@ def draw_zeros(
     errors: Callable[[Bytes, Doubles, int, int], None] = fill_errors,
     draw: Callable[[int], Bytes] = random_bytes,
 ) -> NDArray[np.float64]:
-    """(count, 3 size) what public-key encryptions of zero draw: u, e0, e1. The functions may be the compiled ones."""
+    """Draw (count, 3 size) the u, e0, e1 of public-key encryptions of zero. The functions may be the compiled ones."""
     samples = np.empty((count, 3 * size))
     errors_at = max(64, size * 2 // 9)
     raw = draw(count * (errors_at + 2 * _ERROR_BYTES * size)).reshape(count, -1)

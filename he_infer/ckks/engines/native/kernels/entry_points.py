@@ -26,7 +26,7 @@ _offset = types.int64
 
 @dataclass(frozen=True)
 class Kernels:
-    """Compiled functions; see those of the same name for what they do. All release the GIL."""
+    """Compiled functions, documented at the functions of the same name. All release the GIL."""
 
     execute: Callable[..., None]
     open_seeded: Callable[..., int]
@@ -35,7 +35,7 @@ class Kernels:
 
 
 def compile_kernels(*, cache: bool) -> Kernels:
-    """Compile every entry point; with `cache`, by way of numba's cache as it is set up at the moment."""
+    """Compile every entry point; with `cache`, through numba's cache as it is currently set up."""
     return Kernels(
         execute=_compiled(
             execution.execute,

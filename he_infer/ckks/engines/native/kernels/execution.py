@@ -1,4 +1,4 @@
-"""The evaluator's one loop: instructions over registers, each an operation of `polynomials` or a key switch."""
+"""The evaluator's loop: runs instructions on registers, each an operation of `polynomials` or a key switch."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from he_infer.ckks.engines.native.kernels.ring import Doubles, Ring
 from he_infer.ckks.engines.native.kernels.scratch import Scratch
 
 COLUMNS = 8
-"""operation, out, left, right, rows (primes), key (offset), first, second (their meaning is the operation's)."""
+"""operation, out, left, right, rows (primes), key (offset), first, second (their meaning depends on the operation)."""
 
 SUM_PRODUCTS, ADD, ADD_ENCODED, ROTATE, FOLD, MULTIPLY, RESCALE, DROP, TRANSFORM, INVERT, ADD_ZERO = range(11)
 
@@ -41,7 +41,7 @@ def execute(
 ) -> None:
     """Run instructions (I, COLUMNS) one after another. Offsets are in elements; a program has one array for all three.
 
-    SUM_PRODUCTS: terms first to second; right is 1 to add to what stands in out.
+    SUM_PRODUCTS: terms first to second; right is 1 to add to the present content of out.
     ADD: left + right. ADD_ENCODED: left + plains[right]; first is 1 for a constant.
     ROTATE: the automorphism places[first] of left, under `key`. FOLD: left plus that.
     MULTIPLY: left times right, relinearised under `key`. RESCALE: left divided by its last prime.

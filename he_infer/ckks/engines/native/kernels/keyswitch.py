@@ -1,8 +1,8 @@
-"""Key switching as SEAL does it: a digit a prime, one special prime, rounded division by it.
+"""Key switching as in SEAL: one digit a prime, one special prime, rounded division by it.
 
 A digit is the polynomial's residue modulo one prime, taken as an integer polynomial: between -p/2 and p/2 (`centred`)
-or, as SEAL takes it, between 0 and p. Centred digits have mean zero and so no large common error in the first slot;
-with SEAL's digits every residue of the result is SEAL's.
+or, as in SEAL, between 0 and p. Centred digits have mean zero and so no large common error in the first slot. With
+SEAL's digits every residue of the result equals SEAL's.
 """
 
 from he_infer.ckks.engines.native.kernels.compiling import Lanes, helper, inlined
@@ -78,7 +78,7 @@ def switch_key(
 
 @helper
 def _lift(polynomial: Doubles, at: int, j: int, rows: int, n: int, ring: Ring, scratch: Scratch) -> None:
-    """All digits transformed modulo prime j; digit j itself stands transformed in the polynomial."""
+    """Transform all digits modulo prime j; digit j itself is already transformed in the polynomial."""
     for i in range(rows):
         if i == j:
             for k in range(0, n, 8):
@@ -91,7 +91,7 @@ def _lift(polynomial: Doubles, at: int, j: int, rows: int, n: int, ring: Ring, s
 def _inner(
     lifted: Doubles, keys: Doubles, key: int, stride: int, rows: int, n: int, k: int, p: Lanes, r: Lanes
 ) -> Lanes:
-    """Eight places of the digits times one column of the key, summed and reduced."""
+    """Multiply eight places of the digits by one column of the key, sum and reduce."""
     total = times(load(lifted, k), load(keys, key + k), p, r)
     for i in range(1, rows):
         total = total + times(load(lifted, i * n + k), load(keys, key + 2 * i * stride + k), p, r)

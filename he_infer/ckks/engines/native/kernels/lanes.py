@@ -19,7 +19,7 @@ from numba.extending import overload
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
-    """Numba's decorator, for Python's checkers without the type of the undecorated function."""
+    """Apply numba's decorator; to Python's type checkers the result is untyped."""
     made: Any = _intrinsic
     return made(function)
 
@@ -129,7 +129,7 @@ splat_word = _splatter(u64x8, _WORDS, types.uint64)
 
 
 def _binary(operation: Callable[..., Any], value: Any, method: str) -> None:
-    """Give an operator of Python's its meaning for two vectors of one type."""
+    """Define a Python operator for two vectors of one type."""
 
     def combine(typingctx: Any, left: Any, right: Any) -> tuple[Any, _Generator]:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -176,7 +176,7 @@ def subtract_product(typingctx: Any, c: Any, a: Any, b: Any) -> tuple[Any, _Gene
 
 @intrinsic
 def nearest(typingctx: Any, a: Any) -> tuple[Any, _Generator]:
-    """The nearest integers, halves to the even one."""
+    """Round to the nearest integers, halves to even."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _call(builder, "llvm.rint.v8f64", _DOUBLES, list(args))
@@ -258,7 +258,7 @@ def to_doubles(typingctx: Any, a: Any) -> tuple[Any, _Generator]:
 
 @intrinsic
 def any_at_least(typingctx: Any, a: Any, b: Any) -> tuple[Any, _Generator]:
-    """Whether any word of a is as large as b's, without a sign."""
+    """Tell whether any word of a is at least b's, compared as unsigned numbers."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         lanes = builder.bitcast(builder.icmp_unsigned(">=", args[0], args[1]), ir.IntType(WIDTH))

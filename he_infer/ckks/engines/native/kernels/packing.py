@@ -1,4 +1,4 @@
-"""Packed residues to transforms: planes as `he_infer.ckks.planes` describes them, or SEAL's own 64 bits a residue."""
+"""Unpacks residues into transforms, from planes (see `he_infer.ckks.planes`) or from SEAL's 64 bits a residue."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ SETTLED, OUT_OF_RANGE, SPENT = range(3)
 
 @helper
 def unpack_row(data: Bytes, at: int, bits: int, n: int, words: Words) -> None:
-    """N residues of `bits` bits from data[at:] into words."""
+    """Unpack n residues of `bits` bits from data[at:] into words."""
     if bits == SEAL_BITS:
         for i in range(n):
             words[i] = load_unaligned(data, at + 8 * i)
@@ -57,7 +57,7 @@ def unpack_row(data: Bytes, at: int, bits: int, n: int, words: Words) -> None:
 def unpack(
     data: Bytes, at: int, bits: NDArray[np.int64], rows: int, n: int, out: Doubles, to: int, words: Words, ring: Ring
 ) -> bool:
-    """(rows, n) packed residues from data[at:] to transforms; false where one is not below its prime."""
+    """Unpack (rows, n) residues from data[at:] to transforms; returns false if one is not below its prime."""
     valid = True
     for j in range(rows):
         unpack_row(data, at, bits[j], n, words)
@@ -82,7 +82,7 @@ def open_seeded(
     words: Words,
     ring: Ring,
 ) -> int:
-    """A ciphertext (2, rows, n): its first polynomial packed in data[at:], the second from a seed's block roots."""
+    """Unpack a ciphertext (2, rows, n): the first polynomial from data[at:], the second from a seed's block roots."""
     if not unpack(data, at, bits, rows, n, out, to, words, ring):
         return OUT_OF_RANGE
     return SETTLED if expand(roots, rows, n, out, to + rows * n, words, ring) else SPENT

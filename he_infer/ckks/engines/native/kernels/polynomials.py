@@ -14,12 +14,12 @@ from he_infer.ckks.engines.native.kernels.scratch import Scratch
 from he_infer.ckks.engines.native.kernels.transforms import forward, inverse
 
 _PAGE = 512
-"""Elements that a sum of products finishes before it goes on: they stay in the first cache."""
+"""Number of elements of a sum of products that are computed at a time: they fit into the L1 cache."""
 
 
 @helper
 def to_transform(source: Doubles, at: int, out: Doubles, to: int, j: int, n: int, ring: Ring, work: Doubles) -> None:
-    """`forward` modulo prime j."""
+    """Run `forward` modulo prime j."""
     forward(
         source,
         at,
@@ -37,7 +37,7 @@ def to_transform(source: Doubles, at: int, out: Doubles, to: int, j: int, n: int
 
 @helper
 def to_coefficients(source: Doubles, at: int, out: Doubles, to: int, j: int, n: int, ring: Ring) -> None:
-    """`inverse` modulo prime j."""
+    """Run `inverse` modulo prime j."""
     inverse(
         source,
         at,
@@ -65,7 +65,7 @@ def sum_products(
     ring: Ring,
     add: bool,
 ) -> None:
-    """Out = (out +) the sum of left[t0] * plains[t1] over terms (T, 3): offsets, and 1 for a constant (rows,)."""
+    """Sum left[t0] * plains[t1] into out (with `add`, onto it); terms (T, 3) = t0, t1, and 1 for a constant (rows,)."""
     for comp in range(2):
         for j in range(rows):
             p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
@@ -94,7 +94,7 @@ def sum_products(
 def add_values(
     left: Doubles, a: int, right: Doubles, b: int, out: Doubles, to: int, rows: int, n: int, ring: Ring
 ) -> None:
-    """The sum of two ciphertexts."""
+    """Add two ciphertexts."""
     for row in range(2 * rows):
         j = row % rows
         p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
@@ -106,7 +106,7 @@ def add_values(
 def add_encoded(
     left: Doubles, a: int, plains: Doubles, b: int, constant: bool, out: Doubles, to: int, rows: int, n: int, ring: Ring
 ) -> None:
-    """A ciphertext plus an encoded vector (rows, n), or plus a constant (rows,)."""
+    """Add an encoded vector (rows, n), or a constant (rows,), to a ciphertext."""
     for j in range(rows):
         p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
         for k in range(j * n, j * n + n, 8):
@@ -118,7 +118,7 @@ def add_encoded(
 
 @helper
 def permute(source: Doubles, at: int, places: NDArray[np.int32], out: Doubles, to: int, rows: int, n: int) -> None:
-    """An automorphism: each of `rows` transforms in another order."""
+    """Apply an automorphism: reorder each of `rows` transforms."""
     for row in range(rows):
         for k in range(0, n, 8):
             store(out, to + row * n + k, gather(source, at + row * n, places, k))
@@ -136,7 +136,7 @@ def multiply_values(
     n: int,
     ring: Ring,
 ) -> None:
-    """The three polynomials of a product: two into low (2, rows, n), the third into high (rows, n)."""
+    """Compute the three polynomials of a product: two into low (2, rows, n), the third into high (rows, n)."""
     second = rows * n
     for j in range(rows):
         p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
@@ -150,7 +150,7 @@ def multiply_values(
 
 @helper
 def rescale(left: Doubles, a: int, out: Doubles, to: int, rows: int, n: int, ring: Ring, scratch: Scratch) -> None:
-    """A ciphertext of `rows` primes divided by its last one, rounded: (2, rows - 1, n)."""
+    """Divide a ciphertext of `rows` primes by its last one, rounded: (2, rows - 1, n)."""
     last = rows - 1
     for comp in range(2):
         to_coefficients(left, a + (comp * rows + last) * n, scratch.dropped, 0, last, n, ring)
@@ -179,7 +179,7 @@ def add_zero(
     ring: Ring,
     scratch: Scratch,
 ) -> None:
-    """A ciphertext plus a fresh encryption of zero: (pk0 u + e0, pk1 u + e1), samples (3, n) = u, e0, e1."""
+    """Add a fresh encryption of zero to a ciphertext: (pk0 u + e0, pk1 u + e1), samples (3, n) = u, e0, e1."""
     chain = ring.primes.shape[0]
     for j in range(rows):
         p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])

@@ -1,7 +1,7 @@
-"""Constants of one ring and modulus chain, as the kernels take them. numpy and Python integers alone.
+"""Constants of one ring and modulus chain, as the kernels take them. numpy and Python integers only.
 
-Order of a transform: SEAL's is bit-reversed. Here the value with SEAL's index 8 i + k stands at k N/8 + i, so that the
-last three stages of a transform, whose butterflies reach 4, 2 and 1 places, work on whole vectors.
+Order of a transform: SEAL's is bit-reversed. Here the value with SEAL's index 8 i + k is at k N/8 + i, so that the last
+three stages of a transform, whose butterflies reach 4, 2 and 1 places, work on whole vectors.
 """
 
 from collections.abc import Sequence
@@ -30,19 +30,19 @@ class Ring(NamedTuple):
     words: NDArray[np.uint64]
     """(k,) the primes as integers."""
     bounds: NDArray[np.uint64]
-    """(k,) uniform 64-bit words from here on are drawn again: below it all residues are equally likely."""
+    """(k,) bound for rejection sampling: below it a uniform 64-bit word gives every residue equally often."""
     halves: Doubles
     """(k, 2) 2^32 mod p, and its share."""
     roots: Doubles
     """(k, N/8) powers of the root in bit-reversed order, for all stages but the last three."""
     root_shares: Doubles
     last_roots: Doubles
-    """(k, 7 N/8) the same of the last three stages, by stage and place in a block of eight."""
+    """(k, 7 N/8) powers of the root for the last three stages, by stage and place in a block of eight."""
     inverse_roots: Doubles
     inverse_shares: Doubles
     inverse_last: Doubles
     sizes: Doubles
-    """(k, 4) 1/N mod p and its share; the same times the inverse of the first stage's root."""
+    """(k, 4) 1/N mod p and its share; 1/N times the inverse of the first stage's root, and its share."""
     special_inverses: Doubles
     """(k, 2) the special prime's inverse mod p, and its share."""
     prime_inverses: Doubles
@@ -51,10 +51,10 @@ class Ring(NamedTuple):
 
 @lru_cache(maxsize=8)
 def build_ring(size: int, primes: tuple[int, ...]) -> Ring:
-    """The constants of Z[X]/(X^size + 1) modulo each prime.
+    """Compute the constants of Z[X]/(X^size + 1) modulo each prime.
 
     Raises:
-        ParameterError: a prime of more than MAX_PRIME_BITS bits, or a ring smaller than MIN_RING_SIZE.
+        ParameterError: a prime has more than MAX_PRIME_BITS bits, or the ring is smaller than MIN_RING_SIZE.
     """
     largest = max(prime.bit_length() for prime in primes)
     if largest > MAX_PRIME_BITS or size < MIN_RING_SIZE:
@@ -96,7 +96,7 @@ def build_ring(size: int, primes: tuple[int, ...]) -> Ring:
 
 @lru_cache(maxsize=8)
 def reversed_bits(size: int) -> NDArray[np.int64]:
-    """(size,) each index with its bits in reverse."""
+    """Return (size,) each index with its bits reversed."""
     indices = np.zeros(size, dtype=np.int64)
     half = size >> 1
     for bit in range(size.bit_length() - 1):
@@ -107,7 +107,7 @@ def reversed_bits(size: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=8)
 def internal_places(size: int) -> NDArray[np.int64]:
-    """(size,) where the value with SEAL's index i stands here."""
+    """Return (size,) the index here of the value with SEAL's index i."""
     indices = np.arange(size)
     places = (indices % 8) * (size // 8) + indices // 8
     places.setflags(write=False)
@@ -116,7 +116,7 @@ def internal_places(size: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=256)
 def galois_places(element: int, size: int) -> NDArray[np.int32]:
-    """(size,) where the value that the automorphism X -> X^element brings to each place stands before it."""
+    """Return (size,) for each place the index of the value that the automorphism X -> X^element moves there."""
     reverse, internal = reversed_bits(size), internal_places(size)
     source = reverse[((element * (2 * reverse + 1)) % (2 * size) - 1) // 2]
     places = np.empty(size, dtype=np.int32)
@@ -125,7 +125,7 @@ def galois_places(element: int, size: int) -> NDArray[np.int32]:
 
 
 def smallest_root(size: int, prime: int) -> int:
-    """The smallest primitive 2 size-th root of one, which is the one that SEAL takes."""
+    """Find the smallest primitive 2 size-th root of one, which SEAL uses too."""
     base = 2
     while pow(root := pow(base, (prime - 1) // (2 * size), prime), size, prime) != prime - 1:
         base += 1
@@ -137,7 +137,7 @@ def smallest_root(size: int, prime: int) -> int:
 
 
 def _roots(size: int, prime: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(size,) powers of the root in bit-reversed order, and their inverses."""
+    """Return (size,) powers of the root in bit-reversed order, and their inverses."""
     root = smallest_root(size, prime)
     powers = [1] * size
     for index in range(1, size):

@@ -1,8 +1,9 @@
-"""Uniform polynomials from SEAL's 64-byte seeds: BLAKE2Xb in counter mode, rejection, residues. Bit for bit SEAL's.
+"""Uniform polynomials from SEAL's 64-byte seeds: BLAKE2Xb in counter mode, rejection sampling, residues.
 
-SEAL's generator fills 4096 bytes at a time with BLAKE2Xb of a counter under the seed as key. The root of each block of
-4096 bytes is made by `hashlib`; its 64 leaves, eight at a time, here: through `hashlib` they alone would cost more than
-evaluating a linear head. Source: Aumasson, Neves, Wilcox-O'Hearn and Winnerlein, "BLAKE2X" (2016); RFC 7693.
+The result equals SEAL's bit for bit. SEAL's generator fills 4096 bytes at a time with BLAKE2Xb of a counter, keyed with
+the seed. `hashlib` computes the root of each block of 4096 bytes. This module computes its 64 leaves, eight at a time:
+through `hashlib` the leaves would cost more than evaluating a linear head. Source: Aumasson, Neves, Wilcox-O'Hearn and
+Winnerlein, "BLAKE2X" (2016); RFC 7693.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ Words = NDArray[np.uint64]
 _BLOCK_BYTES = 4096
 _BLOCK_WORDS = _BLOCK_BYTES // 8
 SPARE_BLOCKS = 2
-"""Blocks for words drawn again. A word is rejected with a chance of at most 2^-14, so that 1024 are far too many."""
+"""Spare blocks for rejected words. A word is rejected with probability at most 2^-14: 1024 spare words are ample."""
 
 # BLAKE2b's initial state and the order of message words in its twelve rounds, RFC 7693.
 _IV = np.array(
@@ -73,7 +74,7 @@ _LOW_HALF = np.uint64(0xFFFFFFFF)
 
 
 def block_roots(seed: bytes, count: int) -> NDArray[np.uint64]:
-    """(count * 8,) the BLAKE2Xb roots of the generator's first blocks of 4096 bytes."""
+    """Compute (count * 8,) the BLAKE2Xb roots of the generator's first blocks of 4096 bytes."""
     roots = [
         hashlib.blake2b(
             counter.to_bytes(8, "little"), key=seed, digest_size=64, node_offset=_BLOCK_BYTES << 32
@@ -84,7 +85,7 @@ def block_roots(seed: bytes, count: int) -> NDArray[np.uint64]:
 
 
 def blocks_for(rows: int, n: int) -> int:
-    """Blocks that `expand` takes for (rows, n) residues."""
+    """Count the blocks that `expand` takes for (rows, n) residues."""
     return rows * n // _BLOCK_WORDS + SPARE_BLOCKS
 
 
@@ -103,7 +104,7 @@ def _mix(a: Lanes, b: Lanes, c: Lanes, d: Lanes, x: Lanes, y: Lanes) -> tuple[La
 
 @helper
 def fill_block(roots: Words, root: int, out: Words, to: int, leaves: Words) -> None:
-    """The 512 words of one block, from its root's eight words at `root`; leaves (64,) is working memory."""
+    """Write the 512 words of one block, from its root's eight words at `root`; leaves (64,) is working memory."""
     lane = load_words(_LANES, 0)
     first, third = splat_word(_WORD_0), splat_word(_WORD_2)
     for start in range(0, 64, 8):
@@ -142,7 +143,7 @@ def _message(roots: Words, root: int, index: int) -> Lanes:
 
 @helper
 def settle(words: Words, at: int, out: Doubles, to: int, j: int, n: int, ring: Ring) -> None:
-    """64-bit words in SEAL's order to residues modulo prime j in ours."""
+    """Reduce 64-bit words in SEAL's order to residues modulo prime j in the order of `ring`."""
     p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
     w, share = splat(ring.halves[j, 0]), splat(ring.halves[j, 1])
     s = n // 8
@@ -178,7 +179,7 @@ def _residues(words: Words, at: int, w: Lanes, share: Lanes, p: Lanes, r: Lanes)
 
 @helper
 def expand(roots: Words, rows: int, n: int, out: Doubles, to: int, words: Words, ring: Ring) -> bool:
-    """The seed's polynomial (rows, n) modulo the first primes; false where the spare blocks did not suffice.
+    """Expand the seed's polynomial (rows, n) modulo the first primes; returns false if the spare blocks ran out.
 
     words (rows n + 576,) is working memory.
     """

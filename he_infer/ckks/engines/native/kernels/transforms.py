@@ -1,9 +1,9 @@
 """Number-theoretic transforms of one polynomial modulo one prime: two stages a pass, depth first.
 
-Depth first: once blocks have BLOCK coefficients, each goes through all its remaining stages while it is in the first
+Depth first: once blocks have BLOCK coefficients, each goes through all its remaining stages while it is in the L1
 cache. The last three stages work on transposed blocks of eight. Results are reduced; inputs are any integers below
 2^53. Sources: Harvey, "Faster arithmetic for number-theoretic transforms" (2014), for the butterflies; the order is
-SEAL's but for the last transposition, see `ring`.
+SEAL's except for the last transposition, see `ring`.
 """
 
 from he_infer.ckks.engines.native.kernels.compiling import helper
@@ -16,7 +16,7 @@ BLOCK = 2048
 
 @helper
 def count_stages(n: int) -> int:
-    """Stages before the last three."""
+    """Count the stages before the last three."""
     stages = 0
     while (8 << stages) < n:
         stages += 1
@@ -73,7 +73,7 @@ def inverse(
     prime: float,
     reciprocal: float,
 ) -> None:
-    """Coefficients out[to : to + n] of the transform source[at : at + n]; `sizes` (4,) divide by n."""
+    """Compute the coefficients out[to : to + n] of the transform source[at : at + n]; `sizes` (4,) divide by n."""
     top = 2 if count_stages(n) % 2 else 1
     blocks, t = top, n // top
     while t > BLOCK:
@@ -149,7 +149,7 @@ def _pass_forward(
     first: int,
     end: int,
 ) -> None:
-    """The stages of m and of 2 m blocks, on the blocks from `first` to `end`; t is half a block of the second one."""
+    """Run the stages of m and of 2 m blocks, on the blocks from `first` to `end`; t is half a block of the second."""
     p, r = splat(prime), splat(reciprocal)
     for i in range(first, end):
         w1, v1 = splat(roots[m + i]), splat(shares[m + i])
@@ -174,7 +174,7 @@ def _pass_forward(
 def _leave_forward(
     x: Doubles, out: Doubles, to: int, last: Doubles, prime: float, reciprocal: float, s: int, first: int, end: int
 ) -> None:
-    """The last three stages on the blocks of eight from `first` to `end`, in the transposed order."""
+    """Run the last three stages on the blocks of eight from `first` to `end`, in the transposed order."""
     p, r = splat(prime), splat(reciprocal)
     for i in range(first, end, 8):
         b = 8 * i
@@ -232,7 +232,7 @@ def _enter_inverse(
     first: int,
     end: int,
 ) -> None:
-    """The inverse of `_leave_forward`."""
+    """Invert `_leave_forward`."""
     p, r = splat(prime), splat(reciprocal)
     for i in range(first, end, 8):
         k = at + i
@@ -278,7 +278,7 @@ def _pass_inverse(
     first: int,
     end: int,
 ) -> None:
-    """The inverse of `_pass_forward`."""
+    """Invert `_pass_forward`."""
     p, r = splat(prime), splat(reciprocal)
     for i in range(first, end):
         w1, v1 = splat(roots[m + i]), splat(shares[m + i])
