@@ -62,7 +62,7 @@ class SevenImages:
     solved: bool
     """Whether constants were found that foretell the words of further images."""
     images: int
-    """How many were chosen in all."""
+    """Number of chosen images in all."""
 
 
 def seven_images(encrypt: Encrypt, like: Image, rng: np.random.Generator, *, pixels: int = 12) -> SevenImages:

@@ -22,7 +22,7 @@ WANTED_SIDE = 2048
 
 def cipher_speed(
     side: Annotated[int, typer.Option(min=64, max=16384, help="Pixels to a side of the large images.")] = WANTED_SIDE,
-    repeats: Annotated[int, typer.Option(min=1, help="How often each cipher is timed on each image.")] = 9,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed rounds of each cipher on each image.")] = 9,
     files: Annotated[int, typer.Option(min=0, help="DICOM files of the folder that is sealed; 0 leaves it out.")] = 48,
     json_file: JsonFile = None,
 ) -> None:

@@ -50,7 +50,7 @@ class _Forger:
         self._strangers = [ciphertext_of(other) for other in other_parameters(parameters)]
 
     def mutate(self, kind: str, data: bytes, other: bytes) -> tuple[str, bytes]:
-        """One of: flips (half of them near the start, where the headers are), a cut, a splice, noise, growth, lies."""
+        """Mutate by flips (half of them near the start, among the headers), a cut, a splice, noise, growth, lies."""
         rng = self._rng
         at = int(rng.integers(0, len(data)))
         match int(rng.integers(8)):

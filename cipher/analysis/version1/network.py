@@ -28,7 +28,7 @@ SHEET_BYTES = 8 * SHEET_WORDS
 
 _LAYER_WORDS = NEURONS * NEURONS + NEURONS
 _BALANCE_LIMIT = 48
-"""How far the weights' count of one bits may lie from half of 1024: three standard deviations of a fair draw."""
+"""Largest distance of the weights' count of one bits from half of 1024: three standard deviations of a fair draw."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ KEY = VaultKey(bytes(range(32)))
 
 
 def _isolated() -> list[str]:
-    """How to run a program in a network namespace of its own; nothing where the system does not allow it."""
+    """Command that runs a program in a network namespace of its own; empty where the system does not allow it."""
     command = ["unshare", "--net", "--map-root-user"]
     if shutil.which(command[0]) is None:
         return []
