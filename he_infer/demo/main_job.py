@@ -130,7 +130,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         )
     with steps.step("Hospital: classify encrypted") as step:
         encrypted = _classify(bundle, cloud, hospital, dataset, options, step)
-    with steps.step("Look at what the server saw") as step:
+    with steps.step("Search the server's data") as step:
         audit = audit_server(
             cloud,
             dataset,
