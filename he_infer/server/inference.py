@@ -292,7 +292,7 @@ class InferenceService:
             raise Refused(Code.NOT_AN_ENVELOPE, str(error)) from error
         match envelope.header:
             case {"nonce": str(nonce), "time": int(sent)} if _NONCE.fullmatch(nonce) and not isinstance(sent, bool):
-                # Whole milliseconds: a time of 400 digits is no number that a float could hold.
+                # Whole milliseconds: a time of 400 digits does not fit into a float.
                 if abs(sent - round(time.time() * 1000)) > round(self._limits.clock_window * 1000):
                     raise Refused(
                         Code.STALE,

@@ -75,7 +75,7 @@ class Service:
         self._log = structlog.get_logger("he_infer.server")
         self._stop = threading.Event()
         self._started = (time.time(), time.monotonic())
-        # Whatever has begun is ended again where a later step fails, or a signal comes between two steps.
+        # Parts that were started are stopped again where a later step fails, or a signal comes between two steps.
         with ExitStack() as begun:
             self._begin(begun)
             self._begun = begun.pop_all()

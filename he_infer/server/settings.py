@@ -57,18 +57,18 @@ class ServerSettings(BaseSettings):
         "address share it.",
     )
 
-    storage_quota: int | None = Field(None, ge=0, description="Bytes that a client may store that has no own quota.")
-    daily_queries: int | None = Field(None, ge=0, description="Images a day for a client that has no own limit.")
+    storage_quota: int | None = Field(None, ge=0, description="Storage quota in bytes of a client without its own.")
+    daily_queries: int | None = Field(None, ge=0, description="Images a day for a client without its own limit.")
     total_queries: int | None = Field(
-        None, ge=0, description="Images with any one model, ever, for a client that has no own limit."
+        None, ge=0, description="Images with any one model, ever, for a client without its own limit."
     )
     hidden_daily_queries: int = Field(
         2000,
         ge=0,
-        description="Images a day with each model of policy 'hidden', for a client that has no daily limit of its own.",
+        description="Images a day with each model of policy 'hidden', for a client without its own daily limit.",
     )
     requests_per_minute: int | None = Field(
-        None, ge=1, description="Requests a minute for a client that has no own limit."
+        None, ge=1, description="Requests a minute for a client without its own limit."
     )
 
     batches: tuple[int, ...] | None = Field(

@@ -20,7 +20,7 @@ from he_infer.commands.server.state_options import (
 )
 from he_infer.terminal import PlainTable, make_console
 
-app = typer.Typer(help="List a server's clients with what they use, bound them, forget one.", no_args_is_help=True)
+app = typer.Typer(help="List a server's clients and their use, change their limits, delete one.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="CLIENT", help="Name of the client, as `he-infer clients list` has it.")]
 _QUOTAS = ("storage_quota", "daily_queries", "total_queries", "requests_per_minute")
 
@@ -65,12 +65,12 @@ def limit(
     total_queries: TotalQueries = None,
     requests_per_minute: RequestsPerMinute = None,
     lift: Annotated[
-        list[str] | None, typer.Option(help=f"Take a bound away: {', '.join(_QUOTAS)}; repeat for several.")
+        list[str] | None, typer.Option(help=f"Remove a limit: {', '.join(_QUOTAS)}; repeat for several.")
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Change a client's bounds; a running server holds it to them from the next request on.
+    """Change a client's limits; a running server applies them from the next request on.
 
     Example: `he-infer clients limit "St. Mary" --daily-queries 500 --lift storage_quota`
     """
@@ -99,7 +99,7 @@ def remove(
     database_url: DatabaseUrl = None,
     blob_url: BlobUrl = None,
 ) -> None:
-    """Forget a client: its tokens, evaluation keys, counts, and ALL its sealed objects. The audit log stays.
+    """Delete a client: its tokens, evaluation keys, counts, and ALL its sealed objects. The audit log stays.
 
     Example: `he-infer clients remove "St. Mary" --data-dir /var/lib/he-infer`
     """
@@ -113,7 +113,7 @@ def remove(
     for path in blobs:
         state.blobs.delete(path)
     state.metadata.close()
-    typer.echo(f"{client} is forgotten; {len(blobs)} blobs are deleted.")
+    typer.echo(f"{client} and {len(blobs)} blobs are deleted.")
 
 
 def _bound(value: int | None) -> str:

@@ -38,25 +38,25 @@ def serve(
     ] = None,
     code_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of the native engine's machine code (made with mode 0700); in the data folder."),
+        typer.Option(help="Folder of the native engine's machine code (mode 0700); by default in the data folder."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="Images a request; repeat for several plans.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of worker processes.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Images per request; repeat for several plans.")] = None,
     hidden_daily_queries: Annotated[
         int | None,
-        typer.Option(help="Images a day with each hidden model for a client without a limit of its own; 2000."),
+        typer.Option(help="Images a day with each hidden model for a client without its own limit; by default 2000."),
     ] = None,
     precision: Annotated[float | None, typer.Option(help="Largest error of a score that plans are made for.")] = None,
     insecure_http: Annotated[
         bool | None,
-        typer.Option("--insecure-http", help="Allow plain HTTP beyond loopback: a proxy before the server does TLS."),
+        typer.Option("--insecure-http", help="Allow plain HTTP beyond loopback, behind a proxy that terminates TLS."),
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM private key of the certificate.")] = None,
     record_dir: Annotated[
         Path | None, typer.Option(help="Save all received and sent bodies here: for demonstrations and audits only.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Print the settings as JSON, once checked, and end.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check the settings, print them as JSON, and end.")] = False,
 ) -> None:
     """Run the server: it scores encrypted features and keeps sealed images, and holds no key that opens either.
 

@@ -23,11 +23,13 @@ DatabaseUrl = Annotated[
 ]
 BlobUrl = Annotated[
     str | None,
-    typer.Option(help="The server's object store, where it is no folder.", envvar="HE_INFER_SERVER_BLOB_URL"),
+    typer.Option(help="The server's object store, where it is not a folder.", envvar="HE_INFER_SERVER_BLOB_URL"),
 ]
 SigningKey = Annotated[
     Path | None,
-    typer.Option(help="Key of the receipts, where not in the data folder.", envvar="HE_INFER_SERVER_SIGNING_KEY"),
+    typer.Option(
+        help="Signing key of the receipts, where it is not in the data folder.", envvar="HE_INFER_SERVER_SIGNING_KEY"
+    ),
 ]
 
 StorageQuota = Annotated[

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BACKUP_KEY_FILE = "backup.key"
 BackupKey = Annotated[
     Path | None,
-    typer.Option(help="Key that authenticates backups; by default backup.key in the data folder, when one is made."),
+    typer.Option(help="Key that authenticates backups; for a backup, by default backup.key in the data folder."),
 ]
 
 app = typer.Typer(help="Check, back up, restore and migrate what a server stores.", no_args_is_help=True)
@@ -34,7 +34,7 @@ app = typer.Typer(help="Check, back up, restore and migrate what a server stores
 def scrub(
     *,
     repair_from: Annotated[
-        Path | None, typer.Option(metavar="BACKUP", help="Put what is missing or damaged back from this backup.")
+        Path | None, typer.Option(metavar="BACKUP", help="Restore missing and damaged blobs from this backup.")
     ] = None,
     orphan_hours: Annotated[
         float, typer.Option(min=0, help="Age in hours from which a blob without a row counts as an orphan.")

@@ -91,10 +91,10 @@ def rotate(
     token_id: Annotated[str, typer.Argument(help="The old token's id, from `he-infer tokens list`.")],
     *,
     hours: Annotated[
-        float, typer.Option(min=0, help="How long the old token is still accepted; 0 revokes it at once.")
+        float, typer.Option(min=0, help="Hours for which the old token is still accepted; 0 revokes it at once.")
     ] = 24.0,
     days: Annotated[
-        float | None, typer.Option(min=0, help="Days until the new one expires.", show_default="as the old one's")
+        float | None, typer.Option(min=0, help="Days until the new token expires.", show_default="as the old one's")
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="Write the new token here (mode 0600), not to the screen.")

@@ -30,7 +30,7 @@ class Requests:
         with self._transaction() as sql:
             lock_client(sql, caller.client_id)
             row = sql.execute(sa.select(BUCKETS.c.level, BUCKETS.c.updated).where(here)).one_or_none()
-            # A clock that was set back refills nothing, and one that was set on fills the bucket once.
+            # A clock that was set back refills nothing, and one that was set ahead fills the bucket once.
             level = limit if row is None else min(limit, row.level + max(0.0, now - row.updated) * limit / 60)
             admitted = level >= 1
             values = {"level": float(level - 1 if admitted else level), "updated": now}

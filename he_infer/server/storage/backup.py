@@ -185,7 +185,7 @@ def restore(folder: Path, state: State, key: bytes | None, progress: Progress = 
                     write_bytes(target, (folder / name).read_bytes(), mode=PRIVATE)
             if key is None:
                 copy.tokens.revoke_all()
-            # Last: until these rows are there, a server on these stores would serve nothing rather than a part.
+            # Last: until these rows are there, a server on these stores serves nothing, and never a part.
             result.rows = copy.rows.copy_to(state.metadata.rows)
         finally:
             copy.close()

@@ -122,7 +122,7 @@ class Incoming:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            # After a full disk has refused a piece, closing tries the buffered rest again, in vain; that is known.
+            # After a full disk has refused a piece, closing tries to write the buffered rest and fails again.
             with suppress(OSError):
                 self._file.close()
         finally:

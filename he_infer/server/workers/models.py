@@ -29,7 +29,7 @@ from he_infer.wire.bodies import ModelInfo, PlanInfo
 from he_infer.wire.envelope import MAX_HEADER, PREFIX_BYTES
 from he_infer.wire.refusals import Code, Refused
 
-# What pybind11 makes of SEAL's std::invalid_argument, std::logic_error and std::out_of_range.
+# Exceptions that pybind11 raises for SEAL's std::invalid_argument, std::logic_error and std::out_of_range.
 _SEAL_ERRORS = (ValueError, RuntimeError, IndexError)
 
 # Bytes of an envelope beside its parts, and what compression may add to each of them.

@@ -295,7 +295,7 @@ class WorkerPool:
         return self._queue.ahead_of(tenant).seconds / len(self._slots)
 
     def _waits_too_long(self, tenant: str) -> bool:
-        # One waiting task a worker is always welcome: where a single task takes longer than the bound, work goes on.
+        # One waiting task for each worker is always accepted, even where a single task takes longer than the bound.
         ahead = self._queue.ahead_of(tenant)
         return ahead.jobs >= len(self._slots) and ahead.seconds / len(self._slots) > self._queue_seconds
 

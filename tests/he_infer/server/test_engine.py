@@ -44,7 +44,7 @@ def test_server_states_its_engine_and_logs_it(native: LocalServer) -> None:
     assert {"native"} == {line["engine"] for line in lines if line.get("event") == "engine" and "engine" in line}
 
 
-def test_malformed_ciphertext_is_refused_and_the_worker_lives(native: LocalServer, native_client: Client) -> None:
+def test_malformed_ciphertext_is_refused_and_the_worker_survives(native: LocalServer, native_client: Client) -> None:
     features = np.full((1, 32), 0.5)
     good = native_client.encrypt(features)
     workers = _workers(native)

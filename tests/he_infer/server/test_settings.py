@@ -41,7 +41,7 @@ def test_plain_http_on_loopback_is_served(host: str) -> None:
     assert load_settings(bundles=BUNDLES, host=host).host == host
 
 
-def test_a_byte_order_mark_before_the_file_is_no_part_of_it(tmp_path: Path) -> None:
+def test_settings_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_bytes(b'\xef\xbb\xbfbundles = ["b"]\n')
     assert load_settings(config).bundles == (Path("b"),)
@@ -66,7 +66,7 @@ def test_a_wrong_setting_is_named(overrides: dict[str, object], named: str) -> N
         load_settings(**{"bundles": BUNDLES, **overrides})
 
 
-def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
+def test_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_bytes(b"\xff\xfe not toml")
     with pytest.raises(UsageError, match=r"server\.toml"):

@@ -26,7 +26,7 @@ def test_a_bundle_that_is_missing_is_named(tmp_path: Path) -> None:
     assert "none.hebundle" in failing(tmp_path / "none.hebundle", data_dir=tmp_path / "data")
 
 
-def test_a_file_that_is_no_bundle_is_named(tmp_path: Path) -> None:
+def test_file_that_is_not_a_bundle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "text.hebundle"
     path.write_text("this is a text")
     assert "is not a bundle" in failing(path, data_dir=tmp_path / "data")

@@ -149,7 +149,7 @@ def test_identifiers_are_random_and_long(server: LocalServer, owned: dict[str, s
 
 
 @pytest.mark.parametrize("case", ["unknown id", "wrong secret", "revoked", "right"])
-def test_a_token_is_compared_once_and_in_constant_time_whatever_it_is(
+def test_any_token_is_compared_once_and_in_constant_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     metadata = Metadata.sqlite(tmp_path / "m.sqlite3")

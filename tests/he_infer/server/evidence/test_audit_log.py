@@ -28,7 +28,7 @@ def test_an_untouched_log_verifies(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_another_process_goes_on_with_the_chain(path: Path) -> None:
+def test_another_process_continues_the_chain(path: Path) -> None:
     AuditLog(path).append("keys.delete", client="c", request_id="r", outcome="missing_keys")
     assert verify(path).entries == 6
 

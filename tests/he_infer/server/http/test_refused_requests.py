@@ -68,7 +68,7 @@ def test_token_of_another_scope_is_forbidden(server: LocalServer) -> None:
             assert response.status_code == (200 if scope is needed else 403), (route, scope)
 
 
-def test_bytes_that_are_no_envelope_are_refused(client: Client) -> None:
+def test_bytes_that_are_not_an_envelope_are_refused(client: Client) -> None:
     assert refusal(client.post(b"")) is Code.NOT_AN_ENVELOPE
     assert refusal(client.post(b"\x89PNG" + bytes(100))) is Code.NOT_AN_ENVELOPE
     assert refusal(client.post(b"HEIW\x01\x00")) is Code.TRUNCATED

@@ -43,7 +43,7 @@ def refused(code: Code) -> "pytest.RaisesExc[Refused]":
     return pytest.RaisesExc(Refused, check=lambda error: error.code is code)
 
 
-def test_a_token_speaks_for_its_client(database: Metadata) -> None:
+def test_token_authenticates_its_client(database: Metadata) -> None:
     caller, token = client(database, "St. Mary")
     assert (caller.client, caller.scopes) == ("St. Mary", BOTH)
     assert caller.token_id == token_id(token.text)
@@ -137,7 +137,7 @@ def test_key_sets_are_kept_over_a_restart_and_never_replaced(database_url: str) 
     second.close()
 
 
-def test_keys_of_another_client_are_not_there(database: Metadata) -> None:
+def test_keys_of_another_client_are_not_found(database: Metadata) -> None:
     one, _ = client(database)
     other, _ = client(database, "b")
     database.keys.add(one.client_id, KeyRecord("k", "p", "s", 1.0, (), SET))
@@ -145,7 +145,7 @@ def test_keys_of_another_client_are_not_there(database: Metadata) -> None:
     assert database.keys.delete(other.client_id, "p", SET) is None
 
 
-def test_a_nonce_counts_once_per_client(database: Metadata) -> None:
+def test_nonce_is_accepted_once_per_client(database: Metadata) -> None:
     one, _ = client(database)
     other, _ = client(database, "b")
     database.queries.use_nonce(one.client_id, "n", time.time() + 60)
@@ -300,7 +300,7 @@ def test_requests_a_minute_are_counted_over_a_restart(database_url: str, monkeyp
     database.close()
 
 
-def test_a_token_is_rotated_with_time_to_move_over(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotated_token_stays_valid_for_the_grace_period(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
     old, new, third = new_token(), new_token(), new_token()

@@ -221,7 +221,7 @@ def test_pages_hold_all_objects_and_end_without_a_next_page(place: Place) -> Non
     assert seen == ids
 
 
-def test_everything_is_in_the_audit_log(place: Place) -> None:
+def test_every_object_operation_is_in_the_audit_log(place: Place) -> None:
     place.put(place.one, ID, b"data")
     place.get(place.one, ID)
     place.objects.delete(place.one, "r", ID)

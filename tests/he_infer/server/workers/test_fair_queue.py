@@ -135,7 +135,7 @@ def test_job_put_back_is_taken_next() -> None:
     assert [queue.get(), queue.get()] == ["a1", "b1"]
 
 
-def test_a_closed_queue_gives_out_what_it_has_and_then_none() -> None:
+def test_closed_queue_gives_its_jobs_and_then_none() -> None:
     queue: FairQueue[str] = FairQueue(2)
     queue.put("a", "a1")
     queue.close()

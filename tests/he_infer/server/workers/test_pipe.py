@@ -23,7 +23,7 @@ def test_messages_arrive_as_they_were_sent(header: dict[str, object], parts: lis
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_header_are_a_format_error(data: bytes) -> None:
+def test_malformed_header_gives_format_error(data: bytes) -> None:
     here, there = Pipe()
     with here, there:
         here.send_bytes(data)
@@ -32,7 +32,7 @@ def test_bytes_that_are_no_header_are_a_format_error(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("sizes", ["[4]", "[-1,4]", '["a"]', "3", "null", "[2.5,0.5]", "[1e999]", "[true]", "[2]"])
-def test_announced_lengths_must_be_those_of_the_parts(sizes: str) -> None:
+def test_lengths_that_differ_from_the_parts_are_refused(sizes: str) -> None:
     here, there = Pipe()
     with here, there:
         here.send_bytes(('{"sizes":' + sizes + "}").encode())
