@@ -22,7 +22,7 @@ A message says what was wrong, what was expected and what to do. It never holds 
 
 
 class CipherError(Exception):
-    """The root of all errors that the cipher raises on purpose; its text is fit for a user's eyes."""
+    """The root of all errors that the cipher raises on purpose; its text is for the user."""
 
 
 class UnsupportedImage(CipherError):
@@ -66,7 +66,7 @@ class Damaged(FormatProblem):
 
 
 class ContextMismatch(CipherError):
-    """The object is intact, but what was bound to it from outside (attributes, identifiers) is now something else."""
+    """The object is intact, but the data bound to it from outside (attributes, identifiers) has changed."""
 
 
 class Replayed(CipherError):
@@ -78,7 +78,7 @@ class SourceChanged(CipherError):
 
 
 class StorageProblem(CipherError):
-    """The file system refused: no space, no permission, no such folder. What was there before is unchanged."""
+    """The file system refused: no space, no permission, no such folder. The earlier content is unchanged."""
 
 
 class AlreadyExists(StorageProblem):

@@ -1,4 +1,4 @@
-"""The weights of a network, and the numbers that fix what it computes. `cipher.algorithm.network` draws them."""
+"""The weights of a network, and the constants of its computation. `cipher.algorithm.network` draws them."""
 
 from dataclasses import dataclass
 

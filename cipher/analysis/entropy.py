@@ -19,7 +19,7 @@ from cipher.analysis.probability import chi_square
 SIGNIFICANCE = 0.002
 _VALUES = 256
 _EXACT = 65536
-"""Up to so many bytes the moments are exact; beyond, Williams' correction errs by less than 1e-5 of the mean."""
+"""Largest number of bytes with exact moments; beyond, Williams' correction errs by less than 1e-5 of the mean."""
 
 
 @dataclass(frozen=True)

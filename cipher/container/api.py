@@ -184,7 +184,7 @@ def open_stream(
 
     Raises:
         UnsupportedFormat: not a sealed object, or one that holds an array.
-        UnsupportedVersion: of a later release.
+        UnsupportedVersion: written by a later release.
         WrongKey: sealed under another vault key.
         Damaged: changed, cut or extended.
         ContextMismatch: `associated` is not what was bound to it.

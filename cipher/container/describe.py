@@ -40,7 +40,7 @@ class Description:
     bound: bool
     """Whether something outside the object is bound to it, without which it does not open."""
     labels: dict[str, str]
-    """Public names that whoever sealed it wanted readable."""
+    """Public names, chosen when the object was sealed."""
 
 
 def describe(source: Source) -> Description:
@@ -51,7 +51,7 @@ def describe(source: Source) -> Description:
 
     Raises:
         UnsupportedFormat: not a sealed object.
-        UnsupportedVersion: of a later release.
+        UnsupportedVersion: written by a later release.
         Damaged: its header is not one that could have been written.
         StorageProblem: it cannot be read.
     """

@@ -242,7 +242,7 @@ def parse_prefix(data: bytes) -> tuple[Kind, int, int]:
 
     Raises:
         UnsupportedFormat: not a sealed object.
-        UnsupportedVersion: of a later release.
+        UnsupportedVersion: written by a later release.
         Damaged: a prefix that no release writes.
     """
     if data[:4] != MAGIC:

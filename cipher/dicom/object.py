@@ -163,7 +163,7 @@ def read_object(handle: BinaryIO) -> SealedObject:
 
     Raises:
         UnsupportedFormat: not a sealed DICOM object, or one whose pixels an archive has compressed.
-        UnsupportedVersion: of a later release.
+        UnsupportedVersion: written by a later release.
         Damaged: cut off, or its padding was changed.
     """
     try:

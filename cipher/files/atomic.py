@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, whatever happens in between.
+"""Atomic writes: after a failure there is the old file or the new one.
 
 A new file is written under a temporary name in the same folder, flushed to the disk, put in its place by a rename (or
 by a link, where nothing may be replaced), and the folder itself is flushed, so that a power cut leaves one of the two

@@ -10,7 +10,7 @@ if sys.platform == "win32":
 
     @contextmanager
     def exclusive(handle: IO[bytes]) -> Iterator[None]:
-        """Hold the file's lock; wait for whoever has it."""
+        """Hold the file's lock; wait for its present holder."""
         handle.seek(0)
         msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
         try:
@@ -24,7 +24,7 @@ else:
 
     @contextmanager
     def exclusive(handle: IO[bytes]) -> Iterator[None]:
-        """Hold the file's lock; wait for whoever has it."""
+        """Hold the file's lock; wait for its present holder."""
         fcntl.flock(handle.fileno(), fcntl.LOCK_EX)
         try:
             yield

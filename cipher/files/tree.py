@@ -28,7 +28,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def enter(base: Path, parts: tuple[str, ...]) -> Iterator[int | None]:
-    """Open the folder `parts` below `base`, making what is missing; give its descriptor (None on Windows).
+    """Open the folder `parts` below `base`, making missing folders; give its descriptor (None on Windows).
 
     Args:
         base: a folder, which may itself be reached through links; made if it is missing.

@@ -1,4 +1,4 @@
-"""A stretch of an open file, as a file of its own: a sealed object inside a DICOM object is read and rekeyed in place.
+"""A part of an open file, as a file of its own: a sealed object inside a DICOM object is read and rekeyed in place.
 
 Knows nothing of what the bytes mean.
 """

@@ -16,7 +16,7 @@ from cipher.vault.protecting import Versions, admit
 
 @dataclass(frozen=True, slots=True)
 class Verifying:
-    """Work on a sealed object: check every tag, what is bound around it, and its version."""
+    """Work on a sealed object: check every tag, the data bound to it, and its version."""
 
     vault_key: VaultKey = field(repr=False)
     versions: Versions = field(default_factory=dict)

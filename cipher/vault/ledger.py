@@ -176,7 +176,7 @@ class Ledger:
 
 @contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the lock of the ledger at `path`, over all processes; wait for whoever has it.
+    """Hold the lock of the ledger at `path`, over all processes; wait for its holder.
 
     Raises:
         StorageProblem: the lock's file cannot be made.

@@ -3,7 +3,7 @@
 A stored path is the file's path as the sealing system had it, its parts joined by "/". Every part that a file system
 allows is taken: anything but an empty part, ".", "..", a NUL or a "/". Bytes that are no text (Linux) are kept too.
 Restoring on Linux and macOS gives the same name back; Windows forbids more, and there the forbidden characters are
-written as %XX. Where two stored paths would meet in one place, the later one gets a number, and nothing is lost.
+written as %XX. Where two stored paths would have one place, the later one gets a number.
 """
 
 import os
@@ -49,7 +49,7 @@ def from_stored(stored: str) -> str:
 
 
 def split(stored: str) -> Parts:
-    """The parts of a stored path; authentic, but whoever sealed it may have meant harm.
+    """The parts of a stored path. The path is authentic, but its author may be an attacker.
 
     Raises:
         UnsupportedFormat: the path leaves the folder that it is restored into, or names no file.
@@ -114,7 +114,7 @@ def assign_places(wanted: Sequence[Wanted], *, windows: bool, folding: bool) -> 
 
 
 def windows_name(part: str) -> str:
-    """A part as Windows allows it: what is forbidden there becomes %XX; other names stay as they are."""
+    """A part as Windows allows it: forbidden characters become %XX; other names stay as they are."""
     text = "".join(f"%{ord(char):02X}" if char in _WINDOWS_FORBIDDEN or ord(char) < 32 else char for char in part)
     if text.endswith((".", " ")):
         text = f"{text[:-1]}%{ord(text[-1]):02X}"

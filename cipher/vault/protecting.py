@@ -226,7 +226,7 @@ class _Place:
 
 
 def _clashing(places: list[_Place]) -> set[str]:
-    """The roots of whatever would meet another file in its place, or have another file for a folder."""
+    """The roots of the items whose place another file has, or whose folder is the place of another file."""
     owners: dict[str, set[str]] = {}
     folders = {
         "/".join(parts[:length]) for p in places for parts in [p.path.split("/")] for length in range(1, len(parts))
@@ -249,7 +249,7 @@ def _root(item: Found) -> str:
 
 
 def _lengthened(item: Found, root: str, depth: int) -> str:
-    """The item's path with so many of the folders above its root in front."""
+    """The item's path, begun with the given number of folders above its root."""
     above = Path(root).parts[1:-1]
     return "/".join([*above[len(above) - min(depth, len(above)) :], item.inside])
 

@@ -24,7 +24,7 @@ from cipher.vault.protecting import Versions, admit
 
 @dataclass(frozen=True, slots=True)
 class Restoring:
-    """Work on a sealed object: write what was sealed under a folder, where it was, with its time."""
+    """Work on a sealed object: write its content below a folder, at its stored path and with its time."""
 
     folder: Path
     key: OpeningKey = field(repr=False)

@@ -120,7 +120,7 @@ def expected_in(ledger: Ledger, where: dict[str, list[Path]], folders: Iterable[
 
 
 def record_as_found(ledger: Ledger, selection: Selection, outcomes: Sequence[Outcome]) -> list[str]:
-    """Make the ledger say what is there now, in the folders that were asked for.
+    """Write the present state of the folders that were asked for into the ledger.
 
     Args:
         ledger: changed in place.

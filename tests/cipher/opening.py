@@ -18,7 +18,7 @@ def read_sealed(path: Path, vault_key: VaultKey) -> bytes:
 
 
 def verify_sealed(path: Path, vault_key: VaultKey, *, expect: ObjectVersion | None = None) -> Opened:
-    """Check every tag, and what is bound around it."""
+    """Check every tag, and the data bound to it."""
     with sealed_container(path) as (inner, bound):
         opening = Opening(inner, vault_key, associated=bound, expect=expect)
         opening.verify()

@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def inner(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Compile a function that kernels call, for whatever types a call brings."""
+    """Compile a function that kernels call, for the types of each call."""
     return cast(Callable[_P, _R], _jit(function, cache=False))
 
 

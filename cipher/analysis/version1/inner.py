@@ -93,6 +93,6 @@ class _Streams:
         self._engine = engine
 
     def begin(self, stage: Stage, layers: int = BASE_LAYERS) -> KeyStream:
-        """The stage's subkey, its network of so many layers, and the stream from its beginning."""
+        """The stage's subkey, its network with the given number of layers, and the stream from its beginning."""
         subkey = update_key(self._key, self._salt, stage, self._geometry)
         return KeyStream(create_network(subkey, layers), self._engine)

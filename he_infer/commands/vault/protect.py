@@ -66,7 +66,7 @@ def protect(
     jobs: Jobs = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Seal files, folders and DICOM trees; what is in the vault already and has not changed is left alone.
+    """Seal files, folders and DICOM trees; unchanged files that the vault already holds are left alone.
 
     Links are sealed as links, empty folders as such; pipes and devices are skipped and listed. The vault's key is
     made on first use, under a passphrase. Interrupt at any time and run the command again.

@@ -128,7 +128,7 @@ def verify(
     jobs: Jobs = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Check sealed objects: every byte's tag, what is bound around them, their versions, and that none is missing.
+    """Check sealed objects: every tag, the data bound to them, their versions, and that none is missing.
 
     Exits with 1 if any object is damaged, missing, doubled, renamed, replaced by an older one, or sealed under another
     key. Nothing is written, unless `--record` is given.

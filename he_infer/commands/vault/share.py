@@ -84,7 +84,7 @@ def unshare(
     jobs: Jobs = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Remove public keys from sealed objects. Copies made before, and what was opened already, are not reached.
+    """Remove public keys from sealed objects. Earlier copies and objects already opened are not affected.
 
     Example: `he-infer unshare vault/ --from doctor.key.pub --key hospital.key`
     """

@@ -1,4 +1,4 @@
-"""Damage changes what it says; a sealed image that was damaged is refused."""
+"""Each kind of damage changes its stated share of pixels; a sealed image that was damaged is refused."""
 
 import math
 
