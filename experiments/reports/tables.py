@@ -10,15 +10,15 @@ from experiments.records.records import Record, keep_latest
 _MOST_LIST = 6
 _MOST_FIGURES = 40
 _LEFT_OUT = frozenset({"digest", "picture", "training", "classes"})
-"""Identities and provenance: in the record, not in a table."""
+"""Members on identity and origin: in the record, not in a table."""
 
 TITLES = {
     "accuracy": "Accuracy: in clear against encrypted",
     "crossval": "Recipes by cross-validation",
     "price": "The price of encryption",
     "speed": "Speed of the encrypted head",
-    "tail": "Where to split the network",
-    "inversion": "What clear features give away",
+    "tail": "Split points of the network",
+    "inversion": "Images rebuilt from clear features",
     "membership": "Membership inference",
     "extraction": "Model extraction",
     "chosen-images": "Four chosen images against the image cipher",
@@ -130,7 +130,7 @@ def group_by_configuration(records: Sequence[Record]) -> dict[tuple[str, ...], l
 
 
 _USUAL = {"extractor": "cnn", "policy": "hidden", "precision": 1e-3, "batch": 1, "epochs": None, "limit": None}
-"""Parameters of `accuracy` that are named only where they are another; all together tell configurations apart."""
+"""Parameters of `accuracy` that are shown only where they differ; together they identify a configuration."""
 
 
 def _configuration(parameters: Mapping[str, Any]) -> tuple[str, ...]:

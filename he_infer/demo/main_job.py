@@ -259,7 +259,7 @@ def _labels(encrypted: _Encrypted) -> tuple[NDArray[np.int64], NDArray[np.int64]
 def _sum_scores(
     groups: NDArray[np.int64] | None, labels: NDArray[np.int64], encrypted: _Encrypted
 ) -> list[PictureResult] | None:
-    """Results by picture or patient; None where a set does not say what its images are parts of."""
+    """Results by picture or patient; None where a set does not state the picture of each patch."""
     if groups is None:
         return None
     return sum_by_group(groups[: len(labels)], labels, encrypted.clear, encrypted.scores.rounded)

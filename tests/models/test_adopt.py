@@ -100,7 +100,7 @@ def test_a_head_that_cannot_be_exported_is_refused(weights: Path) -> None:
         adopt(_module(weights), toy(), size=16, channels=3, head="relu")
 
 
-def test_features_that_are_no_numbers_are_refused() -> None:
+def test_features_that_are_not_finite_are_refused() -> None:
     class Broken(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1) / 0

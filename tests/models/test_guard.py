@@ -65,7 +65,7 @@ def test_any_number_of_images_gives_a_guard_or_none(count: int, few: int, width:
         assert np.isfinite(made.distances(np.full((2, width), 1e6))).all()
 
 
-def test_a_trained_bundle_refuses_what_is_unlike_its_training_images(trained: Bundle) -> None:
+def test_trained_bundle_refuses_images_unlike_its_training_images(trained: Bundle) -> None:
     assert trained.guard is not None
     dataset = toy()
     own = trained.feature_model.judge(trained.features(dataset.test.images))

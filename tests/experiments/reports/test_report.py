@@ -92,7 +92,7 @@ def test_seeds_of_one_configuration_are_one_row_with_mean_and_spread() -> None:
     assert [(row[1], row[3]) for row in rows] == [("2", "0.9150 ± 0.0071"), ("1", "0.8000")]
 
 
-def test_a_picture_is_shown_only_if_it_is_the_one_of_the_record(tmp_path: Path) -> None:
+def test_picture_is_shown_only_if_it_belongs_to_the_record(tmp_path: Path) -> None:
     from rich.console import Console
 
     from experiments.present.drawing import draw_picture

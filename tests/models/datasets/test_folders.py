@@ -62,7 +62,7 @@ def test_sixteen_bit_pictures_keep_their_depth(tmp_path: Path) -> None:
     assert stored == {image.tobytes() for image in values}
 
 
-def test_colour_is_kept_where_there_is_any(tmp_path: Path) -> None:
+def test_colour_images_keep_their_colour(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for index in range(20):
         png(tmp_path / "own" / "ab"[index % 2] / f"{index}.png", random.integers(0, 255, (30, 30, 3), dtype=np.uint8))
@@ -253,7 +253,7 @@ def test_missing_splits_are_taken_from_training(names: tuple[str, ...], dealt: s
         assert given is None or {path.parts[-3].lower() for path in paths} <= given
 
 
-def test_images_are_reduced_to_the_side_that_is_asked_for(tmp_path: Path) -> None:
+def test_images_are_reduced_to_the_given_side(tmp_path: Path) -> None:
     part = split(24, 3, side=300)
     for index, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
         png(tmp_path / "own" / "ab"[label] / f"{index}.png", image)

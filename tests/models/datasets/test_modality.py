@@ -58,7 +58,7 @@ def test_images_are_of_one_size_and_reading_them_again_gives_the_same(modality: 
     assert modality.train.images.dtype == np.uint16
 
 
-def test_fields_cover_a_region_to_its_edges_and_leave_out_what_is_empty() -> None:
+def test_fields_cover_a_region_to_its_edges_and_leave_out_empty_ones() -> None:
     image = np.random.default_rng(0).random((100, 160)).astype(np.float32)
     found = fields(image, Box(0, 0, 100, 160), sides=[50, 100, 200], size=32)
     # 50: 3 rows x 5 columns (round(2 * 110 / 50) + 1 = 5); 100: 1 x 2; 200 does not fit.

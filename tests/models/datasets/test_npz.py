@@ -69,7 +69,7 @@ def test_unusable_training_data_gives_one_line(tmp_path: Path, changes: dict[str
     assert "\n" not in str(caught.value)
 
 
-def test_pixels_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+def test_nan_and_infinite_pixels_are_counted(tmp_path: Path) -> None:
     images = {
         f"{name}_images": arrays()[f"{name}_images"].astype(np.float32) / 255 for name in ("train", "val", "test")
     }
@@ -117,7 +117,7 @@ def test_an_archive_with_a_pickle_runs_no_code(tmp_path: Path) -> None:
         datasets.load(tmp_path / "evil.npz")
 
 
-def test_unknown_names_and_missing_files_say_what_is_known(tmp_path: Path) -> None:
+def test_unknown_names_and_missing_files_list_the_known_names(tmp_path: Path) -> None:
     with pytest.raises(NoSuchDataset, match="Known names: modality, pathmnist"):
         datasets.load("nosuchmnist")
     with pytest.raises(NoSuchDataset, match="There is no data set"):
@@ -185,7 +185,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_without_a_network_one_clear_line_says_what_to_do(
+def test_failed_download_gives_one_line_with_the_remedy(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(medmnist_index, "url", lambda base, size: "http://127.0.0.1:9/nothing-listens-here")

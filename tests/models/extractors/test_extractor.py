@@ -49,7 +49,7 @@ def test_products_are_counted() -> None:
     assert count_products(small_extractor(batch=3).content) == 4 * 4 * 2 * 9 + 32 * 16
 
 
-def test_input_of_another_shape_and_features_that_are_no_numbers_are_refused() -> None:
+def test_input_of_another_shape_and_features_that_are_not_finite_are_refused() -> None:
     with pytest.raises(InputError, match=r"expected \(N, 1, 8, 8\)"):
         small_extractor().run(np.zeros((2, 1, 9, 9), dtype=np.float32))
     with pytest.raises(InputError, match="not finite"):

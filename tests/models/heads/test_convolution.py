@@ -96,7 +96,7 @@ def test_head_with_layers_that_do_not_fit_together_is_refused() -> None:
         Head((layer, Polynomial((0, 0, 1.0)), Linear(np.ones((2, 9)), np.zeros(2))))
 
 
-def test_a_width_that_is_no_number_of_maps_is_refused() -> None:
+def test_width_that_does_not_divide_into_maps_is_refused() -> None:
     with pytest.raises(HeadError, match="multiple of 64"):
         make("conv", 100, 2)
 

@@ -37,7 +37,7 @@ def test_the_toy_set_is_learned_and_the_head_is_in_range(trained: Bundle) -> Non
     assert [str(layer) for layer in trained.head.layers] == ["linear 64 to 8", "x^2", "linear 8 to 2"]
 
 
-def test_a_seed_gives_the_same_bytes_whatever_the_number_of_threads(trained: Bundle, small_recipe: Recipe) -> None:
+def test_same_seed_gives_the_same_bytes_with_any_number_of_threads(trained: Bundle, small_recipe: Recipe) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.manual_seed(123)  # the caller's RNG state must not matter
