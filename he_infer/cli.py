@@ -1,4 +1,4 @@
-"""`he-infer`: the command line of both sides. It only registers the commands; each imports what it needs as it runs."""
+"""`he-infer`: the command line of both sides. It only registers the commands; each imports its modules when it runs."""
 
 import typer
 

@@ -1,6 +1,6 @@
 """Self-contained HTML pages: one base template and style for the demo's report and the experiments' reports.
 
-A page holds its pictures as data URIs and asks for nothing from outside. Templates extend `page.html.j2`, which has
+A page holds its pictures as data URIs and loads nothing from elsewhere. Templates extend `page.html.j2`, which has
 the blocks `style` (further rules) and `body`.
 """
 
@@ -37,5 +37,5 @@ def render_page(
 
 
 def data_uri(media_type: str, data: bytes) -> str:
-    """The address under which a page holds a picture inside itself."""
+    """Make a data URI that embeds a picture in a page."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"

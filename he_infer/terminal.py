@@ -1,4 +1,4 @@
-"""Terminal output of both command lines: expected errors become one line, long work shows a bar. Knows no command."""
+"""Terminal output of both command lines: one line for an expected error, progress bars, tables."""
 
 import errno
 import io
@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-# The error trees whose messages are written for users. Named rather than imported, so that a process which must not
+# The error trees whose messages are written for users. They are named, not imported, so that a process which must not
 # load a package (the server and `cipher`, say) does not do so in order to print an error.
 _ERROR_TREES = ("he_infer.errors", "he_infer.wire.refusals", "cipher.errors", "models.errors", "experiments.errors")
 
-# Modules that come with an extra of the distribution, and that extra.
+# Extra of the distribution that installs each module.
 _EXTRAS = {
     "tenseal": "client",
     "torch": "train",
@@ -57,14 +57,14 @@ _EXTRAS = {
 
 
 _KEPT_FORMATS = frozenset("\u200c\u200d")
-"""Joiners that some scripts need within a name."""
+"""Zero-width joiners, which some scripts need within names."""
 
 
 def clean(text: object) -> str:
-    """A text from outside as one line for a terminal: control characters, line breaks and direction marks are shown.
+    """Escape an untrusted text to one line: control characters, line breaks and direction marks are shown.
 
-    Text from a server, a file's name or a DICOM header may hold sequences that move the cursor, hide what stands there
-    or turn it round.
+    Text from a server, a file's name or a DICOM header may hold sequences that move the cursor, hide text or reverse
+    it.
     """
     shown = []
     for character in " ".join(str(text).split()):
@@ -74,33 +74,33 @@ def clean(text: object) -> str:
 
 
 class PlainTable(Table):
-    """A table whose cells and title are plain text: brackets in a name are no markup, and nothing moves the cursor."""
+    """A table whose cells and title are plain text: no markup is read, and control characters are escaped."""
 
     def __init__(self, *headers: Column | str, title: object = None, **options: Any) -> None:
         super().__init__(*headers, title=None if title is None else Text(clean(title)), **options)
 
     def add_row(self, *cells: object, **options: Any) -> None:
-        """Add a row of texts, each shown as it is."""
+        """Add a row of plain texts."""
         super().add_row(*(Text(clean(cell)) for cell in cells), **options)
 
 
 def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """A console that takes nothing for markup."""
+    """Make a console that reads no text as markup."""
     return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
 def use_any_encoding() -> None:
-    """Let output to a terminal of another encoding than UTF-8 replace what it lacks, rather than end the command."""
+    """Replace characters that the terminal's encoding lacks, instead of failing with an encoding error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 class Progress(Protocol):
-    """Moves a progress bar."""
+    """Function that moves a progress bar."""
 
     def __call__(self, done: int, total: int | None = None, label: str | None = None) -> None:
-        """Show that `done` of `total` is done; what is None stays as it is."""
+        """Show that `done` of `total` is done; None leaves a value unchanged."""
         ...
 
 
@@ -112,15 +112,15 @@ def show_progress(
     unit: Literal["items", "bytes"] = "items",
     console: Console | None = None,
 ) -> Iterator[Progress]:
-    """Show a progress bar with rate and time left while the context lasts; nothing where there is no terminal.
+    """Show a progress bar with rate and time left during the context; without a terminal show nothing.
 
     Args:
-        label: what is being done.
-        total: how many items or bytes there are; None where a later call says so.
-        unit: what is counted.
-        console: where the bar is drawn; standard error by default, so that output can be piped.
+        label: name of the work.
+        total: number of items or bytes; None if a later call states it.
+        unit: unit of the count.
+        console: console for the bar; standard error by default, so that output can be piped.
     """
-    # Loaded when it is used: it takes a tenth of a second, and most commands draw no bar.
+    # Imported on use: the import takes a tenth of a second, and most commands draw no bar.
     from rich import progress as bars
 
     screen = console or Console(stderr=True)
@@ -147,8 +147,8 @@ def show_progress(
 def run(app: typer.Typer) -> None:
     """Run a typer app; never returns.
 
-    Exit codes: 0 done, 1 an expected error (one line on standard error), 2 wrong usage, 130 interrupted. An error
-    that nobody expected keeps its traceback, since it is a defect to report.
+    Exit codes: 0 done, 1 an expected error (one line on standard error), 2 wrong usage, 130 interrupted. An unexpected
+    error keeps its traceback, since it is a defect to report.
     """
     use_any_encoding()
     try:
@@ -158,15 +158,15 @@ def run(app: typer.Typer) -> None:
         if line is None:
             raise
         Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/]", end=" ")
-        print(line, file=sys.stderr)  # noqa: T201 - not through rich, which would read brackets in a path as markup
+        print(line, file=sys.stderr)  # noqa: T201 - rich would read brackets in a path as markup
         sys.exit(1)
 
 
 def require_packages(extra: str, names: Sequence[str]) -> None:
-    """Refuse a command whose packages are not installed, before it starts a process that would end without a word.
+    """Refuse a command whose packages are not installed, before it starts a process that would fail without a message.
 
     Raises:
-        UsageError: one is missing; the text names the extra that brings it.
+        UsageError: a package is missing; the message names the extra that installs it.
     """
     from importlib.util import find_spec
 
@@ -180,7 +180,7 @@ def require_packages(extra: str, names: Sequence[str]) -> None:
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for an error that a user can mend; None for a defect."""
+    """One line for an error that a user can fix; None for a defect."""
     if any(kind.__module__ in _ERROR_TREES for kind in type(error).__mro__):
         return clean(error)
     if isinstance(error, ModuleNotFoundError):
@@ -194,7 +194,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _explain_system(error: OSError) -> str:
-    """What the system refused, and what can be done about it."""
+    """Message for an OSError: what the system refused, and what to do."""
     named = f"{error.filename}" if error.filename else "a file"
     match error:
         case FileNotFoundError():

@@ -1,1 +1,1 @@
-"""The commands of `he-infer`, one a module; each imports what it needs when it runs."""
+"""The commands of `he-infer`, one in each module; each imports its other modules when it runs."""

@@ -1,4 +1,4 @@
-"""`he-infer demo`: the main job on real images, from files to report."""
+"""`he-infer demo`: classifies real images encrypted, from files to report."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,9 +24,9 @@ def demo(
     ),
     head: Annotated[
         Literal["linear", "mlp", "cubic", "conv"],
-        typer.Option(help="What runs encrypted at the server; see 'he-infer train --help'."),
+        typer.Option(help="Head that the server evaluates encrypted; see 'he-infer train --help'."),
     ] = "mlp",
-    seed: Annotated[int, typer.Option(help="Decides training; not the keys, which are always fresh.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the training. Keys are always new.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Classify only the first N test images.")] = None,
     json_file: JsonFile = None,

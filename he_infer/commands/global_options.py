@@ -1,4 +1,4 @@
-"""Options of `he-infer` itself: its version, and the profile whose settings all commands take as defaults."""
+"""Global options of `he-infer`: its version, and the profile that gives all commands their defaults."""
 
 from typing import Annotated, Any
 
@@ -29,7 +29,7 @@ def choose(
         typer.Option(help="Take server, model, key and token file from this profile.", envvar="HE_INFER_PROFILE"),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and end.", is_eager=True, callback=None)
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=None)
     ] = False,
 ) -> None:
     """Classify medical images in a cloud that never sees them."""
@@ -46,7 +46,7 @@ def choose(
 
 
 def find_defaults(name: str) -> dict[str, Any]:
-    """Defaults of the commands' options by a profile, in the nested form that click takes.
+    """Read defaults of the commands' options from a profile, in click's nested form.
 
     Raises:
         UsageError: there is no such profile.

@@ -30,13 +30,13 @@ def get_passphrase(
 
     Args:
         file: a file whose first line is the passphrase, readable by its owner alone.
-        confirm: ask twice at the prompt, and refuse a short one: it is about to protect something new.
+        confirm: ask twice at the prompt, and refuse a short passphrase; for new files.
         variable: the environment variable.
-        option: how the command calls `file`.
-        prompt: what the prompt asks for.
+        option: name of the command's option for `file`, for messages.
+        prompt: text of the prompt.
 
     Raises:
-        UsageError: there is none and no terminal to ask at, it is too short, or others may read the file.
+        UsageError: there is no passphrase and no terminal to ask at, it is too short, or others may read the file.
         OSError: the file cannot be read.
     """
     if file is not None:
@@ -46,7 +46,7 @@ def get_passphrase(
         passphrase = lines[0] if lines else ""
     elif variable in os.environ:
         passphrase = os.environ[variable]
-    elif sys.stdin is not None and sys.stdin.isatty():  # it is None where the caller closed it
+    elif sys.stdin is not None and sys.stdin.isatty():  # it is None if the caller closed it
         passphrase = str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm))
     else:
         raise UsageError(f"No passphrase: give {option}, set {variable}, or run this in a terminal.")
@@ -63,10 +63,10 @@ def get_passphrase(
 
 
 def decode_secret(data: bytes, file: Path) -> str:
-    """The text of a secret's file: UTF-8, or UTF-16 with a byte order mark, which does not become part of the secret.
+    """Decode a file with a secret: UTF-8, or UTF-16 with a byte order mark, which is removed.
 
     Raises:
-        UsageError: another encoding. Guessing it could make two passphrases of one.
+        UsageError: the file has another encoding. A wrong guess would give another passphrase.
     """
     marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     encoding = next((name for mark, name in marks.items() if data.startswith(mark)), "utf-8")

@@ -1,4 +1,4 @@
-"""The options that say how a client's commands reach an image archive."""
+"""Options for the connection of a client's commands to an image archive."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,15 +14,19 @@ ArchiveCredentials = Annotated[
 ArchiveCa = Annotated[Path | None, typer.Option(help="PEM file of the authority behind the archive's certificate.")]
 ArchiveInsecureHttp = Annotated[
     bool,
-    typer.Option("--archive-insecure-http", help="Allow plain http to an archive on another machine: images in clear."),
+    typer.Option(
+        "--archive-insecure-http", help="Allow plain http to an archive on another machine: images travel unencrypted."
+    ),
 ]
-MostMegabytes = Annotated[int, typer.Option(min=1, max=65536, help="Largest image that is taken from an archive.")]
+MostMegabytes = Annotated[
+    int, typer.Option(min=1, max=65536, help="Largest image that is fetched from an archive, MB.")
+]
 
 
 def open_archive(
     url: str, credentials: Path | None, ca_file: Path | None, insecure_http: bool, most_megabytes: int = 512
 ) -> "Archive":
-    """The archive that these options name.
+    """Open the archive that these options name.
 
     Raises:
         UsageError, OSError: an option is not usable.

@@ -1,4 +1,4 @@
-"""`he-infer classify`: images to labels through a running server, which sees none of them."""
+"""`he-infer classify`: classifies images through a running server, which sees none of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from he_infer.client.results import Result, RunReport
 
 SOME_NOT_CLASSIFIED = 3
-"""Exit code where some images were not classified."""
+"""Exit code if some images were not classified."""
 
 
 def classify(
@@ -48,24 +48,29 @@ def classify(
             min=0,
             max=10,
             metavar="RATE",
-            help="Test questions with known answers, an image (0.1: one in ten); 0 turns them off.",
+            help="Test questions with known answers for each image (0.1: one for ten images); 0 turns them off.",
             show_default="one in the first request",
         ),
     ] = None,
     even_if_unlike: Annotated[
         bool,
         typer.Option(
-            "--even-if-unlike", help="Classify images that are unlike the model's training images too, with a note."
+            "--even-if-unlike", help="Also classify images that are unlike the model's training images, with a note."
         ),
     ] = False,
-    frames: Annotated[str, typer.Option(help="Of a multi-frame file: 'middle', 'all', or a number from 0.")] = "middle",
+    frames: Annotated[
+        str, typer.Option(help="Frames to take from a multi-frame file: 'middle', 'all', or a number from 0.")
+    ] = "middle",
     receipt_file: Annotated[
         Path | None, typer.Option("--receipts", help="Append the server's signed receipts here (JSON Lines).")
     ] = None,
     json_file: JsonFile = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", dir_okay=False, help="Write one row an image here.")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", dir_okay=False, help="Write a CSV file here, one row for each image.")
+    ] = None,
     lines_file: Annotated[
-        Path | None, typer.Option("--jsonl", dir_okay=False, help="Write one JSON object an image here.")
+        Path | None,
+        typer.Option("--jsonl", dir_okay=False, help="Write a JSON Lines file here, one object for each image."),
     ] = None,
     report_kinds: ReportKinds = None,
     to: ToFolder = None,
@@ -74,14 +79,14 @@ def classify(
     archive_ca: ArchiveCa = None,
     archive_insecure_http: ArchiveInsecureHttp = False,
 ) -> None:
-    """Classify images with a server that sees neither image, feature nor score.
+    """Classify images with a server that sees no image, feature or score.
 
-    A test question with a known answer goes along with the first request: a wrong key file, a wrong key set or another
-    head is found before a result is shown. What leaves is a class and probabilities of three digits at most; no option
-    gives decrypted scores.
+    A test question with a known answer is part of the first request, so that a wrong key file, key set or head is found
+    before a result is shown. The output is a class and probabilities of at most three digits; no option outputs
+    decrypted scores.
 
-    Exit code 0: every image has a class, and its reports where they are wanted. 3: some have none, and a line says
-    why. 1: nothing can be trusted or done.
+    Exit code 0: every image has a class, and its reports if requested. 3: some images have none, and a line says why.
+    1: no result can be trusted, or the command failed.
 
     Example: `he-infer classify scans/ --bundle chest.client.hebundle --key hospital.key --csv results.csv`
     """
@@ -146,7 +151,7 @@ def classify(
 
 
 def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
-    """The table of results, the studies, and what it cost."""
+    """Print the results, the studies, and the costs."""
     from rich.table import Column
 
     from he_infer.client.results import summarise

@@ -1,4 +1,4 @@
-"""The options that say how a client's commands reach a server, and the session that follows from them."""
+"""Options for the connection of a client's commands to a server, and the session that they open."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,12 +23,16 @@ InsecureHttp = Annotated[
     bool,
     typer.Option(
         "--insecure-http",
-        help="Allow plain http to another host: whoever is on the way reads the token.",
+        help="Allow plain http to another host: anybody on the network path can read the token.",
         envvar="HE_INFER_INSECURE_HTTP",
     ),
 ]
 AcceptNewServerKey = Annotated[
-    bool, typer.Option("--accept-new-server-key", help="Pin the server's new signing key, once you have compared it.")
+    bool,
+    typer.Option(
+        "--accept-new-server-key",
+        help="Pin the server's new signing key. Compare it with the operator's statement first.",
+    ),
 ]
 OptionalModelFile = Annotated[
     Path | None,
@@ -57,7 +61,7 @@ def open_session(
     *,
     server_key: str | None = None,
 ) -> "Session":
-    """A session with the server that these options name.
+    """Open a session with the server that these options name.
 
     Raises:
         UsageError, NotThisFormat, ServerUnreachable, OSError: an option is not usable.

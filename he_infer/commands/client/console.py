@@ -1,4 +1,4 @@
-"""`he-infer console`: the page in a browser of this machine."""
+"""`he-infer console`: a local web page for classifying images."""
 
 import webbrowser
 from pathlib import Path
@@ -28,14 +28,15 @@ def console(
     bundle_file: ModelFile,
     key_file: Annotated[Path, typer.Option("--key", help="Secret key file, from 'he-infer keys new'.")],
     state: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the encrypted history is kept; the user's data folder.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the encrypted history; the user's data folder by default."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 for a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
     to_archive: Annotated[
         str | None, typer.Option(metavar="URL", help="DICOMweb archive in which reports can be stored.")
     ] = None,
-    vault_key: Annotated[str, typer.Option(help="Key file of the image vault, as the form's first value.")] = "",
+    vault_key: Annotated[str, typer.Option(help="Key file of the image vault, to prefill the form.")] = "",
     archive_credentials: ArchiveCredentials = None,
     archive_ca: ArchiveCa = None,
     archive_insecure_http: ArchiveInsecureHttp = False,
@@ -47,8 +48,8 @@ def console(
 ) -> None:
     """Open the page: drop images, read results with their reports and receipts, see what the server received.
 
-    It listens on 127.0.0.1 alone and opens with a one-time login link; press Enter for another link. The passphrase is
-    asked for on the page. It is no medical device.
+    The page listens only on 127.0.0.1 and opens with a one-time login link; press Enter for another link. It asks for
+    the passphrase. It is no medical device.
 
     Example: `he-infer console --bundle chest.client.hebundle --key hospital.key --url https://cloud.example:8443`
     """

@@ -15,7 +15,7 @@ def doctor(
     url: Annotated[str | None, typer.Option(help="The server's address.", envvar="HE_INFER_URL")] = None,
     bundle_file: Annotated[Path | None, typer.Option("--bundle", help="The client's part of the model.")] = None,
     key_file: Annotated[
-        Path | None, typer.Option("--key", help="Secret key file; it is opened if you give a way.")
+        Path | None, typer.Option("--key", help="Secret key file; it is opened if you give a passphrase.")
     ] = None,
     token_file: TokenFile = None,
     ca_file: CaFile = None,
@@ -26,8 +26,8 @@ def doctor(
 ) -> None:
     """Check Python, packages, codecs, disk, files; and a server: TLS, clock, signing key, token, model, key set.
 
-    What is not given is not checked. With a passphrase (file or HE_INFER_PASSPHRASE) the key file is opened too. Exit
-    code 1 where a check failed.
+    Checks for options that are not given are skipped. With a passphrase (file or HE_INFER_PASSPHRASE) the key file is
+    opened too. Exit code 1: a check failed.
 
     Example: `he-infer doctor --url https://cloud.example:8443 --token-file cloud.token --key hospital.key`
     """

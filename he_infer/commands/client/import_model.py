@@ -1,4 +1,4 @@
-"""`he-infer import`: a user's own ONNX extractor, with a head, becomes a bundle."""
+"""`he-infer import`: makes a bundle of a user's ONNX extractor and a head."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,14 +20,18 @@ def import_model(
         ),
     ] = "mlp",
     mean: Annotated[
-        str | None, typer.Option(help="What the network expects to be subtracted: 0.485,0.456,0.406, for 0 to 1.")
+        str | None,
+        typer.Option(help="Mean that the network expects to be subtracted, for pixels in 0 to 1: 0.485,0.456,0.406."),
     ] = None,
-    std: Annotated[str | None, typer.Option(help="What it expects to be divided by: 0.229,0.224,0.225.")] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(help="Standard deviation that the network expects pixels to be divided by: 0.229,0.224,0.225."),
+    ] = None,
     layout: Annotated[
         Literal["NCHW", "NHWC"] | None,
-        typer.Option(help="Order of the input's sides.", show_default="told by the sides"),
+        typer.Option(help="Order of the input tensor's dimensions.", show_default="from the shape"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides the head's training and the splits of folders.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the head's training and of the splits of folders.")] = 0,
     policy: Annotated[Literal["hidden", "open"], typer.Option(help="As for 'he-infer train'.")] = "hidden",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
     json_file: JsonFile = None,

@@ -1,4 +1,4 @@
-"""`he-infer keys`: make a secret key, keep it under a passphrase, register its evaluation keys with a server."""
+"""`he-infer keys`: makes secret keys, seals them under a passphrase, and registers evaluation keys with a server."""
 
 import time
 from pathlib import Path
@@ -46,7 +46,9 @@ def new(
     bundle_file: OptionalModelFile = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Images a request; repeat for several.", show_default="all that are published"),
+        typer.Option(
+            min=1, help="Images in a request; repeat for several plans.", show_default="all that are published"
+        ),
     ] = None,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
@@ -54,7 +56,10 @@ def new(
     client_cert: ClientCert = None,
     insecure_http: InsecureHttp = False,
     server_key: Annotated[
-        str | None, typer.Option(help="The server's public key, hex, as its operator gave it: another one is refused.")
+        str | None,
+        typer.Option(
+            help="The server's public key, hex, as its operator stated it. A server with another key is refused."
+        ),
     ] = None,
     passphrase_file: PassphraseFile = None,
     json_file: JsonFile = None,
@@ -158,7 +163,7 @@ def forget(
     client_cert: ClientCert = None,
     insecure_http: InsecureHttp = False,
 ) -> None:
-    """Have a server delete a key set. The key file stays; its keys can be registered again.
+    """Let a server delete a key set. The key file stays; its keys can be registered again.
 
     Example: `he-infer keys forget 3f2a... --url https://cloud.example:8443 --token-file cloud.token`
     """
@@ -206,7 +211,7 @@ def list_(
 
 
 def _find_served(session: "Session", model: "ClientModel | None") -> "ServedModel":
-    """The server's model: the one that this side knows, or the only one there is."""
+    """Find the server's model: the given one, or the server's only one."""
     from he_infer.errors import UsageError
 
     offers = session.models()

@@ -1,4 +1,4 @@
-"""`he-infer plan`: how a bundle's head would be computed under encryption, and what that costs."""
+"""`he-infer plan`: shows the plan for a bundle's head under encryption, and its costs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,13 +17,16 @@ def plan(
     *,
     batch: Annotated[int, typer.Option(min=1, help="Images a request.")] = 1,
     policy: Annotated[str | None, typer.Option(help="'hidden' or 'open'; by default the bundle's own.")] = None,
-    precision: Annotated[float, typer.Option(help="Largest error of a score wanted.")] = 1e-3,
+    precision: Annotated[float, typer.Option(help="Largest accepted error of a score.")] = 1e-3,
     ring_size: Annotated[int | None, typer.Option(help="Your own ring size N, with --modulus-bits.")] = None,
     modulus_bits: Annotated[
         str | None, typer.Option(help="Your own chain: bits of the primes with commas, the special prime last.")
     ] = None,
     calibrated: Annotated[
-        bool, typer.Option("--calibrate/--table", help="Time the plan's primitives on this machine, or use the table.")
+        bool,
+        typer.Option(
+            "--calibrate/--table", help="Time the plan's primitives on this machine, or use the stored table."
+        ),
     ] = True,
     json_file: JsonFile = None,
 ) -> None:
@@ -86,7 +89,7 @@ def plan(
 
 
 def _own(ring_size: int | None, modulus_bits: str | None) -> "Parameters | None":
-    """The user's own parameters, checked against the security budget."""
+    """Parse the user's own parameters and check them against the security budget."""
     from he_infer.ckks.parameters import Parameters
     from he_infer.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""`he-infer publish`: a whole bundle in, a client's part and a server's part out, both signed."""
+"""`he-infer publish`: splits a whole bundle into a client's part and a server's part, both signed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,20 +12,24 @@ from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
 def publish(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The whole bundle, from 'he-infer train'.")],
     *,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for both parts; made where it is missing.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder for both parts; created if missing.")],
     publishing_key: Annotated[
-        Path, typer.Option(help="The owner's publishing key, sealed under a passphrase; made where it is missing.")
+        Path, typer.Option(help="The owner's publishing key, sealed under a passphrase; created if missing.")
     ] = Path("publishing.key"),
     batch: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, help="Images a request; repeat for several plans.", show_default="1, 16, 64, 256 if they fit"
+            min=1, help="Images in a request; repeat for several plans.", show_default="1, 16, 64, 256 if they fit"
         ),
     ] = None,
-    precision: Annotated[float, typer.Option(help="Largest error of a score that plans are made for.")] = 1e-3,
+    precision: Annotated[float, typer.Option(help="Largest accepted error of a score.")] = 1e-3,
     questions: Annotated[
         int,
-        typer.Option(min=2, max=64, help="Canary questions whose answers the client gets; each is worth one query."),
+        typer.Option(
+            min=2,
+            max=64,
+            help="Number of canary questions for the client's part. Each reveals as much about the head as one query.",
+        ),
     ] = 8,
     passphrase_file: PassphraseFile = None,
     json_file: JsonFile = None,
@@ -33,7 +37,7 @@ def publish(
     """Publish a model in two parts: X.client.hebundle for hospitals, X.server.hebundle for the cloud.
 
     The client's part holds no head, the server's part no extractor. Each plan is tried under encryption before it is
-    published. Whoever holds the publishing key can publish in the owner's name: keep it off both machines.
+    published. Anybody with the publishing key can publish in the owner's name: keep it off both machines.
 
     Example: `he-infer publish chest.hebundle --to published`
     """

@@ -1,4 +1,4 @@
-"""`he-infer receipts`: look at and verify what a server has signed."""
+"""`he-infer receipts`: lists and verifies the receipts that a server has signed."""
 
 import time
 from pathlib import Path
@@ -24,14 +24,15 @@ def verify(
         str | None, typer.Option(help="The server's public key, hex, as its operator gave it to you.")
     ] = None,
     bundle_file: Annotated[
-        Path | None, typer.Option("--bundle", help="The model, part or whole, whose head the receipts must name.")
+        Path | None,
+        typer.Option("--bundle", help="The model (part or whole bundle) whose head the receipts must name."),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Check every receipt's signature, and that all are of one server, and of one model where a bundle is given.
+    """Check every receipt's signature, and that all name one server and, with a bundle, one model.
 
     A receipt proves what the server claimed to have computed, on which request and when. It does not prove that the
-    computation was done: that is what canaries test.
+    server did the computation; canaries test that.
 
     Example: `he-infer receipts verify st-mary.receipts --server-key 5f0c... --bundle chest.hebundle`
     """

@@ -1,4 +1,4 @@
-"""The options that say which reports are made of results, and where they go."""
+"""Options for the kinds of reports and their destination."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +28,7 @@ def read_report_options(
     ca_file: Path | None,
     insecure_http: bool,
 ) -> "tuple[tuple[str, ...], Destination | None]":
-    """The kinds of reports and their destination; none where no report is wanted.
+    """Read the kinds of reports and their destination; gives no kind and None if no report is requested.
 
     Raises:
         UsageError: a destination without reports, reports without a destination, or two destinations.

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from he_infer.client.results import Result, RunReport
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would compute."""
+"""First characters of cells that a spreadsheet would compute as a formula."""
 
 
 def write_csv(path: Path, results: "Sequence[Result]", classes: Sequence[str]) -> None:
-    """One row an image, with a column for the probability of each class.
+    """Write one row for each image, with a column for the probability of each class.
 
     Raises:
         OSError: the file cannot be written.
@@ -36,7 +36,7 @@ def write_csv(path: Path, results: "Sequence[Result]", classes: Sequence[str]) -
 
 
 def write_lines(path: Path, results: "Sequence[Result]") -> None:
-    """One JSON object an image.
+    """Write one JSON object for each image.
 
     Raises:
         OSError: the file cannot be written.
@@ -46,7 +46,7 @@ def write_lines(path: Path, results: "Sequence[Result]") -> None:
 
 
 def write_report(path: Path, results: "Sequence[Result]", report: "RunReport", model: str) -> None:
-    """The whole run: results, studies, costs, and the server's receipts, which 'he-infer receipts verify' reads.
+    """Write the whole run: results, studies, costs, and the receipts, which 'he-infer receipts verify' reads.
 
     Raises:
         OSError: the file cannot be written.
@@ -79,7 +79,7 @@ def write_report(path: Path, results: "Sequence[Result]", report: "RunReport", m
 
 
 def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula: names of files and patients come from outside."""
+    """Escape a cell so that no spreadsheet takes it for a formula. Names of files and patients are untrusted."""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return "'" + value
     return value

@@ -1,4 +1,4 @@
-"""`he-infer keys rotate` and `he-infer keys prune`: fresh secret keys, and an end for those they replace."""
+"""`he-infer keys rotate` and `he-infer keys prune`: replace secret keys, and delete the replaced ones."""
 
 import time
 from pathlib import Path
@@ -31,7 +31,7 @@ def rotate(
     *,
     overlap_days: Annotated[
         float,
-        typer.Option(min=0, help="How long the server keeps the present keys, for other copies of the key file."),
+        typer.Option(min=0, help="Days for which the server keeps the present keys, for other copies of the key file."),
     ] = 7.0,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
@@ -43,7 +43,7 @@ def rotate(
     """Replace the secret keys by fresh ones for the same plans; the file opens in the same ways as before.
 
     The fresh evaluation keys are registered before the file is changed, so that a failure leaves everything as it was.
-    Replaced keys whose time is over are deleted at the server.
+    Replaced keys are deleted at the server when their overlap has ended.
 
     Example: `he-infer keys rotate hospital.key --overlap-days 3 --url https://cloud.example:8443`
     """
@@ -71,7 +71,7 @@ def prune(
     insecure_http: InsecureHttp = False,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Delete replaced keys whose time is over at the server.
+    """Delete replaced keys at the server, if their overlap has ended.
 
     Example: `he-infer keys prune hospital.key --url https://cloud.example:8443 --token-file cloud.token`
     """

@@ -1,4 +1,4 @@
-"""Sources of the bearer token for all commands: never an argument, never a URL."""
+"""Sources of the bearer token for all commands: a file or the environment, never an argument or a URL."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def get_token(file: Path | None) -> str:
 
     Raises:
         UsageError: there is neither, or others may read the file.
-        NotThisFormat: what was found is not a token.
+        NotThisFormat: the file or variable holds no token.
         OSError: the file cannot be read.
     """
     if file is not None:

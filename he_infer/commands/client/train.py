@@ -1,4 +1,4 @@
-"""`he-infer train`: a data set in, one bundle out."""
+"""`he-infer train`: trains a model on a data set and writes a bundle."""
 
 import time
 from dataclasses import replace
@@ -36,22 +36,25 @@ def train(
         typer.Option(min=2, max=4096, help="Size of the hidden layer, 64; with conv its channels, as many as come in."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides weights, order and augmentation, and the splits of folders.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the weights, the order, the augmentation and the splits of folders.")
+    ] = 0,
     policy: Annotated[
         Literal["hidden", "open"],
-        typer.Option(help="hidden: the server keeps its weights to itself. open: faster, but clients may learn them."),
+        typer.Option(help="hidden: clients do not learn the head's weights. open: faster, but clients may learn them."),
     ] = "hidden",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
     prevalence: Annotated[
         Literal["balanced", "training"],
-        typer.Option(
-            help="What probabilities suppose: classes of equal shares, or of those that they have in training."
-        ),
+        typer.Option(help="Class frequencies that probabilities assume: equal ones, or those of the training images."),
     ] = "balanced",
     intended_use: Annotated[str | None, typer.Option(help="A sentence for the model card.")] = None,
     licence: Annotated[str | None, typer.Option(help="The model's licence, for the model card.")] = None,
     side: Annotated[
-        int, typer.Option(min=28, max=224, help="Images are cut to their central square and reduced to this side.")
+        int,
+        typer.Option(
+            min=28, max=224, help="Images are cut to their central square and reduced to this side length, pixels."
+        ),
     ] = 64,
     json_file: JsonFile = None,
 ) -> None:
@@ -96,7 +99,7 @@ def train(
 
         def show(epoch: Epoch) -> None:
             if epoch.number == 1:
-                # Foretold at once, and where no terminal shows a bar.
+                # Printed at once, also if no terminal shows the progress bar.
                 console.print(f"Training takes about {_describe_seconds(epoch.seconds * epoch.of)}.", highlight=False)
             progress(epoch.number, epoch.of, f"Training (validation accuracy {epoch.val_accuracy:.3f})")
 
@@ -121,7 +124,7 @@ def train(
     }
     majority = compute_majority_share(dataset.test.labels)
     tested = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
-    # Saved a second time: what took long is not lost where the test images cannot be evaluated.
+    # Saved a second time: the first save keeps the training if the test images cannot be evaluated.
     replace(bundle, card={**card, "test": describe_figures(dataset.test.labels, tested)}).save(out)
     console.print(
         f"Epoch {bundle.chosen_epochs} of {recipe.epochs} chosen on validation (accuracy "

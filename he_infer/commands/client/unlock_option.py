@@ -1,7 +1,7 @@
-"""Opening a key file for all commands: by passphrase, token or keyring, whichever the file has and the user gives.
+"""Opens a key file for all commands: by passphrase, token or keyring.
 
-In this order: a passphrase from a file or the environment; a PKCS#11 token, where HE_INFER_PKCS11_MODULE names its
-library and the file has such a wrapping; the system's keyring, where the file has such a wrapping; a prompt.
+The first possible way is used: a passphrase from a file or the environment; a PKCS#11 token, if HE_INFER_PKCS11_MODULE
+names its library and the file has such a wrapping; the system's keyring, if the file has such a wrapping; a prompt.
 """
 
 import os
@@ -18,7 +18,7 @@ PIN_VARIABLE = "HE_INFER_PKCS11_PIN"
 
 
 def get_unlock(key_file: Path, passphrase_file: Path | None) -> "Unlock":
-    """The way to open this key file.
+    """Choose the way to open this key file.
 
     Raises:
         UsageError: a passphrase is needed, and there is no terminal to ask at.
@@ -45,7 +45,7 @@ def get_unlock(key_file: Path, passphrase_file: Path | None) -> "Unlock":
 
 
 def get_pin(pin_file: Path | None) -> str:
-    """A token's PIN, from a file of mode 0600, the environment or a prompt."""
+    """Read a token's PIN from a file of mode 0600, the environment or a prompt."""
     return get_passphrase(
         pin_file, confirm=False, variable=PIN_VARIABLE, option="--pin-file", prompt="PIN of the token"
     )

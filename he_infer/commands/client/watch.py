@@ -1,4 +1,4 @@
-"""`he-infer watch`: classify what comes into an archive, and store reports there, exactly one for each image."""
+"""`he-infer watch`: classifies new images of an archive, and stores exactly one report for each."""
 
 import re
 import signal
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from he_infer.client.pacs.watch.watcher import Status
 
 SOME_NOT_REPORTED = 3
-"""Exit code of `--once` where some images have no report yet, or never will."""
+"""Exit code of `--once` if some images have no report."""
 _STATUS_SECONDS = 60.0
 
 
@@ -44,42 +44,50 @@ def watch(
     bundle_file: ModelFile,
     key_file: Annotated[Path, typer.Option("--key", help="Secret key file, from 'he-infer keys new'.")],
     journal_folder: Annotated[
-        Path, typer.Option("--journal", metavar="FOLDER", help="Where the watcher remembers what it has done.")
+        Path,
+        typer.Option(
+            "--journal", metavar="FOLDER", help="Folder of the watcher's journal, which notes finished images."
+        ),
     ],
     archive_url: Annotated[
         str | None,
         typer.Option("--archive", metavar="URL", help="Watch this DICOMweb archive, such as https://pacs/dicom-web."),
     ] = None,
     listen: Annotated[
-        str | None, typer.Option(metavar="TITLE@HOST:PORT", help="Instead: receive images by the DICOM protocol.")
+        str | None,
+        typer.Option(
+            metavar="TITLE@HOST:PORT", help="Receive images by the DICOM protocol instead of watching an archive."
+        ),
     ] = None,
     to_archive: Annotated[
         str | None, typer.Option(metavar="URL", help="Store reports in this archive; the watched one by default.")
     ] = None,
-    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Instead: write reports into this folder.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write reports into this folder instead of an archive.")
+    ] = None,
     kinds: Annotated[str, typer.Option("--report", help="Kinds of reports: sr, pdf, or both.")] = "sr",
     refusals: Annotated[
-        Literal["report", "none"], typer.Option(help="Whether an image that the model refuses gets a report, too.")
+        Literal["report", "none"], typer.Option(help="Whether an image that the model refuses also gets a report.")
     ] = "report",
-    modality: Annotated[list[str] | None, typer.Option(help="Only images of this modality; to be repeated.")] = None,
-    body_part: Annotated[list[str] | None, typer.Option(help="Only images of this body part; to be repeated.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="Only images of this modality; may be repeated.")] = None,
+    body_part: Annotated[list[str] | None, typer.Option(help="Only images of this body part; may be repeated.")] = None,
     description: Annotated[
         str, typer.Option(help="Only images whose study or series description matches this regular expression.")
     ] = "",
     since: Annotated[str, typer.Option(metavar="YYYYMMDD", help="Only studies from this date on.")] = "",
-    quiet: Annotated[float, typer.Option(min=0, help="Seconds in which a study must not have grown.")] = 60.0,
+    quiet: Annotated[float, typer.Option(min=0, help="Seconds without growth after which a study is examined.")] = 60.0,
     poll: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 10.0,
     attempts: Annotated[int, typer.Option(min=1, max=100, help="Tries before an image is given up.")] = 8,
-    peer: Annotated[list[str] | None, typer.Option(help="listen: AE title that may send; to be repeated.")] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="listen: AE title that may send; may be repeated.")] = None,
     address: Annotated[
         list[str] | None, typer.Option(help="listen: IP address that may connect; 127.0.0.1 by default.")
     ] = None,
-    most_objects: Annotated[int, typer.Option(min=1, help="listen: images that may wait.")] = 20_000,
+    most_objects: Annotated[int, typer.Option(min=1, help="listen: maximum number of waiting images.")] = 20_000,
     health_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Answer /healthz on this port of 127.0.0.1.")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Look once, do all that is due, and end: for cron.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try images again that were given up.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Look once, process all due images, and end; for cron.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try given-up images again.")] = False,
     archive_credentials: ArchiveCredentials = None,
     archive_ca: ArchiveCa = None,
     archive_insecure_http: ArchiveInsecureHttp = False,
@@ -93,12 +101,12 @@ def watch(
 ) -> None:
     """Watch an archive, or receive images, and store exactly one report for each chosen image.
 
-    A study is looked into once it has stopped growing; an image that comes late gets a report of its own, and none is
-    replaced. Kill the watcher at any time and start it again: the journal and the reports' derived UIDs see to it that
-    nothing is lost or doubled. While archive or server are away it waits; what fails with one image is tried again
-    later and later, and listed.
+    A study is examined when it has stopped growing. An image that comes late gets its own report; no report is
+    replaced. You may kill the watcher at any time and start it again: the journal and the reports' derived UIDs prevent
+    lost and duplicate reports. While archive or server do not answer, it waits. A failed image is tried again with
+    growing delays, and listed.
 
-    With `--once`, exit code 0: every chosen image has its reports. 3: some have not; they are listed.
+    Exit code with `--once`: 0 if every chosen image has its reports; 3 if some have none, which are listed.
 
     Example: `he-infer watch --archive https://pacs.clinic/dicom-web --modality CR --bundle chest.client.hebundle --key
     hospital.key --journal watch/`

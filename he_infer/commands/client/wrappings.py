@@ -1,4 +1,4 @@
-"""`he-infer keys wrappings`: the ways in which a key file opens; and `he-infer keys recover`."""
+"""`he-infer keys wrappings` and `he-infer keys recover`: the ways in which a key file opens."""
 
 import time
 from enum import StrEnum
@@ -21,7 +21,7 @@ NewPassphraseFile = Annotated[
 
 
 class Kind(StrEnum):
-    """What can be added."""
+    """Kinds of wrappings that can be added."""
 
     PASSPHRASE = "passphrase"  # noqa: S105 - a word, no secret
     KEYRING = "keyring"
@@ -51,25 +51,25 @@ def list_(key_file: KeyPath) -> None:
 @app.command()
 def add(
     key_file: KeyPath,
-    kind: Annotated[Kind, typer.Argument(help="What is to open the file from now on, too.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of wrapping to add: a further way to open the file.")],
     *,
-    label: Annotated[str, typer.Option(help="For people: whose passphrase, which token; at most 64 characters.")] = "",
+    label: Annotated[
+        str, typer.Option(help="Description, such as the passphrase's owner or the token; at most 64 characters.")
+    ] = "",
     passphrase_file: PassphraseFile = None,
     new_passphrase_file: NewPassphraseFile = None,
-    module: Annotated[
-        Path | None, typer.Option(envvar=MODULE_VARIABLE, help="token: the PKCS#11 library that speaks to it.")
-    ] = None,
+    module: Annotated[Path | None, typer.Option(envvar=MODULE_VARIABLE, help="token: its PKCS#11 library.")] = None,
     token_label: Annotated[str, typer.Option(help="token: its label.")] = "",
     rsa_key: Annotated[str, typer.Option(help="token: label of the RSA key in it.")] = "he-infer",
-    generate: Annotated[bool, typer.Option(help="token: make the RSA key in it if it has none.")] = False,
+    generate: Annotated[bool, typer.Option(help="token: make the RSA key in the token if it has none.")] = False,
     pin_file: Annotated[Path | None, typer.Option(help="token: file with the PIN; else a prompt.")] = None,
-    threshold: Annotated[int, typer.Option(help="shares: how many of them open the file.")] = 2,
-    count: Annotated[int, typer.Option(help="shares: how many there are.")] = 3,
+    threshold: Annotated[int, typer.Option(help="shares: number of shares that open the file.")] = 2,
+    count: Annotated[int, typer.Option(help="shares: total number of shares.")] = 3,
     kit: Annotated[
         Path | None, typer.Option(help="shares: new folder for the sheets to print, one a share; delete it afterwards.")
     ] = None,
 ) -> None:
-    """Add a way in which a key file opens. The file is opened in one of the present ways first.
+    """Add a way to open a key file. The file is opened in one of its present ways first.
 
     Example: `he-infer keys wrappings add hospital.key shares --kit to-print`
     """
@@ -124,7 +124,7 @@ def remove(
     *,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Remove a way in which a key file opens. Older copies of the file still open so; delete them.
+    """Remove a way to open a key file. Older copies of the file can still be opened that way; delete them.
 
     Example: `he-infer keys wrappings remove hospital.key 1f2e3d4c`
     """
@@ -145,11 +145,11 @@ def recover(
     *,
     from_shares: Annotated[
         list[Path],
-        typer.Option("--from-shares", metavar="FILE", help="A share's words; to be repeated."),
+        typer.Option("--from-shares", metavar="FILE", help="File with a share's words; may be repeated."),
     ],
     new_passphrase_file: NewPassphraseFile = None,
 ) -> None:
-    """Open a key file with shares, and give it a new passphrase. Passphrases that were lost are removed.
+    """Open a key file with shares, and give it a new passphrase. All old passphrases are removed.
 
     Example: `he-infer keys recover hospital.key --from-shares share-1.txt --from-shares share-3.txt`
     """
