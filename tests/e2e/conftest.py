@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: a trained bundle, a server of it and a client's key."""
+"""Fixtures of the end-to-end tests: a trained bundle, a server that serves it, and a client's key."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Small sets of images in every form, and the commands as a user runs them."""
+"""Small image sets in every input form, and a function that runs commands as a user does."""
 
 import csv
 import os
@@ -16,7 +16,7 @@ WORDS = "correct horse battery staple"
 
 
 def run(*arguments: object, status: int = 0, program: str = "he_infer", cwd: Path | None = None, **env: str) -> str:
-    """Run a command; its standard output, or its one line of error where a status other than 0 is expected."""
+    """Run a command. Returns its standard output, or its one error line if a status other than 0 is expected."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HE_INFER_")}
     main = (
         "from experiments.cli import main; main()"
@@ -42,7 +42,7 @@ def run(*arguments: object, status: int = 0, program: str = "he_infer", cwd: Pat
 
 
 def images(label: int, count: int, seed: int, *, side: int = 28) -> NDArray[np.uint8]:
-    """(count, side, side): discs, bars or rings with noise, which even a small network tells apart."""
+    """Make (count, side, side) discs, bars or rings with noise, which even a small network can classify."""
     random = np.random.default_rng(1000 * seed + label)
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     made = []
@@ -55,7 +55,7 @@ def images(label: int, count: int, seed: int, *, side: int = 28) -> NDArray[np.u
 
 
 def write_npz(path: Path, *, classes: int = 3, colour: bool = False) -> Path:
-    """A set in MedMNIST's layout."""
+    """Write a data set in MedMNIST's layout."""
     arrays: dict[str, NDArray[np.uint8]] = {}
     for seed, (split, count) in enumerate((("train", 40), ("val", 12), ("test", 8))):
         pixels = np.concatenate([images(label, count, seed) for label in range(classes)])
@@ -76,7 +76,7 @@ def write_folder(folder: Path, *, count: int = 60) -> Path:
 
 
 def write_dicom(path: Path, pixels: NDArray[np.uint8], patient: str) -> Path:
-    """A CT slice of 16 bits."""
+    """Write a CT slice of 16 bits."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -95,7 +95,7 @@ def write_dicom(path: Path, pixels: NDArray[np.uint8], patient: str) -> Path:
 
 
 def write_dicom_table(folder: Path, *, patients: int = 30) -> Path:
-    """DICOM files of two classes, two of each patient, with a table of labels and patients."""
+    """Write DICOM files of two classes, two for each patient, and a table of labels and patients."""
     folder.mkdir(parents=True)
     with (folder / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)

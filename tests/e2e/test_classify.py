@@ -71,7 +71,7 @@ def test_patient_disc_with_other_files_is_classified(client: Setup, tmp_path: Pa
     assert "not classified" in out
 
 
-def test_names_with_brackets_are_shown_as_they_are(client: Setup, tmp_path: Path) -> None:
+def test_names_with_brackets_are_shown_unchanged(client: Setup, tmp_path: Path) -> None:
     scans = tmp_path / "scans [bold]x"
     scans.mkdir()
     Image.fromarray(images(0, 1, 71)[0]).save(scans / "[red]a[nothing].png")
@@ -80,7 +80,7 @@ def test_names_with_brackets_are_shown_as_they_are(client: Setup, tmp_path: Path
     assert "[bold]x" in out
 
 
-def test_a_terminal_without_unicode_gets_its_results(client: Setup, tmp_path: Path) -> None:
+def test_terminal_without_unicode_gets_results(client: Setup, tmp_path: Path) -> None:
     image = tmp_path / "Größe-尺.png"
     Image.fromarray(images(0, 1, 72)[0]).save(image)
     out = run(
@@ -93,7 +93,7 @@ def test_a_terminal_without_unicode_gets_its_results(client: Setup, tmp_path: Pa
     assert "disc" in out
 
 
-def test_a_whole_bundle_is_used_with_a_word_on_what_it_means(client: Setup, tmp_path: Path) -> None:
+def test_whole_bundle_is_used_with_a_note(client: Setup, tmp_path: Path) -> None:
     token = tmp_path / "t"
     with LocalServer([client.whole], tmp_path / "server", options=["--workers", "1"]) as server:
         token.touch(mode=0o600)
@@ -178,16 +178,14 @@ def _empty_folder(folder: Path) -> Path:
         (_empty_folder, "There is no file in"),
     ],
 )
-def test_an_image_that_cannot_be_read_is_a_row_with_its_reason(
-    make, expected: str, client: Setup, tmp_path: Path
-) -> None:
+def test_unreadable_image_gets_row_with_reason(make, expected: str, client: Setup, tmp_path: Path) -> None:
     path = make(tmp_path)
     status = 1 if make in (_missing, _empty_folder) else 3
     said = run("classify", path, *client.options, status=status, HE_INFER_PASSPHRASE=WORDS, COLUMNS="400")
     assert expected in said
 
 
-def test_wrong_keys_tokens_servers_and_bundles_give_one_line(client: Setup, tmp_path: Path) -> None:
+def test_wrong_key_token_server_or_bundle_gives_one_line(client: Setup, tmp_path: Path) -> None:
     image = client.data / "disc" / "000.png"
 
     def refused(passphrase: str = WORDS, **changes: object) -> str:
@@ -212,7 +210,7 @@ def test_wrong_keys_tokens_servers_and_bundles_give_one_line(client: Setup, tmp_
     assert "No server answers" in refused(url="http://127.0.0.1:9")
 
 
-def test_unregistered_keys_are_named_and_registered_again(client: Setup, tmp_path: Path) -> None:
+def test_unregistered_keys_are_named_and_can_be_registered_again(client: Setup, tmp_path: Path) -> None:
     with Session(client.url, client.token.read_text()) as session:
         for kept in session.key_sets():
             session.forget_keys(kept.plan, kept.key_set)

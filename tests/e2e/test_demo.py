@@ -1,4 +1,4 @@
-"""`he-infer demo` on every form of data: the whole job, with the real parts, as a newcomer runs it."""
+"""`he-infer demo` on every form of data, with the real components, as a new user runs it."""
 
 import json
 import re

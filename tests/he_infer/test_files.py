@@ -1,4 +1,4 @@
-"""The one atomic write: all or nothing, private where asked, never over a file that must stay."""
+"""Atomic writes: all or nothing, private if requested, and never over a file that must stay."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every command of both command lines explains itself with an example, and takes no secret as an argument."""
+"""The help of every command holds an example, and no command takes a secret as an argument."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ COMMANDS = dict(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_holds_an_example(name: str) -> None:
+def test_help_of_each_command_holds_example(name: str) -> None:
     text = " ".join((COMMANDS[name].help or "").split())
     assert f"Example: `{name}" in text or f"`{name}" in text.partition("Example")[2], text
 

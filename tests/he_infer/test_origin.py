@@ -1,4 +1,4 @@
-"""A user's folder called `cipher` must not be taken for ours in silence."""
+"""A user's folder named `cipher` is not silently imported instead of this project's package."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_a_shadowed_sibling_is_named(tmp_path: Path, shadowed: str, imported: st
     (tmp_path / shadowed / "__init__.py").write_text("MINE = True\n")
     result = _import(f"import {imported}", tmp_path)
     if imported == shadowed:
-        # Python loads the user's package and none of ours, so nothing of ours can speak; nothing is confused either.
+        # Python loads only the user's package, so no code of this project runs, and no warning is possible or needed.
         assert result.returncode == 0, result.stderr
         return
     assert result.returncode != 0
@@ -45,6 +45,6 @@ def test_a_folder_without_init_does_not_shadow(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_siblings_side_by_side_are_accepted(tmp_path: Path) -> None:
+def test_packages_in_one_folder_are_accepted(tmp_path: Path) -> None:
     result = _import("import models, he_infer", tmp_path)
     assert result.returncode == 0, result.stderr

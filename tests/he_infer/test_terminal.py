@@ -1,4 +1,4 @@
-"""Expected errors become one line and exit code 1; defects keep their traceback."""
+"""Expected errors give one line and exit code 1; defects keep their traceback."""
 
 import pytest
 import typer
@@ -47,7 +47,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         console.run(_app(ZeroDivisionError()))
 
 
-def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["he-infer"])
     app = typer.Typer()
 

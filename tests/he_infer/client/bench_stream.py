@@ -1,4 +1,4 @@
-"""How well the stages of `classify` overlap: a whole run against each stage alone, in one process and one run.
+"""Measures the overlap of the stages of `classify`: a whole run against each stage alone, in one process.
 
     python -m tests.he_infer.client.bench_stream [IMAGES]
 
@@ -38,7 +38,7 @@ SIDE, NETWORK_SIDE, WIDTH, WORDS = 512, 64, 512, "a passphrase for a benchmark"
 
 
 def make_model(folder: Path) -> tuple[Path, Path]:
-    """Both parts of a model with random weights."""
+    """Make both parts of a model with random weights."""
     torch.manual_seed(1)
     rng = np.random.default_rng(1)
     first = Linear(rng.normal(0, 0.05, (64, WIDTH)), rng.normal(0, 0.1, 64))
@@ -61,7 +61,7 @@ def make_model(folder: Path) -> tuple[Path, Path]:
 
 
 def make_images(folder: Path, count: int) -> list[Path]:
-    """Grey PNG files of 512 x 512, smooth with noise, as a scan is."""
+    """Write grey PNG files of 512 x 512, smooth with noise like a scan."""
     rng = np.random.default_rng(2)
     folder.mkdir()
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
@@ -112,7 +112,7 @@ def main() -> None:
             with Client(
                 server.url, model=part, key=folder / "k.key", passphrase=WORDS, token=server.token, even_if_unlike=True
             ) as client:
-                client.classify(images[:4])  # decoders and connections are there, as in a second run
+                client.classify(images[:4])  # decoders and connections are open, as in a second run
                 run = client.start(images)
                 results = list(run)
     slowest = max(alone, key=lambda stage: alone[stage])

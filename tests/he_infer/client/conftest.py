@@ -1,4 +1,4 @@
-"""One client and one server for all tests of what is built on the public client."""
+"""Fixture: one client and one server for all tests that use the public client."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A client's side as a hospital has it: a published model's part, a key file, a token, and the server that it asks."""
+"""A hospital's client: a published model's part, a key file, a token, and a running server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from tests.e2e.kit import WORDS, run, write_folder
 
 @dataclass
 class Scene:
-    """A client's files and the server that it asks."""
+    """A client's files and its server."""
 
     folder: Path
     model: Path
@@ -31,7 +31,7 @@ class Scene:
         self.server.kill()
 
     def start_server(self) -> None:
-        """Start it again where it was."""
+        """Start the server again on the same port."""
         port = self.server.url.rpartition(":")[2]
         if "--port" not in self.server._options:
             self.server._options += ["--port", port]

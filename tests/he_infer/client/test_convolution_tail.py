@@ -1,4 +1,4 @@
-"""A bundle whose last convolution block is its head, through a real server, as a user classifies with it."""
+"""A bundle whose last convolution block is its head, used through a real server."""
 
 import json
 from dataclasses import replace

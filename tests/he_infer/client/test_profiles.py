@@ -37,13 +37,13 @@ def test_paths_are_relative_to_the_configuration_file(tmp_path: Path) -> None:
         ("", "no profile 'a'; it has: none"),
     ],
 )
-def test_a_configuration_that_is_none_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_configuration_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
     path = write_config(tmp_path, text)
     with pytest.raises(UsageError, match=words):
         Profile.load("a", path)
 
 
-def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
+def test_missing_or_wrong_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no configuration file"):
         Profile.load("a", tmp_path / "none.toml")
     (tmp_path / "odd.toml").write_bytes(b"\xff\xfe\x00")
@@ -58,7 +58,7 @@ def test_version_is_shown() -> None:
     assert he_infer("--version").strip() == f"he-infer {__version__}"
 
 
-def test_a_profile_ends_four_repeated_options_and_doctor_says_all_is_well(tmp_path: Path) -> None:
+def test_profile_replaces_four_options_and_doctor_passes(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "toy.hebundle")
     with LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]) as server:
         token = tmp_path / "cloud.token"

@@ -1,4 +1,4 @@
-"""protect, restore, inspect, verify and rekey as a user runs them, good input and bad."""
+"""The commands protect, restore, inspect, verify and rekey, with valid and invalid input."""
 
 import io
 import json
@@ -81,7 +81,7 @@ def test_sealed_tree_is_restored_with_its_times(run: Run, tree: Path, tmp_path: 
         assert (tmp_path / "back" / path.relative_to(tmp_path)).stat().st_mtime_ns == path.stat().st_mtime_ns
 
 
-def test_a_second_run_does_only_what_is_left(run: Run, tree: Path, tmp_path: Path) -> None:
+def test_second_run_seals_only_remaining_files(run: Run, tree: Path, tmp_path: Path) -> None:
     run("protect", tree / "a", "--to", "vault")
     before = contents(tmp_path / "vault")
     shutil.copy2(packaged("MR_small.dcm"), tree / "a" / "new.dcm")
@@ -116,7 +116,7 @@ def test_an_older_version_put_back_is_refused(run: Run, tmp_path: Path) -> None:
     assert not contents(tmp_path / "back")
 
 
-def test_the_dicom_form_names_and_another_recipient(run: Run, tree: Path, tmp_path: Path) -> None:
+def test_dicom_form_keeps_names_and_restores_equal_files(run: Run, tree: Path, tmp_path: Path) -> None:
     code, out, _ = run("protect", tree / "a", "--to", "vault", "--form", "dicom", "--names", "kept")
     assert code == 0
     assert "key pair" in out
@@ -131,7 +131,7 @@ def test_the_dicom_form_names_and_another_recipient(run: Run, tree: Path, tmp_pa
     assert contents(tmp_path / "back" / "a") == contents(tree / "a")
 
 
-def test_another_key_opens_after_a_rekey_and_the_old_one_does_not(run: Run, tree: Path, tmp_path: Path) -> None:
+def test_rekeyed_vault_opens_with_new_key_only(run: Run, tree: Path, tmp_path: Path) -> None:
     run("protect", tree, "--to", "vault")
     assert run("rekey", "vault", "--new-key", "new.key")[0] == 0
     code, out, _ = run("rekey", "vault", "--new-key", "new.key")
@@ -149,7 +149,7 @@ def test_folders_on_all_cores_give_the_same_files(run: Run, tree: Path, tmp_path
     assert contents(tmp_path / "back" / "scans") == contents(tree)
 
 
-def test_the_vault_and_the_key_are_not_sealed_into_the_vault(run: Run, tree: Path) -> None:
+def test_vault_and_key_inside_source_are_not_sealed(run: Run, tree: Path) -> None:
     run("protect", ".", "--to", "vault", "--names", "kept")
     code, out, _ = run("protect", ".", "--to", "vault", "--names", "kept")
     assert (code, "already there 6" in out) == (0, True)
@@ -183,13 +183,13 @@ def test_ctrl_c_leaves_whole_objects_and_a_second_run_continues(tmp_path: Path, 
 
 @pytest.fixture
 def vault(run: Run, tree: Path, tmp_path: Path) -> Path:
-    """A vault of the tree's six files, sealed and remembered."""
+    """A vault of the tree's six files, sealed and noted in the ledger."""
     assert run("protect", tree, "--to", "vault")[0] == 0
     return tmp_path / "vault"
 
 
 class TestLedgerNotices:
-    """What happened to a vault behind its owner's back; each of these ended with exit code 0 before."""
+    """Changes to a vault by others. Without the ledger, each would end with exit code 0."""
 
     COMMANDS = (("verify", "vault"), ("restore", "vault", "--to", "back"))
 
@@ -248,9 +248,7 @@ class TestLedgerNotices:
         assert (code, "forgotten: " in out) == (0, True)
         assert run("verify", "vault")[0] == 0
 
-    def test_moved_vault_and_a_part_of_it_are_checked_where_they_are(
-        self, run: Run, vault: Path, tmp_path: Path
-    ) -> None:
+    def test_moved_vault_and_part_of_it_are_checked_in_place(self, run: Run, vault: Path, tmp_path: Path) -> None:
         vault.rename(tmp_path / "elsewhere")
         assert run("verify", "elsewhere")[0] == 0
         one, two, *_ = (tmp_path / "elsewhere").iterdir()
@@ -352,7 +350,7 @@ def test_recipient_is_exported_only_under_another_passphrase(
     assert run("export-recipient", "--to", "r.p12")[0] == 1
 
 
-def test_recipient_opens_what_is_shared_until_it_is_not(
+def test_recipient_opens_shared_objects_until_share_ends(
     run: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("doctor", "escrow", "other"):
@@ -422,37 +420,37 @@ def one_line(err: str) -> bool:
 
 
 class TestBadInput:
-    """One clear line, exit code 1, nothing written."""
+    """Bad input gives one clear line and exit code 1, and nothing is written."""
 
-    def test_a_missing_file(self, run: Run, tmp_path: Path) -> None:
+    def test_missing_file_is_refused(self, run: Run, tmp_path: Path) -> None:
         code, _, err = run("protect", "nowhere.dcm", "--to", "vault")
         assert (code, one_line(err), "no file or folder nowhere.dcm" in err) == (1, True, True)
         assert not list(tmp_path.iterdir())
 
-    def test_a_vault_that_cannot_be_a_folder(self, run: Run, tree: Path, tmp_path: Path) -> None:
+    def test_vault_path_that_is_a_file_is_refused(self, run: Run, tree: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
         code, _, err = run("protect", tree, "--to", "file")
         assert (code, one_line(err), "Cannot make the folder file" in err) == (1, True, True)
 
-    def test_an_empty_folder(self, run: Run, tmp_path: Path) -> None:
+    def test_empty_folder_is_refused(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         for command in (("protect", "empty", "--to", "vault"), ("restore", "empty", "--to", "back")):
             code, _, err = run(*command)
             assert (code, one_line(err), "No file" in err) == (1, True, True)
 
-    def test_a_text_called_dicom(self, run: Run, tmp_path: Path) -> None:
+    def test_text_named_dicom_is_refused(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "text.dcm").write_text("no image")
         code, _, err = run("protect", "text.dcm", "--to", "vault")
         assert (code, one_line(err), "--any-file" in err) == (1, True, True)
         assert run("protect", "text.dcm", "--to", "vault", "--any-file")[0] == 0
 
-    def test_a_dicom_file_that_cannot_be_followed(self, run: Run, tmp_path: Path) -> None:
+    def test_truncated_dicom_file_is_refused(self, run: Run, tmp_path: Path) -> None:
         data = packaged("CT_small.dcm").read_bytes()
         (tmp_path / "cut.dcm").write_bytes(data[:400])
         code, _, err = run("protect", "cut.dcm", "--to", "vault", "--form", "dicom")
         assert (code, one_line(err)) == (1, True)
 
-    def test_dicom_without_pixels_in_the_dicom_form(self, run: Run) -> None:
+    def test_dicom_without_pixels_is_refused_in_dicom_form(self, run: Run) -> None:
         code, _, err = run("protect", packaged("DICOMDIR"), "--to", "vault", "--form", "dicom")
         assert (code, one_line(err), "no pixel data" in err) == (1, True, True)
 
@@ -464,7 +462,7 @@ class TestBadInput:
         assert "text.dcm" in err
         assert json.loads((tmp_path / "figures.json").read_text())["failures"][0]["error"] == "UnsupportedFormat"
 
-    def test_wrong_passphrase_no_passphrase_and_no_key(
+    def test_wrong_or_missing_passphrase_or_key_is_refused(
         self, run: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run("protect", tree / "empty", "--to", "vault")
@@ -479,7 +477,7 @@ class TestBadInput:
         assert (code, one_line(err), "holds sealed objects already" in err) == (1, True, True)
         assert not (tmp_path / "other.key").exists()
 
-    def test_the_passphrase_comes_from_a_private_file(
+    def test_passphrase_file_must_be_private(
         self, run: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("HE_INFER_PASSPHRASE")
@@ -504,7 +502,7 @@ class TestBadInput:
         assert (code, one_line(err), "was changed" in err) == (1, True, True)
         assert not (tmp_path / "back" / "CT_small.dcm").exists()
 
-    def test_another_file_in_the_way_is_kept(self, run: Run, tree: Path, tmp_path: Path) -> None:
+    def test_existing_file_at_target_is_kept(self, run: Run, tree: Path, tmp_path: Path) -> None:
         run("protect", tree / "rtdose.dcm", "--to", "vault")
         (tmp_path / "back").mkdir()
         (tmp_path / "back" / "rtdose.dcm").write_text("mine")
@@ -514,7 +512,7 @@ class TestBadInput:
         assert run("restore", "vault", "--to", "back", "--overwrite")[0] == 0
         assert (tmp_path / "back" / "rtdose.dcm").read_bytes() == (tree / "rtdose.dcm").read_bytes()
 
-    def test_a_file_that_is_no_sealed_object(self, run: Run, tree: Path) -> None:
+    def test_file_that_is_no_sealed_object_is_refused(self, run: Run, tree: Path) -> None:
         for command in ("inspect", "verify", "restore"):
             to = ("--to", "back") if command == "restore" else ()
             run("protect", tree / "empty", "--to", "vault")

@@ -1,4 +1,4 @@
-"""The session against servers that are not what they should be: each is one clear error, and none is believed."""
+"""The session against wrong or hostile servers: each gives one clear error, and no answer is accepted."""
 
 import json
 import threading
@@ -51,7 +51,7 @@ def error(code: str) -> bytes:
 
 
 class Impostor:
-    """An HTTP server that answers whatever it is told to, route by route."""
+    """An HTTP server with a fixed answer for each route."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Callable[[], Answer]] = {"/v1/info": lambda: (200, {}, info())}
@@ -128,7 +128,7 @@ def test_a_server_of_another_kind_or_version_is_named(
         ("a code of a later release", 418, RequestRefused),
     ],
 )
-def test_codes_become_errors(
+def test_refusal_code_raises_its_error(
     impostor: Impostor, session: Session, code: str, status: int, kind: type[HeInferError]
 ) -> None:
     impostor.answers["/v1/models"] = lambda: (status, {}, error(code))
@@ -137,7 +137,7 @@ def test_codes_become_errors(
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>Bad Gateway</html>", b'{"detail":"no"}', b'{"error":"no"}', b"[1]"])
-def test_a_refusal_of_another_form_is_no_traceback(impostor: Impostor, session: Session, body: bytes) -> None:
+def test_refusal_of_unknown_form_raises_clear_error(impostor: Impostor, session: Session, body: bytes) -> None:
     impostor.answers["/v1/models"] = lambda: (502, {}, body)
     with pytest.raises(ProtocolMismatch, match="status 502"):
         session.models()
@@ -147,24 +147,24 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(impostor: Impostor
     answers = [(429, {"Retry-After": "1"}, error("busy")), (200, {}, b"sealed")]
     impostor.answers["/v1/objects/" + "a" * 32] = lambda: answers.pop(0)
     with Session(impostor.url, TOKEN, patience=20) as session, pytest.raises(HeInferError):
-        session.get_object("a" * 32)  # the answer has no digest, so it is not believed; but it was asked for twice
+        session.get_object("a" * 32)  # the answer has no digest, so it is refused; but the request was sent twice
     assert impostor.asked.count("/v1/objects/" + "a" * 32) == 2
 
 
-def test_an_object_other_than_its_digest_is_not_believed(impostor: Impostor, session: Session) -> None:
+def test_object_with_wrong_digest_is_refused(impostor: Impostor, session: Session) -> None:
     impostor.answers["/v1/objects/" + "a" * 32] = lambda: (200, {"X-Content-SHA256": "0" * 64}, b"other bytes")
     with pytest.raises(HeInferError, match="not what was stored"):
         session.get_object("a" * 32)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://", "no scheme", "ftp://x", "http://[::1", "http://\x00"])
-def test_addresses_where_nothing_is_are_unreachable(url: str) -> None:
+def test_address_without_server_is_unreachable(url: str) -> None:
     with pytest.raises(ServerUnreachable) as caught, Session(url, TOKEN, patience=0) as session:
         session.healthz()
     assert "\n" not in str(caught.value)
 
 
-def test_the_token_is_in_no_message(impostor: Impostor, session: Session) -> None:
+def test_error_messages_never_hold_token(impostor: Impostor, session: Session) -> None:
     impostor.answers["/v1/models"] = lambda: (401, {}, error("unauthorised"))
     with pytest.raises(Unauthorised) as caught:
         session.models()
@@ -180,14 +180,12 @@ def test_clock_jump_makes_client_read_server_time_again(impostor: Impostor, sess
     assert session.register(plan, KEY_SET, {"galois": b"x"}).key_set == KEY_SET
     assert impostor.asked.count("/v1/info") == 2
     answers += [(400, {}, error("stale"))] * 2
-    with pytest.raises(RequestRefused):  # once is enough: a server that is never content is not asked for ever
+    with pytest.raises(RequestRefused):  # one retry only: a server that refuses every time is not asked for ever
         session.register(plan, KEY_SET, {"galois": b"x"})
     assert impostor.asked.count("/v1/info") == 3
 
 
-def test_the_key_of_the_first_contact_is_held_when_the_clock_is_taken_anew(
-    impostor: Impostor, session: Session
-) -> None:
+def test_clock_read_again_keeps_server_key_of_first_contact(impostor: Impostor, session: Session) -> None:
     plan = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
     assert session.server_key == "00" * 32
     impostor.answers["/v1/info"] = lambda: (200, {}, info(receipt_key="11" * 32))

@@ -1,4 +1,4 @@
-"""The page in a process of its own, driven by a real browser."""
+"""Fixture: the page in a separate process, driven by a real browser."""
 
 import os
 import re
@@ -75,9 +75,9 @@ def console(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def page(browser: Browser, console: RunningConsole) -> Iterator[Page]:
-    """A tab that is logged in and unlocked, with nothing on it.
+    """A logged-in, unlocked tab without images.
 
-    No request may leave for elsewhere, no script may fail, and nothing may offend the content security policy.
+    The fixture fails on a request to another host, a failed script, or a breach of the content security policy.
     """
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     tab = context.new_page()

@@ -1,4 +1,4 @@
-"""Who gets into the page: the login link's holder, from this page alone."""
+"""Access to the page: only with the login link, and only from the page itself."""
 
 import asyncio
 from collections.abc import Mapping
@@ -86,14 +86,14 @@ def test_session_with_token_and_own_origin_may_change() -> None:
         {"Origin": f"https://{OWN}"},
     ],
 )
-def test_change_from_elsewhere_is_refused(change: dict[str, str]) -> None:
+def test_change_from_other_origin_is_refused(change: dict[str, str]) -> None:
     access = Access(PORT)
     assert ask(access, "POST", "/send", {**enter(access), **change})[0] == 403
 
 
 @pytest.mark.parametrize("host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", f"127.0.0.1.evil:{PORT}", ""])
 @pytest.mark.parametrize("path", ["/", "/login", "/static/console.js", "/healthz"])
-def test_rebound_name_gets_nothing(host: str, path: str) -> None:
+def test_request_with_rebound_host_is_refused(host: str, path: str) -> None:
     access = Access(PORT)
     status, _, body = ask(access, "GET", path, {**enter(access), "Host": host})
     assert status == 421
@@ -112,7 +112,7 @@ def test_every_answer_carries_the_policy() -> None:
     assert "default-src 'none'" in POLICY
 
 
-def test_session_that_left_is_out() -> None:
+def test_session_after_leaving_is_refused() -> None:
     access = Access(PORT)
     headers = enter(access)
     access.leave(headers["Cookie"].partition("=")[2])

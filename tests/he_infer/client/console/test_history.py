@@ -1,4 +1,4 @@
-"""The history at rest: encrypted, in order, readable under its key alone, and safe to open in a spreadsheet."""
+"""The stored history: encrypted, in order, readable only under its key, and safe to open in a spreadsheet."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ RECORD = Record(
 )  # fmt: skip
 
 
-def test_results_come_back_newest_first_and_file_shows_nothing(tmp_path: Path) -> None:
+def test_results_are_read_newest_first_and_file_is_encrypted(tmp_path: Path) -> None:
     path = tmp_path / "state" / "history"
     history = History(path, KEY)
     for number in range(3):
@@ -33,7 +33,7 @@ def test_results_come_back_newest_first_and_file_shows_nothing(tmp_path: Path) -
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_search_finds_words_in_any_member_whatever_the_case(tmp_path: Path) -> None:
+def test_search_finds_words_in_any_field_case_insensitive(tmp_path: Path) -> None:
     history = History(tmp_path / "history", KEY)
     history.add(RECORD)
     history.add(replace(RECORD, name="other", outcome="normal"))
@@ -43,7 +43,7 @@ def test_search_finds_words_in_any_member_whatever_the_case(tmp_path: Path) -> N
     assert len(history.search("", most=1)) == 1
 
 
-def test_other_key_is_told_so(tmp_path: Path) -> None:
+def test_other_key_is_refused_by_name(tmp_path: Path) -> None:
     History(tmp_path / "history", KEY).add(RECORD)
     with pytest.raises(NotThisFormat, match="another key"):
         History(tmp_path / "history", bytes(32))
@@ -65,7 +65,7 @@ def test_swapped_changed_or_removed_record_is_refused(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(1, 200))
-def test_record_cut_by_a_crash_costs_that_record_alone(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_record_cut_by_crash_loses_only_that_record(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     path = tmp_path_factory.mktemp("cut") / "history"
     history = History(path, KEY)
     history.add(RECORD)
@@ -85,7 +85,7 @@ def test_other_file_is_refused(tmp_path: Path, content: bytes) -> None:
         History(tmp_path / "history", KEY)
 
 
-def test_exports_hold_everything_and_formulas_are_defused(tmp_path: Path) -> None:
+def test_exports_hold_all_results_and_escape_formulas(tmp_path: Path) -> None:
     history = History(tmp_path / "history", KEY)
     history.add(replace(RECORD, name='=HYPERLINK("http://x")', study="+1", series="@x", reason="-2"))
     (row,) = csv.DictReader(io.StringIO(history.to_csv()))
@@ -94,7 +94,7 @@ def test_exports_hold_everything_and_formulas_are_defused(tmp_path: Path) -> Non
     assert json.loads(history.to_json())[0]["name"] == '=HYPERLINK("http://x")'
 
 
-def test_erased_history_is_empty_and_goes_on(tmp_path: Path) -> None:
+def test_erased_history_is_empty_and_accepts_results(tmp_path: Path) -> None:
     history = History(tmp_path / "history", KEY)
     history.add(RECORD)
     history.erase()

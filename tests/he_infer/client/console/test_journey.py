@@ -1,4 +1,4 @@
-"""The page in a real browser: from files to reports, with the model, server and encryption that are shipped."""
+"""The page in a real browser, from files to reports, with a real model, server and encryption."""
 
 import json
 import re
@@ -139,7 +139,7 @@ def test_vault_seals_checks_and_restores_a_folder(page: Page, tmp_path: Path) ->
     expect(page.get_by_role("heading", name="verify: not done")).to_be_visible(timeout=60_000)
 
 
-def test_wrong_passphrase_is_said_and_right_one_opens(page: Page, console: RunningConsole) -> None:
+def test_wrong_passphrase_is_reported_and_right_one_opens(page: Page, console: RunningConsole) -> None:
     page.get_by_role("link", name="Keys and server").click()
     page.get_by_role("button", name="Lock the page").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
@@ -208,9 +208,7 @@ def test_two_tabs_and_a_reload_see_the_same_run(page: Page, console: RunningCons
 
 
 @pytest.mark.slow
-def test_server_that_is_lost_is_said_and_images_are_sent_when_it_is_back(
-    page: Page, scene: Scene, tmp_path: Path
-) -> None:
+def test_lost_server_is_reported_and_images_are_sent_after_its_return(page: Page, scene: Scene, tmp_path: Path) -> None:
     add(page, write_images(tmp_path / "in", 2))
     scene.stop_server()
     try:
@@ -247,7 +245,7 @@ def test_keyboard_alone_reaches_and_starts_a_run(page: Page, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_compressed_and_bright_images_are_windowed_from_what_is_shown(page: Page, tmp_path: Path) -> None:
+def test_compressed_and_bright_images_are_windowed_from_display_values(page: Page, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     colour = tmp_path / "in" / "colour.png"
     Image.fromarray(np.stack([images(0, 1, 8)[0]] * 3, axis=-1)).save(colour)

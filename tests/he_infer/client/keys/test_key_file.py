@@ -1,4 +1,4 @@
-"""The secret key's file: private, opened by its passphrase alone, and never overwritten."""
+"""The key file: private, opened only by its passphrase, and never overwritten."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_saved_key_file_is_loaded_equal(saved: Path, keys: KeyFile) -> None:
     assert (loaded.key_set, loaded.server_key, loaded.publisher) == (keys.key_set, "ab" * 32, None)
 
 
-def test_the_file_is_private_and_shows_nothing(saved: Path, keys: KeyFile) -> None:
+def test_saved_file_is_private_and_holds_no_plaintext(saved: Path, keys: KeyFile) -> None:
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
     assert keys.secret_key(keys.plans[0]).to_bytes()[40:56] not in saved.read_bytes()
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
@@ -82,7 +82,7 @@ def test_a_key_is_never_overwritten(saved: Path, keys: KeyFile) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text", bytes(1000)])
-def test_a_file_that_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_no_key_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.key"
     path.write_bytes(content)
     with pytest.raises(NotThisFormat, match=r"other\.key"):
@@ -127,7 +127,9 @@ def test_any_changed_byte_of_file_is_refused(saved: Path, tmp_path: Path) -> Non
             KeyFile.load(path, WORDS)
 
 
-def test_a_key_of_another_seal_version_is_named(keys: KeyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_of_another_seal_version_is_refused_by_name(
+    keys: KeyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(custody, "seal_format", lambda: "tenseal-0.0.1")
     keys.save(tmp_path / "old.key", WORDS)
     monkeypatch.setattr(custody, "seal_format", wire.seal_format)
@@ -140,7 +142,7 @@ def test_each_key_file_has_a_key_set_of_its_own(keys: KeyFile) -> None:
     assert KeyFile.new(keys.plans).key_set != keys.key_set
 
 
-def test_a_plan_of_another_model_has_no_key_in_the_file(keys: KeyFile) -> None:
+def test_plan_of_another_model_has_no_key_in_file(keys: KeyFile) -> None:
     other = make_plan(Head((Linear(np.ones((2, 16)), np.zeros(2)),)), input_bound=1.0)
     with pytest.raises(MissingKey, match="other plans"):
         keys.secret_key(other)
@@ -162,7 +164,7 @@ def test_an_updated_file_keeps_its_keys_and_its_mode(saved: Path, keys: KeyFile,
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_file_whose_keys_are_cut_off_is_named(keys: KeyFile, tmp_path: Path) -> None:
+def test_file_with_cut_off_keys_is_refused_by_name(keys: KeyFile, tmp_path: Path) -> None:
     path = tmp_path / "whole.key"
     keys.save(path, WORDS)
     data = path.read_bytes()

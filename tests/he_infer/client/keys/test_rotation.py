@@ -1,4 +1,4 @@
-"""Rotation against a real server: fresh keys work at once, replaced ones end when their overlap does."""
+"""Rotation against a real server: new keys work at once, replaced keys are deleted after their overlap."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Every way of opening a key file opens it alone, and what is removed opens it no more."""
+"""Each wrapping alone opens the key file, and a removed wrapping no longer opens it."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ needs_softhsm = pytest.mark.skipif(SOFTHSM is None, reason="Debian's package sof
 
 
 class MemoryKeyring(KeyringBackend):
-    """A keyring for one process: it does what the protocol of the package says, and keeps nothing."""
+    """A keyring in memory, for one process, with the interface of the package `keyring`."""
 
     priority = 1.0  # type: ignore[assignment] - the base class computes it
 
@@ -122,7 +122,7 @@ def test_every_wrapping_opens_file_alone_and_removed_one_does_not(key_file: Path
         assert secret_of(KeyFile.load(key_file, way)) == secret_of(keys)
 
 
-def test_last_wrapping_cannot_be_removed_nor_one_that_is_not_there(key_file: Path) -> None:
+def test_last_or_unknown_wrapping_cannot_be_removed(key_file: Path) -> None:
     custody = KeyFile.load(key_file, WORDS).custody
     with pytest.raises(UsageError, match="last"):
         custody.without_wrapping(custody.wrappings[0].id)
@@ -167,7 +167,7 @@ def test_any_two_of_three_shares_open(pair: tuple[int, ...]) -> None:
     assert SharesUnlock([mnemonics[number] for number in pair]).open(wrapping) == KEY
 
 
-def test_share_is_wrong_in_one_word_and_named_by_its_checksum() -> None:
+def test_share_with_one_wrong_word_is_named_by_its_checksum() -> None:
     _, mnemonics = wrap_with_shares(KEY)
     words = mnemonics[1].split()
     for place in range(0, len(words), 4):
@@ -201,7 +201,7 @@ def test_impossible_number_of_shares_is_refused(threshold: int, count: int) -> N
         wrap_with_shares(KEY, threshold, count)
 
 
-def test_printed_sheets_are_read_back_as_they_are() -> None:
+def test_printed_sheets_are_read_back_unchanged() -> None:
     wrapping, mnemonics = wrap_with_shares(KEY)
     sheets = print_kit("hospital.key", mnemonics, 2)
     assert [read_share(sheet) for sheet in sheets] == mnemonics
@@ -216,7 +216,7 @@ def test_printed_sheets_are_read_back_as_they_are() -> None:
 def test_token_opens_what_it_wrapped_and_keeps_its_private_key(token: Token) -> None:
     wrapping = wrap_with_token(KEY, token, "vault card", generate=True)
     assert TokenUnlock(token).open(wrapping) == KEY
-    again = wrap_with_token(KEY, token, generate=True)  # the key that is there is used
+    again = wrap_with_token(KEY, token, generate=True)  # the existing key is used
     assert again.data["key"] == wrapping.data["key"]
     other = wrap_with_token(KEY, Token(token.module, token.label, token.pin, "another"), generate=True)
     moved = Wrapping("token", {**other.data, "key": "he-infer"})
@@ -241,7 +241,7 @@ def test_wrong_pin_token_key_or_library_is_named(token: Token, tmp_path: Path) -
 
 @given(st.dictionaries(st.text(max_size=6), st.none() | st.text(max_size=6) | st.integers() | st.lists(st.integers())))
 @settings(max_examples=60)
-def test_no_header_entry_makes_more_than_a_refusal(entry: object) -> None:
+def test_wrapping_from_arbitrary_json_is_refused(entry: object) -> None:
     for candidate in (entry, {**entry, "kind": "shares", "id": "0" * 8} if isinstance(entry, dict) else entry):
         with pytest.raises(NotThisFormat):
             Wrapping.from_json(candidate)
@@ -257,14 +257,14 @@ def test_wrapping_whose_data_are_missing_or_damaged_is_refused(kind: str, memory
             open_custody([Wrapping(kind, data)], unlocks[kind])
 
 
-def test_derived_keys_differ_by_purpose_and_stay_with_the_file(key_file: Path) -> None:
+def test_derived_keys_differ_by_purpose_and_are_equal_at_each_load(key_file: Path) -> None:
     one, two = KeyFile.load(key_file, WORDS).custody, KeyFile.load(key_file, WORDS).custody
     assert one.derive("history") == two.derive("history") != one.derive("report UIDs")
     assert Custody.new().derive("history") != one.derive("history")
     assert one.key.hex() not in repr(one)
 
 
-def test_rotation_keeps_custody_and_remembers_what_it_replaced(key_file: Path) -> None:
+def test_rotation_keeps_wrappings_and_notes_replaced_key_set(key_file: Path) -> None:
     keys = KeyFile.load(key_file, WORDS)
     keys.rotated(2_000_000_000).save(key_file, update=True)
     fresh = KeyFile.load(key_file, WORDS)
@@ -275,7 +275,7 @@ def test_rotation_keeps_custody_and_remembers_what_it_replaced(key_file: Path) -
     assert fresh.custody.derive("history") == keys.custody.derive("history")
 
 
-def test_drill_lost_passphrase_is_replaced_by_two_printed_shares(key_file: Path, tmp_path: Path) -> None:
+def test_lost_passphrase_is_replaced_with_two_printed_shares(key_file: Path, tmp_path: Path) -> None:
     kit, secret = tmp_path / "kit", secret_of(KeyFile.load(key_file, WORDS))
     said = run("keys", "wrappings", "add", key_file, "shares", "--kit", kit, HE_INFER_PASSPHRASE=WORDS)
     assert "Print the sheets" in said

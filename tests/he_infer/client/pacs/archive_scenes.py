@@ -1,4 +1,4 @@
-"""Scenes with a real Orthanc; run by `test_archive_scenes.py` in a network namespace of their own."""
+"""Tests with a real Orthanc; `test_archive_scenes.py` runs them in a separate network namespace."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 
 def classify(paths: Sequence[Path]) -> Iterator[Outcome]:
-    """By the first pixel: enough to tell whether each image got its own report."""
+    """Classify by the first pixel, which shows whether each image got its own report."""
     for path in paths:
         try:
             load_image(path)
@@ -80,7 +80,7 @@ def watcher(orthanc: Orthanc, folder: Path, journal: Journal, **changes: object)
 
 
 def sources_of(orthanc: Orthanc, study: str) -> list[str]:
-    """The images that a study's reports refer to."""
+    """UIDs of the images that a study's reports refer to."""
     found = []
     for report in orthanc.instances("SR"):
         if report.StudyInstanceUID == study:
@@ -100,7 +100,7 @@ def test_report_stored_twice_is_one_object_in_archive(orthanc: Orthanc) -> None:
     assert len(sources_of(orthanc, study)) == 1
 
 
-def test_found_images_have_what_choice_is_made_by_and_are_fetched_as_sent(orthanc: Orthanc, tmp_path: Path) -> None:
+def test_found_images_have_choice_attributes_and_are_fetched_unchanged(orthanc: Orthanc, tmp_path: Path) -> None:
     study, series = generate_uid(), generate_uid()
     sent = [make_image(study, series, brightness=value) for value in (1, 2)]
     orthanc.send(*sent)
@@ -157,9 +157,7 @@ def test_watcher_with_lost_journal_leaves_reports_as_they_are(orthanc: Orthanc, 
     assert len(sources_of(orthanc, study)) == 1
 
 
-def test_other_modality_is_left_alone_and_refusal_is_report_or_none_by_setting(
-    orthanc: Orthanc, tmp_path: Path
-) -> None:
+def test_other_modality_is_ignored_and_refusal_is_reported_by_setting(orthanc: Orthanc, tmp_path: Path) -> None:
     study = generate_uid()
     refused = make_image(study, generate_uid(), brightness=13)
     orthanc.send(refused, make_image(study, generate_uid(), modality="MR"))
@@ -194,7 +192,7 @@ def test_image_without_pixels_is_tried_again_and_given_up_while_others_are_repor
         assert journal.retry_failed(clock[0]) == 1
 
 
-def test_archive_that_is_restarted_costs_no_attempt_and_no_report(tmp_path: Path) -> None:
+def test_archive_restart_counts_no_attempt_and_loses_no_report(tmp_path: Path) -> None:
     bring_loopback_up()
     study = generate_uid()
     archive = Orthanc(tmp_path / "archive")
@@ -237,7 +235,7 @@ def test_archive_that_sends_another_image_is_refused(orthanc: Orthanc, tmp_path:
 
 
 def write_shapes(study: str, count: int, **options: str) -> list[pydicom.Dataset]:
-    """Images that the scene's model tells apart, as objects of one study."""
+    """Write images that the scene's model can classify, as objects of one study."""
     made = []
     for number in range(count):
         made.append(make_image(study, generate_uid(), **options))  # type: ignore[arg-type] - passed through
@@ -247,7 +245,7 @@ def write_shapes(study: str, count: int, **options: str) -> list[pydicom.Dataset
     return made
 
 
-def test_watch_once_reports_through_real_server_and_says_what_it_could_not(
+def test_watch_once_reports_through_real_server_and_lists_failures(
     orthanc: Orthanc, scene: Scene, tmp_path: Path
 ) -> None:
     study = generate_uid()
@@ -302,9 +300,7 @@ def test_classify_writes_and_stores_reports_and_names_images_without_study(
 
 
 @pytest.mark.slow
-def test_page_stores_report_in_archive_once_however_often_it_is_asked(
-    orthanc: Orthanc, scene: Scene, tmp_path: Path
-) -> None:
+def test_repeated_store_on_page_leaves_one_report_in_archive(orthanc: Orthanc, scene: Scene, tmp_path: Path) -> None:
     if not CHROMIUM.exists():
         pytest.skip("Debian's package chromium is not installed")
     study = generate_uid()
@@ -415,7 +411,7 @@ def test_watch_waits_for_a_server_that_is_down_without_counting_attempts(
 
 
 def watch_once(*options: object, status: int = 0) -> str:
-    """Run a command that is to end with this status; all that it says."""
+    """Run a command and check its exit status; returns all its output."""
     environment = {**os.environ, "HE_INFER_PASSPHRASE": WORDS, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "he_infer", *map(str, options)],

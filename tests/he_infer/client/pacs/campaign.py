@@ -1,11 +1,11 @@
-"""A long trial of the watcher: many studies, kills at random moments, an archive and a server that go away.
+"""A long test of the watcher: many studies, kills at random moments, failures of the archive and the server.
 
     unshare --net --map-root-user python -m tests.he_infer.client.pacs.campaign --studies 200 --kills 30
 
 Everything is real: Orthanc, the server, `he-infer watch` in a process of its own. Studies arrive one after another,
 some are sent twice, some grow later; the watcher is killed at random moments, the archive is killed and started again,
-the server is away for a while. At the end each image must have exactly one report. Says what it counted as JSON, and
-ends with 1 if an image has none or several.
+the server is away for a while. At the end each image must have exactly one report. Prints its counts as JSON, and exits
+with 1 if an image has no report or several.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def make_study(random_: random.Random) -> list[Dataset]:
 
 
 def send_patiently(archive: Orthanc, images: list[Dataset]) -> None:
-    """As a scanner does: try again until the archive takes it."""
+    """Send like a scanner: try again until the archive accepts the image."""
     for image in images:
         while True:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A real Orthanc on loopback (Debian's packages `orthanc` and `orthanc-dicomweb`) that can be killed and started anew.
+"""A real Orthanc on loopback (Debian's packages `orthanc` and `orthanc-dicomweb`) that can be killed and restarted.
 
 The tests that use it run in a network namespace of their own, see `test_archive_scenes.py`.
 """
@@ -75,7 +75,7 @@ class Orthanc:
             self.rest.post("/instances", file_bytes(dataset), "application/dicom")
 
     def instances(self, modality: str) -> list[Dataset]:
-        """All objects of a modality, read whole."""
+        """Read all objects of a modality."""
         query = {"Level": "Instance", "Query": {"Modality": modality}}
         found = json.loads(self.rest.post("/tools/find", json.dumps(query).encode(), "application/json"))
         return [
@@ -93,7 +93,7 @@ def file_bytes(dataset: Dataset) -> bytes:
 def make_image(
     study: str, series: str, *, brightness: int = 100, sop: str = "", modality: str = "CT", body_part: str = "CHEST"
 ) -> Dataset:
-    """A small CT slice whose mean value is about `brightness`."""
+    """Make a small CT slice with a mean value of about `brightness`."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -1,4 +1,4 @@
-"""Runs the scenes with a real Orthanc in a network namespace of their own, where there is nothing to listen to."""
+"""Runs the tests with a real Orthanc in a separate network namespace, without access to other hosts."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def isolated() -> list[str]:
-    """How to run a program in a network namespace of its own; nothing where the system does not allow it."""
+    """Command prefix for a separate network namespace; empty if the system does not allow one."""
     command = ["unshare", "--net", "--map-root-user"]
     if shutil.which(command[0]) is None:
         return []

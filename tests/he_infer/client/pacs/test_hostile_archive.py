@@ -47,7 +47,7 @@ def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A refused handshake is what a test is about."""
+            """Ignore the error: a test refuses the handshake on purpose."""
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls is not None:

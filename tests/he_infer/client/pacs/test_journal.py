@@ -1,4 +1,4 @@
-"""The journal alone: what it remembers over crashes, and who may open it."""
+"""The journal: its content after crashes, and its lock."""
 
 import multiprocessing
 import sqlite3
@@ -143,7 +143,7 @@ def test_choice_is_by_modality_body_part_and_description(
     assert choice.takes(ImageEntry("1", "2", "3", modality, body_part, description)) is taken
 
 
-def test_choice_of_everything_leaves_reports_alone() -> None:
+def test_choice_of_everything_excludes_reports() -> None:
     choice = parse_choice([], [], "")
     assert choice.takes(ImageEntry("1", "2", "3"))
     assert not choice.takes(ImageEntry("1", "2", "3", "SR"))

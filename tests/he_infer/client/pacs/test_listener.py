@@ -1,4 +1,4 @@
-"""The storage SCP as a process: well-behaved senders, strangers, and peers that send rubbish."""
+"""The storage SCP as a process: correct senders, unknown senders, and peers that send invalid bytes."""
 
 import os
 import secrets
@@ -42,14 +42,14 @@ def listening(settings: ListenerSettings) -> Iterator[Listening]:
 
 @pytest.fixture(scope="module")
 def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
-    """One process for all peers that send rubbish: it must outlive them."""
+    """One storage SCP for all peers that send invalid bytes: it must survive them."""
     spool = str(tmp_path_factory.mktemp("steady") / "spool")
     with Listening(ListenerSettings(spool, port=0, peers=("SCANNER",), least_free_bytes=0)) as running:
         yield running
 
 
 def send(port: int, *datasets: Dataset, title: str = "SCANNER", called: str = "HE_INFER") -> list[int | None]:
-    """The status of each; None where the association ended, empty where it was refused."""
+    """Send objects. Returns the status of each, None if the association ended, or nothing if it was refused."""
     entity = AE(ae_title=title)
     entity.add_requested_context(CT, ExplicitVRLittleEndian)
     entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = 20
@@ -72,7 +72,7 @@ def image(**options: object) -> Dataset:
     return pydicom.dcmread(BytesIO(file_bytes(made)))
 
 
-def test_sent_image_lies_in_spool_as_it_was_sent(listening: Listening, settings: ListenerSettings) -> None:
+def test_sent_image_is_stored_unchanged_in_spool(listening: Listening, settings: ListenerSettings) -> None:
     sent = image(brightness=77)
     assert send(listening.port, sent, sent) == [SUCCESS, SUCCESS]
     spool = Spool(Path(settings.spool))
@@ -186,7 +186,7 @@ def test_late_and_repeated_objects_in_spool_are_found_again(tmp_path: Path) -> N
             journal.finish(images[0], State.REPORTED, 0)
             source.release(images[0])
             assert not spool.file(sop).exists()
-            arrive(made)  # sent a second time: it needs nothing, and goes
+            arrive(made)  # sent a second time: it needs no report and is removed
             source.look(journal, 0)
             assert journal.still_studies(0, 0) == []
             assert spool.sizes() == (0, 0)

@@ -1,4 +1,4 @@
-"""Reports that tools of others accept: dciodvfy (dicom3tools) and dsrdump (DCMTK) on CT, MR, US and CR."""
+"""Reports are accepted by dciodvfy (dicom3tools) and dsrdump (DCMTK) for CT, MR, US and CR images."""
 
 import subprocess
 import warnings
@@ -133,7 +133,7 @@ def test_same_result_gets_same_uid_and_any_other_input_another() -> None:
 
 
 @given(st.lists(st.text(max_size=8), max_size=4), st.lists(st.text(max_size=8), max_size=4))
-def test_different_parts_never_run_together_in_uid(one: list[str], other: list[str]) -> None:
+def test_different_lists_of_parts_get_different_uids(one: list[str], other: list[str]) -> None:
     assert (UIDS.derive("x", *one) == UIDS.derive("x", *other)) == (one == other)
 
 
@@ -201,7 +201,7 @@ def test_statement_without_result_or_with_impossible_probability_is_refused() ->
             Statement(**about, **wrong)  # type: ignore[arg-type] - a table of wrong arguments
 
 
-def test_operating_point_of_the_other_class_is_told_with_that_class() -> None:
+def test_operating_point_of_other_class_is_reported_with_that_class() -> None:
     statement = Statement(**{**FOUND.__dict__, "label": "normal", "probability": 0.8, "positive": "pneumonia"})
     assert statement.decided_percent == 20.0
     assert "gives 'pneumonia' from 37 percent on" in comment(statement)

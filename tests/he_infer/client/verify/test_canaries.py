@@ -1,4 +1,4 @@
-"""Canaries: where they stand, what they are like, and how often they find a server out."""
+"""Canaries: their rows, their values, and their rate of detecting a cheating server."""
 
 import os
 import subprocess
@@ -67,7 +67,7 @@ def cheating_server(bundle: Path, folder: Path, share: float, seed: int) -> Iter
 
 
 def caught(url: str, token: str, head: Head, *, runs: int, images: int, count: int, seed: int) -> int:
-    """In how many of the runs a canary found the server out."""
+    """Number of runs in which a canary detected the server."""
     rng = np.random.default_rng(seed)
     evidence = []
     with Session(url, token) as session:
@@ -84,7 +84,7 @@ def caught(url: str, token: str, head: Head, *, runs: int, images: int, count: i
             except WrongAnswer as wrong:
                 evidence.append(wrong.receipts)
     assert all(len(receipts) == images + count for receipts in evidence)
-    for one in evidence[0]:  # what it claims to have computed stands in writing
+    for one in evidence[0]:  # its receipts state the claimed computation
         assert check(one["receipt"], one["signature"], one["server_key"]).model == model.id
     return len(evidence)
 
@@ -101,13 +101,13 @@ def hunt(bundle: Path, head: Head, folder: Path, *, share: float, runs: int, ima
     assert test.pvalue > 1e-3
 
 
-def test_a_cheating_server_is_found_out_as_often_as_stated(bundle: Path, head: Head, tmp_path: Path) -> None:
+def test_cheating_server_is_detected_at_stated_rate(bundle: Path, head: Head, tmp_path: Path) -> None:
     hunt(bundle, head, tmp_path / "cheat", share=0.25, runs=24, images=2, count=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("share", "count"), [(0.05, 4), (0.1, 6), (0.3, 3), (1.0, 1)])
-def test_a_cheating_server_is_found_out_as_often_as_stated_over_many_runs(
+def test_cheating_server_is_detected_at_stated_rate_over_many_runs(
     bundle: Path, head: Head, tmp_path: Path, share: float, count: int
 ) -> None:
     hunt(bundle, head, tmp_path / "cheat", share=share, runs=160 if share < 1 else 20, images=1, count=count)
@@ -135,7 +135,7 @@ def test_an_honest_server_is_never_accused(bundle: Path, head: Head, tmp_path: P
             assert sum(request.images for request in scores.requests) == 16
 
 
-def test_with_one_image_a_request_every_place_is_as_likely() -> None:
+def test_with_one_image_a_request_all_rows_are_equally_likely() -> None:
     rng = np.random.default_rng(5)
     counts = np.zeros(8)
     for _ in range(4000):
@@ -165,7 +165,7 @@ def test_canaries_are_plausible_fresh_and_within_the_bound(head: Head) -> None:
     assert np.allclose(one.expected, head.evaluate(one.features))
 
 
-def test_the_stated_chance() -> None:
+def test_detection_probability_follows_formula() -> None:
     assert detection(0, 10) == 0
     assert detection(1, 1) == 1
     assert detection(0.1, 22) == pytest.approx(1 - 0.9**22)
@@ -173,7 +173,7 @@ def test_the_stated_chance() -> None:
         detection(1.5, 1)
 
 
-def test_rates_and_shapes_are_checked() -> None:
+def test_invalid_rates_and_shapes_are_refused() -> None:
     assert [wanted(10, rate) for rate in (0, 0.1, 0.11, 1)] == [0, 1, 2, 10]
     assert wanted(1, 0.01) == 1
     with pytest.raises(UsageError, match="0 to 10"):

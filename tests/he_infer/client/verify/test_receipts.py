@@ -52,14 +52,14 @@ def test_a_changed_receipt_does_not_verify(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "{}", "[]", "no json", '{"receipts": []}', '{"receipts": 3}', "\x00\xff"])
-def test_other_files_are_no_receipts(tmp_path: Path, text: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "other"
     path.write_text(text)
     with pytest.raises(NotThisFormat):
         receipt.read(path)
 
 
-def test_another_key_than_the_one_expected_is_refused(tmp_path: Path) -> None:
+def test_receipt_of_unexpected_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "kept.receipts"
     receipt.append(path, [signed()])
     ran = CliRunner().invoke(app, ["receipts", "verify", str(path), "--server-key", "ab" * 32])
