@@ -321,7 +321,7 @@ def refuse_plain_http(url: str) -> None:
         if ipaddress.ip_address(host).is_loopback:
             return
     raise UsageError(
-        f"{url} is plain http to another host: whoever is on the way reads the token and changes what is sent. Use "
+        f"{url} is plain http to another host: anybody on the network path can read the token and change the data. Use "
         "https, or give --insecure-http where something else protects the connection."
     )
 

@@ -293,7 +293,7 @@ class Console:
 
     def _problem(self, request: Request, error: Exception) -> Response:
         """Show an error as one line: inside the page for a request by htmx, as plain text with status 400 otherwise."""
-        line = explain(error) or "Something went wrong; see the terminal."
+        line = explain(error) or "Internal error; see the terminal for details."
         headers = {"HX-Retarget": "#problem", "HX-Reswap": "textContent"}
         if "hx-request" in request.headers:
             return Response(line, media_type="text/plain; charset=utf-8", headers=headers)
@@ -302,7 +302,7 @@ class Console:
     def _defect(self, request: Request, error: Exception) -> Response:
         line = explain(error)
         if line is None:
-            return Response("Something went wrong; the terminal says more.", 500, media_type="text/plain")
+            return Response("Internal error; see the terminal for details.", 500, media_type="text/plain")
         return self._problem(request, error)
 
 

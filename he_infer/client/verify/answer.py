@@ -60,7 +60,7 @@ class Answer:
         )
         server_us = envelope.header.get("server_us")
         if not isinstance(server_us, int):
-            raise NotThisFormat("The server's answer does not state its time; it speaks another dialect.")
+            raise NotThisFormat("The server's answer does not state its time; install the same release on both sides.")
         return cls(
             parts=tuple(data for _, data in envelope.parts),
             receipt=receipt,

@@ -238,7 +238,7 @@ def _register(
     asked = 0
     if model is not None:
         asked = prove_keys(session, keys, model, served)
-        typer.echo(f"{asked} test questions through {len(keys.plans)} plans were answered rightly.")
+        typer.echo(f"{asked} test questions through {len(keys.plans)} plans were answered correctly.")
     else:
         typer.echo(
             "No test question was asked: give the client's part of the model with --bundle. The plans are those that "

@@ -56,7 +56,7 @@ def verify(
             raise NotAuthentic(f"{file}: {others} of {len(receipts)} receipts name another head than {bundle_file}'s.")
     times = [entry.time for entry in receipts]
     table = PlainTable(show_header=False)
-    table.add_row("receipts", f"{len(receipts)}, all signatures right")
+    table.add_row("receipts", f"{len(receipts)}, all signatures valid")
     table.add_row("server's key", keys.pop() + ("" if server_key else "  (compare it with the operator's)"))
     table.add_row("models", ", ".join(sorted({entry.model for entry in receipts})))
     table.add_row("from", _moment(min(times)))

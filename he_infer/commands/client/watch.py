@@ -211,7 +211,7 @@ def _listener(
     match = re.fullmatch(r"([A-Za-z0-9_. -]{1,16})@([^@]+):(\d{1,5})", text)
     if match is None or int(match[3]) > 65535:
         raise UsageError(
-            f"{text!r} is no place to listen at; expected TITLE@HOST:PORT, such as HEINFER@127.0.0.1:11112."
+            f"{text!r} is no listening address; expected TITLE@HOST:PORT, such as HEINFER@127.0.0.1:11112."
         )
     if not peers:
         raise UsageError("Say which AE titles may send images with --peer TITLE.")

@@ -57,7 +57,7 @@ def test_keys_are_made_registered_shown_and_listed(
     mine = ("--bundle", bundle, *there)
     out = he_infer("keys", "new", key, *mine, "--json", figures, HE_INFER_PASSPHRASE=WORDS)
     assert "registered" in out
-    assert "answered rightly" in out
+    assert "answered correctly" in out
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     stated = json.loads(figures.read_text())
     assert stated["evaluation_key_bytes"] > 0

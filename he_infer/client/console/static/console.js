@@ -1,5 +1,5 @@
 "use strict";
-// Files to the local process, and an image with window and level. No request goes anywhere else.
+// Uploads files to the local process, and shows an image with window and level. No request leaves this machine.
 
 const token = document.querySelector("meta[name=csrf-token]")?.content ?? "";
 const headers = { "X-CSRF-Token": token };
@@ -15,7 +15,7 @@ async function collect(entry, path = "") {
   }
   const reader = entry.createReader();
   const found = [];
-  for (;;) { // a folder is read in portions
+  for (;;) { // the browser gives a folder in portions
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) break;
     for (const inner of some) found.push(...await collect(inner, `${path}${entry.name}/`));

@@ -126,7 +126,7 @@ def check_url(url: str, *, insecure_http: bool = False) -> None:
         raise UsageError("An archive's URL holds neither user nor password nor query; give --archive-credentials.")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not insecure_http:
         raise UsageError(
-            f"{url} would carry images and reports unencrypted over the network. Use https, or say --insecure-http."
+            f"{url} would carry images and reports unencrypted over the network. Use https, or give --insecure-http."
         )
 
 

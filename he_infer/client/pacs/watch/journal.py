@@ -261,7 +261,7 @@ def _take_lock(folder: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         lock.close()
         raise UsageError(
-            f"Another watcher has the journal in {folder}. Stop it first, or give this one another --journal."
+            f"Another watcher uses the journal in {folder}. Stop it first, or give this one another --journal."
         ) from error
     except sqlite3.DatabaseError as error:
         lock.close()

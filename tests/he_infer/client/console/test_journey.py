@@ -118,12 +118,12 @@ def test_vault_seals_checks_and_restores_a_folder(page: Page, tmp_path: Path) ->
     assert_accessible(page)
 
     def do(verb: str, source: Path, to: Path | None) -> None:
-        page.get_by_label("What to do").select_option(verb)
+        page.get_by_label("Command").select_option(verb)
         page.get_by_label("From").fill(str(source))
         page.get_by_label("To (not").fill(str(to or ""))
         page.get_by_label("Key file of the vault").fill(str(tmp_path / "vault.key"))
         page.get_by_label("Its passphrase").fill(WORDS)
-        page.get_by_role("button", name="Do it").click()
+        page.get_by_role("button", name="Run").click()
 
     do("protect", tmp_path / "in", tmp_path / "vault")
     expect(page.get_by_role("heading", name="protect: done")).to_be_visible(timeout=60_000)

@@ -86,7 +86,7 @@ def test_classify_keeps_receipts_and_canaries_with_its_report(tmp_path: Path, mo
         asked += ["--canaries", "1", "--receipts", str(kept), "--json", str(report)]
         done = run(app, asked)
         assert done.exit_code == 0, done.exception
-        assert "4 test questions, all answered rightly" in done.output
+        assert "4 test questions, all answered correctly" in done.output
     figures = json.loads(report.read_text())
     assert figures["canaries"] == {"sent": 4, "requests": 4, "wrong": 0}
     assert len(figures["receipts"]) == 7
@@ -94,7 +94,7 @@ def test_classify_keeps_receipts_and_canaries_with_its_report(tmp_path: Path, mo
     for file in (report, kept):
         verified = run(app, ["receipts", "verify", str(file), "--bundle", str(bundle_file)])
         assert verified.exit_code == 0, verified.exception
-        assert "7, all signatures right" in verified.output
+        assert "7, all signatures valid" in verified.output
     other = tmp_path / "other.hebundle"
     small_bundle(other, seed=9)
     refused = run(app, ["receipts", "verify", str(kept), "--bundle", str(other)])
