@@ -1,4 +1,4 @@
-"""`make attacks`: one hostile client of each kind beside an honest one, with what the honest one notices of it.
+"""`make attacks`: runs one hostile client of each kind beside an honest one, and measures the honest one's answers.
 
 Example: `python -m tests.attacks --seconds 10 --json attacks.json`
 """
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(kind: str, bundle: Path, folder: Path, seconds: float, workers: int) -> dict[str, Any]:
-    """The honest client alone, then beside the attack: answers, losses, latency, and the server's memory."""
+    """Measure the honest client alone, then beside the attack: answers, losses, latency, and the server's memory."""
     import multiprocessing
 
     from he_infer.local_server import LocalServer
@@ -62,7 +62,7 @@ def measure(kind: str, bundle: Path, folder: Path, seconds: float, workers: int)
             context = multiprocessing.get_context("spawn")
             hostile = context.Process(target=attack, args=(kind, server.url, token), daemon=True)
             hostile.start()
-            time.sleep(3.0)  # until it is at it
+            time.sleep(3.0)  # until the attack has begun
             beside, lost, peak = ask(server, honest, seconds)
             hostile.kill()
             hostile.join()
@@ -80,7 +80,7 @@ def measure(kind: str, bundle: Path, folder: Path, seconds: float, workers: int)
 
 
 def ask(server: "LocalServer", honest: "Client", seconds: float) -> tuple[list[float], int, int]:
-    """Questions one after the other, as a patientless client asks them: seconds of each answer, losses, peak memory."""
+    """Ask one question after the other without retries: seconds of each answer, losses, peak memory."""
     import numpy as np
 
     from he_infer.errors import HeInferError

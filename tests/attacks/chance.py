@@ -1,4 +1,4 @@
-"""How likely a wrong key or random bytes pass the client's checks, by formula and by trial.
+"""Chance that an answer under a wrong key, or random bytes, pass the client's checks, by formula and by trial.
 
     python -m tests.attacks.chance [TRIALS]
 

@@ -1,4 +1,4 @@
-"""One server under attack for all short forms: an honest client, and a hostile one with an ordinary token."""
+"""A server under attack, shared by the short attacks: an honest client, and a hostile one with an ordinary token."""
 
 from collections.abc import Iterator
 from pathlib import Path

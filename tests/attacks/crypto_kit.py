@@ -1,4 +1,4 @@
-"""What the attacks on the encryption share: a plan's evaluator, keys of any making, and SEAL objects of any content."""
+"""Tools of the attacks on the encryption: a plan's evaluator, crafted keys, and SEAL objects of any content."""
 
 import struct
 from dataclasses import dataclass, replace
@@ -30,18 +30,18 @@ class Target:
 
     @property
     def honest(self) -> dict[str, bytes]:
-        """The keys that the client's own code makes."""
+        """Return the keys that the client's own code makes."""
         return self.secret.evaluation_keys(self.plan)
 
     def ask(self, x: np.ndarray, keys: dict[str, bytes] | None = None) -> tuple[list[bytes], list[bytes]]:
-        """The ciphertexts of features (n, width) and the parts of their answer."""
+        """Return the ciphertexts of features (n, width) and the parts of their answer."""
         sent = self.secret.encrypt(pack(self.plan, x), self.plan.input_scale)
         return sent, self.evaluator.evaluate(sent, self.evaluator.load_keys(self.honest if keys is None else keys))
 
 
 @lru_cache(maxsize=4)
 def target(widths: tuple[int, ...], batch: int = 1, policy: str = "hidden") -> Target:
-    """A random head with a plan of its own."""
+    """Make a random head with its plan and a client's key."""
     head = make_head(widths)
     plan = make_plan(head, batch=batch, policy=policy)
     return Target(head, plan, Evaluator(plan, head), SecretKey.generate(plan.parameters))
@@ -57,7 +57,7 @@ def ciphertext(
     seed: bytes = bytes(64),
     scale: float | None = None,
 ) -> bytes:
-    """The body of a ciphertext of any shape: random residues, or one number everywhere."""
+    """Write the body of a ciphertext of any shape: random residues, or one number everywhere."""
     random = np.random.default_rng(3)
     count = polynomials if form == EXPANDED else 1
     rows = [
@@ -83,7 +83,7 @@ def ciphertext(
 
 
 def key_switches(shape: KeySwitchShape, key: bytes, *, places: int, taken: set[int], digits: int) -> bytes:
-    """The body of key-switching keys, every digit of every key the same."""
+    """Write the body of key-switching keys in which all digits of all keys are equal."""
     parts = [shape.parameters_id, struct.pack("<Q", places)]
     for place in range(min(places, shape.places + 8)):
         held = digits if place in taken else 0
@@ -92,10 +92,10 @@ def key_switches(shape: KeySwitchShape, key: bytes, *, places: int, taken: set[i
 
 
 def key_shapes(plan: Plan) -> dict[str, CiphertextShape | KeySwitchShape]:
-    """The shapes of the plan's parts, by name."""
+    """Return the shapes of the plan's parts, by name."""
     return dict(shapes_for(plan).parts)
 
 
 def at_data_level(shape: CiphertextShape) -> CiphertextShape:
-    """The same without the special prime."""
+    """Return the shape without the special prime."""
     return replace(shape, primes=shape.primes[:-1])

@@ -1,4 +1,4 @@
-"""What one hostile client does, for as long as it is let: each kind in a process of its own, with an ordinary token."""
+"""Hostile clients: each kind attacks from a process of its own, with an ordinary token, until it is ended."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ THREADS = 4
 
 @dataclass
 class Attacker:
-    """A token, and what it is allowed to know."""
+    """A hostile client: its token, and the information that every client has."""
 
     url: str
     token: str
@@ -42,7 +42,7 @@ class Attacker:
         return f"/v1/models/{self.model.id}/classify"
 
     def begin(self, method: str, path: str, *headers: str) -> "contextlib.AbstractContextManager[object]":
-        """A raw connection on which a request's head was sent."""
+        """Open a raw connection and send a request's head."""
         import socket
 
         parts = urlsplit(self.url)
@@ -53,7 +53,7 @@ class Attacker:
 
 
 def flood(attacker: Attacker) -> None:
-    """Valid questions, one after the other, from several threads."""
+    """Send valid questions, one after the other, from several threads."""
     plan = attacker.model.plans[0]
     secret, key_set = SecretKey.generate(plan.parameters), new_key_set()
     attacker.session.register(plan, key_set, secret.evaluation_keys(plan))
@@ -64,7 +64,7 @@ def flood(attacker: Attacker) -> None:
 
 
 def register(attacker: Attacker) -> None:
-    """Keys of the right shape, registered and deleted for ever."""
+    """Register keys of the right shape and delete them, again and again."""
     plan = attacker.model.plans[0]
     keys = draw_keys(plan)
     while True:
@@ -75,7 +75,7 @@ def register(attacker: Attacker) -> None:
 
 
 def inflate(attacker: Attacker) -> None:
-    """Keys that are small on the wire and 512 MiB behind zstd."""
+    """Send keys that are small on the wire and inflate to 512 MiB."""
     plan = attacker.model.plans[0]
     bomb = zstandard.ZstdCompressor(level=19).compress(bytes(512 << 20))
     part = struct.pack("<2sBBBBHQ", b"\x5e\xa1", 16, 4, 3, 2, 0, 16 + len(bomb)) + bomb
@@ -86,7 +86,7 @@ def inflate(attacker: Attacker) -> None:
 
 
 def smuggle(attacker: Attacker) -> None:
-    """Two statements of one length, and as many bytes as the server takes."""
+    """State the body's length twice, and send as many bytes as the server takes."""
     piece = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
     while True:
         headers = ("Content-Length: 10", "Transfer-Encoding: chunked")
@@ -96,7 +96,7 @@ def smuggle(attacker: Attacker) -> None:
 
 
 def idle(attacker: Attacker) -> None:
-    """Two hundred announcements of large bodies, none of which comes."""
+    """Announce two hundred large bodies and send none of them."""
     while True:
         with contextlib.suppress(OSError), contextlib.ExitStack() as held:
             for _ in range(200 // THREADS):
@@ -105,7 +105,7 @@ def idle(attacker: Attacker) -> None:
 
 
 def hoard(attacker: Attacker) -> None:
-    """Sealed objects of 64 MiB that are never finished."""
+    """Send sealed objects of 64 MiB and never finish them."""
     while True:
         headers = (f"Content-Length: {64 << 20}", f"X-Content-SHA256: {'0' * 64}")
         path = f"/v1/objects/{secrets.token_hex(16)}"
@@ -116,7 +116,7 @@ def hoard(attacker: Attacker) -> None:
 
 
 def garble(attacker: Attacker) -> None:
-    """Envelopes of noise."""
+    """Send envelopes of random bytes."""
     import httpx2
 
     headers = {"Authorization": f"Bearer {attacker.token}"}
@@ -138,7 +138,7 @@ KINDS: dict[str, Callable[[Attacker], None]] = {
 
 
 def attack(kind: str, url: str, token: str) -> None:
-    """Attack until this process is ended. What the attacker computes is not the server's to pay, so it gives way."""
+    """Attack until this process is ended. It runs at low priority, since a real attacker has a machine of its own."""
     os.nice(19)
     with Session(url, token, patience=0) as session:
         attacker = Attacker(url, token, session, session.models()[0])

@@ -1,4 +1,4 @@
-"""What the attacks share: raw connections to a server, and what its processes hold."""
+"""Tools of the attacks: raw connections to a server, and the memory of its processes."""
 
 import json
 import socket
@@ -16,24 +16,24 @@ FEATURES = np.random.default_rng(7).uniform(-1, 1, (1, 32))
 
 @dataclass
 class Scene:
-    """A server and the two who use it."""
+    """A server, an honest client and a hostile one."""
 
     server: LocalServer
     honest: Client
     hostile: str
-    """An ordinary token of another client."""
+    """Ordinary token of the hostile client."""
     small: str
-    """The token of a third client, whose storage quota is 1 MiB."""
+    """Token of a third client, whose storage quota is 1 MiB."""
     bundle: Path
     read: int = 0
-    """How far the log was looked at."""
+    """Length of the log that has been checked."""
 
     def still_serves(self) -> None:
         """Check that the honest client gets its answer."""
         assert self.honest.scores(FEATURES).shape == (1, 3)
 
     def no_defect(self) -> None:
-        """Check that the server's log has no defect and no traceback since it was last looked at."""
+        """Check that the server's log has no defect and no traceback since the last check."""
         with self.server.log_path.open(encoding="utf-8", errors="replace") as file:
             file.seek(self.read)
             text = file.read()
@@ -42,18 +42,18 @@ class Scene:
         assert "Traceback" not in text
 
     def worker_pids(self) -> list[int]:
-        """The worker processes there are."""
+        """Return the server's worker processes."""
         return worker_pids(self.server)
 
 
 def connect(server: LocalServer) -> socket.socket:
-    """A raw connection."""
+    """Open a raw connection."""
     host, port = server.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=60)
 
 
 def begin(server: LocalServer, method: str, path: str, token: str, *headers: str) -> socket.socket:
-    """A raw connection on which the head of a request was sent."""
+    """Open a raw connection and send the head of a request."""
     connection = connect(server)
     lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", *headers, "", ""]
     connection.sendall("\r\n".join(lines).encode())
@@ -61,7 +61,7 @@ def begin(server: LocalServer, method: str, path: str, token: str, *headers: str
 
 
 def read_answer(connection: socket.socket) -> tuple[int, str, bool]:
-    """An answer's status and error code, and whether the server closes the connection after it."""
+    """Return an answer's status and error code, and whether the server closes the connection after it."""
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(65536)
@@ -79,6 +79,6 @@ def read_answer(connection: socket.socket) -> tuple[int, str, bool]:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
+    """Return the memory of a process in bytes."""
     text = Path(f"/proc/{pid}/status").read_text()
     return 1024 * int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS")))

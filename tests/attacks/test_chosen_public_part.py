@@ -1,4 +1,4 @@
-"""The second polynomial of an answer under a public part that the client made on purpose."""
+"""The second polynomial of an answer reveals no weight under a crafted public part."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def test_public_part_written_out_is_refused(linear: Target) -> None:
 
 
 def test_public_part_with_a_trapdoor_is_refused(linear: Target) -> None:
-    """Uniform to look at, and known to be a small polynomial's multiple: only a written-out one can be that."""
+    """The polynomial looks uniform but is a multiple of a small one, which only a written-out polynomial can be."""
     made = shape(linear)
     prime = made.primes[0]
     # In the transform a product is pointwise: the inverse of a small polynomial's values, times another's.
@@ -54,7 +54,7 @@ def test_public_part_with_a_trapdoor_is_refused(linear: Target) -> None:
 
 
 def weights_found(linear: Target, parts: dict[str, bytes]) -> float:
-    """The relative error of the weights that one division gives."""
+    """Return the relative error of the weights that one division gives."""
     tile = find_tile(linear.plan)
     assert tile is not None
     x = np.zeros((1, WIDTHS[0]))
@@ -72,7 +72,7 @@ def crafted(linear: Target, fill: int, seed: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("fill", [0, 1, 1 << 20])
-def test_first_polynomial_of_the_clients_choice_gives_no_weight(linear: Target, fill: int) -> None:
+def test_first_polynomial_chosen_by_the_client_gives_no_weight(linear: Target, fill: int) -> None:
     assert weights_found(linear, crafted(linear, fill, bytes(range(64)))) > 10
 
 
@@ -88,7 +88,7 @@ def test_seed_of_the_request_gives_no_weight(linear: Target) -> None:
     assert np.linalg.norm(found) > 10 * np.linalg.norm(linear.head.linear[0].weight)
 
 
-def test_division_gives_the_weights_where_nothing_was_added() -> None:
+def test_division_of_an_answer_without_noise_gives_the_weights() -> None:
     """The control: the same attack on a plan that neither re-randomises nor cuts."""
     head = make_head(WIDTHS)
     plan = make_plan(head, policy="open")

@@ -1,4 +1,4 @@
-"""Keys that are not the plan's keys: refused by their form alone, before SEAL sees them or memory is taken for them."""
+"""Keys that are not the plan's keys are refused by their form, before SEAL reads them or memory is allocated."""
 
 from collections.abc import Callable
 
@@ -120,7 +120,7 @@ def test_bomb_is_refused_before_it_is_inflated(mlp: Target) -> None:
             mlp.evaluator.load_keys({**mlp.honest, "galois": bomb})
 
 
-def test_frame_that_lies_about_its_size_is_refused(mlp: Target) -> None:
+def test_frame_with_wrong_stated_size_is_refused(mlp: Target) -> None:
     size = shapes_for(mlp.plan).sizes["public"]
     # A frame of the right stated size whose blocks hold less.
     frame = bytearray(zstandard.ZstdCompressor(write_content_size=True).compress(bytes(size)))

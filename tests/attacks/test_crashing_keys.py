@@ -1,4 +1,4 @@
-"""Keys that end a process: the request is not tried again, and the key set is refused from then on."""
+"""Keys that crash a worker: the request is not tried again, and the key set is refused from then on."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Who takes the server over rewrites the audit log as if nothing had been: every file of the data folder is theirs."""
+"""An attacker who controls the server, with all files of its data folder, rewrites the audit log."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def log(tmp_path: Path) -> tuple[Path, bytes]:
 
 
 def rewrite(path: Path, changed: int) -> None:
-    """A whole new chain in which one line says something else; MACs are taken over where they are known."""
+    """Write a whole new chain with one changed line; MACs that the attacker knows are kept."""
     lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     lines[changed]["client"] = "nobody"
     previous = lines[0]["prev"]
@@ -47,7 +47,7 @@ def test_an_untouched_log_verifies_with_its_first_key(log: tuple[Path, bytes]) -
 
 
 @pytest.mark.parametrize("changed", [0, 3, 5])
-def test_a_chain_made_anew_is_found_with_the_first_key(log: tuple[Path, bytes], changed: int) -> None:
+def test_a_rebuilt_chain_is_detected_with_the_first_key(log: tuple[Path, bytes], changed: int) -> None:
     path, key = log
     rewrite(path, changed)
     assert verify(path).entries == 6  # what the chain alone can tell
@@ -64,7 +64,7 @@ def test_the_key_on_the_server_authenticates_no_older_line(log: tuple[Path, byte
     assert held == key
 
 
-def test_a_log_without_its_key_is_not_taken_for_an_authentic_one(log: tuple[Path, bytes]) -> None:
+def test_a_log_without_its_key_is_not_accepted_as_authentic(log: tuple[Path, bytes]) -> None:
     path, key = log
     path.with_name("audit.key").unlink()
     AuditLog(path).append("classify", client="c", request_id="r", outcome="ok")
@@ -72,7 +72,7 @@ def test_a_log_without_its_key_is_not_taken_for_an_authentic_one(log: tuple[Path
         verify(path, key)
 
 
-def test_a_machine_that_stopped_between_line_and_key_goes_on(log: tuple[Path, bytes], tmp_path: Path) -> None:
+def test_a_crash_between_line_and_key_lets_the_log_continue(log: tuple[Path, bytes], tmp_path: Path) -> None:
     path, key = log
     shutil.copy(path.with_name("audit.key"), tmp_path / "older")
     AuditLog(path).append("classify", client="c", request_id="r", outcome="ok")

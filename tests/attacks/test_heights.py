@@ -1,4 +1,4 @@
-"""Two features at two heights in one query: a score with all its bits gives two weights, one with noise gives one."""
+"""Two features of very different size in one query: an exact score gives two weights, a noisy score gives one."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ WIDTHS = (16, 2)
 
 
 def steal(target: Target) -> tuple[float, float]:
-    """Relative errors of the weights at the higher and at the lower height, after half as many queries as weights."""
+    """Return relative errors of the larger and the smaller feature's weights, after half as many queries as weights."""
     weight = target.head.linear[0].weight
     high, low = choose_heights(target.plan, float(np.abs(weight).max()))
     answers = []
@@ -41,7 +41,7 @@ def test_scores_with_all_their_bits_give_two_weights_a_query() -> None:
     assert lower < 0.2
 
 
-def test_scores_as_wide_as_their_precision_give_one() -> None:
+def test_scores_as_wide_as_their_precision_give_one_weight_a_query() -> None:
     head = make_head(WIDTHS)
     plan = make_plan(head)
     upper, lower = steal(Target(head, plan, Evaluator(plan, head), SecretKey.generate(plan.parameters)))

@@ -1,4 +1,4 @@
-"""Image files made to harm the client: each is one refusal, within its bounds, and the next file is read after it."""
+"""Image files made to harm the client: each is refused within its limits, and the next file is read."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def good(tmp_path: Path) -> Path:
 
 
 def deflated_dicom(path: Path, size: int) -> Path:
-    """A deflated DICOM file whose data are `size` zeros."""
+    """Write a deflated DICOM file whose data are `size` zeros."""
     uid = b"1.2.840.10008.1.2.1.99"
     element = b"\x02\x00\x10\x00UI" + struct.pack("<H", len(uid)) + uid
     meta = b"\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(element)) + element
@@ -54,7 +54,7 @@ def test_a_deflated_dicom_that_grows_beyond_its_bound_is_refused(
     assert reader.read(good)[0].pixels is not None
 
 
-def test_inflating_is_counted_and_not_kept(tmp_path: Path) -> None:
+def test_inflated_size_is_limited_before_the_data_are_kept(tmp_path: Path) -> None:
     refuse_inflating(deflated_dicom(tmp_path / "small.dcm", 1 << 20))
     with pytest.raises(ImageError, match="more than"):
         refuse_inflating(deflated_dicom(tmp_path / "large.dcm", 8 << 20), most=4 << 20)
@@ -92,7 +92,7 @@ for line in sys.stdin:
 def test_a_decoder_that_hangs_or_dies_costs_one_file(
     tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A codec's endless loop and its crash, stood for by a decoder that does both on request."""
+    """The decoder process here loops forever or crashes on request, as a faulty codec would."""
     script = tmp_path / "decoder.py"
     script.write_text(FAILING)
     real = readers.subprocess.Popen

@@ -1,4 +1,4 @@
-"""A server that answers to harm its client: too much, too slowly, compressed, or with text that moves a cursor."""
+"""A hostile server's answers: too large, too slow, compressed, or with text that moves the terminal's cursor."""
 
 import gzip
 import socket
@@ -30,7 +30,7 @@ def test_a_compressed_answer_is_refused_unopened(impostor: Impostor) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_an_answer_beyond_its_route_s_cap_is_given_up(impostor: Impostor, status: int) -> None:
+def test_an_answer_above_the_limit_of_its_route_is_refused(impostor: Impostor, status: int) -> None:
     impostor.answers["/v1/models"] = lambda: (status, {}, bytes(connections.MOST_JSON + 1))
     with Session(impostor.url, TOKEN, patience=0) as session, pytest.raises(ProtocolMismatch, match="more than"):
         session.models()
@@ -44,7 +44,7 @@ def test_a_range_of_an_object_is_no_longer_than_was_asked_for(impostor: Impostor
 
 
 class Dripping:
-    """A server that sends one byte at a time for ever: of the headers, or of the body."""
+    """A server that sends its headers or its body one byte at a time, forever."""
 
     def __init__(self, start: bytes) -> None:
         self._start = start
@@ -72,7 +72,7 @@ class Dripping:
 @pytest.mark.parametrize(
     "start", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"], ids=["headers", "body"]
 )
-def test_a_byte_now_and_then_does_not_hold_a_client(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_answer_ends_in_a_timeout(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections.Connection._send_once, "__kwdefaults__", {"most": 1 << 20, "seconds": 0.5})
     server = Dripping(start)
     began = time.monotonic()
@@ -82,7 +82,7 @@ def test_a_byte_now_and_then_does_not_hold_a_client(start: bytes, monkeypatch: p
     server.close()
 
 
-def test_a_refusal_s_text_cannot_move_the_cursor(impostor: Impostor) -> None:
+def test_control_characters_in_a_refusal_do_not_move_the_cursor(impostor: Impostor) -> None:
     hostile = "bad\\u001b[2J\\u001b]0;owned\\u0007\\u202egnp\\r\\nerror: all is well"
     body = error("invalid").replace(b"refused: invalid", hostile.encode())
     impostor.answers["/v1/models"] = lambda: (422, {}, body)

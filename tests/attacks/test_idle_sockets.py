@@ -1,4 +1,4 @@
-"""Connections that announce much and send little: they reserve nothing that another client could use."""
+"""Connections that announce large bodies and send little: they take no resources from other clients."""
 
 import contextlib
 import time
@@ -6,7 +6,7 @@ import time
 from tests.attacks.kit import Scene, begin, read_answer, resident
 
 
-def test_idle_announcements_block_nobody(scene: Scene) -> None:
+def test_idle_announcements_block_no_other_client(scene: Scene) -> None:
     client = scene.honest
     with contextlib.ExitStack() as held:
         for number in range(24):
@@ -18,7 +18,7 @@ def test_idle_announcements_block_nobody(scene: Scene) -> None:
             scene.still_serves()
 
 
-def test_a_body_that_drips_is_ended(scene: Scene) -> None:
+def test_a_slow_body_is_ended(scene: Scene) -> None:
     path = f"/v1/models/{scene.honest.model.id}/classify"
     begun = time.monotonic()
     with begin(scene.server, "POST", path, scene.hostile, "Content-Length: 100000") as connection:
@@ -35,7 +35,7 @@ def test_a_body_that_drips_is_ended(scene: Scene) -> None:
 
 
 def test_bodies_of_one_client_leave_room_for_those_of_others(scene: Scene) -> None:
-    """Sixty bodies of 4 MB, each but for its last byte: one client's share is an eighth, and memory is bounded."""
+    """Sixty bodies of 4 MB lack their last byte: one client may hold an eighth of the memory, which stays bounded."""
     path = f"/v1/models/{scene.honest.model.id}/classify"
     before = resident(scene.server.pid)
     with contextlib.ExitStack() as held:

@@ -1,4 +1,4 @@
-"""Numbers no float can hold, headers of every wrong form, clients that hang up: documented refusals, no defect."""
+"""Malformed requests get documented refusals: huge numbers, malformed headers, clients that disconnect."""
 
 import contextlib
 import secrets

@@ -1,7 +1,7 @@
-"""What leaves is a function of the scores and of fresh randomness, for every plan shape and batch.
+"""Answers are a function of the scores and of fresh randomness, for every plan shape and batch.
 
 Each number of an answer is computed here from the scores alone, with no other knowledge of the head, and compared with
-what the key opens: what is left is noise within the precision, whatever partial sums the computation went through.
+the decrypted number: the difference is noise within the precision, and no partial sum shows.
 """
 
 import math
@@ -34,7 +34,7 @@ CASES = {
 
 
 def numbers_from_scores(plan: Plan, scores: np.ndarray) -> list[np.ndarray]:
-    """The numbers of each answer, from scores (batch, classes) alone."""
+    """Compute the numbers of each answer from scores (batch, classes) alone."""
     output, expected = plan.output, []
     for answer in range(plan.targets):
         part = scores[:, answer * output.rows :][:, : output.rows]
@@ -83,7 +83,7 @@ def test_numbers_of_one_request_differ_by_fresh_noise_as_wide_as_stated(case: st
     assert 0.8 < spread / (width / math.sqrt(12)) < 1.6
 
 
-def test_number_tells_no_more_bits_than_its_range_has_steps_of_the_precision() -> None:
+def test_number_reveals_no_more_bits_than_its_range_has_steps_of_the_precision() -> None:
     plan = target((40, 3)).plan
     scale = 2.0 ** plan.parameters.modulus_bits[0] / (plan.input_scale * plan.output_scale)
     assert bits_per_number(plan) == pytest.approx(math.log2(scale / plan.precision), abs=0.01)
@@ -91,7 +91,7 @@ def test_number_tells_no_more_bits_than_its_range_has_steps_of_the_precision() -
     assert bits_per_query(plan, with_noise=False) > 1.5 * bits_per_query(plan)
 
 
-def test_plan_whose_answers_could_name_the_servers_secret_is_not_made() -> None:
+def test_plan_whose_answers_could_reveal_the_secret_of_the_server_is_not_made() -> None:
     head = make_head((32, 2))
     with pytest.raises(ParameterError, match="keys of its own making"):
         make_plan(head, batch=4096)

@@ -1,4 +1,4 @@
-"""Two statements of one length: the body is bounded by what arrives, and two statements are refused."""
+"""Requests that state their length twice are refused, and a body's limit applies to the bytes that arrive."""
 
 import contextlib
 

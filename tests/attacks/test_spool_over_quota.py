@@ -1,4 +1,4 @@
-"""Sealed objects on their way in count against the client's quota as their bytes arrive, all together."""
+"""Sealed objects count against the client's quota while their bytes arrive, all uploads together."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""Who can change a backup wants to be admitted by the server that is restored from it."""
+"""An attacker who can change a backup adds a token to it; a server restored from it must not accept the token."""
 
 import json
 import sqlite3
@@ -32,7 +32,7 @@ def site(folder: Path) -> State:
 
 @pytest.fixture
 def tampered(tmp_path: Path) -> tuple[Path, tokens.NewToken, tokens.NewToken]:
-    """A backup into which somebody has put a token, every digest of it made to fit, and a new MAC of their own."""
+    """A backup with a token that an attacker added, with all digests adapted and a MAC under the attacker's key."""
     state = site(tmp_path / "site")
     honest, planted = tokens.new_token(), tokens.new_token()
     state.metadata.tokens.add("hospital", honest, frozenset({Scope.CLASSIFY}))

@@ -1,4 +1,4 @@
-"""Exactly the plan's parts are accepted, and nothing is stored of a refused registration."""
+"""A registration must have exactly the plan's parts; nothing of a refused one is stored."""
 
 import secrets
 
@@ -23,7 +23,7 @@ def test_a_part_that_the_plan_does_not_need_is_refused(scene: Scene, more: dict[
 
 
 @pytest.mark.parametrize("missing", ["galois", "relin", "public"])
-def test_a_part_that_the_plan_needs_must_come(scene: Scene, missing: str) -> None:
+def test_a_registration_without_a_needed_part_is_refused(scene: Scene, missing: str) -> None:
     client = scene.honest
     if missing not in client.keys:
         pytest.skip("the plan does not use it")

@@ -1,4 +1,4 @@
-"""What a worker that hostile bytes have taken over would find: no secrets, no network, no new privileges."""
+"""A worker that hostile bytes have taken over has no secrets, no network and no new privileges."""
 
 from pathlib import Path
 

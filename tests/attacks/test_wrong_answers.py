@@ -1,6 +1,7 @@
-"""Answers that are not the head's scores under this key: none of them becomes a result.
+"""Answers that are not the head's scores under this key are refused.
 
-Each case gave labels without a word, or could have, before answers were bound to key sets, ranges and test questions.
+Before answers were bound to key sets, ranges and test questions, each case gave wrong labels without an error, or could
+have given them.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ WORDS = "correct horse battery staple"
 
 @dataclass(frozen=True)
 class Hospital:
-    """Two departments of one hospital: a key file each, one token, one model."""
+    """Two departments of a hospital: each has a key file; they share a token and a model."""
 
     server: LocalServer
     part: Path
@@ -101,8 +102,8 @@ def test_each_department_gets_its_own_labels_after_the_other_registered(hospital
         assert {result.receipt.key_set for result in results if result.receipt} == {KeyFile.load(key, WORDS).key_set}
 
 
-def test_an_answer_under_another_department_s_keys_is_refused(hospital: Hospital, tmp_path: Path) -> None:
-    """The key file says the other's key set: what a server does that mixes up two sets of keys."""
+def test_an_answer_under_keys_of_another_department_is_refused(hospital: Hospital, tmp_path: Path) -> None:
+    """The key file names the other department's key set, as if the server had mixed up two sets of keys."""
     mine, other = (KeyFile.load(path, WORDS) for path in hospital.keys)
     crossed = tmp_path / "crossed.key"
     replace(mine, key_set=other.key_set).save(crossed, WORDS)
@@ -113,7 +114,7 @@ def test_an_answer_under_another_department_s_keys_is_refused(hospital: Hospital
         client.classify(hospital.images)
 
 
-def test_a_key_set_that_is_not_registered_is_missing_by_name(hospital: Hospital, tmp_path: Path) -> None:
+def test_an_unregistered_key_set_is_refused_by_name(hospital: Hospital, tmp_path: Path) -> None:
     stray = tmp_path / "stray.key"
     replace(KeyFile.load(hospital.keys[0], WORDS), key_set="0" * 32).save(stray, WORDS)
     with hospital.client(stray) as client, pytest.raises(MissingKey, match="0" * 32):
@@ -124,7 +125,7 @@ Forge = Callable[[Answer, Plan], Answer]
 
 
 def forged(monkeypatch: pytest.MonkeyPatch, forge: Forge, *, spare_first: bool = False) -> None:
-    """Let the server, who can sign whatever it likes, answer with something else."""
+    """Let the server, which can sign anything, give forged answers."""
     honest = Session.classify
     seen: list[int] = []
 
@@ -137,7 +138,7 @@ def forged(monkeypatch: pytest.MonkeyPatch, forge: Forge, *, spare_first: bool =
 
 
 def noise(answer: Answer, plan: Plan) -> Answer:
-    """Random polynomials in the exact form of an answer."""
+    """Make random polynomials in the exact form of an answer."""
     rng = np.random.default_rng(9)
     prime, size = primes(plan.parameters)[0], plan.parameters.ring_size
     parts = tuple(
@@ -148,7 +149,7 @@ def noise(answer: Answer, plan: Plan) -> Answer:
 
 
 def add_to_scores(answer: Answer, plan: Plan) -> Answer:
-    """The honest answer with one byte of its numbers changed: another score, the key right."""
+    """Change one byte of an honest answer's numbers: another score under the right key."""
     part = bytearray(answer.parts[0])
     part[-3] ^= 0x40
     return replace(answer, parts=(bytes(part), *answer.parts[1:]))
@@ -178,17 +179,17 @@ def test_random_answers_after_an_honest_first_one_end_the_run(
     forged(monkeypatch, noise, spare_first=True)
     with hospital.client() as client, pytest.raises(WrongAnswer) as caught:
         client.classify(many)
-    assert len(caught.value.receipts) == 3  # all were asked: a server does not see which answer was looked at
+    assert len(caught.value.receipts) == 3  # all were asked: a server must not learn which answer was refused
 
 
-def test_an_answer_of_no_form_at_all_is_an_error(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_cannot_be_parsed_is_an_error(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     forged(monkeypatch, lambda answer, _: replace(answer, parts=(b"\x00" * 100,) * len(answer.parts)))
     with hospital.client() as client, pytest.raises(HeInferError):
         client.classify(hospital.images)
 
 
 def test_an_answer_replayed_for_another_request_is_refused(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signed, honest answer, given again for the next request."""
+    """The server gives a signed, honest answer again for the next request."""
     honest = Connection.send
     kept: list[Any] = []
 
@@ -205,7 +206,7 @@ def test_an_answer_replayed_for_another_request_is_refused(hospital: Hospital, m
             client.classify(hospital.images)
 
 
-def test_another_client_s_answer_is_refused(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_to_another_client_is_refused(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     """The receipt of one department's answer names its key set, and its request."""
     with hospital.client(hospital.keys[1]) as other:
         sent: list[Any] = []

@@ -1,4 +1,4 @@
-"""Keys of every wrong shape are refused when they are registered, by a process that is thrown away; no worker dies."""
+"""Keys of every wrong shape are refused at registration, by a temporary process; no worker dies."""
 
 import secrets
 import struct
@@ -19,7 +19,7 @@ Parts = dict[str, bytes]
 
 
 def switches(client: Client, *, digits: int = 0, places: int = 0, taken: tuple[int, ...] | None = None) -> bytes:
-    """Galois keys with so many digits and places more than the plan's, or for other elements."""
+    """Make Galois keys with `digits` and `places` more than the plan's, or for other elements."""
     shape = shapes_for(client.plan).parts["galois"]
     assert isinstance(shape, KeySwitchShape)
     taken = shape.taken if taken is None else taken
@@ -66,7 +66,7 @@ def test_keys_of_a_wrong_shape_are_refused_and_no_worker_meets_them(scene: Scene
     scene.no_defect()
 
 
-def test_keys_that_inflate_beyond_the_plan_s_size_are_refused_before_they_do(scene: Scene) -> None:
+def test_keys_that_inflate_beyond_the_size_in_the_plan_are_refused_unopened(scene: Scene) -> None:
     client, body = scene.honest, bytes(1 << 28)
     bomb = zstandard.ZstdCompressor(level=19).compress(body)
     packed = struct.pack("<2sBBBBHQ", b"\x5e\xa1", 16, 4, 3, 2, 0, 16 + len(bomb)) + bomb
@@ -83,14 +83,14 @@ def test_keys_that_inflate_beyond_the_plan_s_size_are_refused_before_they_do(sce
 
 
 def test_uniform_residues_in_the_right_shape_are_keys_like_any_others(scene: Scene) -> None:
-    """What a shape cannot tell is harmless: such keys are tried, stored, and give their owner nonsense."""
+    """Keys of random residues are harmless: they are tried and stored, and give their owner meaningless scores."""
     client, key_set = scene.honest, secrets.token_hex(16)
     client.session.register(client.plan, key_set, draw_keys(client.plan))
     client.session.forget_keys(client.plan.digest, key_set)
     scene.still_serves()
 
 
-def test_a_registration_larger_than_the_plan_s_keys_is_refused_before_its_body(scene: Scene) -> None:
+def test_a_registration_larger_than_the_keys_of_the_plan_is_refused_before_its_body(scene: Scene) -> None:
     from tests.attacks.kit import begin, read_answer
 
     path = f"/v1/keys/{scene.honest.plan.digest}/{'cd' * 16}"

@@ -1,6 +1,6 @@
 """Writes tests/vectors/ckks-v3.json: `python -m tests.he_infer.ckks.freeze`.
 
-Only where a format changes on purpose. Where the planner chooses otherwise, `made` alone is written: `python -m
+Run it only when a format changes on purpose. If only the planner's choice changes, write `made` alone: `python -m
 tests.he_infer.ckks.freeze made`.
 """
 
@@ -31,7 +31,7 @@ def text(data: bytes) -> str:
 
 
 def made() -> list[str]:
-    """What the planner makes of three cases."""
+    """Plan three cases."""
     linear, deep = make_head((20, 3)), make_head((20, 6, 3))
     return [plan.to_json() for plan in (make_plan(linear), make_plan(deep), make_plan(deep, batch=3, policy="open"))]
 

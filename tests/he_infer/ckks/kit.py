@@ -1,4 +1,4 @@
-"""Heads and both engines behind one face."""
+"""Random heads and features, and their scores on both engines."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,7 +18,7 @@ SQUARE = (0.0, 0.0, 1.0)
 def make_head(
     widths: Sequence[int], coefficients: Sequence[float] = SQUARE, *, seed: int = 0, keep: float = 1.0
 ) -> Head:
-    """A random head; `keep` is the share of weights that are not zero."""
+    """Make a random head; `keep` is the share of weights that are not zero."""
     rng = np.random.default_rng(seed)
     layers: list[Layer] = []
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
@@ -32,12 +32,12 @@ def make_head(
 
 
 def features(images: int, width: int, *, seed: int = 1) -> np.ndarray:
-    """Features of typical size: a quarter of the bound of 4."""
+    """Draw features of typical size: a quarter of the bound of 4."""
     return np.clip(np.random.default_rng(seed).normal(size=(images, width)), -4, 4)
 
 
 def on_seal(plan: Plan, head: Head, x: np.ndarray) -> np.ndarray:
-    """Scores through real ciphertexts, with bytes between the two sides."""
+    """Compute scores through real, serialized ciphertexts."""
     secret = SecretKey.generate(plan.parameters)
     evaluator = Evaluator(plan, head)
     parts = secret.evaluation_keys(plan)
@@ -52,7 +52,7 @@ def on_seal(plan: Plan, head: Head, x: np.ndarray) -> np.ndarray:
 
 
 def on_clear(plan: Plan, head: Head, x: np.ndarray) -> np.ndarray:
-    """Scores on the clear engine, with its noise."""
+    """Compute scores on the clear engine, with its noise."""
     return simulate(plan, head, x)
 
 

@@ -1,4 +1,4 @@
-"""A request's ciphertext on the wire: exact bytes, the same residues on both engines, and nothing else is read."""
+"""A request's ciphertext has exact bytes and the same residues on both engines; other bytes are refused."""
 
 import struct
 import tracemalloc
@@ -59,7 +59,7 @@ def test_numbers_come_back_from_their_planes(bits: int, groups: int, data: st.Da
 
 @given(bits=st.integers(1, 63), data=st.data())
 def test_every_bit_string_is_read_and_written_alike(bits: int, data: st.DataObject) -> None:
-    """No padding and no second form: the bytes of 16 numbers are read as numbers, and written as the same bytes."""
+    """There is no padding and no second encoding: the bytes of 16 numbers are read and written as the same bytes."""
     packed = data.draw(st.binary(min_size=2 * bits, max_size=2 * bits))
     assert pack_planes(unpack_planes(packed, 16, bits), bits) == packed
 
@@ -133,7 +133,7 @@ def test_malformed_ciphertext_is_refused(engine: SealEngine | NativeEngine, clie
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_any_bytes_are_read_whole_or_refused(data: st.DataObject) -> None:
-    """Changed anywhere, a ciphertext is refused, or is read and written as the same bytes: it has no second form."""
+    """A changed ciphertext is refused, or is read and written as the same bytes: there is no second encoding."""
     sent = bytearray(_client().sent)
     for _ in range(data.draw(st.integers(1, 4))):
         sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
@@ -169,7 +169,7 @@ def test_long_bytes_are_refused_before_anything_is_allocated(engine: SealEngine 
 
 
 def test_seed_of_all_zeros_is_expanded_like_any_other(engine: SealEngine | NativeEngine, client: Client) -> None:
-    """A seed is hashed: no seed gives a second polynomial of zeros, which would make the ciphertext transparent."""
+    """Seeds are hashed: none gives a second polynomial of zeros, which would make the ciphertext transparent."""
     value = engine.drop(engine.load(client.sent[:-64] + bytes(64), SCALE), 0)
     second = engine.read_polynomials(value)[1]
     assert len(np.unique(second)) > SIZE * 0.99

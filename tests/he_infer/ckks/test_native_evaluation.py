@@ -1,4 +1,4 @@
-"""Whole plans on the native engine: scores within what the plan predicts, compiled and step by step."""
+"""Whole plans on the native engine: scores are within the plan's error, compiled and step by step."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_request_that_does_not_fit_the_plan_is_refused() -> None:
         evaluator.evaluate([*sent, sent[0]], keys)
     with pytest.raises(MissingKey):
         evaluator.evaluate(sent, None)
-    # A refused request leaves nothing behind that the next one would see.
+    # A refused request must not change the next one's result.
     with pytest.raises(FormatError):
         evaluator.evaluate([sent[0][:-1], *sent[1:]], keys)
     found = unpack(plan, secret.open_answer(plan, evaluator.evaluate(sent, keys)), 1)

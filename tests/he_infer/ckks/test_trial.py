@@ -1,4 +1,4 @@
-"""Heads of small and large weights are planned so that they run, and a plan that does not run is refused beforehand."""
+"""Plans of heads with small and large weights can be computed, and a plan that cannot is refused beforehand."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from tests.he_infer.ckks.kit import features, make_head, on_clear, on_seal
 
 
 def scaled(head: Head, factors: tuple[float, ...]) -> Head:
-    """The head with each linear layer's weights and biases multiplied."""
+    """Multiply each linear layer's weights and biases."""
     given = iter(factors)
     layers = []
     for layer in head.layers:
@@ -49,7 +49,7 @@ def test_head_of_extreme_weights_runs_and_keeps_its_labels(case: str) -> None:
     x = features(4, widths[0])
     clear = head.evaluate(x)
     assert np.abs(on_seal(plan, head, x) - clear).max() <= plan.precision
-    # The precision follows the scores down, so that a label is not a matter of luck.
+    # The precision is finer for smaller scores, so that noise does not decide a label.
     assert plan.precision < 0.1 * clear.std(axis=0).max()
 
 

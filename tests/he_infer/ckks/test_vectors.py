@@ -1,4 +1,4 @@
-"""Frozen bytes: plans, ciphertexts and keys of this format stay readable, and those of another SEAL are refused."""
+"""Frozen plans, ciphertexts and keys of this format stay readable, and those of another SEAL are refused."""
 
 import base64
 import json
@@ -26,11 +26,11 @@ def read(text: str) -> bytes:
     return base64.b85decode(text)
 
 
-def test_the_vectors_are_of_the_seal_that_this_release_has() -> None:
+def test_vectors_were_written_by_the_seal_of_this_release() -> None:
     assert FROZEN["seal"] == list(SEAL_VERSION)
 
 
-def test_plans_are_read_and_written_letter_for_letter() -> None:
+def test_frozen_plans_are_read_and_written_unchanged() -> None:
     for text in (*FROZEN["plans"], *FROZEN["made"]):
         assert Plan.from_json(text).to_json() == text
 
@@ -40,7 +40,7 @@ def test_planner_makes_the_frozen_plans_again() -> None:
     again = [make_plan(linear), make_plan(deep), make_plan(deep, batch=3, policy="open")]
     for text, made in zip(FROZEN["made"], again, strict=True):
         plan = Plan.from_json(text)
-        # The predicted error may differ in its last digit with the numpy at hand; everything else may not.
+        # The predicted error may differ in its last digit between versions of numpy; everything else must be equal.
         assert plan == made
         assert plan.error == pytest.approx(made.error)
 
@@ -103,13 +103,13 @@ def test_ciphertext_of_another_version_is_refused_by_name() -> None:
         SealEngine(SMALL).load(bytes(data), SCALE)
 
 
-def test_frozen_ciphertext_is_written_letter_for_letter() -> None:
+def test_frozen_ciphertext_is_written_unchanged() -> None:
     data = read(FROZEN["keys"]["ciphertext"])
     shape = shape_of_fresh(SMALL, SCALE)
     assert write_fresh(read_fresh(data, shape), shape) == data
 
 
-def test_cut_bytes_are_refused() -> None:
+def test_truncated_bytes_are_refused() -> None:
     data = read(FROZEN["keys"]["ciphertext"])
     for cut in (0, 8, 16, len(data) - 1):
         with pytest.raises(NotThisFormat):

@@ -1,4 +1,4 @@
-"""One definition of a head: what training may write is what the server reads, and the rest neither."""
+"""A head that training can write is one that the server reads; all other heads are refused by both."""
 
 import json
 import struct
@@ -68,7 +68,7 @@ REFUSED: dict[str, Sequence[Any] | Any] = {
 
 
 @pytest.mark.parametrize("layers", ACCEPTED.values(), ids=ACCEPTED)
-def test_a_head_that_can_be_made_is_written_read_and_the_same(layers: Sequence[Any], tmp_path: Path) -> None:
+def test_a_valid_head_is_unchanged_after_writing_and_reading(layers: Sequence[Any], tmp_path: Path) -> None:
     head = Head(tuple(layers))
     path = tmp_path / "m.hebundle"
     file_of(head).save(path)
@@ -89,7 +89,7 @@ def test_a_head_that_cannot_be_served_cannot_be_made(layers: Any) -> None:
 
 
 def rewritten(path: Path, change: Any) -> Path:
-    """The file with another description, past the writer, as somebody else's tool could write it."""
+    """Write the file with another description, without the writer's checks, as another tool could."""
     data = path.read_bytes()
     (length,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8 : 8 + length])

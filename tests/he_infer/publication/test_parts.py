@@ -1,4 +1,4 @@
-"""A model in two parts: what each holds, that both are signed as one, and that nothing of them can be changed."""
+"""A model's two parts: their content, their common signature, and the refusal of every change."""
 
 import base64
 import json
@@ -205,7 +205,7 @@ def test_a_plan_that_fails_under_encryption_is_not_published(monkeypatch: pytest
 
 
 def test_both_files_are_frozen(tmp_path: Path) -> None:
-    """The bytes of docs/bundle.md: a reader of this version reads these two files for ever."""
+    """The two files have the bytes of docs/bundle.md: readers of this version must always read them."""
     vector = json.loads(VECTOR.read_text(encoding="utf-8"))
     for name, load in (("client", ClientPart.load), ("server", ServerPart.load)):
         path = tmp_path / f"v.{name}.hebundle"

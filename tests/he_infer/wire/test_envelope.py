@@ -1,4 +1,4 @@
-"""The envelope: round trips, frozen bytes, and the order in which a bad one is refused."""
+"""The envelope: round trips, frozen bytes, and the order of the checks."""
 
 import json
 import struct
@@ -69,20 +69,20 @@ def test_lengths_are_checked_before_anything_is_copied() -> None:
         decode(struct.pack("<4sHHIQ", b"HEIW", wire.VERSION, 2, wire.MAX_HEADER + 1, 0) + bytes(40))
 
 
-def test_another_version_is_named() -> None:
+def test_envelope_of_another_version_is_refused_by_name() -> None:
     good = bytearray(encoded())
     good[4] = 1
     with pytest.raises(UnsupportedVersion, match=r"version 1.*same release"):
         decode(bytes(good))
 
 
-def test_another_kind_is_refused() -> None:
+def test_envelope_of_another_kind_is_refused() -> None:
     with pytest.raises(NotThisFormat, match="kind 2"):
         decode(encoded(), kind=wire.Kind.KEYS)
 
 
 def forged(header: bytes, body: bytes = b"") -> bytes:
-    """An envelope with whatever header: what a holder of a token can send."""
+    """Write an envelope with any header, as the holder of a token can send it."""
     return struct.pack("<4sHHIQ", b"HEIW", wire.VERSION, 2, len(header), len(body)) + header + body
 
 

@@ -1,4 +1,4 @@
-"""The documented codes are those of the code, in the documentation and on the client's side."""
+"""The error codes in the source, in the documentation and in the client are the same."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which engine a server takes, and what it says where it cannot have the faster one."""
+"""Choice of a server's engine, and its message if the faster one cannot be used."""
 
 import signal
 import sys
@@ -22,7 +22,7 @@ needs_native = pytest.mark.skipif(not NATIVE, reason="no native engine on this m
 
 
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Let a script stand for the interpreter that would run the self-test."""
+    """Replace the interpreter that runs the self-test by a script."""
     path = tmp_path / "python"
     path.write_text(f"#!/bin/sh\n{code}\n")
     path.chmod(0o700)

@@ -1,4 +1,4 @@
-"""One contract for all engines: what is computed, and what is refused before anything is."""
+"""Contract of all engines: the results of operations, and refusals before anything is computed."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def close(found: np.ndarray, wanted: np.ndarray) -> bool:
     return bool(np.abs(found - wanted).max() < 1e-3)
 
 
-def test_operations_do_what_they_say(both: Both, x: np.ndarray) -> None:
+def test_operations_give_the_expected_slots(both: Both, x: np.ndarray) -> None:
     engine, value = both.engine, both.encrypt(x)
     assert close(both.decrypt(engine.rotate(value, 3, both.keys)), np.roll(x, -3))
     assert close(both.decrypt(engine.conjugate(value, both.keys)), x.conj())
@@ -84,13 +84,13 @@ def test_operations_do_what_they_say(both: Both, x: np.ndarray) -> None:
     assert close(both.decrypt(engine.add_plain(value, engine.encode(x, 1, SCALE))), 2 * x)
 
 
-def test_levels_and_scales_are_followed(both: Both, x: np.ndarray) -> None:
+def test_levels_and_scales_are_tracked(both: Both, x: np.ndarray) -> None:
     engine = both.engine
     square = engine.rescale(engine.square(both.encrypt(x), both.keys))
     assert (square.level, square.scale) == (0, SCALE**2 / engine.primes[1])
 
 
-def test_what_does_not_fit_is_refused(both: Both, x: np.ndarray) -> None:
+def test_values_that_do_not_fit_are_refused(both: Both, x: np.ndarray) -> None:
     engine, value = both.engine, both.encrypt(x)
     low = engine.drop(value, 0)
     plain = engine.encode(x, 1, 2.0**20)
@@ -154,9 +154,9 @@ def test_keys_of_another_plan_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["seal", "clear"])
 def test_key_switches_err_most_in_the_first_slot(name: str) -> None:
-    """SEAL's digits are not centred: their mean, the same in all coefficients, is large where the root is near one."""
+    """SEAL's digits are not centred: their common mean is large in slots whose root is near one."""
     first, others = [], []
-    for seed in range(12):  # as many keys: an error of this kind is the key's
+    for seed in range(12):  # one key a seed: this error depends on the key
         engine = Both(name, Parameters(8192, (60, 60, 60)), seed)
         value = engine.encrypt(np.zeros(SLOTS))
         error = engine.decrypt(engine.engine.rotate(value, 3, engine.keys)) - engine.decrypt(value)

@@ -1,4 +1,4 @@
-"""No operation on a transparent ciphertext, one whose message can be read without a key: on neither side."""
+"""Client and server refuse transparent ciphertexts, whose message can be read without a key."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def secret() -> SecretKey:
 
 @pytest.fixture(scope="module")
 def transparent() -> bytes:
-    """Serialized, well formed, at the right level and scale, with nothing but zeros in it."""
+    """A serialized ciphertext of zeros, well formed, at the right level and scale."""
     made = sealapi.Ciphertext(context(PARAMETERS), context(PARAMETERS).first_parms_id())
     made.resize(context(PARAMETERS), context(PARAMETERS).first_parms_id(), 2)
     made.scale = SCALE
@@ -27,18 +27,18 @@ def transparent() -> bytes:
     return dump(made)
 
 
-def test_the_server_refuses_one_before_it_computes(transparent: bytes) -> None:
+def test_server_refuses_transparent_ciphertext_before_it_computes(transparent: bytes) -> None:
     with pytest.raises(NotThisFormat, match="does not have the size"):
         SealEngine(PARAMETERS).load(transparent, SCALE)
 
 
-def test_the_client_refuses_to_decrypt_one(secret: SecretKey, transparent: bytes) -> None:
+def test_client_refuses_to_decrypt_transparent_ciphertext(secret: SecretKey, transparent: bytes) -> None:
     with pytest.raises(NotThisFormat, match="transparent"):
         secret.decrypt([transparent])
 
 
-def test_no_product_becomes_one_unnoticed(secret: SecretKey) -> None:
-    """SEAL is built so that it throws; without that a product with zeros would be a message in clear."""
+def test_product_that_would_be_transparent_is_refused(secret: SecretKey) -> None:
+    """SEAL is compiled to throw here; otherwise a product with zeros would be a message in the clear."""
     engine = SealEngine(PARAMETERS)
     value = engine.load(secret.encrypt([np.ones(PARAMETERS.slots)], SCALE)[0], SCALE)
     with pytest.raises(RuntimeError, match="transparent"):

@@ -1,4 +1,4 @@
-"""A convolution lowered to a matrix: torch's own, with few diagonals, and the same through a bundle."""
+"""A convolution lowered to a matrix equals torch's, has few diagonals, and is unchanged by a bundle."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def convolution(
 
 
 def diagonals(matrix: np.ndarray, period: int) -> set[int]:
-    """The offsets (column - row) mod period at which a matrix is not zero."""
+    """Return the offsets (column - row) mod period at which a matrix is not zero."""
     rows, columns = np.nonzero(matrix)
     return set(((columns - rows) % period).tolist())
 
@@ -89,7 +89,7 @@ def test_laying_outputs_out_changes_no_score(data: st.DataObject) -> None:
     rms = np.sqrt(((x @ first.matrix.T + first.biases) ** 2).mean(axis=0))
     head = Head((first, Polynomial(square.coefficients, tuple(rms)), last))
     np.testing.assert_allclose(head.evaluate(x), expected, rtol=1e-9, atol=1e-9)
-    # Measured sizes follow the outputs to where they are laid.
+    # Measured sizes are reordered with the outputs.
     laid = x @ head.linear[0].weight.T + head.linear[0].bias
     np.testing.assert_allclose(head.sizes[0], np.sqrt((laid**2).mean(axis=0)), rtol=1e-9, atol=1e-9)
 
@@ -110,7 +110,7 @@ def test_a_head_with_a_convolution_is_the_same_by_sliding_window_and_by_matrix()
         Head.from_tensors(tensors, [{**layers[0], "input": [2, 8]}, *layers[1:]])
 
 
-def test_a_bundle_of_it_is_read_without_its_extractor(tmp_path: Path) -> None:
+def test_a_bundle_with_a_convolution_is_read_without_its_extractor(tmp_path: Path) -> None:
 
     layer = convolution(2, 8, 2)
     head = Head((layer, Polynomial((0.0, 0.0, 1.0)), Linear(np.ones((2, 128)), np.zeros(2))))

@@ -64,5 +64,5 @@ def test_the_planner_leaves_out_the_diagonals_that_are_zero() -> None:
     weight = build_circuit(head).linear[0].weight
     products = len(layout.occupied(weight))
     assert products * layout.copies * layout.parts == 144
-    # Far fewer than the 2 sqrt(256) or so of a dense layer of this size.
+    # A dense layer of this size takes about 2 sqrt(256).
     assert plan.key_switches <= 14

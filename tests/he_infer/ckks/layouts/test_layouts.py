@@ -1,4 +1,4 @@
-"""Every layout is its layer: packed, evaluated by slotwise products and rotations in numpy, unpacked, it gives W x."""
+"""Every layout computes its layer: packing, slotwise products and rotations in numpy, and unpacking give W x."""
 
 import math
 from dataclasses import replace
@@ -16,14 +16,14 @@ RING = 2 * SLOTS
 
 
 def weights(random: np.random.Generator, outputs: int, inputs: int, keep: float) -> np.ndarray:
-    """(outputs, inputs), of which a share is not zero, and none of the rows all zero."""
+    """Draw weights (outputs, inputs): a share `keep` is not zero, and no row is all zero."""
     weight = random.normal(size=(outputs, inputs)) * (random.uniform(size=(outputs, inputs)) < keep)
     weight[np.arange(outputs), random.integers(0, inputs, outputs)] = 1.0
     return weight
 
 
 def evaluate_hidden(layout: HiddenLayout, weight: np.ndarray, packed: list[np.ndarray]) -> list[np.ndarray]:
-    """The layout's steps on slots, as an engine does them."""
+    """Run the layout's steps on slots, as an engine does."""
     totals = [np.zeros(layout.slots, dtype=complex) for _ in range(layout.targets)]
     for term in layout.terms(weight):
         moved = np.roll(packed[term.source], -term.baby * layout.images)
@@ -37,7 +37,7 @@ def evaluate_hidden(layout: HiddenLayout, weight: np.ndarray, packed: list[np.nd
 
 
 def step(layout: HiddenLayout, weight: np.ndarray, size: int) -> HiddenLayout:
-    """The layout with the baby and giant steps that its diagonals take at a size."""
+    """Return the layout with the baby and giant steps that its diagonals need at a size."""
     diagonals = np.unique([diagonal for _, _, diagonal in layout.occupied(weight)])
     baby = tuple(int(each) for each in np.unique(diagonals % size) if each)
     giant = tuple(int(each) for each in np.unique(diagonals - diagonals % size) if each)
@@ -87,14 +87,14 @@ def test_first_hidden_layer_packed_and_evaluated_is_the_matrix_product(
     keep=st.sampled_from([1.0, 0.1]),
     seed=st.integers(0, 10_000),
 )
-def test_later_hidden_layer_takes_what_the_one_before_leaves(
+def test_later_hidden_layer_takes_the_output_of_the_layer_before(
     inputs: int, outputs: int, images: int, bits: int, keep: float, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     weight, values = weights(random, outputs, inputs, keep), random.normal(size=(images, inputs))
     layout = step(HiddenLayout(inputs, outputs, SLOTS, images, False), weight, 1 << bits)
     before = HiddenLayout(1, inputs, SLOTS, images, True)
-    # What a layer before leaves: row after row in every copy.
+    # The layer before leaves its rows in order in every copy.
     packed = []
     for source in range(layout.sources):
         rows = source * before.height + np.arange(before.places) % before.height
@@ -110,7 +110,7 @@ def test_later_hidden_layer_takes_what_the_one_before_leaves(
 
 
 def read(output: OutputLayout, weight: np.ndarray, bias: np.ndarray, packed: list[np.ndarray]) -> np.ndarray:
-    """Scores of packed inputs, by products of slots and the numbers that leave; checks are asserted to be zero."""
+    """Compute scores of packed inputs by products of slots and the selected numbers; assert that checks are zero."""
     numbers = []
     for target in range(output.targets):
         total = to_slots(output.constant(bias, target))
@@ -165,7 +165,7 @@ def test_trace_of_slots_is_the_matrix_product(inputs: int, outputs: int, used: i
     weight, bias = random.normal(size=(outputs, inputs)), random.normal(size=outputs)
     values = np.zeros((images, trace.sources * trace.width))
     values[:used, :inputs] = random.normal(size=(used, inputs))
-    # Images beyond those used hold whatever the computation makes of zeros: their scores must not leave.
+    # Slots of unused images hold the scores of zeros, which must not be sent.
     values[used:, :inputs] = 7.0
     packed = []
     for source in range(trace.sources):
@@ -177,7 +177,7 @@ def test_trace_of_slots_is_the_matrix_product(inputs: int, outputs: int, used: i
 
 @settings(max_examples=30, deadline=None)
 @given(power=st.integers(0, RING - 1), steps=st.integers(0, SLOTS - 1), seed=st.integers(0, 10_000))
-def test_ring_maps_are_what_their_names_say(power: int, steps: int, seed: int) -> None:
+def test_ring_maps_match_their_definitions(power: int, steps: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     coefficients = random.normal(size=RING)
     slots = to_slots(coefficients)

@@ -1,7 +1,7 @@
-"""The error model beside SEAL, operation by operation: `python -m tests.he_infer.ckks.planning.noise_table`.
+"""The error model compared with SEAL, operation by operation: `python -m tests.he_infer.ckks.planning.noise_table`.
 
-Each row measures the standard deviation of a slot's real part in what one operation adds, over all slots but the first
-few of a key switch, in units of a slot at scale one; the model's figure stands beside it.
+Each row measures the standard deviation of the error that an operation adds to a slot's real part, over all slots (for
+a key switch without the first few), in units of a slot at scale one. The predicted figure stands beside it.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,15 @@ PARAMETERS = Parameters(8192, (50, 36, 36, 50))
 ONE_PRIME = Parameters(8192, (50,))
 SCALE = 2.0**30
 _SMALL_SCALE = 2.0**18
-"""Products are opened in double precision: their scale leaves the error the lower bits."""
+"""Scale of products, which are opened in double precision: it must leave enough low bits to the error."""
 STEP = 3
 _FIRST = 64
-"""Slots from the first and the last one on in which the mean of a key switch's digits shows."""
+"""Number of first and of last slots in which the mean of a key switch's digits shows."""
 
 
 @dataclass(frozen=True)
 class NoiseRow:
-    """One operation."""
+    """Measured and predicted error of an operation."""
 
     operation: str
     measured: float
@@ -36,7 +36,7 @@ class NoiseRow:
 
     @property
     def ratio(self) -> float:
-        """Measured over predicted."""
+        """Measured error divided by predicted error."""
         return self.measured / self.predicted
 
 
@@ -67,7 +67,7 @@ def measure_noise(repeats: int = 4) -> list[NoiseRow]:
         return (bench.open(bench.value()) - bench.x) * SCALE
 
     def encode(imaginary: float) -> np.ndarray:
-        # A product with encoded weights, less what the value itself makes of them.
+        # A product with encoded weights, minus the product of the decrypted value.
         random = np.random.default_rng(2)
         weights = random.normal(size=PARAMETERS.slots) + 1j * imaginary * random.normal(size=PARAMETERS.slots)
         value = bench.value(np.ones(PARAMETERS.slots))
@@ -117,7 +117,7 @@ def measure_noise(repeats: int = 4) -> list[NoiseRow]:
 
 
 def _predict_key_switch(model: ErrorModel, level: int) -> float:
-    """What differs between ciphertexts, and what of the digits' mean reaches the slots that are measured."""
+    """Predict the error that differs between ciphertexts, and the digits' mean in the slots that are measured."""
     errors = np.ones((len(PARAMETERS.data_bits), PARAMETERS.slots), dtype=np.complex128)
     reached = [model.fixed_key_switch(errors * np.eye(len(errors))[:, [prime]], level) for prime in range(level + 1)]
     squares = sum(float(np.mean(np.abs(each[_FIRST:-_FIRST]) ** 2)) for each in reached)

@@ -1,4 +1,4 @@
-"""The error model is SEAL's, operation by operation."""
+"""The error model predicts SEAL's errors, operation by operation."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_table_has_every_operation_of_the_model(rows: dict[str, NoiseRow]) -> No
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_measured_deviation_is_the_predicted_one(rows: dict[str, NoiseRow], operation: str) -> None:
-    # A key's own error is drawn once and shared by all slots of a run, so that a key switch varies by a tenth.
+    # A key's error is drawn once and shared by all slots of a run, so that a key switch's error varies by a tenth.
     assert 0.8 < rows[operation].ratio < 1.3
 
 

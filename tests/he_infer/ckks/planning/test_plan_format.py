@@ -1,4 +1,4 @@
-"""The plan's JSON: member names are the format's own, and others are refused."""
+"""The plan's JSON has the documented member names, and others are refused."""
 
 import json
 from collections.abc import Callable

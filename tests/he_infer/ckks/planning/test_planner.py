@@ -1,4 +1,4 @@
-"""What the planner refuses, and what it promises about keys, bytes and memory."""
+"""The planner's refusals, and its predictions of keys, bytes and memory."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_dead_hidden_values_become_constants() -> None:
 
 
 @pytest.mark.parametrize("coefficients", [(1, 2, 3), (1, -2, 3, 0.5), (1, 2, -3, 0.5, 0.25), (0, 0, 0, 0, 2)])
-def test_a_circuit_is_its_head(coefficients: tuple[float, ...]) -> None:
+def test_a_circuit_gives_the_scores_of_its_head(coefficients: tuple[float, ...]) -> None:
     head = make_head((20, 9, 4), coefficients)
     x = features(6, 20)
     assert np.allclose(build_circuit(head).evaluate(x), head.evaluate(x))

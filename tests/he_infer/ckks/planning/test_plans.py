@@ -77,28 +77,28 @@ def test_simulated_noise_is_of_the_size_of_the_real_one() -> None:
 @pytest.mark.parametrize(("widths", "batch"), [((512, 10), 1), ((100, 10), 64), ((64, 16, 10), 1), ((64, 16, 10), 64)])
 def test_the_predicted_error_is_near_the_simulated_one(widths: tuple[int, ...], batch: int) -> None:
     head = make_head(widths, seed=3)
-    # Under `hidden` half of the precision is the server's noise, beside which the encryption's does not show.
+    # Under `hidden` half of the precision is the server's noise, which would mask the encryption's error.
     plan = make_plan(head, batch=batch, policy="open")
     x = features(640, widths[0])
     errors = (simulate(plan, head, x) - head.evaluate(x)).reshape(-1, batch, widths[-1])
-    # What is predicted is the error in the place of a request that fares worst.
+    # The prediction is for the image of a request with the largest error.
     deviation = float(np.sqrt(np.mean(errors**2, axis=(0, 2))).max())
     predicted = plan.error / (WORST if len(widths) == 2 else WORST_OF_UNKNOWN)
     assert predicted / 4 < deviation < predicted * 2
 
 
-def _hanging_together(images: int, width: int) -> np.ndarray:
-    """Features as trained networks give them: mostly one direction, here that of all ones."""
+def _correlated_features(images: int, width: int) -> np.ndarray:
+    """Draw correlated features, as a trained network's are: mostly along one direction, here that of all ones."""
     random = np.random.default_rng(8)
     return np.clip(random.normal(size=(images, 1)) + 0.3 * random.normal(size=(images, width)), -4, 4)
 
 
 @pytest.mark.parametrize("batch", [1, 16])
-def test_measured_sizes_keep_the_error_within_what_is_asked_where_features_hang_together(batch: int) -> None:
+def test_measured_sizes_keep_the_error_within_precision_for_correlated_features(batch: int) -> None:
     random = np.random.default_rng(9)
     first = Linear(np.abs(random.normal(size=(16, 64))) / 32, np.zeros(16))
     last = Linear(4 * random.normal(size=(3, 16)), np.zeros(3))
-    x = _hanging_together(400, 64)
+    x = _correlated_features(400, 64)
     hidden = x @ first.weight.T
     rms = tuple(np.sqrt((hidden**2).mean(axis=0)))
     unknown = Head((first, Polynomial((0.0, 0.0, 1.0)), last))
@@ -107,5 +107,5 @@ def test_measured_sizes_keep_the_error_within_what_is_asked_where_features_hang_
     for head in (unknown, measured):
         plan = make_plan(head, batch=batch, policy="open")
         errors[head] = np.abs(simulate(plan, head, x) - head.evaluate(x)).max() / plan.error
-    assert errors[unknown] > 1.5  # or the test shows nothing
+    assert errors[unknown] > 1.5  # otherwise the test would prove nothing
     assert 1 / 16 < errors[measured] <= 1

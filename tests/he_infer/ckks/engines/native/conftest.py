@@ -1,4 +1,4 @@
-"""The compiled kernels, from the user's own folder: compiled once for a version of the sources."""
+"""Fixture of the compiled kernels, from the user's own folder: compiled once for a version of the sources."""
 
 import pytest
 

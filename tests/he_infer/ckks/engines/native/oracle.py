@@ -1,4 +1,4 @@
-"""SEAL beside the native engine with SEAL's digits: the same keys, the same ciphertexts, every residue compared."""
+"""Comparison of SEAL and the native engine with SEAL's digits: same keys, same ciphertexts, every residue compared."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,7 +55,7 @@ class Oracle:
         return Pair(self.seal.load(data, scale), self.native.load(data, scale))
 
     def apply(self, name: str, *pairs: Pair, **options: Any) -> Pair:
-        """One operation of the protocol on both sides; `keys` are added where it takes them."""
+        """Run an operation of the protocol on both engines; `keys` are passed if it takes them."""
         keyed = name in ("rotate", "conjugate", "square", "multiply", "refresh")
         results = []
         for engine, keys, values in (
@@ -67,14 +67,14 @@ class Oracle:
         return Pair(*results)
 
     def encode(self, slots: np.ndarray, level: int, scale: float) -> tuple[PlainValue, PlainValue]:
-        """SEAL's encoding for both: encoders round differently in the last bit."""
+        """Encode with SEAL for both engines: the encoders round differently in the last bit."""
         seal = self.seal.encode(slots, level, scale)
         body = inflate(dump(seal.data), 72 + 8 * (level + 1) * self.parameters.ring_size)
         residues = np.frombuffer(body, dtype="<u8", offset=72).reshape(level + 1, -1)
         return seal, PlainValue(level, scale, self.parameters.id, to_native(self.native, residues))
 
     def differing(self, pair: Pair) -> int:
-        """How many residues of the two ciphertexts differ."""
+        """Count the residues that differ between the two ciphertexts."""
         primes = self.native.primes[: pair.seal.level + 1]
         seal = read_out(self.seal.dump(pair.seal), self.parameters.ring_size, primes)
         return int((seal != self.native.residues(pair.native)).sum())
@@ -84,7 +84,7 @@ class Oracle:
 
 
 def to_native(engine: NativeEngine, residues: np.ndarray) -> np.ndarray:
-    """(rows, N) residues in SEAL's order as the native engine holds them."""
+    """Convert (rows, N) residues in SEAL's order to the native engine's form."""
     moduli = np.array(engine.primes[: len(residues)], dtype=np.int64)[:, None]
     signed = residues.astype(np.int64)
     centred = np.where(signed > moduli // 2, signed - moduli, signed).astype(np.float64)

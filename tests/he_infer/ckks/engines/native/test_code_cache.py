@@ -1,4 +1,4 @@
-"""Machine code is loaded from a private folder alone, and only as it was written."""
+"""Machine code is loaded only from a private folder, and only if it is unchanged."""
 
 import os
 import subprocess
@@ -72,7 +72,7 @@ def test_changed_machine_code_is_not_loaded(tmp_path: Path, spoil: object) -> No
     assert not code_cache.is_whole(place)
 
 
-def test_cut_cache_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_cache_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Path] = []
 
     def build(place: Path) -> object:
@@ -109,8 +109,8 @@ def test_old_versions_are_removed_but_for_a_few(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow  # compiles twice: a minute of processor time
-def test_every_cut_of_real_machine_code_is_survived(tmp_path: Path, kernels: Kernels) -> None:
-    """Numba alone ends with "Aborted" on some of these; so each is tried in a process of its own."""
+def test_every_truncation_of_real_machine_code_is_survived(tmp_path: Path, kernels: Kernels) -> None:
+    """Without the check, numba ends with "Aborted" on some of these, so each is tried in a process of its own."""
     script = (
         "import sys; from pathlib import Path\n"
         "from he_infer.ckks.engines.native.code_cache import load_kernels\n"

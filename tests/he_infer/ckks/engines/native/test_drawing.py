@@ -1,4 +1,4 @@
-"""Small random polynomials: their exact distributions, from every byte there is, and no bias."""
+"""Small random polynomials have their exact distributions, checked for every byte value."""
 
 import math
 from collections import Counter
@@ -10,7 +10,7 @@ from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 
 
 def test_every_accepted_byte_gives_each_trit_equally_often(kernels: Kernels) -> None:
-    """All 256 bytes once: 243 are taken, and their 1215 trits are 405 of each, at each of the five places."""
+    """243 of 256 bytes are accepted; each of the three trits occurs 405 times, 81 times at each of the five places."""
     out = np.full(2000, np.nan)
     made = kernels.fill_ternary(np.arange(256, dtype=np.uint8), out, 0, 2000)
     assert made == 5 * 243

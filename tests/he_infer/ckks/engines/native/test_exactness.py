@@ -1,4 +1,4 @@
-"""With SEAL's digits, no residue differs from SEAL's: any operations, in any order, at all levels."""
+"""With SEAL's digits, every residue equals SEAL's, for any operations, in any order, at all levels."""
 
 from functools import lru_cache
 
@@ -112,7 +112,7 @@ def test_operations_in_any_order_give_residues_of_seal_in_all_rings(kernels: Ker
 
 
 def test_every_switch_at_every_level_gives_residues_of_seal(kernels: Kernels) -> None:
-    """Seventeen bits of level are not drawn often by chance, so one walk down a long chain with each key switch."""
+    """Random operations seldom reach all levels, so this test goes down a whole chain with every key switch."""
     sides = oracle(Parameters(8192, (50, 36, 36, 50)), kernels)
     value = sides.encrypt(np.ones(4096), 2.0**30)
     for level in (2, 1, 0):

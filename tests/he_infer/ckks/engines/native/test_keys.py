@@ -1,4 +1,4 @@
-"""A client's keys read by the native engine: everything but the plan's own is refused before it is inflated."""
+"""The native engine reads a client's keys: keys other than the plan's are refused before they are inflated."""
 
 import struct
 import tracemalloc
@@ -57,7 +57,7 @@ def replaced(body: bytes, at: int, new: bytes) -> bytes:
     return body[:at] + new + body[at + len(new) :]
 
 
-def test_level_has_name_of_seal() -> None:
+def test_level_id_equals_that_of_seal() -> None:
     seal = SealEngine(PARAMETERS)
     for level, words in enumerate(seal._ids):
         assert name_level(SIZE, seal.primes[: level + 1]) == np.array(list(words), "<u8").tobytes()

@@ -1,4 +1,4 @@
-"""A plan as one compiled call gives exactly what its steps give one by one."""
+"""A plan as one compiled call gives exactly the same result as its steps one by one."""
 
 from collections.abc import Callable
 
@@ -64,16 +64,16 @@ def every_operation(engine: Engine, values: list[Value], keys: EvaluationKeys) -
 def test_program_gives_residues_of_its_steps(bench: Bench) -> None:
     program = bench.compile(every_operation)
     wanted = every_operation(bench.engine, bench.values, bench.keys)
-    for _ in range(2):  # the second run finds the registers as the first one left them
+    for _ in range(2):  # the second run starts with the registers of the first one
         found = program.run(bench.fill, bench.keys)
         for one, other in zip(found, wanted, strict=True):
             assert (one.level, one.scale) == (other.level, other.scale)
-            # A fold sums before it reduces once, so that the same residue may have another representative at p/2.
+            # A fold sums before it reduces, so a residue near p/2 may have another representative.
             assert (bench.engine.residues(one) == bench.engine.residues(other)).all()
 
 
 def test_weight_of_one_number_takes_one_number_a_prime(bench: Bench) -> None:
-    """Slots that are all alike are a constant polynomial, which is the same number everywhere in its transform."""
+    """Equal slots are a constant polynomial, whose transform is the same number everywhere."""
 
     def steps(engine: Engine, values: list[Value], keys: EvaluationKeys) -> list[Value]:
         constant = engine.encode(np.full(2048, 0.5), 2, 2.0**20)
@@ -139,7 +139,7 @@ def test_registers_that_live_together_never_overlap(data: st.DataObject) -> None
         instructions.append(Instruction(RESCALE, registers[-1], tuple(read)))
     kept = {register.number for register in data.draw(st.lists(st.sampled_from(registers), max_size=3))}
     offsets, size = place_registers(instructions, given_registers, kept, lambda register: register.rows)
-    # The array as a run sees it: whatever is read must still be there.
+    # Replay the run on the array: every value that is read must still be there.
     memory: list[int | None] = [None] * size
     for register in given_registers:
         memory[offsets[register.number] : offsets[register.number] + register.rows] = [register.number] * register.rows

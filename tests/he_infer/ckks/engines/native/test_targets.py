@@ -1,4 +1,4 @@
-"""The transform's machine code for processors that are not here: vectors and fused multiply-adds, no library calls."""
+"""Machine code of the transform for other processors has vectors and fused multiply-adds, and no library calls."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(find_obstacle() is not None, reason="no native e
 
 @pytest.fixture(scope="module")
 def module() -> str:
-    """The LLVM code of a forward transform, before it is made for a processor."""
+    """The LLVM code of a forward transform, before it is compiled for a processor."""
     import numba
     from numba import types
 
@@ -36,7 +36,7 @@ def assemble(text: str, triple: str, cpu: str) -> str:
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
     text = re.sub(r'target triple = ".*?"', f'target triple = "{triple}"', text)
     text = re.sub(r'target datalayout = ".*?"', f'target datalayout = "{machine.target_data}"', text)
-    # What LLVM has already made for the processor here: an instruction of numba's reference counts, and its features.
+    # LLVM has already inserted an instruction of this processor for numba's reference counts, and its features.
     text = re.sub(r"= (tail )?call i8 @llvm\.x86\.atomic\.sub\.cc[^\n]*", "= add i8 0, 1", text)
     text = re.sub(r'"target-(cpu|features)"="[^"]*"', "", text)
     return str(machine.emit_assembly(llvm.parse_assembly(text)))
@@ -62,7 +62,7 @@ def test_arm_code_has_fused_multiply_adds_and_no_calls(module: str) -> None:
 
 
 def test_code_without_fused_multiply_adds_would_call_a_library(module: str) -> None:
-    """Why `support` refuses such processors: each multiply-add would be a call."""
+    """`support` refuses such processors, because each multiply-add would be a call."""
     assembly = assemble(module, "x86_64-unknown-linux-gnu", "x86-64")
     assert count(r"vfn?m(add|sub)\w+pd", assembly) == 0
     assert count(r"\bfma\b", assembly) > 0

@@ -1,4 +1,4 @@
-"""Transforms against Python's integers, and what keeps wrong machine code away."""
+"""Transforms equal Python's integer arithmetic, and the self-test refuses wrong machine code."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from he_infer.errors import EngineError, ParameterError
 
 
 def is_prime(number: int) -> bool:
-    """Miller and Rabin's test with the bases that decide it below 3.3 * 10^24."""
+    """Test primality by Miller and Rabin, with bases that make the test exact below 3.3 * 10^24."""
     odd, twos = number - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1
@@ -40,7 +40,7 @@ def prime_below(bits: int, size: int) -> int:
 
 
 def reference(numbers: list[int], prime: int) -> list[int]:
-    """SEAL's transform, in integers."""
+    """Compute SEAL's transform in integers."""
     size = len(numbers)
     root = smallest_root(size, prime)
     roots = [pow(root, int(exponent), prime) for exponent in reversed_bits(size)]
@@ -57,7 +57,7 @@ def reference(numbers: list[int], prime: int) -> list[int]:
 
 
 class Transformer:
-    """One prime of any size; parameters as the planner makes them would not have all of these."""
+    """Transform modulo a prime of any size, also of sizes that the planner never chooses."""
 
     def __init__(self, kernels: Kernels, size: int, bits: int) -> None:
         self.kernels, self.size, self.prime = kernels, size, prime_below(bits, size)
@@ -88,7 +88,7 @@ def extremes(size: int, prime: int, kind: int, seed: int) -> np.ndarray:
 
 @settings(deadline=None, max_examples=20)
 @given(size=st.sampled_from([1024, 2048]), bits=st.integers(20, 50), kind=st.integers(0, 5), seed=st.integers(0, 2**32))
-def test_transform_is_that_of_integers(kernels: Kernels, size: int, bits: int, kind: int, seed: int) -> None:
+def test_transform_equals_integer_arithmetic(kernels: Kernels, size: int, bits: int, kind: int, seed: int) -> None:
     transformer = Transformer(kernels, size, bits)
     numbers = extremes(size, transformer.prime, kind, seed)
     out = transformer.run(TRANSFORM, numbers)
@@ -116,7 +116,7 @@ def test_kernels_pass_their_self_test(kernels: Kernels) -> None:
 
 @pytest.mark.parametrize("operation", [TRANSFORM, INVERT, None])
 def test_kernels_that_compute_wrongly_fail_their_self_test(kernels: Kernels, operation: int | None) -> None:
-    """One residue off by one, after a transform, its inverse, or any key switch."""
+    """A residue is off by one after a transform, its inverse, or any key switch."""
 
     def execute(code: np.ndarray, terms: Any, left: Any, right: Any, out: np.ndarray, *rest: Any) -> None:
         kernels.execute(code, terms, left, right, out, *rest)
