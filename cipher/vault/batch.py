@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from cipher.errors import CipherError, StorageProblem
+from cipher.files.sockets import shorten_socket_folder
 
 Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)
@@ -103,6 +104,7 @@ def _context() -> Any:
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    shorten_socket_folder()
     context = multiprocessing.get_context("forkserver")
     engine = [COMPILED] if importlib.util.find_spec("numba") is not None else []
     context.set_forkserver_preload([*PRELOAD, *engine])

@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from he_infer.errors import FormatError
+from he_infer.machine import shorten_socket_folder
 from he_infer.server.workers import pipe
 from he_infer.server.workers.fair_queue import FairQueue, QueueClosed, QueueFull
 from he_infer.server.workers.limits import WorkerConfig
@@ -203,6 +204,7 @@ class WorkerPool:
         Raises:
             Refused: the workers cannot work; the message says why.
         """
+        shorten_socket_folder()
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOAD)
         first = self._slots[0]
         try:
