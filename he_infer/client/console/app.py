@@ -149,7 +149,7 @@ class Console:
         return self.desk(request)
 
     def image(self, request: Request, identifier: str) -> Response:
-        """One image with its result."""
+        """The page of one image with its result."""
         item = self._office.desk.item(identifier)
         sent = self._office.desk.sent
         receipt = item.result.receipt if item.result else None

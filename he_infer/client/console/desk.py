@@ -118,7 +118,7 @@ class Desk:
             return self._job
 
     def item(self, identifier: str) -> Item:
-        """One image.
+        """Find an image by its id.
 
         Raises:
             UsageError: the image is no longer on the page.

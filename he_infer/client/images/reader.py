@@ -106,7 +106,7 @@ class _DecoderFailed(Exception):
 
 
 class _Decoder:
-    """One decoding process and the pipes to it."""
+    """A decoding process and its pipes."""
 
     def __init__(self, memory: int) -> None:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}

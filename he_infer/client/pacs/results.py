@@ -76,7 +76,7 @@ def classify_with(client: Client) -> Callable[[Sequence[Path]], Iterable[Outcome
         # Read the whole run first: an untrustworthy answer ends it and withdraws the earlier results.
         for result in client.classify(paths):
             if result.cause is Cause.SERVER:
-                raise ServerUnreachable(result.refusal or "The server is away.")
+                raise ServerUnreachable(result.refusal or "The server does not answer.")
             if result.cause is Cause.FILE:
                 yield Outcome(result.path, None, result.refusal or "")
                 continue

@@ -47,7 +47,7 @@ def doctor(
     if bundle_file is not None:
         try:
             model = ClientModel.load(bundle_file)
-            publisher = model.publisher or "a whole bundle, which nobody signed"
+            publisher = model.publisher or "a whole bundle, which is not signed"
             found.append(checks.Check("model file", "ok", f"{bundle_file}, published by {publisher}"))
         except (HeInferError, OSError) as error:
             found.append(checks.Check("model file", "failed", str(error)))

@@ -42,7 +42,7 @@ def rotate(
 ) -> None:
     """Replace the secret keys by fresh ones for the same plans; the file opens in the same ways as before.
 
-    The fresh evaluation keys are registered before the file is changed, so that a failure leaves everything as it was.
+    The fresh evaluation keys are registered before the file is changed, so that a failure changes nothing.
     Replaced keys are deleted at the server when their overlap has ended.
 
     Example: `he-infer keys rotate hospital.key --overlap-days 3 --url https://cloud.example:8443`

@@ -22,7 +22,7 @@ class Wrapping:
     """One wrapping in a key file's header. Its data alone do not open the file."""
 
     kind: str
-    """One of `KINDS`."""
+    """Kind of wrapping, a member of `KINDS`."""
     data: Mapping[str, str | int] = field(repr=False)
     """Data of this kind of wrapping; bytes as hex digits."""
     label: str = ""

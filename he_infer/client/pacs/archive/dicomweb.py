@@ -34,7 +34,7 @@ _LONGEST_UID = 64
 
 
 class Archive:
-    """One DICOMweb service.
+    """The DICOMweb service of an archive.
 
     Args:
         url: the service's root, such as `https://pacs.example/dicom-web`.

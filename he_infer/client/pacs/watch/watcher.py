@@ -70,7 +70,7 @@ class Status:
 
 
 class Watcher:
-    """One watcher over one journal.
+    """Classifies the images of one source and stores their reports, with one journal.
 
     Args:
         source: source of the images.
