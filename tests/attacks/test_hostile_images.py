@@ -104,7 +104,7 @@ def test_a_decoder_that_hangs_or_dies_costs_one_file(
         began = time.monotonic()
         assert "too long" in str(reader.read(tmp_path / "hang.png")[0].refusal)
         assert time.monotonic() - began < 30
-        assert "fault of a codec" in str(reader.read(tmp_path / "crash.png")[0].refusal)
+        assert "crashed or ran out of memory" in str(reader.read(tmp_path / "crash.png")[0].refusal)
         assert "no frame" in str(reader.read(good)[0].refusal)
 
 
