@@ -79,9 +79,12 @@ def read_answer(plan: Plan, target: int, data: bytes) -> SwitchedAnswer:
         NotThisFormat: the bytes are not an answer of this plan.
     """
     if data[:3] == MAGIC[:3] and data[3:4] != MAGIC[3:]:
-        raise UnsupportedVersion(f"An answer of version {data[3] if len(data) > 3 else '?'}; this release reads 2.")
+        raise UnsupportedVersion(
+            f"The answer has version {data[3] if len(data) > 3 else '?'}; this release reads 2. Install the same "
+            "release on client and server."
+        )
     if data[:4] != MAGIC or len(data) != count_part_bytes(plan, target):
-        raise NotThisFormat("The answer is not of the plan's form: it is cut off, or of another plan.")
+        raise NotThisFormat("The answer does not have the plan's form: it is truncated, or of another plan.")
     bits, size = plan.answer.bits, plan.parameters.ring_size
     end = len(MAGIC) + count_plane_bytes(size, bits)
     count = len(plan.output.selection(target).first)

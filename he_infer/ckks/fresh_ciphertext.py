@@ -61,8 +61,8 @@ def check_fresh(data: bytes, shape: CiphertextShape) -> None:
     """
     if data[:3] == MAGIC[:3] and data[3:4] != MAGIC[3:]:
         raise UnsupportedVersion(
-            f"A ciphertext of version {data[3] if len(data) > 3 else '?'}; this release reads {MAGIC[3]}. Update the "
-            "client."
+            f"The ciphertext has version {data[3] if len(data) > 3 else '?'}; this release reads {MAGIC[3]}. Update "
+            "the client."
         )
     if data[:2] == b"\x5e\xa1":
         raise UnsupportedVersion(
@@ -72,8 +72,8 @@ def check_fresh(data: bytes, shape: CiphertextShape) -> None:
     expected = count_fresh_bytes(shape.ring_size, tuple(prime.bit_length() for prime in shape.primes))
     if data[:4] != MAGIC or len(data) != expected:
         raise NotThisFormat(
-            f"The ciphertext has {len(data)} bytes or another beginning; one of the plan has {expected}, which begin "
-            "with HEC and the version."
+            f"The ciphertext has {len(data)} bytes, or a wrong beginning; expected {expected} bytes that begin with "
+            "HEC and the version."
         )
 
 

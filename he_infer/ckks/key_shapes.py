@@ -69,7 +69,7 @@ class KeyShapes:
         """
         for name in self.parts:
             if name not in given:
-                raise MissingKey(f"The evaluation keys lack the part '{name}'.")
+                raise MissingKey(f"The evaluation keys lack the part '{name}'; send exactly the plan's parts.")
         unused = sorted(set(given) - set(self.parts))
         if unused:
             raise KeyProblem(f"The plan does not use the part '{unused[0]}'; send exactly the plan's parts.")

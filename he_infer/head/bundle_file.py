@@ -51,7 +51,7 @@ class BundleFile:
         _check(self.description)
         if self.part == CLIENT:
             if any(name.startswith(HEAD_PREFIX) for name in self.tensors):
-                raise DamagedBundle("A client's part holds a head; it must not.")
+                raise DamagedBundle("The client's part holds a head, which it must not. Publish the model again.")
         elif self.head.classes != len(self.classes):
             raise DamagedBundle(f"It has {len(self.classes)} class names for a head of {self.head.classes} outputs.")
 

@@ -71,7 +71,7 @@ class Publication:
 
 @dataclass(frozen=True, eq=False)
 class ServerPart:
-    """The server's part: the head and its plans."""
+    """The server's part of a model: the head and its plans."""
 
     file: BundleFile
     publication: Publication

@@ -50,7 +50,7 @@ def test_an_untouched_log_verifies_with_its_first_key(log: tuple[Path, bytes]) -
 def test_a_rebuilt_chain_is_detected_with_the_first_key(log: tuple[Path, bytes], changed: int) -> None:
     path, key = log
     rewrite(path, changed)
-    assert verify(path).entries == 6  # what the chain alone can tell
+    assert verify(path).entries == 6  # without the key, the chain alone verifies
     with pytest.raises(NotAuthentic, match=f"Line {changed + 1}"):
         verify(path, key)
 

@@ -34,7 +34,7 @@ def steal(target: Target) -> tuple[float, float]:
 def test_scores_with_all_their_bits_give_two_weights_a_query() -> None:
     head = make_head(WIDTHS)
     plan = make_plan(head, policy="open", precision=1e-6)
-    # Scores of few bits of scale leave room above them, as a client finds it that keeps to no bound.
+    # A small scale leaves modulus above the scores, which a client that ignores the input bound can use.
     bare = replace(plan, output_scale=2.0**8, answer=AnswerForm(56, 0))
     upper, lower = steal(Target(head, bare, Evaluator(bare, head), SecretKey.generate(plan.parameters)))
     assert upper < 0.02

@@ -194,7 +194,7 @@ class Engine(ABC):
 
     def _check(self, value: Value) -> None:
         if value.parameters_id != self.parameters.id:
-            raise EngineError("A value of other parameters was handed to the engine.")
+            raise EngineError("The value has other parameters than the engine.")
 
     def _check_there(self, level: int) -> None:
         if not 0 <= level <= self.parameters.levels:
@@ -203,11 +203,11 @@ class Engine(ABC):
     def _check_room(self, level: int, scale: float) -> None:
         room = math.log2(math.prod(self.primes[: level + 1]))
         if math.log2(scale) >= room:
-            raise EngineError(f"A product of scale 2^{math.log2(scale):.1f} has no room in {room:.1f} bits of modulus.")
+            raise EngineError(f"A product of scale 2^{math.log2(scale):.1f} does not fit {room:.1f} bits of modulus.")
 
     def _check_keys(self, keys: EvaluationKeys) -> None:
         if keys.parameters_id != self.parameters.id:
-            raise EngineError("Evaluation keys of other parameters were handed to the engine.")
+            raise EngineError("The evaluation keys have other parameters than the engine.")
 
     @staticmethod
     def _check_level(left: Value, right: Value | PlainValue) -> None:

@@ -40,7 +40,7 @@ class Selection:
     second: NDArray[np.int64]
     """(numbers,) index of the coefficient that is added; -1 if none is."""
     checks: int
-    """How many of the last numbers are checks, from coefficients that hold no score."""
+    """Number of checks, which are the last numbers, from coefficients that hold no score."""
 
     @property
     def scores(self) -> int:

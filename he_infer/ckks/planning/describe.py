@@ -43,7 +43,7 @@ def draw(plan: Plan) -> list[str]:
     where = (
         f"{output.chunk} features and {output.rows} rows an image in {output.ring_size} coefficients"
         if isinstance(output, Tile)
-        else f"{output.rows} scores an answer, read off as coefficients"
+        else f"{output.rows} scores an answer, read as coefficients"
     )
     lines.append(f"server   {output.inputs} -> {output.outputs}: products with weights alone ({where})")
     if level:
@@ -59,7 +59,7 @@ def _told(plan: Plan) -> list[tuple[str, str]]:
     if plan.policy != "hidden":
         return []
     told, without = bits_per_query(plan), bits_per_query(plan, with_noise=False)
-    return [("told of the head", f"at most {told:.0f} bits a request; {without:.0f} without the server's noise")]
+    return [("revealed of the head", f"at most {told:.0f} bits a request; {without:.0f} without the server's noise")]
 
 
 def _stage(stage: Stage, order: Moment, *, postponed: bool) -> list[str]:

@@ -181,7 +181,7 @@ class Plan:
             value = json.loads(text)
             if value["version"] != VERSION:
                 raise UnsupportedVersion(
-                    f"A plan of version {value['version']}; this release reads {VERSION}. Publish the model again."
+                    f"The plan has version {value['version']}; this release reads {VERSION}. Publish the model again."
                 )
             plan = _build(value)
         except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:

@@ -122,13 +122,13 @@ def _explain_refusal(request: PlanRequest, found: _Found) -> str:
     if found.told:
         return (
             f"An answer for {request.batch} images has so many scores that a client with keys of its own making could "
-            "read weights from it, in any ring up to N = 32768. Ask for fewer images a request, or use the policy "
+            "compute weights from it, in any ring up to N = 32768. Ask for fewer images a request, or use the policy "
             "'open'."
         )
     if found.reached < math.inf:
         return (
-            f"Scores to {request.effective_precision:g} cannot be had within {where}; the best is "
-            f"{found.reached:.1e}. Ask for less precision, or train the head with more weight decay."
+            f"A score error of at most {request.effective_precision:g} cannot be reached with {where}; the smallest is "
+            f"{found.reached:.1e}. Allow a larger error, or train the head with more weight decay."
         )
     levels = sum(activation.multiplications for activation in circuit.activations)
     if own is not None and own.levels < levels:

@@ -21,9 +21,9 @@ from tests.he_infer.ckks.kit import features, make_head
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": 1e-13}, "cannot be had"),
+        ({"precision": 1e-13}, "cannot be reached"),
         ({"parameters": Parameters(8192, (60, 60))}, "too short"),
-        ({"parameters": Parameters(4096, (36, 35, 35))}, "cannot be had|no room"),
+        ({"parameters": Parameters(4096, (36, 35, 35))}, "cannot be reached|no room"),
         ({"policy": "secret"}, "no policy"),
         ({"batch": 100_000}, "100000 images"),
     ],
