@@ -12,7 +12,7 @@ class ErrorDetail(_Body):
 
     code: str = Field(description="One of the documented error codes.")
     message: str = Field(description="One line: what was wrong, what was expected, what to do.")
-    request_id: str = Field(description="The same id stands in the server's log.")
+    request_id: str = Field(description="Id of the request, also in the server's log.")
 
 
 class ErrorBody(_Body):

@@ -43,7 +43,7 @@ def test_public_part_with_a_trapdoor_is_refused(linear: Target) -> None:
     """The polynomial looks uniform but is a multiple of a small one, which only a written-out polynomial can be."""
     made = shape(linear)
     prime = made.primes[0]
-    # In the transform a product is pointwise: the inverse of a small polynomial's values, times another's.
+    # A product is pointwise in the transform: multiply another polynomial's values by the inverses of a small one's.
     random = np.random.default_rng(1)
     small = random.integers(1, prime, made.ring_size, dtype=np.uint64)
     uniform = np.array([pow(int(value), -1, prime) for value in small], dtype=np.uint64)

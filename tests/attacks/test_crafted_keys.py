@@ -111,7 +111,7 @@ def test_missing_part_is_refused(mlp: Target, part: str) -> None:
         mlp.evaluator.load_keys({name: data for name, data in mlp.honest.items() if name != part})
 
 
-def test_bomb_is_refused_before_it_is_inflated(mlp: Target) -> None:
+def test_compression_bomb_is_refused_before_it_is_inflated(mlp: Target) -> None:
     size = shapes_for(mlp.plan).sizes["galois"]
     for stated in (size - 1, size + 1, 1 << 33):
         frame = zstandard.ZstdCompressor(level=1, write_content_size=True).compress(bytes(min(stated, 1 << 27)))

@@ -89,7 +89,7 @@ for line in sys.stdin:
 """
 
 
-def test_a_decoder_that_hangs_or_dies_costs_one_file(
+def test_a_decoder_that_hangs_or_crashes_loses_only_one_file(
     tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The decoder process here loops forever or crashes on request, as a faulty codec would."""

@@ -285,7 +285,7 @@ def test_a_model_of_another_publisher_is_refused(hospital: Hospital, tmp_path: P
         hospital.client(model=other)
 
 
-def test_a_server_does_not_serve_what_was_not_published(hospital: Hospital, tmp_path: Path) -> None:
+def test_an_unpublished_model_is_not_served(hospital: Hospital, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="published"):
         ModelHost([hospital.served], (64,), None, 1 << 20)
     with pytest.raises(UsageError, match="published"):

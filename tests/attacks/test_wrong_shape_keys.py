@@ -54,7 +54,7 @@ WRONG: dict[str, Callable[[Client], Parts]] = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_keys_of_a_wrong_shape_are_refused_and_no_worker_meets_them(scene: Scene, kind: str) -> None:
+def test_keys_of_a_wrong_shape_are_refused_before_a_worker_reads_them(scene: Scene, kind: str) -> None:
     client = scene.honest
     before = scene.worker_pids()[:1]
     with pytest.raises(HeInferError) as error:

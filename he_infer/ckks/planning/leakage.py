@@ -1,6 +1,6 @@
 """Bounds on the bits of a head that an answer reveals, also to a client with a crafted public part.
 
-Under `hidden` two things leave the server for each answer: c1, re-randomised by an encryption of zero under the
+Under `hidden` the server sends two things for each answer: c1, re-randomised by an encryption of zero under the
 client's public part (a, b), and the selected numbers of c0, each with uniform noise of width w added.
 
 **Numbers.** A number is a residue modulo q, X + D with D uniform on w values and independent of X. Its entropy is at

@@ -1,4 +1,4 @@
-"""The exact lengths of a request's and an answer's parts, which follow from a plan alone.
+"""The exact lengths of a request's and an answer's parts, which depend only on the plan.
 
 `fresh_ciphertext` and `answer` define the content of those bytes.
 """

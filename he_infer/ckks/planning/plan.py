@@ -221,7 +221,7 @@ def _build(value: dict[str, Any]) -> Plan:
     )
 
 
-# The JSON's member names are written out, so that renaming a class or a field leaves every plan's digest as it is.
+# The JSON's member names are written out, so that renaming a class or a field does not change any plan's digest.
 
 
 def _write_hidden_layout(layout: HiddenLayout) -> dict[str, Any]:

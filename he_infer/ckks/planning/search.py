@@ -1,6 +1,6 @@
 """From a head to a plan: every ring size and layout is scaled and priced; the cheapest one precise enough is taken.
 
-The choice follows from the head, the arguments and the table of `cost` alone, so that every process makes the same one.
+The choice depends only on the head, the arguments and the table of `cost`, so that every process makes the same one.
 `candidates` lists the layouts, `reach` bounds the values, `scales` finds the chain and the scales.
 """
 

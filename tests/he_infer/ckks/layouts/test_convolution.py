@@ -76,7 +76,7 @@ def test_outputs_in_their_places_have_few_diagonals(layer: Convolution, natural:
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_laying_outputs_out_changes_no_score(data: st.DataObject) -> None:
+def test_reordered_outputs_change_no_score(data: st.DataObject) -> None:
     kernel, stride = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
     padding, channels = data.draw(st.integers(0, kernel)), data.draw(st.integers(1, 5))
     side = data.draw(st.integers(max(1, kernel - 2 * padding), 8))

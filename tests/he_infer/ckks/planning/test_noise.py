@@ -35,7 +35,7 @@ def test_measured_deviation_is_the_predicted_one(rows: dict[str, NoiseRow], oper
     assert 0.8 < rows[operation].ratio < 1.3
 
 
-def test_centred_digits_halve_a_key_switch_and_spare_the_first_slot() -> None:
+def test_centred_digits_halve_a_key_switch_error_and_add_none_in_the_first_slot() -> None:
     parameters = Parameters(8192, (50, 50, 50))
     positive, centred = (ErrorModel(parameters, digits) for digits in (Digits.POSITIVE, Digits.CENTRED))
     assert 0.4 < centred.key_switch(1) / positive.key_switch(1) < 0.6

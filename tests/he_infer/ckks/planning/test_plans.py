@@ -63,7 +63,7 @@ def test_every_packing_is_the_matrix_product(
     assert np.abs(exact - head.evaluate(x)).max() < 1e-6 * scale
 
 
-def test_simulated_noise_is_of_the_size_of_the_real_one() -> None:
+def test_simulated_noise_has_the_size_of_real_noise() -> None:
     head = make_head((64, 16, 10), seed=5)
     plan = make_plan(head, policy="open")
     x = features(60, 64)

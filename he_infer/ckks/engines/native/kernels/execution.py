@@ -45,7 +45,7 @@ def execute(
     ADD: left + right. ADD_ENCODED: left + plains[right]; first is 1 for a constant.
     ROTATE: the automorphism places[first] of left, under `key`. FOLD: left plus that.
     MULTIPLY: left times right, relinearised under `key`. RESCALE: left divided by its last prime.
-    DROP: left with its first primes alone, as many as `first`.
+    DROP: left with only its first `first` primes.
     TRANSFORM: coefficients, one row for all primes (first = 0) or one a prime (first = n). INVERT: the way back.
     ADD_ZERO: left plus an encryption of zero under the public key at `key`, samples (3, n) at right.
     """

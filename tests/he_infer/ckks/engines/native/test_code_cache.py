@@ -109,7 +109,7 @@ def test_old_versions_are_removed_but_for_a_few(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow  # compiles twice: a minute of processor time
-def test_every_truncation_of_real_machine_code_is_survived(tmp_path: Path, kernels: Kernels) -> None:
+def test_process_survives_every_truncation_of_real_machine_code(tmp_path: Path, kernels: Kernels) -> None:
     """Without the check, numba ends with "Aborted" on some of these, so each is tried in a process of its own."""
     script = (
         "import sys; from pathlib import Path\n"

@@ -71,7 +71,7 @@ def test_written_ciphertext_is_read_by_seal(engine: NativeEngine, client: Client
     assert np.abs(opened - np.linspace(-1, 1, SIZE // 2)).max() < 1e-4
 
 
-def test_bomb_is_refused_before_it_is_inflated(engine: NativeEngine, client: Client) -> None:
+def test_compression_bomb_is_refused_before_it_is_inflated(engine: NativeEngine, client: Client) -> None:
     bomb = compressed(bytes(1 << 28))
     assert len(bomb) < 1 << 16
     tracemalloc.start()

@@ -109,7 +109,7 @@ def test_keys_of_another_plan_are_refused(bench: Bench) -> None:
         program.run(bench.fill, other)
 
 
-def test_recorder_refuses_what_an_engine_refuses(bench: Bench) -> None:
+def test_recorder_makes_the_checks_of_an_engine(bench: Bench) -> None:
     recorder = Recorder(bench.engine)
     value = recorder.input(SCALE)
     with pytest.raises(EngineError, match="cannot be combined"):

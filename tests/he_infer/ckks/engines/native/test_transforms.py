@@ -104,7 +104,9 @@ def test_transform_equals_integer_arithmetic(kernels: Kernels, size: int, bits: 
     kind=st.integers(0, 3),
     seed=st.integers(0, 2**32),
 )
-def test_transform_there_and_back_changes_nothing(kernels: Kernels, size: int, bits: int, kind: int, seed: int) -> None:
+def test_inverse_transform_restores_the_coefficients(
+    kernels: Kernels, size: int, bits: int, kind: int, seed: int
+) -> None:
     transformer = Transformer(kernels, size, max(bits, size.bit_length() + 6))
     numbers = extremes(size, transformer.prime, kind, seed)
     assert (transformer.run(INVERT, transformer.run(TRANSFORM, numbers)) == numbers).all()
