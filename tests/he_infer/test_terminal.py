@@ -38,7 +38,7 @@ def test_missing_file_gives_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(ModuleNotFoundError("No module named 'torch'", name="torch"), monkeypatch) == 1
-    assert "he-infer[client]" in capsys.readouterr().err
+    assert "he-infer[train]" in capsys.readouterr().err
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_an_error_while_flushing_or_renaming_changes_nothing(
     plain.write_bytes(b"new")
     sealed.write_bytes(seal_bytes(b"old", KEY))
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (os, "replace")}[call], fail)

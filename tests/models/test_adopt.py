@@ -66,7 +66,7 @@ def test_adopted_network_is_read_back_from_its_bundle(weights: Path, tmp_path: P
     assert again.guard is not None
     prepared = again.preprocessing.apply(dataset.test.images[:4])
     with torch.inference_mode():
-        raw = _module(weights)(torch.from_numpy(prepared)).numpy()
+        raw = _module(weights).eval()(torch.from_numpy(prepared)).numpy()
     # Standardised and bounded, the order of images along each feature is the module's own.
     np.testing.assert_array_equal(again.features(dataset.test.images[:4]).argsort(axis=0), raw.argsort(axis=0))
 
