@@ -249,13 +249,16 @@ def wire_time() -> int:
 
 
 def other_parameters(own: Parameters) -> list[Parameters]:
-    """Sound parameters that are not the plan's: another ring, another chain, and the same sizes in another order."""
+    """Sound parameters that are not the plan's: another ring, another chain, another first prime.
+
+    The special prime is no part of a ciphertext: one made with another special prime has the right form.
+    """
     bits = own.modulus_bits
     candidates = [
         Parameters(4096, (36, 34, 36)),
         Parameters(8192, (50, 40, 40, 50)),
         Parameters(16384, (60, 40, 40, 60)),
-        Parameters(own.ring_size, (*bits[:-1], bits[-1] - 1)),
+        Parameters(own.ring_size, (bits[0] - 1, *bits[1:])),
     ]
     return [parameters for parameters in candidates if parameters != own]
 

@@ -39,7 +39,11 @@ def test_server_install_has_neither_torch_nor_client_libraries() -> None:
     server = closure("server")
     assert {"fastapi", "tenseal", "sqlalchemy"} <= server
     assert not server & {"torch", "scikit-learn", "pydicom", "pillow", "httpx2", "matplotlib", "numba", "scipy"}
-    assert "torch" in closure("client")
+
+
+def test_client_install_has_no_training_library() -> None:
+    assert not closure("client") & {"torch", "scikit-learn", "scipy", "fastapi", "sqlalchemy"}
+    assert "torch" in closure("train")
 
 
 def test_with_one_client_the_server_holds_less_than_300_megabytes(tmp_path: Path) -> None:
