@@ -83,6 +83,8 @@ def serve(settings: ServerSettings, stop: StopSignals) -> None:
     """
     if settings.tls_cert is not None and settings.tls_key is not None:
         check_certificate(settings.tls_cert, settings.tls_key)
+    if settings.port_file is not None and not settings.port_file.parent.is_dir():
+        raise UsageError(f"{settings.port_file}: its folder does not exist. Make it first.")
     with listen(settings.host, settings.port, reuse_port=settings.reuse_port) as listener:
         service = Service(settings)
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from he_infer.ckks.engines.choice import EngineChoice, choose_engine
+from he_infer.ckks.engines.native.code_cache import find_code_folder
 from he_infer.errors import NotThisFormat, UsageError
 from he_infer.files import PRIVATE, write_bytes
 from he_infer.server import tokens
@@ -143,7 +144,7 @@ class Service:
         self._housekeeping.start()
 
     def _choose_engine(self) -> EngineChoice:
-        folder = (self.settings.code_dir or self.settings.data_dir / "native").resolve()
+        folder = (self.settings.code_dir or find_code_folder(self.settings.data_dir)).resolve()
         choice = choose_engine(self.settings.engine, folder, lambda line: self._log.info("engine", note=line))
         self._log.info("engine", engine=choice.name)
         # The fork server reads it before any worker's configuration reaches it.

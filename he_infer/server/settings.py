@@ -82,7 +82,8 @@ class ServerSettings(BaseSettings):
         EngineWish.AUTO, description="auto: the native engine where it passes its self-test, else SEAL; or one of them."
     )
     code_dir: Path | None = Field(
-        None, description="Machine code of the native engine, mode 0700; by default the folder native in data_dir."
+        None,
+        description="Machine code of the native engine, mode 0700; by default in the user's cache folder.",
     )
     workers: int = Field(default_factory=_default_workers, ge=1, le=256, description="Worker processes.")
     queue: int = Field(64, ge=1, le=100_000, description="Requests that may wait for a worker; more are answered 429.")

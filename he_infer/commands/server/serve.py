@@ -38,7 +38,7 @@ def serve(
     ] = None,
     code_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of the native engine's machine code (mode 0700); by default in the data folder."),
+        typer.Option(help="Folder of the native engine's machine code (mode 0700); by default in your cache folder."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Number of worker processes.")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images per request; repeat for several plans.")] = None,

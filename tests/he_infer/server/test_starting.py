@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from he_infer.ckks.engines.native.code_cache import find_code_folder
 from he_infer.errors import (
     ServerError,
 )
@@ -52,6 +53,15 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, bundle: Path, server: Loc
     assert "Cannot listen" in failing(bundle, data_dir=tmp_path / "data", options=("--port", port))
 
 
+def test_machine_code_lies_in_the_users_cache_folder_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert find_code_folder(tmp_path / "data") == tmp_path / "he-infer" / "native"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    assert find_code_folder(tmp_path / "data") == tmp_path / "data" / "native"
+
+
 def test_server_process_loads_neither_seal_numpy_nor_torch(server: LocalServer) -> None:
     maps = Path(f"/proc/{server.pid}/maps").read_text()
     assert "_sealapi" not in maps
@@ -67,7 +77,7 @@ def test_server_process_loads_neither_seal_numpy_nor_torch(server: LocalServer) 
         ("--token-file", "folder", "Is a directory"),
         ("--token-file", b"\xef\xbb\xbfhei_x\n", "does not hold a token"),
         ("--token-file", "hei_x\n".encode("utf-16"), "does not hold a token"),
-        ("--port-file", None, "No such file or directory"),
+        ("--port-file", None, "does not exist. Make it first"),
         ("--port-file", "folder", "Is a directory"),
         ("--record-dir", b"a file", "File exists"),
     ],

@@ -37,9 +37,22 @@ Progress = Callable[[str], None]
 
 
 def default_folder() -> Path:
-    """Return the folder for machine code of a user's own processes; a server keeps it in its data folder."""
+    """Return the folder for machine code of a user's own processes."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "he-infer" / "native"
+
+
+def find_code_folder(data_dir: Path) -> Path:
+    """Return the folder for a server's machine code: the user's, or `native` in its data folder.
+
+    A user's servers and tests share one compilation. A service account often has no home of its own to write to.
+    """
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home())
+        usable = home.is_dir() and home.stat().st_uid == os.geteuid() and os.access(home, os.W_OK)
+    except (OSError, RuntimeError):
+        usable = False
+    return default_folder() if usable else data_dir / "native"
 
 
 def load_kernels(folder: Path | None = None, on_progress: Progress | None = None) -> "Kernels":
