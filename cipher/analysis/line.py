@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the evaluation's table."""
+    """A line of the evaluation's table."""
 
     group: str
     name: str

@@ -17,7 +17,7 @@ Damage = Callable[[Image, np.random.Generator], Image]
 
 @dataclass(frozen=True)
 class Case:
-    """One way of damaging a cipher image."""
+    """A kind of damage to a cipher image."""
 
     name: str
     damage: Damage

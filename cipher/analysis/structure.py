@@ -64,7 +64,7 @@ class Structure:
             self._solved.append(seven_images(encrypt, _corner(image), self._rng, pixels=4).solved)
 
     def lines(self) -> list[Line]:
-        """One line for each tally."""
+        """Lines of the table, one for each tally."""
         found = [line for tally in self._matches.values() for line in tally.lines()]
         solved = exact(
             STRUCTURE,

@@ -88,7 +88,7 @@ class Neighbours:
                 self._found.setdefault((result.direction, suffix), []).append(result)
 
     def lines(self) -> list[Line]:
-        """One line a direction."""
+        """Lines of the table, one for each direction."""
         result = []
         for (direction, suffix), found in sorted(self._found.items(), key=lambda item: item[0][1]):
             bound = found[0].bound
@@ -237,7 +237,7 @@ class BitPlanes:
         self._changed.setdefault(bit, []).append(np.array(planes, dtype=np.int64))
 
     def lines(self) -> list[Line]:
-        """One line: the summed squared deviates of all pairs of plain and cipher bit."""
+        """Line of the table: the summed squared deviates of all pairs of plain and cipher bit."""
         deviates = []
         for counts in self._changed.values():
             trials = self._pixels * len(counts)

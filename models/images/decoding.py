@@ -21,7 +21,7 @@ def decode(dataset: pydicom.Dataset, index: int) -> NDArray[Any]:
     """
     try:
         return pixel_array(dataset, index=index)
-    except Exception:
+    except Exception:  # each codec raises errors of its own, and what cannot be mended is raised again
         mended = _mend(dataset, index)
         if mended is None:
             raise

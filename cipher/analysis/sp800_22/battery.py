@@ -80,7 +80,7 @@ def run(bits: Bits) -> dict[str, NDArray[np.float64]]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One test over many sequences, all its parts together."""
+    """Result of a test over many sequences, all its parts together."""
 
     name: str
     parts: int
