@@ -46,6 +46,17 @@ class AuditKey:
         write_bytes(self._folder / name, first.hex().encode() + b"\n", mode=PRIVATE, replace=False)
         write_bytes(self.path, _STATE.pack(0, first), mode=PRIVATE)
 
+    def read(self) -> bytes | None:
+        """Read the key's file; None where there is none.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
     @contextmanager
     def of_line(self, number: int) -> Iterator[bytes | None]:
         """Yield the key of line `number` (None where the log has none), and replace it when the block succeeds.

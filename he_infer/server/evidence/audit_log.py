@@ -147,6 +147,29 @@ class AuditLog:
             last = _last_entry(file)
         return str(last["hash"]) if last else GENESIS
 
+    def read_whole(self) -> tuple[bytes | None, bytes | None]:
+        """Read the log up to its last whole line, and the file of the next line's key, as of one moment.
+
+        A key that is newer than the lines could never be used with them again. Writers wait only while the key is read:
+        the lines before it are never changed.
+
+        Returns:
+            The bytes of both files; None for a file that does not exist.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return None, self._key.read()
+        with file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            size, key = os.fstat(file.fileno()).st_size, self._key.read()
+            fcntl.flock(file, fcntl.LOCK_UN)
+            lines = file.read(size)
+            return lines[: lines.rfind(b"\n") + 1], key
+
     @contextmanager
     def watching(
         self, action: str, client: str, request_id: str, **details: str | int

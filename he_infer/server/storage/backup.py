@@ -5,7 +5,7 @@
     metadata.sqlite3   all rows as of one moment, whatever the server's own database is
     blobs/             every blob that those rows name, read through and compared with their SHA-256
     audit.jsonl        the audit log up to its last whole line
-    audit.key          the key of the audit log's next line
+    audit.key          the key of the line after it, read under the same lock
     signing.key        the key of the receipts
 
 The rows are copied first and their blobs after them; a blob is created before its row and never changed, so each row
@@ -29,6 +29,7 @@ from typing import Any
 from he_infer.errors import NotAuthentic, NotThisFormat, UnsupportedVersion, UsageError
 from he_infer.files import PRIVATE, write_bytes
 from he_infer.server.evidence.audit_key import AuditKey
+from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.metadata import BlobRecord, Metadata
 from he_infer.server.storage.blobs import Blobs
 from he_infer.wire.envelope import canonical_json
@@ -121,11 +122,11 @@ def backup(state: State, folder: Path, key: bytes, progress: Progress = lambda _
         copy.settle()
     finally:
         copy.close()
-    if state.audit.exists():
-        write_bytes(folder / AUDIT, _whole_lines(state.audit), mode=PRIVATE)
-    for name, source in ((AUDIT_KEY, state.audit_key), (SIGNING_KEY, state.signing_key)):
-        if source.exists():
-            write_bytes(folder / name, source.read_bytes(), mode=PRIVATE)
+    lines, audit_key = AuditLog(state.audit).read_whole()
+    signing_key = state.signing_key.read_bytes() if state.signing_key.exists() else None
+    for name, content in ((AUDIT, lines), (AUDIT_KEY, audit_key), (SIGNING_KEY, signing_key)):
+        if content is not None:
+            write_bytes(folder / name, content, mode=PRIVATE)
     names = (DATABASE, AUDIT, AUDIT_KEY, SIGNING_KEY)
     manifest: dict[str, Any] = {
         "format": FORMAT,
@@ -278,11 +279,6 @@ def _check_manifest(folder: Path, key: bytes | None) -> None:
             raise NotThisFormat(f"{folder / MANIFEST} names a file that does not belong in a backup.")
         if not (folder / name).is_file() or _sha256(folder / name) != digest:
             raise NotThisFormat(f"{folder / name} is missing or not what the manifest says; the backup is damaged.")
-
-
-def _whole_lines(path: Path) -> bytes:
-    data = path.read_bytes()
-    return data[: data.rfind(b"\n") + 1]
 
 
 def _sha256(path: Path) -> str:

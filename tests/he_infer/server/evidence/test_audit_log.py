@@ -50,6 +50,34 @@ for number in range(60):
     assert {name: who.count(name) for name in set(who)} == {f"c{number}": 60 for number in range(4)}
 
 
+def test_key_read_while_others_append_continues_the_lines_read(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    script = """
+import sys
+from pathlib import Path
+from he_infer.server.evidence.audit_log import AuditLog
+log = AuditLog(Path(sys.argv[1]))
+for _ in range(500):
+    log.append("test", client="c", request_id="r", outcome="ok")
+"""
+    copy = tmp_path / "copy" / "audit.jsonl"
+    copy.parent.mkdir()
+    with subprocess.Popen([sys.executable, "-c", script, path]) as writer:
+        try:
+            while not path.exists() or path.read_bytes().count(b"\n") < 3:
+                assert writer.poll() is None
+            for _ in range(20):
+                lines, key = AuditLog(path).read_whole()
+                assert lines is not None
+                assert key is not None
+                copy.write_bytes(lines)
+                copy.with_name("audit.key").write_bytes(key)
+                AuditLog(copy).append("test", client="c", request_id="r", outcome="ok")
+                assert verify(copy).entries == lines.count(b"\n") + 1
+        finally:
+            writer.kill()
+
+
 @pytest.mark.parametrize("change", ["edit", "drop", "insert", "swap", "torn"])
 def test_tampering_is_found(path: Path, change: str) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
