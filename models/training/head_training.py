@@ -15,6 +15,7 @@ from models.errors import HeadError, TrainingError
 from models.heads.ranges import into_range
 from models.heads.trainable import HIDDEN, RANGE, RELU, TrainableHead, make
 from models.metrics import figures
+from models.training.schedule import schedule_one_cycle
 from models.training.threads import one_thread
 
 _STEPS = 400
@@ -87,9 +88,7 @@ def _train(
     batch = min(128, len(y))
     epochs = epochs or max(40, -(-_STEPS // (len(y) // batch)))
     optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=2e-3, total_steps=epochs * (len(y) // batch), pct_start=0.2
-    )
+    schedule = schedule_one_cycle(optimiser, 2e-3, epochs * (len(y) // batch))
     best: TrainedHead | None = None
     outside: HeadError | None = None
     for _ in range(epochs):

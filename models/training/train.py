@@ -27,6 +27,7 @@ from models.images.preprocessing import Preprocessing
 from models.metrics import figures
 from models.training.augment import Augmentation
 from models.training.averaging import Average
+from models.training.schedule import schedule_one_cycle
 from models.training.threads import one_thread
 
 Progress = Callable[["Epoch"], None]
@@ -297,9 +298,7 @@ class _Trainer:
         batch = min(self.recipe.batch, count)
         epochs = self.recipe.epochs or 1
         optimiser = torch.optim.AdamW(self.network.parameters(), lr=self.recipe.rate, weight_decay=self.recipe.decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=self.recipe.rate, total_steps=epochs * (count // batch), pct_start=0.2
-        )
+        schedule = schedule_one_cycle(optimiser, self.recipe.rate, epochs * (count // batch))
         average = Average(self.network, self.recipe.average)
         began = time.monotonic()
         best: Epoch | None = None
