@@ -3,7 +3,10 @@
 import multiprocessing.util
 import os
 import tempfile
+import uuid
+from pathlib import Path
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SOCKET_PATH_BYTES = 100
 """Longest path of a Unix socket that every system takes: Linux allows 107 bytes, macOS 103."""
 _NAME_BYTES = 40
@@ -18,6 +21,17 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+def find_boot_id() -> str:
+    """Return a text that is the same until this machine restarts, and another after that.
+
+    Systems without Linux's boot id get another one at each call, as if they had restarted.
+    """
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return str(uuid.uuid4())
 
 
 def shorten_socket_folder() -> None:

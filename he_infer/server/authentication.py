@@ -3,7 +3,7 @@
 import time
 
 from he_infer.server import tokens
-from he_infer.server.metadata import Caller, Metadata
+from he_infer.server.metadata import Caller, Metadata, TokenRecord
 from he_infer.server.tokens import Scope
 from he_infer.wire.refusals import Code, Refused
 
@@ -21,7 +21,22 @@ def authenticate(metadata: Metadata, token: str | None, scope: Scope) -> Caller:
     """
     token_id = tokens.token_id(token) if token else None
     found = metadata.tokens.find(token_id) if token_id else None
-    right = tokens.matches(token or "", found[0].digest if found else _NOBODY)
+    return _check(token or "", found, scope)
+
+
+def authenticate_from_memory(metadata: Metadata, token: str | None, scope: Scope) -> Caller | None:
+    """Do what `authenticate` does, within microseconds; None where the database has to be asked.
+
+    Raises:
+        Refused: see `authenticate`.
+    """
+    token_id = tokens.token_id(token) if token else None
+    found = metadata.tokens.recall(token_id) if token_id else None
+    return None if found is None else _check(token or "", found, scope)
+
+
+def _check(token: str, found: tuple[TokenRecord, Caller] | None, scope: Scope) -> Caller:
+    right = tokens.matches(token, found[0].digest if found else _NOBODY)
     if found is None or not right or not _valid_now(found[0].expires, found[0].revoked):
         raise Refused(
             Code.UNAUTHORISED, "The token was not accepted: send a valid one as 'Authorization: Bearer <token>'."

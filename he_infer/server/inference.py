@@ -148,7 +148,9 @@ class InferenceService:
                 raise Refused(
                     Code.BAD_KEYS, "Expected the parts 'galois', 'relin' and 'public' as far as the plan needs them."
                 )
-            self._metadata.queries.use_nonce(request.caller.client_id, envelope.header["nonce"], self._nonce_expiry())
+            self._metadata.queries.use_nonce(
+                request.caller.client_id, envelope.header["nonce"], _time_of(envelope), self._nonce_expiry()
+            )
             self._try_keys(request.caller, expected, parts)
             self._store_keys(request.caller, plan, key_set, secrets.token_hex(16), parts)
             return KeysStored(plan=plan, key_set=key_set, bytes=sum(len(data) for data in parts.values()))
@@ -204,6 +206,7 @@ class InferenceService:
                 digest,
                 plan.batch,
                 envelope.header["nonce"],
+                _time_of(envelope),
                 self._nonce_expiry(),
                 key_set if plan.needs_keys else None,
                 self._seal,
@@ -387,6 +390,11 @@ class InferenceService:
     def _drop_key_blobs(self, client_id: str, key_id: str) -> None:
         for path in self._blobs.list(f"keys/{client_id}/{key_id}"):
             self._blobs.delete(path)
+
+
+def _time_of(envelope: wire.Envelope) -> float:
+    """The time of an envelope whose header was checked, Unix seconds."""
+    return float(envelope.header["time"]) / 1000
 
 
 def _key_path(client_id: str, key_id: str, name: str) -> str:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -16,7 +16,7 @@ from he_infer.ckks.engines.native.code_cache import find_code_folder
 from he_infer.errors import NotThisFormat, UsageError
 from he_infer.files import PRIVATE, write_bytes
 from he_infer.server import tokens
-from he_infer.server.authentication import authenticate
+from he_infer.server.authentication import authenticate, authenticate_from_memory
 from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.recording import Recorder
 from he_infer.server.evidence.signing import Signer
@@ -190,11 +190,33 @@ class Service:
         Raises:
             Refused: `unauthorised`, `forbidden`, `rate_limit`, `storage`.
         """
-        caller = authenticate(self.metadata, token, scope)
-        own = {name: value for name, value in asdict(caller.quotas).items() if value is not None}
-        caller = replace(caller, quotas=replace(self._default_quotas, **own))
+        caller = self._with_defaults(authenticate(self.metadata, token, scope))
         self.metadata.requests.admit(caller)
         return caller
+
+    def authenticate_from_memory(self, token: str | None, scope: Scope) -> Caller | None:
+        """Do what `authenticate` does without waiting for anything; None where it has to wait.
+
+        Raises:
+            Refused: `unauthorised`, `forbidden`.
+        """
+        caller = authenticate_from_memory(self.metadata, token, scope)
+        if caller is None:
+            return None
+        caller = self._with_defaults(caller)
+        return caller if caller.quotas.requests_per_minute is None else None
+
+    def _with_defaults(self, caller: Caller) -> Caller:
+        own, default = caller.quotas, self._default_quotas
+        quotas = Quotas(
+            storage_quota=default.storage_quota if own.storage_quota is None else own.storage_quota,
+            daily_queries=default.daily_queries if own.daily_queries is None else own.daily_queries,
+            total_queries=default.total_queries if own.total_queries is None else own.total_queries,
+            requests_per_minute=default.requests_per_minute
+            if own.requests_per_minute is None
+            else own.requests_per_minute,
+        )
+        return replace(caller, quotas=quotas)
 
     def check_ready(self) -> None:
         """Check that a request could be answered now.
@@ -220,6 +242,10 @@ class Service:
         with self._begun:
             self.pool.drain(self.settings.drain_seconds)
             self._housekeeping.join(timeout=10.0)
+            try:
+                self.metadata.queries.settle()
+            except Refused as refused:  # counts stay higher by what was counted ahead if the machine restarts
+                self._log.warning("settle", code=refused.code.value, message=refused.message)
 
     def _first_token(self) -> None:
         """Take the first client's token from the token file, or make it there. Known tokens are left as they are."""

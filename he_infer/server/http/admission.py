@@ -42,6 +42,8 @@ class Admission:
             Refused: `unauthorised`, `forbidden`, `rate_limit`, `storage`.
         """
         token = credentials.credentials if credentials else None
-        caller = await self.run(self._service.authenticate, token, scope)
+        caller = self._service.authenticate_from_memory(token, scope)
+        if caller is None:
+            caller = await self.run(self._service.authenticate, token, scope)
         request.state.client = caller.client_id
         return caller

@@ -10,6 +10,7 @@ from he_infer.server.metadata.database import Database, lock_client
 from he_infer.server.metadata.quota import read_quotas
 from he_infer.server.metadata.records import ClientRecord
 from he_infer.server.metadata.schema import CLIENTS, KEY_PARTS, KEYS, META, NONCES, OBJECTS, QUERIES
+from he_infer.server.metadata.token_cache import count_generation
 
 
 class Clients:
@@ -35,6 +36,7 @@ class Clients:
             update = CLIENTS.update().where(CLIENTS.c.client_id == _client_id(sql, client))
             if changes:
                 sql.execute(update.values(**changes))
+                count_generation(sql)
 
     def remove(self, client: str) -> list[str]:
         """Forget a client: its tokens, keys, objects and counts, at once.
@@ -57,6 +59,7 @@ class Clients:
             for table in (NONCES, QUERIES, *reversed(META.sorted_tables)):
                 if "client_id" in table.c:
                     sql.execute(table.delete().where(table.c.client_id == client_id))
+            count_generation(sql)
             return blobs
 
 

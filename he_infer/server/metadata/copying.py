@@ -1,12 +1,13 @@
 """Copies the whole database as of one moment into another: for backups, restores and moves to PostgreSQL."""
 
+import time
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from he_infer.errors import UsageError
 from he_infer.server.metadata.database import Database
-from he_infer.server.metadata.schema import CLIENTS, KEY_PARTS, KEYS, META, OBJECTS, REVISION
+from he_infer.server.metadata.schema import CLIENTS, KEY_PARTS, KEYS, META, OBJECTS, REVISION, STATE
 
 _ROWS = 1000
 
@@ -31,12 +32,15 @@ class Rows:
             if sink.scalar(sa.select(sa.func.count()).select_from(CLIENTS)):
                 raise UsageError("The database to write to holds clients already; expected an empty one.")
             for table in META.sorted_tables:
-                if table is REVISION:
+                if table in (REVISION, STATE):
                     continue
                 counts[table.name] = 0
                 for rows in source.execute(sa.select(table).execution_options(yield_per=_ROWS)).mappings().partitions():
                     sink.execute(table.insert(), [dict(row) for row in rows])
                     counts[table.name] += len(rows)
+            # What the source accepted after this moment is unknown to the copy, so envelopes of before are refused.
+            now = time.time()
+            sink.execute(STATE.update().values(refused_from=0.0, refused_until=now, generation=STATE.c.generation + 1))
         return counts
 
     def drop_blobs(self, paths: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """The connection to the database: SQLite or PostgreSQL, transactions, and the schema's version."""
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from sqlalchemy import exc
 
 from he_infer.errors import UnsupportedVersion, UsageError
 from he_infer.server.metadata import schema
+from he_infer.server.metadata.plain_sql import DriverSql, PlainSql, SqliteConnections
 from he_infer.wire.refusals import Code, Refused
 
 # One process migrates at a time: PostgreSQL's advisory lock of this number ("HEIM"), SQLite's write lock.
@@ -33,6 +35,8 @@ class Database:
 
     def __init__(self, url: str | sa.URL) -> None:
         self._engine = _engine(url)
+        self.is_sqlite = self._engine.dialect.name == "sqlite"
+        self._plain = SqliteConnections(self._connect_sqlite) if self.is_sqlite else None
         try:
             self._bring_up_to_date()
         except BaseException:
@@ -41,11 +45,13 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
+        if self._plain is not None:
+            self._plain.close()
         self._engine.dispose()
 
     def settle(self) -> None:
         """Merge SQLite's write-ahead log into the database file, so that the file alone is complete."""
-        self._engine.dispose()  # the log goes only where nobody else has the file open
+        self.close()  # the log goes only where nobody else has the file open
         connection = self._engine.raw_connection()
         try:
             connection.cursor().execute("PRAGMA journal_mode=DELETE")
@@ -78,6 +84,7 @@ class Database:
                 return
             if current is None:  # an empty database: the current tables, which a test compares with the migrations
                 schema.META.create_all(sql)
+                sql.execute(schema.STATE.insert().values(schema.FIRST_STATE))
                 sql.execute(schema.REVISION.insert().values(version_num=schema.HEAD))
                 return
             from he_infer.server.metadata import migrate
@@ -111,6 +118,35 @@ class Database:
             raise Refused(
                 Code.STORAGE, "The database cannot be used at the moment; try again later.", retry_after=5.0
             ) from error
+
+    @contextmanager
+    def plain(self, *, durable: bool = True) -> Iterator[PlainSql]:
+        """Run one transaction of plain SQL that writes.
+
+        Without `durable`, SQLite does not sync it: it outlives this process, and the machine only with the next
+        durable one. PostgreSQL always does.
+
+        Raises:
+            Refused: `storage`, `exists`.
+        """
+        if self._plain is not None:
+            with self._plain.transaction(durable=durable) as plain:
+                yield plain
+        else:
+            with self.transaction() as sql:
+                yield DriverSql(sql)
+
+    def peek(self, statement: str) -> Any | None:
+        """Read one row where that takes microseconds and waits for nobody; None elsewhere, as on PostgreSQL."""
+        return self._plain.peek(statement) if self._plain is not None else None
+
+    def _connect_sqlite(self) -> sqlite3.Connection:
+        pooled = self._engine.raw_connection()
+        connection = pooled.driver_connection
+        pooled.detach()
+        if not isinstance(connection, sqlite3.Connection):
+            raise TypeError("SQLAlchemy's driver for SQLite is not Python's own.")
+        return connection
 
 
 def lock_client(sql: sa.Connection, client_id: str) -> None:

@@ -4,9 +4,10 @@ import time
 
 import sqlalchemy as sa
 
-from he_infer.server.metadata.database import Database, lock_client
+from he_infer.server.metadata.database import Database
+from he_infer.server.metadata.plain_sql import lock_row
+from he_infer.server.metadata.replays import Replays
 from he_infer.server.metadata.schema import NONCES, QUERIES
-from he_infer.wire.refusals import Code, Refused
 
 DAY = 86400
 
@@ -14,18 +15,21 @@ DAY = 86400
 class Queries:
     """Nonces and counts of admitted requests. Each method is one transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, replays: Replays) -> None:
         self._transaction = database.transaction
+        self._plain = database.plain
+        self._replays = replays
 
-    def use_nonce(self, client_id: str, nonce: str, expires: float) -> None:
-        """Accept a nonce once, whichever server on this database is asked.
+    def use_nonce(self, client_id: str, nonce: str, sent: float, expires: float) -> None:
+        """Accept a nonce once, whichever server on this database is asked; see `Replays.accept`.
 
         Raises:
-            Refused: `replayed`.
+            Refused: `replayed`, `stale`, `busy`, `unauthorised` where the client was removed since its token was
+                checked.
         """
-        with self._transaction() as sql:
-            lock_client(sql, client_id)
-            _insert_nonce(sql, client_id, nonce, expires)
+        with self._plain() as sql:
+            lock_row(sql, client_id)
+            self._replays.accept(sql, client_id, nonce, sent, expires, durable=True)
 
     def refund(self, client_id: str, model: str, images: int) -> None:
         """Take back a count for a request that was admitted and then not evaluated.
@@ -42,6 +46,11 @@ class Queries:
         with self._transaction(write=False) as sql:
             return _sum(sql, (QUERIES.c.client_id == client_id) & (QUERIES.c.day == day))
 
+    def settle(self) -> None:
+        """Count no images ahead: for a server that ends, after which the machine's restart loses nothing."""
+        with self._transaction() as sql:
+            sql.execute(QUERIES.update().where(QUERIES.c.ahead > QUERIES.c.images).values(ahead=QUERIES.c.images))
+
     def forget_nonces(self, now: float) -> int:
         """Drop the nonces whose envelopes are stale by now anyway; returns how many."""
         with self._transaction() as sql:
@@ -50,10 +59,3 @@ class Queries:
 
 def _sum(sql: sa.Connection, where: sa.ColumnElement[bool]) -> int:
     return int(sql.scalar(sa.select(sa.func.coalesce(sa.func.sum(QUERIES.c.images), 0)).where(where)) or 0)
-
-
-def _insert_nonce(sql: sa.Connection, client_id: str, nonce: str, expires: float) -> None:
-    here = (NONCES.c.client_id == client_id) & (NONCES.c.nonce == nonce)
-    if sql.scalar(sa.select(NONCES.c.nonce).where(here)) is not None:
-        raise Refused(Code.REPLAYED, "This envelope was accepted before; seal a new one for each request.")
-    sql.execute(NONCES.insert().values(client_id=client_id, nonce=nonce, expires=expires))

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test compares it, and the tables below, with what `migrations/versions` makes."""
 
 META = sa.MetaData()
@@ -66,7 +66,34 @@ QUERIES = sa.Table(
     sa.Column("day", sa.Integer, primary_key=True),
     sa.Column("model", sa.String(96), primary_key=True),
     sa.Column("images", sa.BigInteger, nullable=False),
+    # Synced to the disk before `images` reaches it: what counts where the machine's crash lost newer rows.
+    sa.Column("ahead", sa.BigInteger, nullable=False, server_default="0"),
 )
+# One row: what all servers on this database must agree on. See `replays` and `tokens`.
+STATE = sa.Table(
+    "state",
+    META,
+    sa.Column("only", sa.Integer, primary_key=True, autoincrement=False),
+    # The machine's boot id when a server last opened the database.
+    sa.Column("boot", sa.String(64), nullable=False),
+    # Envelopes dated within (since, covered] may be accepted without a sync.
+    sa.Column("since", sa.Float, nullable=False),
+    sa.Column("covered", sa.Float, nullable=False),
+    # Envelopes dated within (refused_from, refused_until] are refused.
+    sa.Column("refused_from", sa.Float, nullable=False),
+    sa.Column("refused_until", sa.Float, nullable=False),
+    # Grows with each change to tokens and clients, so that no server believes an old copy of them.
+    sa.Column("generation", sa.BigInteger, nullable=False),
+)
+FIRST_STATE = {
+    "only": 1,
+    "boot": "",
+    "since": 0.0,
+    "covered": 0.0,
+    "refused_from": 0.0,
+    "refused_until": 0.0,
+    "generation": 0,
+}
 # Token bucket of a client: requests that it may still send at once (`level`) at a time (`updated`).
 BUCKETS = sa.Table(
     "buckets",

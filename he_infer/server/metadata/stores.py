@@ -13,6 +13,7 @@ from he_infer.server.metadata.keys import Keys
 from he_infer.server.metadata.objects import Objects
 from he_infer.server.metadata.queries import Queries
 from he_infer.server.metadata.questions import Questions
+from he_infer.server.metadata.replays import Replays
 from he_infer.server.metadata.requests import Requests
 from he_infer.server.metadata.tokens import Tokens
 
@@ -26,12 +27,13 @@ class Metadata:
 
     def __init__(self, url: str | sa.URL) -> None:
         database = Database(url)
+        replays = Replays(database)
         self.tokens = Tokens(database)
         self.clients = Clients(database)
         self.requests = Requests(database)
         self.keys = Keys(database)
-        self.queries = Queries(database)
-        self.questions = Questions(database)
+        self.queries = Queries(database, replays)
+        self.questions = Questions(database, replays)
         self.objects = Objects(database)
         self.blobs = BlobNames(database)
         self.rows = Rows(database)

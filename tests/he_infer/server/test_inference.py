@@ -17,7 +17,7 @@ from he_infer.local_server import LocalServer
 from he_infer.server import tokens
 from he_infer.server.metadata import Quotas
 from he_infer.wire.refusals import Code
-from tests.he_infer.server.support.kit import Client, add_token, client_of, code_of
+from tests.he_infer.server.support.kit import Client, add_token, client_of, code_of, refusal
 
 
 def test_scores_are_those_of_the_clear_head(client: Client, bundle: Path, features: np.ndarray) -> None:
@@ -55,13 +55,16 @@ def test_keys_and_tokens_and_objects_survive_a_restart(bundle: Path, tmp_path: P
     with client_of(server) as client:
         before = client.scores(features)
         stored = client.session.put_object(b"sealed" * 1000)
+        accepted = client.enveloped(client.encrypt(features))
+        assert client.post(accepted).status_code == 200
     server.kill()
     again = LocalServer([bundle], tmp_path / "data", token=server.token, options=["--workers", "1"]).start()
     try:
         with Session(again.url, server.token) as session:
             assert {keys.plan for keys in session.key_sets()} == {client.plan.digest}
             assert session.get_object(stored.id) == b"sealed" * 1000
-            client.session = session
+            client.session, client.server = session, again
+            assert refusal(client.post(accepted)) is Code.REPLAYED
             assert np.abs(client.scores(features) - before).max() < 1e-3
     finally:
         assert again.stop() == 0

@@ -26,7 +26,7 @@ def database(database_url: str) -> Iterator[Metadata]:
 
 
 def admit(database: Metadata, caller: Caller, nonce: str, expires: float, model: str, images: int) -> None:
-    database.questions.admit(caller, Question(model, "p", images, nonce, expires, None))
+    database.questions.admit(caller, Question(model, "p", images, nonce, time.time(), expires, None))
 
 
 def client(database: Metadata, name: str = "a", **quotas: int) -> tuple[Caller, NewToken]:
@@ -148,12 +148,12 @@ def test_keys_of_another_client_are_not_found(database: Metadata) -> None:
 def test_nonce_is_accepted_once_per_client(database: Metadata) -> None:
     one, _ = client(database)
     other, _ = client(database, "b")
-    database.queries.use_nonce(one.client_id, "n", time.time() + 60)
-    database.queries.use_nonce(other.client_id, "n", time.time() + 60)
+    database.queries.use_nonce(one.client_id, "n", time.time(), time.time() + 60)
+    database.queries.use_nonce(other.client_id, "n", time.time(), time.time() + 60)
     with refused(Code.REPLAYED):
-        database.queries.use_nonce(one.client_id, "n", time.time() + 60)
+        database.queries.use_nonce(one.client_id, "n", time.time(), time.time() + 60)
     assert database.queries.forget_nonces(time.time() + 61) == 2
-    database.queries.use_nonce(one.client_id, "n", time.time() + 60)
+    database.queries.use_nonce(one.client_id, "n", time.time(), time.time() + 60)
 
 
 def test_the_daily_limit_counts_images_and_refunds(database: Metadata) -> None:
@@ -405,7 +405,7 @@ def test_all_rows_are_copied_to_a_database_of_any_kind(database: Metadata, tmp_p
     assert copy.keys.list_all(caller.client_id) == database.keys.list_all(caller.client_id)
     assert list(copy.blobs.named()) == list(database.blobs.named())
     with refused(Code.REPLAYED):
-        copy.queries.use_nonce(caller.client_id, "n", time.time())
+        copy.queries.use_nonce(caller.client_id, "n", time.time(), time.time())
     with pytest.raises(UsageError, match="holds clients already"):
         database.rows.copy_to(copy.rows)
     copy.close()
@@ -462,7 +462,9 @@ def test_question_gets_its_own_keys_and_counts_only_with_usable_ones(database: M
 
     def ask(nonce: str, **changes: object) -> KeyRecord | None:
         asked = {"key_set": "ab" * 16, "plan": "p" * 64, "seal": "seal", **changes}
-        return database.questions.admit(caller, Question(model="m", images=2, nonce=nonce, expires=soon, **asked))
+        return database.questions.admit(
+            caller, Question(model="m", images=2, nonce=nonce, sent=time.time(), expires=soon, **asked)
+        )
 
     assert ask("n1") == kept
     assert ask("n2", key_set="cd" * 16) is None
@@ -484,7 +486,7 @@ def test_the_default_of_hidden_models_holds_where_a_client_has_no_limit(database
     soon = time.time() + 60
 
     def ask(caller: Caller, nonce: str, model: str = "m") -> None:
-        database.questions.admit(caller, Question(model, "p", 3, nonce, soon, None, "", 4))
+        database.questions.admit(caller, Question(model, "p", 3, nonce, time.time(), soon, None, "", 4))
 
     ask(free, "n1")
     with refused(Code.QUERY_LIMIT):

@@ -77,7 +77,7 @@ def test_database_of_first_release_is_read_whole(database_url: str) -> None:
     ]
     assert metadata.objects.list_page(CLIENT, "", 10) == expected
     with pytest.raises(Refused, match="accepted before"):
-        metadata.queries.use_nonce(CLIENT, "n1", time.time() + 60)
+        metadata.queries.use_nonce(CLIENT, "n1", time.time(), time.time() + 60)
     assert metadata.queries.count(CLIENT, int(time.time() // 86400)) == 5
     metadata.objects.add(caller, ObjectRecord(f"{1:032x}", "objects/new", 3, "0" * 64, 5.5, 2))
     assert [entry.version for entry in metadata.objects.list_versions(CLIENT, f"{1:032x}")] == [1, 2]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from he_infer.server.authentication import authenticate
 from he_infer.server.evidence.audit_log import AuditLog
-from he_infer.server.metadata import Caller, Metadata, ObjectRecord, Quotas
+from he_infer.server.metadata import Caller, Metadata, ObjectRecord, Question, Quotas
 from he_infer.server.storage.backup import State, backup
 from he_infer.server.storage.blobs import Blobs
 from he_infer.server.storage.scrub import scrub
@@ -84,7 +84,12 @@ def limits(folder: Path, kind: str, url: str) -> None:
     plain = median(lambda: authenticate(metadata, token.text, Scope.STORE), 200)
     full = median(lambda: metadata.requests.admit(caller), 200)
     count = iter(range(10**9))
-    admit = median(lambda: metadata.queries.admit(caller, f"{next(count)}", time.time() + 60, "m", 1), 200)
+
+    def ask() -> None:
+        now = time.time()
+        metadata.questions.admit(caller, Question("m", "p", 1, f"{next(count)}", now, now + 60, None))
+
+    admit = median(ask, 200)
     print(
         f"{kind}: a token is checked in {plain * 1e3:.2f} ms; a request counted against a limit a minute takes "
         f"{full * 1e3:.2f} ms ({full / plain:.1f} times that), a query with its nonce {admit * 1e3:.2f} ms"
