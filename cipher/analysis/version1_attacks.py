@@ -1,8 +1,7 @@
 """Two chosen-image attacks that break version 1 of the inner cipher at fixed key and salt.
 
 The attacker has images of his choice enciphered under the victim's key and salt, and knows the design. Neither attack
-guesses a key. The cryptanalysis of version 1 reports a third attack, which reads unseen images with an equivalent key
-from a few thousand chosen images. It is not part of this module (see docs/cipher-evaluation.md).
+guesses a key. A third one, which finds an equivalent key, is `cipher.analysis.equivalent_key`.
 """
 
 from collections.abc import Callable

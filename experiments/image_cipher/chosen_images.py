@@ -35,6 +35,8 @@ class AttackRow:
     """Chosen images a key, mean."""
     seconds: float
     """Seconds for all keys."""
+    pixels_read: float | None = None
+    """Share of an unseen image's pixels that the attacker reads, mean over keys; None where the attack reads none."""
 
 
 def chosen_images(
@@ -42,7 +44,10 @@ def chosen_images(
         str, typer.Argument(help="The victim: a DICOM, PNG or NumPy file, or one of pydicom's by name.")
     ] = "CT_small.dcm",
     *,
-    keys: Annotated[int, typer.Option(min=1, help="Fresh keys for the attacks on version 1 and 2.")] = 8,
+    keys: Annotated[int, typer.Option(min=1, help="Fresh keys for the attacks of at most seven images.")] = 8,
+    equivalent_keys: Annotated[
+        int, typer.Option(min=0, help="Fresh keys for the attack of thousands of images: about a minute each.")
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Keys and salt are drawn from it.")] = 1,
     figure: FigureFile = None,
     json_file: JsonFile = None,
@@ -51,8 +56,8 @@ def chosen_images(
     """Attack three ciphers as somebody who may have images of his choice encrypted under the victim's key and salt.
 
     The toy is a chaotic cipher of the published kind and falls to four images. The first version of the inner cipher
-    lets the sign plane through, and gives its last sweep's constants to seven images. The second version withstands
-    all three.
+    lets the sign plane through, gives its last sweep's constants to seven images, and an equivalent key to a few
+    thousand: with it the attacker reads an image that he has not seen. The second version withstands all four.
 
     Example: `he-experiments chosen-images CT_small.dcm --figure attack.png`
     """
@@ -71,20 +76,27 @@ def chosen_images(
     named, seeds = load_image(image), Seeds(seed)
     victim = crop_to_control(named.pixels)
     subjects: tuple[Subject, ...] = (Toy(), Version1(), Inner())
-    rows = [row for subject in subjects for row in attack_all(subject, victim, seeds, keys)]
-    shown = [
-        (row.subject, (row.attack, f"{row.broken} of {row.keys}", f"{row.images:.1f}", f"{row.seconds:.2f}"))
-        for row in rows
-    ]
+    rows = []
+    for subject in subjects:
+        rows += attack_all(subject, victim, seeds, keys)
+        if equivalent_keys:
+            rows += [attack_by_equivalent_key(subject, victim, bits, seeds, equivalent_keys) for bits in (8, 16)]
     console.print(
-        grouped_table("chosen images at fixed key and salt", "attack", ("keys broken", "images", "seconds"), shown)
+        grouped_table(
+            "chosen images at fixed key and salt",
+            "attack",
+            ("keys broken", "images", "seconds", "pixels read"),
+            [(row.subject, format_row(row)) for row in rows],
+        )
     )
     write_outcome(
         console,
         "chosen-images",
-        command=format_command("chosen-images", image, keys=keys, seed=seed, figure=figure),
+        command=format_command(
+            "chosen-images", image, keys=keys, equivalent_keys=equivalent_keys, seed=seed, figure=figure
+        ),
         seed=seed,
-        parameters={"image": named.described, "keys": keys},
+        parameters={"image": named.described, "keys": keys, "equivalent_keys": equivalent_keys},
         figures={"attacks": [asdict(row) for row in rows]},
         drawn=None if figure is None else draw_chosen_images(subjects, victim, seeds),
         figure=figure,
@@ -93,8 +105,55 @@ def chosen_images(
     )
 
 
+def format_row(row: AttackRow) -> tuple[str, str, str, str, str]:
+    """The row's cells: attack, keys broken, images, seconds, pixels read."""
+    read = "" if row.pixels_read is None else f"{row.pixels_read:.1%}"
+    return row.attack, f"{row.broken} of {row.keys}", f"{row.images:.1f}", f"{row.seconds:.2f}", read
+
+
+def attack_by_equivalent_key(subject: "Subject", victim: "Image", bits: int, seeds: "Seeds", keys: int) -> AttackRow:
+    """The attack that looks for an equivalent key, with which the victim is then read without the key.
+
+    A key counts as broken if more than half of the victim's pixels are read. An attack that gives up reads none.
+
+    Args:
+        subject: the cipher.
+        victim: an image that the attack has not seen; its pixels are repeated to fill 1024 x 32 words of `bits`.
+        bits: 8 or 16.
+        seeds: source of keys and salt.
+        keys: number of fresh keys.
+    """
+    from cipher.analysis.equivalent_key.attack import SHAPE, find_equivalent_key
+    from cipher.analysis.pixels import words
+
+    grey = words(victim).reshape(-1).astype(np.int64)
+    if bits == 8:
+        grey = (grey - grey.min()) * 255 // max(1, int(np.ptp(grey)))
+    secret = np.resize(grey, SHAPE).astype(np.uint8 if bits == 8 else np.uint16)
+    rng = seeds.generator(f"equivalent key {subject.name} {bits}")
+    shares, images = [], []
+    began = time.perf_counter()
+    for _, key in seeds.keys(f"equivalent key/{subject.name}/{bits}", keys):
+
+        def encrypt(plain: "Image", key: bytes = key) -> "Image":
+            return subject.encrypt(plain, key, seeds.salt)
+
+        outcome = find_equivalent_key(encrypt, bits, rng)
+        shares.append(outcome.share_read(secret, encrypt(secret)))
+        images.append(outcome.images)
+    return AttackRow(
+        f"equivalent key, {bits} bit",
+        subject.name,
+        keys,
+        sum(share > 0.5 for share in shares),
+        float(np.mean(images)),
+        round(time.perf_counter() - began, 3),
+        float(np.mean(shares)),
+    )
+
+
 def attack_all(subject: "Subject", victim: "Image", seeds: "Seeds", keys: int) -> list[AttackRow]:
-    """The three attacks on one cipher, each on the same fresh keys.
+    """The attacks of at most seven images on one cipher, each on the same fresh keys.
 
     An attack breaks a cipher if it foretells all bytes of a fifth image, or all words of E(x with its sign plane
     flipped), or if it finds constants that foretell words of further images.
@@ -105,14 +164,16 @@ def attack_all(subject: "Subject", victim: "Image", seeds: "Seeds", keys: int) -
     rng = seeds.generator(f"chosen images {subject.name}")
     corner = np.ascontiguousarray(np.atleast_2d(victim)[:32, :32])
     outcomes: dict[str, list[tuple[bool, int, float]]] = {"four images": [], "sign plane": [], "seven images": []}
+    read = []
     for _, key in seeds.keys(f"chosen/{subject.name}", keys):
 
         def encrypt(plain: "Image", key: bytes = key) -> "Image":
             return subject.encrypt(plain, key, seeds.salt)
 
         began = time.perf_counter()
-        recovered = toy_attack.recover(encrypt, victim)
-        right = toy_attack.matching_bytes(recovered.predict(victim), encrypt(victim)) == victim.nbytes
+        recovered, secret = toy_attack.recover(encrypt, victim), encrypt(victim)
+        right = toy_attack.matching_bytes(recovered.predict(victim), secret) == victim.nbytes
+        read.append(float((recovered.decrypt(secret) == victim).mean()))
         outcomes["four images"].append((right, toy_attack.CHOSEN_IMAGES, time.perf_counter() - began))
         began = time.perf_counter()
         outcomes["sign plane"].append((sign_plane_share(encrypt, victim) == 1, _PLANES, time.perf_counter() - began))
@@ -127,6 +188,7 @@ def attack_all(subject: "Subject", victim: "Image", seeds: "Seeds", keys: int) -
             sum(broken for broken, _, _ in found),
             float(np.mean([images for _, images, _ in found])),
             round(sum(seconds for _, _, seconds in found), 3),
+            float(np.mean(read)) if name == "four images" else None,
         )
         for name, found in outcomes.items()
     ]

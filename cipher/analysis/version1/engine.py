@@ -1,6 +1,8 @@
-"""The loops with numpy alone: whole rows at a time, with no temporary that a preallocated buffer can replace."""
+"""The loops of version 1: whole rows at a time with numpy; its sweeps also compiled, for attacks by many images."""
 
-from collections.abc import Iterator
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,13 +37,8 @@ class VectorisedEngine:
     """Whole rows at a time."""
 
     def stream(self, network: Network, first_sheet: int, sheets: int) -> NDArray[np.uint64]:
-        """Sheets of the network's key stream: (sheets * 1024,) uint64."""
-        out = np.empty((sheets, NEURONS, SHEET_INPUTS), np.uint64)
-        for first in range(0, sheets, _SHEETS_AT_ONCE):
-            count = min(_SHEETS_AT_ONCE, sheets - first)
-            state = _evaluate(network, (first_sheet + first) * SHEET_INPUTS, count * SHEET_INPUTS)
-            out[first : first + count] = state.reshape(NEURONS, count, SHEET_INPUTS).transpose(1, 0, 2)
-        return out.reshape(sheets * SHEET_WORDS)
+        """Sheets of the network's key stream: (sheets * 1024,) uint64, read only."""
+        return _stream(network, first_sheet, sheets)
 
     def histogram(self, words: Words) -> NDArray[np.int64]:
         """Counts of the words' bytes, a 16-bit word's two bytes XORed: (256,)."""
@@ -67,6 +64,11 @@ class VectorisedEngine:
 
     def alter(self, grid: Words, rows: range, keys: Words, before: Words, sweep: Sweep) -> Words:
         """Alter some rows in place, each by the altered one before it; give a copy of the last."""
+        compiled = _compiled_alter()
+        if compiled is not None:
+            after = before.copy()
+            compiled(grid, rows.start, rows.step, np.broadcast_to(keys, (len(rows), before.size)), after, sweep)
+            return after
         feedback = _Feedback(sweep, before.size)
         for index, row in enumerate(rows):
             current = grid[row]
@@ -94,6 +96,31 @@ class VectorisedEngine:
         for row in range(0, rows, _BLOCK):
             out[:, row : row + _BLOCK] = grid[row : row + _BLOCK].T
         return out
+
+
+@functools.lru_cache(maxsize=64)
+def _stream(network: Network, first_sheet: int, sheets: int) -> NDArray[np.uint64]:
+    out = np.empty((sheets, NEURONS, SHEET_INPUTS), np.uint64)
+    for first in range(0, sheets, _SHEETS_AT_ONCE):
+        count = min(_SHEETS_AT_ONCE, sheets - first)
+        state = _evaluate(network, (first_sheet + first) * SHEET_INPUTS, count * SHEET_INPUTS)
+        out[first : first + count] = state.reshape(NEURONS, count, SHEET_INPUTS).transpose(1, 0, 2)
+    stream = out.reshape(sheets * SHEET_WORDS)
+    stream.flags.writeable = False
+    return stream
+
+
+@functools.cache
+def _compiled_alter() -> Callable[[Words, int, int, Words, Words, Sweep], None] | None:
+    """`VectorisedEngine.alter` as machine code, `before` overwritten by the last row; None without numba."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    from cipher.analysis.version1.compiled import alter_rows
+
+    def alter(grid: Words, first: int, step: int, keys: Words, before: Words, sweep: Sweep) -> None:
+        alter_rows(grid, first, step, keys, before, sweep.forward, sweep.sideways, sweep.shift, sweep.offset)
+
+    return alter
 
 
 class _Feedback:

@@ -1,8 +1,8 @@
 """Version 1 of the inner cipher: broken, kept as a negative control.
 
 At fixed key and salt its sweeps let the sign plane through and give their constants to seven chosen images
-(`cipher.analysis.version1_attacks`). Its cryptanalysis reports an equivalent key from a few thousand chosen images;
-that attack is not in this package. No command seals or opens with version 1.
+(`cipher.analysis.version1_attacks`), and a few thousand give an equivalent key (`cipher.analysis.equivalent_key`). No
+command seals or opens with version 1.
 """
 
 import numpy as np

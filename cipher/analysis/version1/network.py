@@ -14,6 +14,7 @@ A *sheet* is the 256 outputs of inputs 256 t to 256 t + 255, written neuron by n
 Nobody has proved or attacked this construction by itself; version 1 as a whole was broken (see docs/cipher.md).
 """
 
+import functools
 import hashlib
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ class Network:
         return len(self.weights)
 
 
+@functools.lru_cache(maxsize=16)
 def create_network(stage_key: bytes, layers: int) -> Network:
     """The network of a stage: drawn from the subkey, layer by layer, ineffective layers drawn again.
 
