@@ -8,20 +8,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LANGUAGES = frozenset({"python", "sh", "toml", "json", "ini", "text"})
 MOST_LINES = 25
-_FENCE = re.compile(r"^```(\w*)( illustrative)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r'^```(\w*)(?: title="([a-zA-Z0-9 \']+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block.
-
-    An `illustrative` one needs what a test has not: an archive, another machine, or minutes. It is checked, not run.
-    """
+    """One fenced block."""
 
     page: Path
     line: int
     language: str
-    illustrative: bool
+    title: str | None
+    """What a block needs that a test lacks, such as an archive: such a block is checked, and not run."""
     text: str
 
     @property
@@ -30,7 +28,7 @@ class Block:
 
     @property
     def runs(self) -> bool:
-        return self.language in ("python", "sh") and not self.illustrative
+        return self.language in ("python", "sh") and self.title is None
 
 
 def read_blocks(page: Path) -> list[Block]:
@@ -41,7 +39,7 @@ def read_blocks(page: Path) -> list[Block]:
     """
     text = page.read_text(encoding="utf-8")
     found = [
-        Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2] is not None, match[3])
+        Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2], match[3])
         for match in _FENCE.finditer(text)
     ]
     if len(re.findall(r"^\s*```", text, re.MULTILINE)) != 2 * len(found):

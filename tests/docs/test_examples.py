@@ -23,24 +23,24 @@ from tests.docs.commands import check_command, check_statement, run_statement
 from tests.docs.conftest import URL, Shelf
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
-ILLUSTRATIVE = {
-    "accuracy.md": 3,  # hours of training
-    "cipher-evaluation.md": 1,  # minutes
-    "cipher.md": 1,  # a measurement of time
-    "console.md": 1,  # a page in a browser: tests/he_infer/client/console
-    "convolution-tail.md": 2,  # trained models
-    "custody.md": 1,  # the account's keyring: tests/he_infer/client/keys/test_wrappings.py
-    "demo.md": 1,  # tests/e2e/test_demo.py
-    "dicom.md": 2,  # an archive: tests/cipher/dicom/test_orthanc.py
-    "engine.md": 2,  # measurements of time; tests/he_infer/ckks
-    "experiments.md": 11,  # minutes each: tests/experiments
-    "install.md": 2,  # packages
-    "models.md": 3,  # a measurement, and weights of a network that does not come with he-infer
-    "reports.md": 1,  # an archive: tests/he_infer/client/pacs
-    "server.md": 3,  # a server in the foreground, ids of tokens, PostgreSQL and S3
-    "watcher.md": 1,  # an archive: tests/he_infer/client/pacs
+NOT_RUN = {
+    "accuracy.md": 3,
+    "cipher-evaluation.md": 1,
+    "cipher.md": 1,
+    "console.md": 1,
+    "convolution-tail.md": 2,
+    "custody.md": 1,
+    "demo.md": 1,
+    "dicom.md": 2,
+    "engine.md": 2,
+    "experiments.md": 11,
+    "install.md": 2,
+    "models.md": 3,
+    "reports.md": 1,
+    "server.md": 3,
+    "watcher.md": 1,
 }
-"""Number of blocks of each page that do not run here, and what they need or which tests do run them."""
+"""Number of blocks of each page that have a title, which says what they need, and do not run here."""
 NOTHING_TO_CALL = {"index.md", "threat-model.md", "cipher-reduction.md", "server-trials.md"}
 RUN_ELSEWHERE = {"ten-minutes.md", "publish.md"}
 """The script, which tests/test_readme.py runs beside the steps of README.md, and the commands that fill the shelf."""
@@ -91,8 +91,8 @@ def test_each_page_with_something_to_call_has_an_example() -> None:
     assert without == NOTHING_TO_CALL
 
 
-def test_illustrative_blocks_are_these_and_no_more() -> None:
-    assert Counter(block.page.name for block in BLOCKS if block.illustrative) == ILLUSTRATIVE
+def test_blocks_that_do_not_run_are_these_and_no_more() -> None:
+    assert Counter(block.page.name for block in BLOCKS if block.title) == NOT_RUN
 
 
 def test_every_block_has_a_language_and_at_most_25_lines() -> None:
@@ -102,8 +102,8 @@ def test_every_block_has_a_language_and_at_most_25_lines() -> None:
     ]
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.illustrative], ids=lambda block: block.place)
-def test_illustrative_block_names_what_exists(block: Block) -> None:
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.title], ids=lambda block: block.place)
+def test_block_that_does_not_run_names_what_exists(block: Block) -> None:
     if block.language == "python":
         _check_imports(block)
         return
