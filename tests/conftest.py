@@ -1,4 +1,4 @@
-"""Sets the folder of data sets, and one thread for each test process, since tests run in parallel."""
+"""Sets the environment of servers, the folder of data sets, and one thread for each test process."""
 
 import os
 from pathlib import Path
@@ -10,3 +10,5 @@ if "HE_INFER_DATA" not in os.environ and _SHARED.is_dir():
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Servers of tests compute with SEAL unless a test asks for the native engine: its self-test takes a second a start.
 os.environ.setdefault("HE_INFER_SERVER_ENGINE", "seal")
+# Tests send malformed messages by the dozen; those of `tests/attacks` do so under the server's own default.
+os.environ.setdefault("HE_INFER_SERVER_MALFORMED_PER_MINUTE", "1000000")

@@ -17,6 +17,7 @@ from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.signing import Signer
 from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata, Question
 from he_infer.server.storage.blobs import Blobs
+from he_infer.server.turns import end_turn
 from he_infer.server.workers.pool import Crashed, WorkerPool
 from he_infer.wire import envelope as wire
 from he_infer.wire.bodies import KeysInfo, KeysList, KeysStored, ModelInfo, ModelList, PlanInfo
@@ -233,7 +234,9 @@ class InferenceService:
         }
         supply = None if record is None else lambda: self._read_keys(caller, record)
         try:
-            return self._pool.submit(caller.client_id, task, [data for _, data in envelope.parts], supply).result()
+            done = self._pool.submit(caller.client_id, task, [data for _, data in envelope.parts], supply)
+            end_turn()
+            return done.result()
         except Crashed as error:
             if record is not None:
                 self._metadata.keys.ban(record.key_id)
@@ -247,7 +250,9 @@ class InferenceService:
         names = sorted(parts)
         task = {"plan": plan.plan, "names": names}
         try:
-            self._trials.submit(caller.client_id, task, [parts[name] for name in names]).result()
+            done = self._trials.submit(caller.client_id, task, [parts[name] for name in names])
+            end_turn()
+            done.result()
         except Crashed as error:
             raise Refused(Code.BAD_KEYS, "The evaluation keys ended the process that tried them.") from error
         except Refused as refused:

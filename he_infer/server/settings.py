@@ -70,6 +70,12 @@ class ServerSettings(BaseSettings):
     requests_per_minute: int | None = Field(
         None, ge=1, description="Requests a minute for a client without its own limit."
     )
+    malformed_per_minute: int = Field(
+        600,
+        ge=1,
+        description="Malformed messages a minute of each client that are answered at once; more are answered at this "
+        "rate.",
+    )
 
     batches: tuple[int, ...] | None = Field(
         None, min_length=1, description="Images a request, one plan each; for whole bundles alone, 1 by default."

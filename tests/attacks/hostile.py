@@ -22,6 +22,8 @@ from he_infer.errors import HeInferError
 from he_infer.wire.key_set import new_key_set
 
 THREADS = 4
+NICE = 5
+"""Added niceness: a real attacker has a machine of its own, and this one has to share the server's."""
 
 
 @dataclass
@@ -138,8 +140,8 @@ KINDS: dict[str, Callable[[Attacker], None]] = {
 
 
 def attack(kind: str, url: str, token: str) -> None:
-    """Attack until this process is ended. It runs at low priority, since a real attacker has a machine of its own."""
-    os.nice(19)
+    """Attack until this process is ended. See `NICE` for its priority."""
+    os.nice(NICE)
     with Session(url, token, patience=0) as session:
         attacker = Attacker(url, token, session, session.models()[0])
         for _ in range(THREADS):

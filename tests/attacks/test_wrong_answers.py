@@ -177,7 +177,7 @@ def test_random_answers_after_an_honest_first_one_end_the_run(
 ) -> None:
     many = small_images(tmp_path / "many", 40)
     forged(monkeypatch, noise, spare_first=True)
-    with hospital.client() as client, pytest.raises(WrongAnswer) as caught:
+    with hospital.client(in_flight=1) as client, pytest.raises(WrongAnswer) as caught:
         client.classify(many)
     assert len(caught.value.receipts) == 3  # all were asked: a server must not learn which answer was refused
 

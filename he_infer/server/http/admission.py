@@ -1,6 +1,9 @@
-"""Admission of requests before any route's work: a token, and a thread to run in."""
+"""Admission of requests before any route's work: a turn of the client, a token, and a thread to run in."""
 
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,13 +15,19 @@ from he_infer.server.http.body import BodyReader
 from he_infer.server.http.parameters import Credentials
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
-from he_infer.server.tokens import Scope
+from he_infer.server.tokens import Scope, digest
+from he_infer.server.turns import MALFORMED, Turns
+from he_infer.wire.refusals import Refused
+
+_KNOWN = 10_000
+"""Tokens whose clients are remembered."""
+_lane: ContextVar[str] = ContextVar("lane", default="")
 
 Result = TypeVar("Result")
 
 
 class Admission:
-    """Threads for blocking calls, authentication, and the reader of bodies.
+    """Turns and threads for blocking calls, authentication, and the reader of bodies.
 
     Args:
         service: the service that holds the clients and settings.
@@ -29,21 +38,54 @@ class Admission:
         settings = service.settings
         # A thread for each task that may wait or run, and some more, so that a refusal never waits for a thread.
         self._threads = CapacityLimiter(2 * settings.queue + settings.workers + 32)
+        self._turns = Turns(settings.queue, settings.malformed_per_minute)
+        self._clients: OrderedDict[str, str] = OrderedDict()
         self.bodies = BodyReader(settings, service.spool, self.run)
 
     async def run(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Run a blocking function in a thread."""
+        """Run a blocking function in a thread, in a turn of the request's client.
+
+        Raises:
+            Refused: `busy`, and what the function raises.
+        """
+        async with self._turns.of(_lane.get()):
+            return await self._in_thread(function, *args)
+
+    async def _in_thread(self, function: Callable[..., Result], *args: Any) -> Result:
         return await anyio.to_thread.run_sync(partial(function, *args), limiter=self._threads)
+
+    async def count_refusal(self, request: Request, error: Exception) -> None:
+        """Count a refusal of a malformed message against its client, or against the address of one without a token."""
+        if not isinstance(error, Refused):  # the framework's own refusal, before a token was looked at
+            lane = f"unknown {_address(request)}"
+            with suppress(Refused):
+                async with self._turns.of(lane):
+                    self._turns.count_malformed(lane)
+        elif error.code in MALFORMED and (lane := _lane.get()):
+            self._turns.count_malformed(lane)
 
     async def authenticate(self, request: Request, credentials: Credentials, scope: Scope) -> Caller:
         """See `Service.authenticate`; the log line of the request names the client from then on.
 
         Raises:
-            Refused: `unauthorised`, `forbidden`, `rate_limit`, `storage`.
+            Refused: `unauthorised`, `forbidden`, `rate_limit`, `busy`, `storage`.
         """
         token = credentials.credentials if credentials else None
-        caller = self._service.authenticate_from_memory(token, scope)
-        if caller is None:
-            caller = await self.run(self._service.authenticate, token, scope)
+        key = digest(token) if token else ""
+        # Until a token was accepted once, its requests share the turns of all strangers at this address.
+        _lane.set(self._clients.get(key) or f"address {_address(request)}")
+        async with self._turns.of(_lane.get()):
+            caller = self._service.authenticate_from_memory(token, scope)
+            if caller is None:
+                caller = await self._in_thread(self._service.authenticate, token, scope)
+        _lane.set(caller.client_id)
+        self._clients[key] = caller.client_id
+        self._clients.move_to_end(key)
+        if len(self._clients) > _KNOWN:
+            self._clients.popitem(last=False)
         request.state.client = caller.client_id
         return caller
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""

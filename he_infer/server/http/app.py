@@ -1,10 +1,10 @@
 """The ASGI application of a service: its routes, its refusals and its shutdown."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio.to_thread
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -14,6 +14,8 @@ from he_infer.server.http.admission import Admission
 from he_infer.server.http.middleware import Observation
 from he_infer.server.service import Service
 from he_infer.wire.refusals import Refused
+
+_Answer = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def build_app(service: Service) -> FastAPI:
@@ -35,8 +37,22 @@ def build_app(service: Service) -> FastAPI:
     admission = Admission(service)
     for room in (health, inference, objects):
         app.include_router(room.build_router(service, admission))
-    app.add_exception_handler(Refused, refusals.answer_refused)
-    app.add_exception_handler(RequestValidationError, refusals.answer_invalid)
-    app.add_exception_handler(HTTPException, refusals.answer_http)
+    answers = (
+        (Refused, refusals.answer_refused),
+        (RequestValidationError, refusals.answer_invalid),
+        (HTTPException, refusals.answer_http),
+    )
+    for kind, answer in answers:
+        app.add_exception_handler(kind, _counted(admission, answer))
     app.add_middleware(Observation, service=service)
     return app
+
+
+def _counted(admission: Admission, answer: _Answer) -> _Answer:
+    """Count each refusal against the client, or the address, whose request it was."""
+
+    async def count_and_answer(request: Request, error: Exception) -> Response:
+        await admission.count_refusal(request, error)
+        return await answer(request, error)
+
+    return count_and_answer

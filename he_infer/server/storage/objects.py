@@ -13,6 +13,7 @@ from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.metadata import Caller, Metadata, ObjectRecord
 from he_infer.server.storage.blobs import Blobs
 from he_infer.server.storage.spool import Incoming, Spool
+from he_infer.server.turns import end_turn
 from he_infer.wire.bodies import ObjectInfo, ObjectList, VersionList
 from he_infer.wire.refusals import Code, Refused
 
@@ -69,6 +70,7 @@ class ObjectStore:
             if found != sha256:
                 raise Refused(Code.DIGEST_MISMATCH, "The body's SHA-256 is not the announced one; send it again.")
             details["sha256"] = found
+            end_turn()
             blob = f"objects/{caller.client_id}/{secrets.token_hex(16)}"
             self._blobs.put_new(blob, incoming.path)
             record = ObjectRecord(object_id, blob, incoming.size, found, time.time(), version)

@@ -1,0 +1,193 @@
+"""Turns of the clients at the server process: no client's requests fill its threads while another one is active.
+
+The process has one interpreter lock, so requests that run side by side slow one another down. A client that is alone
+may have many of them running; while others are active it has one at a time, and the rest wait without cost. Waiting for
+a worker process or for a store is no part of a turn: see `end_turn`.
+
+A client's malformed messages are answered ever more slowly once they exceed an allowance: an honest client sends none,
+and one that sends nothing else would take its turns in vain.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from he_infer.wire.refusals import Code, Refused
+
+ALONE = 16
+"""Requests of one client that run at a time while no other client is active."""
+SHARED = 1
+"""Requests of one client that run at a time while another one is active."""
+ACTIVE_SECONDS = 5.0
+"""Seconds for which a client counts as active after its last turn."""
+_LONGEST_PENALTY = 10.0
+_ALLOWANCE_SECONDS = 6.0
+"""The allowance of malformed messages at once, in seconds of the allowed rate."""
+
+MALFORMED = frozenset(
+    {
+        Code.INVALID,
+        Code.TOO_LARGE,
+        Code.BODY_TIMEOUT,
+        Code.LENGTH_REQUIRED,
+        Code.NOT_AN_ENVELOPE,
+        Code.UNSUPPORTED_VERSION,
+        Code.TRUNCATED,
+        Code.STALE,
+        Code.REPLAYED,
+        Code.BAD_KEYS,
+        Code.SECRET_KEY,
+        Code.BAD_CIPHERTEXT,
+        Code.DIGEST_MISMATCH,
+        Code.WORKER_DIED,
+        Code.WORKER_LIMIT,
+    }
+)
+"""Refusals of messages that an honest client does not send, or sends once."""
+
+
+@dataclass
+class _Lane:
+    """One client's turns."""
+
+    running: int = 0
+    seen: float = 0.0
+    allowance: float = 0.0
+    counted: float = 0.0
+    """When the allowance was last brought up to date."""
+    waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
+
+
+class Turn:
+    """The right to run one piece of work; ended once, from any thread."""
+
+    def __init__(self, turns: "Turns", lane: str) -> None:
+        self._turns = turns
+        self._lane = lane
+        self._loop = asyncio.get_running_loop()
+        self._ended = False
+
+    def end(self) -> None:
+        """End the turn from another thread; a second call changes nothing."""
+        self._loop.call_soon_threadsafe(self.end_here)
+
+    def end_here(self) -> None:
+        """End the turn from the event loop's thread; a second call changes nothing."""
+        if not self._ended:
+            self._ended = True
+            self._turns.release(self._lane)
+
+
+_turn: ContextVar[Turn | None] = ContextVar("turn", default=None)
+
+
+def end_turn() -> None:
+    """End the turn of the work that calls this: what follows waits for a worker, a store or a disk."""
+    if (turn := _turn.get()) is not None:
+        turn.end()
+
+
+class Turns:
+    """Gives out turns, on one event loop.
+
+    Args:
+        waiting: requests of one client that may wait for a turn; more are refused.
+        malformed_a_minute: malformed messages of one client that are answered without delay.
+        clock: steady time in seconds.
+    """
+
+    def __init__(self, waiting: int, malformed_a_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._waiting = waiting
+        self._rate = malformed_a_minute / 60
+        self._burst = self._rate * _ALLOWANCE_SECONDS
+        self._clock = clock
+        self._lanes: dict[str, _Lane] = {}
+
+    @asynccontextmanager
+    async def of(self, name: str) -> AsyncIterator[None]:
+        """Wait for a turn of a client, and end it with the block or where the work in it calls `end_turn`.
+
+        Raises:
+            Refused: `busy` where too many of the client's requests wait already.
+        """
+        lane = self._enter(name)
+        if lane.running >= self._bound(name):
+            if len(lane.waiting) >= self._waiting:
+                await asyncio.sleep(1.0)  # an answer at once would only bring the next request sooner
+                raise Refused(Code.BUSY, "Too many requests of this client wait; try again in 1 s.", retry_after=1.0)
+            place = asyncio.get_running_loop().create_future()
+            lane.waiting.append(place)
+            try:
+                await place
+            except asyncio.CancelledError:
+                if place.done() and not place.cancelled():
+                    self.release(name)
+                raise
+        else:
+            lane.running += 1
+        turn = Turn(self, name)
+        token = _turn.set(turn)
+        try:
+            if (wait := self._penalty(lane)) > 0:
+                await asyncio.sleep(wait)
+            yield
+        finally:
+            _turn.reset(token)
+            turn.end_here()
+
+    def release(self, name: str) -> None:
+        """Count a turn as ended, and give the next ones."""
+        lane = self._lanes[name]
+        lane.running -= 1
+        lane.seen = self._clock()
+        bound = self._bound(name)
+        while lane.waiting and lane.running < bound:
+            place = lane.waiting.popleft()
+            if not place.done():
+                lane.running += 1
+                place.set_result(None)
+
+    def count_malformed(self, name: str) -> None:
+        """Count a malformed message of a client."""
+        lane = self._enter(name)
+        self._refill(lane)
+        lane.allowance -= 1
+
+    def _enter(self, name: str) -> _Lane:
+        now = self._clock()
+        lane = self._lanes.get(name)
+        if lane is None:
+            self._forget_idle(now)
+            lane = self._lanes[name] = _Lane(allowance=self._burst, counted=now)
+        lane.seen = now
+        return lane
+
+    def _bound(self, name: str) -> int:
+        since = self._clock() - ACTIVE_SECONDS
+        others = any(
+            lane.seen > since or lane.running for other, lane in self._lanes.items() if other not in (name, "")
+        )
+        return SHARED if others else ALONE
+
+    def _penalty(self, lane: _Lane) -> float:
+        """Seconds by which the lane's next message is delayed."""
+        self._refill(lane)
+        return min(_LONGEST_PENALTY, -lane.allowance / self._rate) if lane.allowance < 0 else 0.0
+
+    def _refill(self, lane: _Lane) -> None:
+        now = self._clock()
+        lane.allowance = min(self._burst, lane.allowance + (now - lane.counted) * self._rate)
+        lane.counted = now
+
+    def _forget_idle(self, now: float) -> None:
+        idle = [
+            name
+            for name, lane in self._lanes.items()
+            if not lane.running and not lane.waiting and now - lane.seen > 60 + _LONGEST_PENALTY
+        ]
+        for name in idle:
+            del self._lanes[name]
