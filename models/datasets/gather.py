@@ -163,10 +163,10 @@ def _describe_images(loaded: Sequence[_Loaded], side: int) -> list[str]:
     sizes = Counter(one.shape for one in loaded)
     if loaded and set(sizes) != {(side, side)}:
         low, high = min(sizes), max(sizes)
-        notes.append(
-            f"The images come in {len(sizes)} size(s), {low[0]} x {low[1]} to {high[0]} x {high[1]} pixels; each was "
-            f"cut to its central square and resized to {side} x {side}."
-        )
+        found = f"{low[0]} x {low[1]} pixels"
+        if len(sizes) > 1:
+            found = f"of {len(sizes)} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]} pixels"
+        notes.append(f"The images are {found}; each was cut to its central square and resized to {side} x {side}.")
     several = [one for one in loaded if one.frames > 1]
     if several:
         notes.append(

@@ -191,8 +191,9 @@ def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
     )
     if report.canaries:
         console.print(
-            f"{report.canaries} test questions, all answered correctly: a server that cheats on one answer in ten "
-            f"would have been detected with a probability of {detection(0.1, report.canary_requests):.0%}."
+            f"{report.canaries} test question{'s' * (report.canaries != 1)}, all answered correctly: a server that "
+            "cheats on one answer in ten would have been detected with a probability of "
+            f"{detection(0.1, report.canary_requests):.0%}."
         )
 
 

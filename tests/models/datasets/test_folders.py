@@ -50,7 +50,7 @@ def test_mixed_sizes_become_one_and_a_note_says_so(tmp_path: Path) -> None:
     png(root / "b" / "tall.png", np.random.default_rng(1).integers(0, 255, (70, 50), dtype=np.uint8))
     dataset = datasets.load(root)
     assert dataset.size == (32, 32)
-    assert any("3 size(s), 32 x 32 to 70 x 50" in note for note in dataset.notes)
+    assert any("of 3 sizes, 32 x 32 to 70 x 50 pixels" in note for note in dataset.notes)
 
 
 def test_sixteen_bit_pictures_keep_their_depth(tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def table(descriptor: list[int], values: Any, vr: str) -> Sequence:
 # dcmtk's renderings
 
 
+@pytest.mark.parametrize("grid", ["rtdose_1frame", "rtdose_rle_1frame", "rtdose_expb_1frame"])
+def test_the_same_grid_of_32_bits_in_any_byte_order_gives_the_same_picture(grid: str) -> None:
+    # dcmtk renders the two in little endian as this project does and the one in big endian otherwise.
+    picture, little = (load_image(Path(get_testdata_file(f"{name}.dcm"))) for name in (grid, "rtdose_1frame"))
+    stored = pydicom.dcmread(get_testdata_file("rtdose_1frame.dcm")).pixel_array
+    assert np.array_equal(picture, little)
+    assert np.corrcoef(picture.ravel(), stored.ravel())[0, 1] > 0.999
+
+
 def rendered(path: Path, folder: Path, options: list[str]) -> np.ndarray[Any, Any]:
     """A file as dcmtk renders it, from 0 (black) to 1 (white)."""
     # The same program with other decoders built in.
