@@ -75,7 +75,7 @@ def seal_array(
     check_type(array.dtype)
     segment = Segment(array.dtype.str, array.shape)
     target = io.BytesIO()
-    options = _named(options, name)
+    options = _name_options(options, name)
     source = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     seal_segments(source, target, vault_key, Kind.ARRAY, (segment,), options)
     return target.getvalue()
@@ -110,7 +110,7 @@ def seal_bytes(
 ) -> bytes:
     """Seal bytes; see `seal_stream`."""
     target = io.BytesIO()
-    seal_stream(io.BytesIO(data), target, vault_key, span=span, options=_named(options, name))
+    seal_stream(io.BytesIO(data), target, vault_key, span=span, options=_name_options(options, name))
     return target.getvalue()
 
 
@@ -140,7 +140,7 @@ def seal_file(
         StorageProblem: the source cannot be read, or the destination not be written.
     """
     with reading(source) as plain, atomic_write(destination, mode=_SEALED_MODE) as target:
-        return seal_stream(plain, target, vault_key, span=span, options=_named(options, None, Path(source).name))
+        return seal_stream(plain, target, vault_key, span=span, options=_name_options(options, None, Path(source).name))
 
 
 def open_file(
@@ -219,7 +219,7 @@ def verify(
     return opening.opened
 
 
-def _named(options: Options | None, name: str | None, default: str | None = None) -> Options:
+def _name_options(options: Options | None, name: str | None, default: str | None = None) -> Options:
     """The options with the given name, else with their own, else with the default."""
     options = options or Options()
     return options.with_name(name or options.name or default)

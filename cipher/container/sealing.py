@@ -315,7 +315,7 @@ def _segments(length: int, span: PixelSpan | None) -> tuple[Kind, tuple[Segment,
     return Kind.PIXEL_FILE, (before, pixels, behind)
 
 
-def _changed() -> SourceChanged:
+def _explain_change() -> SourceChanged:
     return SourceChanged(
         "The file changed while it was being sealed; nothing was kept. Try again when nothing writes to it."
     )
@@ -368,10 +368,10 @@ class _File:
             piece = self._source.read(chunk.nbytes)
             self._again.update(piece)
             if len(piece) != chunk.nbytes:
-                raise _changed()
+                raise _explain_change()
             yield chunk, piece
         if self._source.read(1) or self._again.digest() != self._digest:
-            raise _changed()
+            raise _explain_change()
 
 
 def _content(source: BinaryIO | memoryview, length: int) -> _Memory | _File:
@@ -382,7 +382,7 @@ def _content(source: BinaryIO | memoryview, length: int) -> _Memory | _File:
     source.seek(0)
     whole = source.read(length + 1)
     if len(whole) != length:
-        raise _changed()
+        raise _explain_change()
     return _Memory(whole)
 
 

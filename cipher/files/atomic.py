@@ -52,13 +52,13 @@ def atomic_write(
         StorageProblem: the file system refused to create, write, flush or rename.
     """
     path = Path(destination)
-    with _entered(path, folder) as place:
+    with _enter_folder(path, folder) as place:
         temporary = f".{path.name[:40]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         try:
             descriptor = os.open(place.name(temporary), flags, mode, dir_fd=place.descriptor)
         except OSError as error:
-            raise _refused(path, error) from error
+            raise _explain_refusal(path, error) from error
         handle = os.fdopen(descriptor, "w+b")
         try:
             try:
@@ -71,7 +71,7 @@ def atomic_write(
             except FileExistsError:
                 raise AlreadyExists(f"{path} is there already and is not replaced; choose another name.") from None
             except OSError as error:
-                raise _refused(path, error) from error
+                raise _explain_refusal(path, error) from error
         finally:
             with suppress(OSError):
                 handle.close()
@@ -93,7 +93,7 @@ def write_link(destination: Path, target: str, *, replace: bool, folder: int | N
         StorageProblem: the file system refused.
     """
     try:
-        with _entered(destination, folder) as place:
+        with _enter_folder(destination, folder) as place:
             temporary = f".{destination.name[:40]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
             if not replace:
                 os.symlink(target, place.name(destination.name), dir_fd=place.descriptor)
@@ -104,7 +104,7 @@ def write_link(destination: Path, target: str, *, replace: bool, folder: int | N
     except FileExistsError:
         raise AlreadyExists(f"{destination} is there already and is not replaced.") from None
     except OSError as error:
-        raise _refused(destination, error) from error
+        raise _explain_refusal(destination, error) from error
 
 
 class _Place:
@@ -139,21 +139,21 @@ class _Place:
 
 
 @contextmanager
-def _entered(path: Path, folder: int | None) -> Iterator[_Place]:
+def _enter_folder(path: Path, folder: int | None) -> Iterator[_Place]:
     if folder is not None or not _BY_DESCRIPTOR:
         yield _Place(path.parent, folder)
         return
     try:
         descriptor = os.open(path.parent, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     except OSError as error:
-        raise _refused(path, error) from error
+        raise _explain_refusal(path, error) from error
     try:
         yield _Place(path.parent, descriptor)
     finally:
         os.close(descriptor)
 
 
-def _refused(path: Path, error: OSError) -> StorageProblem:
+def _explain_refusal(path: Path, error: OSError) -> StorageProblem:
     reason = error.strerror or type(error).__name__
     return StorageProblem(
         f"Cannot write {path}: {reason}. Nothing was changed. Free space or permissions there, or choose another place."

@@ -46,7 +46,7 @@ def enter(base: Path, parts: tuple[str, ...]) -> Iterator[int | None]:
     try:
         descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise _refused(base, error) from error
+        raise _explain_refusal(base, error) from error
     try:
         for part in parts:
             at = at / part
@@ -73,7 +73,7 @@ def folds_case(folder: Path) -> bool:
         finally:
             probe.unlink()
     except OSError as error:
-        raise _refused(folder, error) from error
+        raise _explain_refusal(folder, error) from error
 
 
 def _step(descriptor: int, part: str, at: Path) -> int:
@@ -86,7 +86,7 @@ def _step(descriptor: int, part: str, at: Path) -> int:
             raise StorageProblem(
                 f"{at} is a link, and nothing is restored through links: remove it, or restore into another folder."
             ) from error
-        raise _refused(at, error) from error
+        raise _explain_refusal(at, error) from error
 
 
 def _walk_paths(base: Path, parts: tuple[str, ...]) -> None:
@@ -98,5 +98,5 @@ def _walk_paths(base: Path, parts: tuple[str, ...]) -> None:
         make_folder(at)
 
 
-def _refused(path: Path, error: OSError) -> StorageProblem:
+def _explain_refusal(path: Path, error: OSError) -> StorageProblem:
     return StorageProblem(f"Cannot write below {path}: {error.strerror or error}.")

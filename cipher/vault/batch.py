@@ -75,7 +75,7 @@ def run_batch(
         with _Interrupts(flying) as interrupts:
             while True:
                 room = 0 if interrupts.seen else _AHEAD * processes - len(flying)
-                flying.update((pool.submit(_one, item), index) for index, item in islice(waiting, room))
+                flying.update((pool.submit(_run_one, item), index) for index, item in islice(waiting, room))
                 if not flying:
                     break
                 ready, _ = wait(flying, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -168,7 +168,7 @@ def _begin(work: Work[Any, Any], counter: Any) -> None:
     _state[:] = [work, counter]
 
 
-def _one(item: Any) -> Any:
+def _run_one(item: Any) -> Any:
     work, counter = _state
 
     def moved(count: int) -> None:

@@ -196,7 +196,9 @@ def assign_stored_paths(found: Iterable[Found], ledger: Ledger, vault: str | Non
     depth = dict.fromkeys(roots.values(), 0)
     while True:
         fresh = [
-            _Place(_lengthened(items[index], root, depth[root]), origins[index], root, items[index].sort is Sort.FOLDER)
+            _Place(
+                _prefix_folders(items[index], root, depth[root]), origins[index], root, items[index].sort is Sort.FOLDER
+            )
             for index, root in roots.items()
         ]
         clashing = _clashing([*fixed, *fresh])
@@ -248,7 +250,7 @@ def _root(item: Found) -> str:
     return str(Path(*parts[: len(parts) - len(item.inside.split("/")) + 1]))
 
 
-def _lengthened(item: Found, root: str, depth: int) -> str:
+def _prefix_folders(item: Found, root: str, depth: int) -> str:
     """The item's path, begun with the given number of folders above its root."""
     above = Path(root).parts[1:-1]
     return "/".join([*above[len(above) - min(depth, len(above)) :], item.inside])

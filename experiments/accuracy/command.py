@@ -125,7 +125,7 @@ def accuracy(
             "majority_share": compute_majority_share(test.labels),
             "bundle": str(bundle_file or keep),
         }
-        write_json(json_file, {name: _plain(values[name]) for name in FIELDS})
+        write_json(json_file, {name: _to_json(values[name]) for name in FIELDS})
 
 
 def _grid(grid: Path, records: Path | None, jobs: int, data: str | None) -> None:
@@ -225,7 +225,7 @@ def _show_more(
     console.print(table)
 
 
-def _plain(value: object) -> object:
+def _to_json(value: object) -> object:
     """A value fit for JSON, which knows no NaN."""
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 9)

@@ -29,7 +29,7 @@ FILTERS = (
 def run_denoising(request: PaperRequest) -> PaperResult:
     """Add noise to an image, filter it encrypted and in clear, and compare both with the image without noise."""
     named = load_image(request.image or IMAGE)
-    original = _shown(np.asarray(planes(named.pixels)[0], dtype=np.float64))
+    original = _stretch_contrast(np.asarray(planes(named.pixels)[0], dtype=np.float64))
     random = np.random.default_rng(request.seed)
     noisy = np.clip(original + random.normal(0, NOISE, original.shape), 0, 1)
     figures: dict[str, Any] = {"noisy": _likeness(original, noisy)}
@@ -87,7 +87,7 @@ def run_denoising(request: PaperRequest) -> PaperResult:
     )
 
 
-def _shown(image: NDArray[np.float64]) -> NDArray[np.float64]:
+def _stretch_contrast(image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Pixels between their 0.5 and 99.5 percentiles as 0 to 1, cropped to the middle LARGEST x LARGEST."""
     top, left = (max(0, (side - LARGEST) // 2) for side in image.shape)
     image = image[top : top + LARGEST, left : left + LARGEST]

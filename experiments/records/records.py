@@ -56,7 +56,7 @@ class Record:
         cls, kind: str, *, command: str, seed: int, parameters: Mapping[str, Any], figures: Mapping[str, Any]
     ) -> "Record":
         """A record of a run on this machine with the versions installed now. NaN and infinity become null."""
-        return cls(kind, command, seed, _plain(parameters), _plain(figures), find_versions(), describe_machine())
+        return cls(kind, command, seed, _to_json(parameters), _to_json(figures), find_versions(), describe_machine())
 
     @property
     def key(self) -> str:
@@ -102,7 +102,7 @@ class Record:
 
 def compute_run_key(kind: str, seed: int, parameters: Mapping[str, Any]) -> str:
     """The key of a run that may not have happened yet: SHA-256 of its canonical JSON, in hex."""
-    text = json.dumps([kind, seed, _plain(parameters)], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps([kind, seed, _to_json(parameters)], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -179,14 +179,14 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Numbers, text, lists and objects of JSON: numpy's scalars and arrays become Python's, NaN becomes null."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(member) for name, member in value.items()}
+        return {str(name): _to_json(member) for name, member in value.items()}
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(member) for member in value]
+        return [_to_json(member) for member in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Path):

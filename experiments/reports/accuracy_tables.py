@@ -85,7 +85,7 @@ def _quality(found: Sequence[Record]) -> str:
         ]
         rows.append(
             (
-                *_named(key),
+                *_label_key(key),
                 _seeds(group),
                 format_spread([one["accuracy"] for one in clear]),
                 _mean([record.figures.get("majority_share") for record in group], 3),
@@ -121,7 +121,7 @@ def _encrypted(found: Sequence[Record]) -> str:
         images = sum(one["n"] for one in own)
         rows.append(
             (
-                *_named(key),
+                *_label_key(key),
                 format_spread([one["accuracy"] for one in noisy]),
                 format_spread([one["accuracy"] for one in other]),
                 format_spread([one["auc"] for one in other]),
@@ -190,7 +190,7 @@ def _intervals(found: Sequence[Record]) -> str:
 def _missed(found: Sequence[Record]) -> str:
     lines = []
     for record in found:
-        what = f"{record.figures['dataset']}, {', '.join(_named(_key(record)))}, seed {record.seed}"
+        what = f"{record.figures['dataset']}, {', '.join(_label_key(_key(record)))}, seed {record.seed}"
         if "failed" in record.figures:
             lines.append(f"- {what}: {record.figures['failed']}")
             continue
@@ -225,7 +225,7 @@ def _groups(found: Iterable[Record]) -> dict[Key, list[Record]]:
     return dict(sorted(grouped.items(), key=lambda one: (one[0][0], -one[0][1], order.index(one[0][2]), str(one[0]))))
 
 
-def _named(key: Key) -> tuple[str, str]:
+def _label_key(key: Key) -> tuple[str, str]:
     extractor, width, head, policy, precision, batch, epochs, limit = key
     notes = [CANDIDATES[head]]
     if policy != "hidden":

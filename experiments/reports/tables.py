@@ -63,7 +63,7 @@ def make_table(section: Section) -> Table:
         "price": _price,
     }.get(section.kind)
     found = special(section.records) if special is not None else _rows(section.records)
-    return found or _plain(section.records)
+    return found or _tabulate_runs(section.records)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -83,7 +83,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield path, value
 
 
-def _plain(records: Sequence[Record]) -> Table:
+def _tabulate_runs(records: Sequence[Record]) -> Table:
     """Make a table of a column for each run, with names down the side."""
     names: dict[str, None] = {}
     columns = []

@@ -57,7 +57,7 @@ class EncodedHead:
 
     def __init__(self, plan: Plan, head: Head, engine: Engine) -> None:
         if head.digest != plan.head_digest:
-            raise UsageError("The plan was made for another head.")
+            raise UsageError("The plan was made for another head. Publish the model again.")
         if plan.digits is Digits.CENTRED and engine.digits is not Digits.CENTRED:
             raise UsageError(
                 "The plan was made for an engine with centred digits; this one would err by more than it predicts. "

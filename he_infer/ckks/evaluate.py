@@ -62,7 +62,9 @@ class Evaluator:
             raise NotThisFormat(f"The request has {len(parts)} ciphertexts; the plan takes {self.plan.sources}.")
         if keys is None:
             if self.plan.needs_keys:
-                raise MissingKey("The plan needs evaluation keys.")
+                raise MissingKey(
+                    "The plan needs evaluation keys, and none were given. Register them with 'he-infer keys register'."
+                )
             keys = self._engine.load_keys({}, (), relinearise=False, public=False)
         prime = self._engine.primes[0]
         return [

@@ -146,18 +146,18 @@ class Run:
             try:
                 for answered in answers:
                     yield from self._open(answered)
-                    if self._distrusted and first:
+                    if self._is_distrusted and first:
                         break
                     first = first and answered.answer is None
             finally:
                 answers.close()  # type: ignore[attr-defined]  # generators, whose threads end with them
                 extracted.close()  # type: ignore[attr-defined]
         self.report.seconds = time.perf_counter() - began
-        if self._distrusted:
+        if self._is_distrusted:
             raise self._distrust()
 
     @property
-    def _distrusted(self) -> bool:
+    def _is_distrusted(self) -> bool:
         return bool(self._wrong or self._outside or self._unopened)
 
     def _extract_all(self, readers: ThreadPoolExecutor) -> Iterator[_Extracted]:
@@ -278,7 +278,7 @@ class Run:
             self._judge(block, scores)
             given = to_probabilities(scores, self.plan.precision)
             probabilities = {owner: given[row] for row, owner in enumerate(block.owners) if owner >= 0}
-        if self._distrusted:
+        if self._is_distrusted:
             return
         share = answered.seconds / max(1, len(block.rows))
         for index, entry in enumerate(block.entries):

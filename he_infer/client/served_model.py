@@ -20,7 +20,7 @@ class ServedModel:
     plans: tuple[Plan, ...]
     """One plan for each batch size, smallest first."""
     needs_keys: bool
-    """Whether some plan needs registered evaluation keys."""
+    """True if at least one plan needs registered evaluation keys."""
 
     def plan_for(self, images: int) -> Plan:
         """The plan with the largest batch that so many images fill, or the smallest plan."""
@@ -36,7 +36,9 @@ def checked(offer: ModelInfo) -> ServedModel:
     """
     plans = [_parse(plan, offer.id) for plan in offer.plans]
     if not plans:
-        raise ProtocolMismatch(f"The server offers no plan for {offer.id}.")
+        raise ProtocolMismatch(
+            f"The server offers no plan for {offer.id}. Ask its operator to serve the published part again."
+        )
     return ServedModel(
         id=offer.id,
         name=offer.name,

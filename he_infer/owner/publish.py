@@ -95,11 +95,13 @@ def publish(
     digits = max(0, int(np.ceil(-np.log10(precision)))) + 1
     shared = {name: whole.description[name] for name in ("format", "version", "name", "classes", "policy")}
     shared |= {"input_bound": whole.input_bound, "plans": [plan.to_json() for plan in plans]}
-    weights = {name: _plain(tensor) for name, tensor in whole.tensors.items() if name.startswith(HEAD_PREFIX)}
+    weights = {name: _make_contiguous(tensor) for name, tensor in whole.tensors.items() if name.startswith(HEAD_PREFIX)}
     server = BundleFile(
         {**shared, "part": SERVER, "head": whole.description["head"], "tensors": hash_tensors(weights)}, weights
     )
-    others = {name: _plain(tensor) for name, tensor in whole.tensors.items() if not name.startswith(HEAD_PREFIX)}
+    others = {
+        name: _make_contiguous(tensor) for name, tensor in whole.tensors.items() if not name.startswith(HEAD_PREFIX)
+    }
     others |= {QUESTIONS: asked, ANSWERS: np.round(head.evaluate(asked), digits)}
     described = {name: value for name, value in whole.description.items() if name not in _OWNERS}
     bounds = bound_scores(head, whole.input_bound).tolist()
@@ -177,6 +179,6 @@ class _Trial:
         return largest
 
 
-def _plain(tensor: NDArray[np.generic]) -> NDArray[np.generic]:
+def _make_contiguous(tensor: NDArray[np.generic]) -> NDArray[np.generic]:
     """Return the array as the file holds it: contiguous, and with at least one dimension."""
     return np.ascontiguousarray(tensor)

@@ -40,7 +40,9 @@ def load_publishing_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
     try:
         raw = sealing.open_(path.read_bytes(), passphrase, PURPOSE)
     except CipherWrongPassphrase as error:
-        raise WrongPassphrase(f"{path} does not open under this passphrase.") from error
+        raise WrongPassphrase(
+            f"{path} does not open under this passphrase. Give the one that it was made with."
+        ) from error
     except CipherError as error:
         raise NotThisFormat(f"{path} is not a publishing key of he-infer: {error}") from error
     if len(raw) != _BYTES:

@@ -225,7 +225,7 @@ class Service:
             Refused: `draining`, `storage`, or `busy` while no worker is ready.
         """
         if self.draining:
-            raise Refused(Code.DRAINING, "The server is shutting down.", retry_after=5.0)
+            raise Refused(Code.DRAINING, "The server is shutting down; try again later.", retry_after=5.0)
         self.metadata.ping()
         self.blobs.ping()
         if not os.access(self.settings.data_dir, os.W_OK | os.X_OK):

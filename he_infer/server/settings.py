@@ -43,7 +43,8 @@ class ServerSettings(BaseSettings):
     port_file: Path | None = Field(None, description="Write the port here once the server accepts connections.")
     token_file: Path | None = Field(None, description="A first token is taken from here, or made and written here.")
     insecure_http: bool = Field(
-        False, description="Speak plain HTTP on an address beyond loopback, where a proxy before the server does TLS."
+        False,
+        description="Speak plain HTTP on an address beyond loopback, where a proxy before the server terminates TLS.",
     )
     tls_cert: Path | None = Field(None, description="PEM certificate chain; with tls_key, the server speaks HTTPS.")
     tls_key: Path | None = Field(None, description="PEM private key of the certificate.")

@@ -113,7 +113,7 @@ def measure(path: Path) -> tuple[int, int]:
 
         header = dicom.read_header(path)
         return int(dicom.number(header, "Rows", 0)), int(dicom.number(header, "Columns", 0))
-    with _opened(path) as image:
+    with _open(path) as image:
         return image.height, image.width
 
 
@@ -169,7 +169,7 @@ def _load_dicom(path: Path, frames: Frames) -> Iterator[FrameImage]:
 def _load_raster(path: Path, frames: Frames) -> Iterator[FrameImage]:
     from PIL import ImageOps
 
-    with _opened(path) as opened:
+    with _open(path) as opened:
         count = int(getattr(opened, "n_frames", 1))
         for index in _choose(path, frames, count):
 
@@ -177,21 +177,21 @@ def _load_raster(path: Path, frames: Frames) -> Iterator[FrameImage]:
                 opened.seek(index)
                 return _to_display(path, ImageOps.exif_transpose(opened))
 
-            yield FrameImage(_guarded(path, read), index, count)
+            yield FrameImage(_read_guarded(path, read), index, count)
 
 
 @contextmanager
-def _opened(path: Path) -> "Iterator[Raster.Image]":
+def _open(path: Path) -> "Iterator[Raster.Image]":
     from PIL import Image
 
-    image = _guarded(path, lambda: Image.open(path, formats=_FORMATS))
+    image = _read_guarded(path, lambda: Image.open(path, formats=_FORMATS))
     try:
         yield image
     finally:
         image.close()
 
 
-def _guarded(path: Path, read: Callable[[], T]) -> T:
+def _read_guarded(path: Path, read: Callable[[], T]) -> T:
     """The result of `read`; an image library's errors become a DamagedImage."""
     from PIL import Image
 

@@ -30,7 +30,7 @@ def kill_the_server(
 ) -> Outcome:
     """Kill the server while it registers, stores, reads and classifies; after each restart look for lost data.
 
-    A second client registers its keys once, before the first kill, and must be answered rightly after each.
+    A second client registers its keys once, before the first kill, and must be answered correctly after each.
     """
     outcome = Outcome()
     everyday = Everyday(bundle, outcome, seed)
@@ -74,7 +74,7 @@ def kill_the_server(
 def kill_workers(
     bundle: Path, folder: Path, kills: int, seed: int = 3, progress: Callable[[int], None] | None = None
 ) -> Outcome:
-    """Kill workers while three clients ask: each request is answered rightly, or refused after a second try."""
+    """Kill workers while three clients ask: each request is answered correctly, or refused after a second try."""
     outcome = Outcome()
     rng = np.random.default_rng(seed)
     features = rng.uniform(-1, 1, (1, 32))

@@ -139,7 +139,7 @@ class HiddenLayout:
         vectors: list[NDArray[np.generic]] = []
         for source in range(self.sources):
             chunk = full[:, source // self.lanes * self.width :][:, : self.width]
-            parts = [chunk[:, self._held(source, part)].T.reshape(-1) for part in range(self.parts)]
+            parts = [chunk[:, self._list_inputs(source, part)].T.reshape(-1) for part in range(self.parts)]
             vectors.append(parts[0] if self.parts == 1 else parts[0] + 1j * parts[1])
         return vectors
 
@@ -161,8 +161,8 @@ class HiddenLayout:
         start = term.source // self.lanes * self.width
         parts = []
         for part in range(self.parts):
-            column = start + self._held(term.source, part)[moved]
-            inside = (row < self.outputs) & (column < self.inputs) & self._counted(term.source, part)[moved]
+            column = start + self._list_inputs(term.source, part)[moved]
+            inside = (row < self.outputs) & (column < self.inputs) & self._mark_counted(term.source, part)[moved]
             values = np.zeros(self.places)
             values[inside] = weight[row[inside], column[inside]]
             parts.append(values)
@@ -177,7 +177,7 @@ class HiddenLayout:
         chunk = full[target * self.height :][: self.height]
         return np.repeat(chunk[np.arange(self.places) % self.height], self.images)
 
-    def _held(self, source: int, part: int) -> NDArray[np.int64]:
+    def _list_inputs(self, source: int, part: int) -> NDArray[np.int64]:
         """(places,) the index within its chunk of the input that each place holds."""
         place = np.arange(self.places)
         if not self.shifted:
@@ -189,7 +189,7 @@ class HiddenLayout:
         first = (source % self.lanes * self.parts + part) * self.copies
         return np.asarray(first + np.arange(self.places) // max(self.width, self.height))
 
-    def _counted(self, source: int, part: int) -> NDArray[np.bool_]:
+    def _mark_counted(self, source: int, part: int) -> NDArray[np.bool_]:
         """(places,) False for surplus copies: if one diagonal is left, they would count every input again."""
         if not self.shifted:
             return np.ones(self.places, dtype=bool)

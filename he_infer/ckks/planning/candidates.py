@@ -43,7 +43,9 @@ def list_hidden_layouts(circuit: Circuit, ring_size: int, images: int) -> Iterat
     """List layouts of all hidden layers; only the first one has a choice of lanes and parts."""
     rest = []
     for layer in circuit.linear[1:-1]:
-        rest.append(_stepped(HiddenLayout(layer.inputs, layer.outputs, ring_size // 2, images, False), layer.weight))
+        rest.append(
+            _choose_steps(HiddenLayout(layer.inputs, layer.outputs, ring_size // 2, images, False), layer.weight)
+        )
     layer = circuit.linear[0]
     seen = set()
     for parts, lanes in product((1, 2), _LANES):
@@ -53,13 +55,13 @@ def list_hidden_layouts(circuit: Circuit, ring_size: int, images: int) -> Iterat
             continue
         # Key switches add the same error to a small scale as to a large one: rotations of the fresh input cost
         # precision, those of products do not. So the layout without baby steps is another choice.
-        for first in (_stepped(plain, layer.weight), _stepped(plain, layer.weight, baby=False)):
+        for first in (_choose_steps(plain, layer.weight), _choose_steps(plain, layer.weight, baby=False)):
             if first not in seen:
                 seen.add(first)
                 yield (first, *rest)
 
 
-def _stepped(layout: HiddenLayout, weight: NDArray[np.float64], *, baby: bool = True) -> HiddenLayout:
+def _choose_steps(layout: HiddenLayout, weight: NDArray[np.float64], *, baby: bool = True) -> HiddenLayout:
     """Choose the baby and giant steps with the fewest rotations, or giant steps alone."""
     diagonals = np.unique([diagonal for _, _, diagonal in layout.occupied(weight)])
     best: tuple[int, HiddenLayout] | None = None

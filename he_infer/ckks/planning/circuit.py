@@ -131,7 +131,7 @@ def build_circuit(head: Head) -> Circuit:
         layers[index], layers[index + 1] = _without_constants(layers[index], activation, layers[index + 1], kept)
         measured[index] = _only(measured[index], kept)
     for index in reversed(range(len(activations))):
-        kept = _used(layers[index + 1])
+        kept = _mark_used(layers[index + 1])
         layers[index], layers[index + 1] = _without_unused(layers[index], layers[index + 1], kept)
         measured[index] = _only(measured[index], kept)
     if not all(layer.weight.any() for layer in layers):
@@ -202,7 +202,7 @@ def _varying(layer: Linear) -> NDArray[np.bool_]:
     return varies if varies.any() else np.ones_like(varies)
 
 
-def _used(layer: Linear) -> NDArray[np.bool_]:
+def _mark_used(layer: Linear) -> NDArray[np.bool_]:
     """Mark the inputs that an output depends on; all if no output depends on any."""
     used = np.asarray(layer.weight.any(axis=0), dtype=np.bool_)
     return used if used.any() else np.ones_like(used)

@@ -23,7 +23,7 @@ def tabulate(plan: Plan, cost: Cost) -> list[tuple[str, str]]:
         ("encoded weights", f"{cost.weight_bytes / 1e6:.1f} MB of memory"),
         ("server time", f"{cost.server_ms:.2f} ms, {cost.server_ms / plan.batch:.3f} ms an image"),
         ("error of a score", f"at most {plan.error:.1e}; planned for {plan.precision:g}"),
-        *_told(plan),
+        *_describe_leakage(plan),
     ]
 
 
@@ -31,7 +31,7 @@ def draw(plan: Plan) -> list[str]:
     """Draw the steps from the client's features to its scores, one line each."""
     level, scale = plan.parameters.levels, math.log2(plan.input_scale)
     lines = [
-        f"client   {plan.width} features x {plan.batch} -> {_packed(plan)}",
+        f"client   {plan.width} features x {plan.batch} -> {_describe_packing(plan)}",
         f"  │      level {level}, scale 2^{scale:.0f}",
     ]
     for index, stage in enumerate(plan.stages):
@@ -54,7 +54,7 @@ def draw(plan: Plan) -> list[str]:
     return lines
 
 
-def _told(plan: Plan) -> list[tuple[str, str]]:
+def _describe_leakage(plan: Plan) -> list[tuple[str, str]]:
     """Make a row with the most bits of the head that a request can reveal."""
     if plan.policy != "hidden":
         return []
@@ -85,7 +85,7 @@ def _stage(stage: Stage, order: Moment, *, postponed: bool) -> list[str]:
     return lines
 
 
-def _packed(plan: Plan) -> str:
+def _describe_packing(plan: Plan) -> str:
     count = f"{plan.sources} ciphertext{'s' * (plan.sources > 1)}"
     if not plan.stages:
         return f"{count}, features as coefficients"

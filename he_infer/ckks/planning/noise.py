@@ -202,7 +202,7 @@ def _sum_largest(layer: Linear, count: int) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=8)
-def _kept(layer: Linear, mean: bytes, rms: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _compute_moments(layer: Linear, mean: bytes, rms: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     before, size = np.frombuffer(mean), np.frombuffer(rms)
     after = layer.weight @ before + layer.bias
     return after, np.sqrt(after**2 + _spread_over(layer, np.maximum(size**2 - before**2, 0)))
@@ -210,7 +210,7 @@ def _kept(layer: Linear, mean: bytes, rms: bytes) -> tuple[NDArray[np.float64], 
 
 def _moments(layer: Linear, spread: Spread) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and root mean square after a layer. They hold no scale and so are the same for every chain tried."""
-    return _kept(layer, spread.mean.tobytes(), spread.rms.tobytes())
+    return _compute_moments(layer, spread.mean.tobytes(), spread.rms.tobytes())
 
 
 def pass_activation(

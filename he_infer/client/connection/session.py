@@ -120,7 +120,10 @@ class Session:
         _, response = self._connection.send("PUT", keys_path(plan.digest, key_set), wire.Kind.KEYS, header, pairs)
         stored = self._connection.parse(KeysStored, response)
         if (stored.plan, stored.key_set) != (plan.digest, key_set):
-            raise ProtocolMismatch("The server says that it registered other keys than those that were sent.")
+            raise ProtocolMismatch(
+                "The server says that it registered other keys than those that were sent. "
+                "Do not use it; ask its operator."
+            )
         return stored
 
     def key_sets(self) -> list[KeysInfo]:

@@ -101,7 +101,7 @@ class History:
         table = csv.writer(text)
         table.writerow([field.name for field in fields(Record)])
         for record in self._records:
-            table.writerow([_defused(value) for value in asdict(record).values()])
+            table.writerow([_escape_formula(value) for value in asdict(record).values()])
         return text.getvalue()
 
     def erase(self) -> None:
@@ -141,5 +141,5 @@ def _place(number: int) -> bytes:
     return _NAME + number.to_bytes(8, "little")
 
 
-def _defused(value: object) -> object:
+def _escape_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

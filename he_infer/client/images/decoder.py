@@ -94,7 +94,8 @@ def refuse_inflating(path: Path, most: int = MOST_INFLATED) -> None:
                     piece = inflater.unconsumed_tail
                     if total > most:
                         raise ImageError(
-                            f"{path} is deflated and would take more than {most >> 20} MiB; it was not read."
+                            f"{path} is deflated and would take more than {most >> 20} MiB; it was not read. "
+                            "Convert it to another transfer syntax first."
                         )
         except zlib.error as error:
             raise ImageError(f"{path} is deflated and damaged. Fetch it again.") from error

@@ -163,7 +163,9 @@ class KeyFile:
         try:
             write_bytes(path, seal_content(content, custody), mode=PRIVATE, replace=update)
         except FileExistsError as error:
-            raise UsageError(f"{path} exists; a key is never overwritten.") from error
+            raise UsageError(
+                f"{path} exists; a key is never overwritten. Choose another name, or remove it yourself."
+            ) from error
 
     @staticmethod
     def load(path: Path, unlock: str | Unlock) -> "KeyFile":

@@ -46,7 +46,7 @@ class SecretKey:
     def from_bytes(cls, data: bytes) -> "SecretKey":
         """Read the bytes of `to_bytes`."""
         if len(data) < 6:
-            raise NotThisFormat("The secret key is cut off.")
+            raise NotThisFormat("The secret key is cut off. Restore the key file from a backup.")
         end = 5 + data[4]
         parameters = Parameters(int.from_bytes(data[:4], "little"), tuple(data[5:end]))
         return cls(parameters, parse(sealapi.SecretKey(), parameters, data[end:], secret=True))

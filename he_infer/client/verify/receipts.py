@@ -106,7 +106,7 @@ def verify(
     """
     receipt, signature = answer.header.get("receipt"), answer.header.get("signature")
     if not isinstance(receipt, dict) or not isinstance(signature, str):
-        raise NotAuthentic("The answer carries no receipt.")
+        raise NotAuthentic("The answer carries no receipt; do not trust it. Install the same release on both sides.")
     checked = check(receipt, signature, server_key)
     stated = {
         "request": (checked.request, request_digest),

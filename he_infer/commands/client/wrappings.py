@@ -77,7 +77,7 @@ def add(
     from he_infer.errors import UsageError
 
     if len(label) > 64:
-        raise UsageError("The label is longer than 64 characters.")
+        raise UsageError("The label is longer than 64 characters; choose a shorter one.")
     if kind is Kind.SHARES and kit is None:
         raise UsageError("Shares are written to sheets once, and kept nowhere: say where with --kit FOLDER.")
     if kind is Kind.TOKEN and (module is None or not token_label):
@@ -97,7 +97,7 @@ def add(
         from he_infer.client.keys.wrappings.token import Token, wrap_with_token
 
         if module is None:
-            raise UsageError("A token needs --module.")
+            raise UsageError("A token needs --module: the path of its PKCS#11 library.")
         wrapping = wrap_with_token(
             key, Token(module, token_label, get_pin(pin_file), rsa_key), label, generate=generate
         )
@@ -106,7 +106,7 @@ def add(
         from he_infer.files import PRIVATE, write_bytes
 
         if kit is None:
-            raise UsageError("Shares need --kit FOLDER.")
+            raise UsageError("Shares need --kit FOLDER: a new folder for the sheets to print.")
         wrapping, mnemonics = wrap_with_shares(key, threshold, count, label)
         kit.mkdir(mode=0o700)
         for number, text in enumerate(print_kit(key_file.name, mnemonics, threshold), 1):

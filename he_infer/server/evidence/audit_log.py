@@ -193,7 +193,9 @@ class AuditLog:
             try:
                 self.append(action, client=client, request_id=request_id, outcome=outcome, **details)
             except (OSError, NotThisFormat) as error:
-                raise Refused(Code.STORAGE, "The audit log cannot be written; nothing is served without it.") from error
+                raise Refused(
+                    Code.STORAGE, "The audit log cannot be written, and nothing is served without it; try again later."
+                ) from error
 
 
 def verify(path: Path, first_key: bytes | None = None) -> Chain:

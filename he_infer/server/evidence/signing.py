@@ -1,7 +1,7 @@
 """Signed receipts: the server signs each answer's receipt with its Ed25519 key.
 
 A receipt binds an answer to a request, a model and a plan, so that neither side can deny or exchange them later. It
-does not prove that the computation was done rightly.
+does not prove that the computation is correct.
 """
 
 import contextlib

@@ -54,7 +54,9 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
         room = await admission.run(service.inference.expect_keys, caller, plan, announced_length(request))
         async with admission.bodies.whole(request, caller, service.inference.largest_keys(plan), room) as body:
-            return await admission.run(service.inference.register_keys, _asked(request, caller), plan, key_set, body)
+            return await admission.run(
+                service.inference.register_keys, _make_request(request, caller), plan, key_set, body
+            )
 
     @router.get("/v1/keys", responses=refusing())
     async def list_keys(request: Request, credentials: Credentials) -> bodies.KeysList:
@@ -66,7 +68,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     async def delete_keys(plan: PlanDigest, key_set: KeySet, request: Request, credentials: Credentials) -> Response:
         """Forget a key set for a plan. Needs the scope `classify`."""
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
-        await admission.run(service.inference.delete_keys, _asked(request, caller), plan, key_set)
+        await admission.run(service.inference.delete_keys, _make_request(request, caller), plan, key_set)
         return Response(status_code=204)
 
     @router.post(
@@ -91,11 +93,11 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
         service.pool.check_room(caller.client_id)  # before the body: a server that is full must not read on to say so
         async with admission.bodies.whole(request, caller, service.inference.largest_request(model)) as body:
-            answer = await admission.run(service.inference.classify, _asked(request, caller), model, body)
+            answer = await admission.run(service.inference.classify, _make_request(request, caller), model, body)
         return Response(answer, media_type=OCTETS)
 
     return router
 
 
-def _asked(request: Request, caller: Caller) -> InferenceRequest:
+def _make_request(request: Request, caller: Caller) -> InferenceRequest:
     return InferenceRequest(caller, request.state.request_id)

@@ -159,7 +159,7 @@ def lock_client(sql: sa.Connection, client_id: str) -> None:
     """
     row = sa.select(schema.CLIENTS.c.client_id).where(schema.CLIENTS.c.client_id == client_id)
     if sql.scalar(row.with_for_update(key_share=True)) is None:
-        raise Refused(Code.UNAUTHORISED, "This client was removed.")
+        raise Refused(Code.UNAUTHORISED, "This client was removed; ask the operator for a new token.")
 
 
 def _engine(text: str | sa.URL) -> sa.Engine:

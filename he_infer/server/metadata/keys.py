@@ -30,7 +30,11 @@ class Keys:
         """
         with self._transaction() as sql:
             lock_client(sql, client_id)
-            row = sql.execute(sa.select(KEYS).where(_named(client_id, record.plan, record.key_set))).mappings().first()
+            row = (
+                sql.execute(sa.select(KEYS).where(_match_key(client_id, record.plan, record.key_set)))
+                .mappings()
+                .first()
+            )
             if row is not None:
                 found = _read(sql, row)
                 if (found.parts, found.seal) == (record.parts, record.seal):
@@ -75,7 +79,7 @@ class Keys:
         """The evaluation keys of one set for one plan."""
         # The parts belong to the row, so both are read as of one moment.
         with self._transaction(write=False, snapshot=True) as sql:
-            row = sql.execute(sa.select(KEYS).where(_named(client_id, plan, key_set))).mappings().first()
+            row = sql.execute(sa.select(KEYS).where(_match_key(client_id, plan, key_set))).mappings().first()
             return None if row is None else _read(sql, row)
 
     def list_all(self, client_id: str) -> list[KeyRecord]:
@@ -88,14 +92,14 @@ class Keys:
         """Forget a key set for a plan; returns the id of its parts, or None where there is none."""
         with self._transaction() as sql:
             lock_client(sql, client_id)
-            here = _named(client_id, plan, key_set)
+            here = _match_key(client_id, plan, key_set)
             key_id = sql.scalar(sa.select(KEYS.c.key_id).where(here))
             sql.execute(KEYS.delete().where(here))
             sql.execute(KEY_PARTS.delete().where(KEY_PARTS.c.key_id == key_id))
             return None if key_id is None else str(key_id)
 
 
-def _named(client_id: str, plan: str, key_set: str) -> sa.ColumnElement[bool]:
+def _match_key(client_id: str, plan: str, key_set: str) -> sa.ColumnElement[bool]:
     return (KEYS.c.client_id == client_id) & (KEYS.c.plan == plan) & (KEYS.c.key_set == key_set)
 
 

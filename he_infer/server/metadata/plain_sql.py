@@ -142,7 +142,7 @@ def lock_row(sql: PlainSql, client_id: str) -> None:
         Refused: `unauthorised` where the client was removed since its token was checked.
     """
     if not sql.ask(_CLIENT + (" FOR NO KEY UPDATE" if sql.row_locks else ""), client_id):
-        raise Refused(Code.UNAUTHORISED, "This client was removed.")
+        raise Refused(Code.UNAUTHORISED, "This client was removed; ask the operator for a new token.")
 
 
 def _away() -> Refused:

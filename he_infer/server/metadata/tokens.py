@@ -40,7 +40,7 @@ class Tokens:
         Raises:
             Refused: `exists` where this very token is stored already.
         """
-        given = _given(quotas)
+        given = _list_bounds(quotas)
         with self._transaction() as sql:
             client_id = sql.scalar(sa.select(CLIENTS.c.client_id).where(CLIENTS.c.name == client))
             if client_id is None:
@@ -131,7 +131,7 @@ class Tokens:
             return old
 
 
-def _given(quotas: Quotas | None) -> dict[str, int]:
+def _list_bounds(quotas: Quotas | None) -> dict[str, int]:
     return {name: value for name, value in asdict(quotas or Quotas()).items() if value is not None}
 
 

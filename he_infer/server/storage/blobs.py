@@ -45,7 +45,7 @@ class Blobs:
     def __init__(self, place: Path | str) -> None:
         self._folder = place if isinstance(place, Path) else None
         self._store: ObjectStore
-        with _documented():
+        with _translate_errors():
             if self._folder is not None:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._store = LocalStore(self._folder)
@@ -71,7 +71,7 @@ class Blobs:
             Refused: `exists`, `storage`.
         """
         size = data.stat().st_size if isinstance(data, Path) else len(data)
-        with _documented():
+        with _translate_errors():
             if size <= WHOLE:
                 obstore.put(self._store, path, data, mode="create", use_multipart=False)
             elif self._exists(path):
@@ -86,7 +86,7 @@ class Blobs:
         Raises:
             Refused: `damaged` where it is gone, `storage`.
         """
-        with _documented():
+        with _translate_errors():
             return bytes(obstore.get(self._store, path).bytes())
 
     def stream(self, path: str, start: int, end: int) -> Iterator[bytes]:
@@ -99,7 +99,7 @@ class Blobs:
         """
         if start == end:
             return iter(())
-        with _documented():
+        with _translate_errors():
             result = obstore.get(self._store, path, options={"range": (start, end)})
         return _pieces(result.stream(min_chunk_size=CHUNK))
 
@@ -111,7 +111,7 @@ class Blobs:
         """
         found, size = hashlib.sha256(), 0
         try:
-            with _documented():
+            with _translate_errors():
                 for piece in obstore.get(self._store, path).stream(min_chunk_size=CHUNK):
                     found.update(piece)
                     size += len(piece)
@@ -127,7 +127,7 @@ class Blobs:
         Raises:
             Refused: `storage`.
         """
-        with _documented():
+        with _translate_errors():
             self._exists("ping")
             if self._folder is not None and not os.access(self._folder, os.W_OK | os.X_OK):
                 raise PermissionError
@@ -145,7 +145,7 @@ class Blobs:
         Raises:
             Refused: `storage`.
         """
-        with _documented(missing_is_fine=True):
+        with _translate_errors(missing_is_fine=True):
             obstore.delete(self._store, path)
 
     def list(self, prefix: str, *, older_than: timedelta = timedelta(0)) -> list[str]:
@@ -155,7 +155,7 @@ class Blobs:
     def pages(self, prefix: str | None = None, *, older_than: timedelta = timedelta(0)) -> Iterator[Sequence[str]]:
         """Yield the same paths, some thousand at a time, for stores of any size."""
         bound = datetime.now(UTC) - older_than
-        with _documented():
+        with _translate_errors():
             for batch in obstore.list(self._store, prefix, chunk_size=1000):
                 yield [meta["path"] for meta in batch if meta["last_modified"] <= bound]
 
@@ -168,7 +168,7 @@ class Blobs:
         if self._folder is None:
             return 0
         bound, count = datetime.now(UTC) - older_than, 0
-        with _documented(missing_is_fine=True):
+        with _translate_errors(missing_is_fine=True):
             for file in self._folder.rglob("*#*"):
                 if datetime.fromtimestamp(file.stat().st_mtime, UTC) <= bound:
                     file.unlink(missing_ok=True)
@@ -194,7 +194,7 @@ def _pieces(stream: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def _documented(*, missing_is_fine: bool = False) -> Iterator[None]:
+def _translate_errors(*, missing_is_fine: bool = False) -> Iterator[None]:
     """Turn the store's own errors into documented refusals."""
     try:
         yield

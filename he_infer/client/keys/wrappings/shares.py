@@ -35,7 +35,7 @@ class SharesUnlock:
     def __post_init__(self) -> None:
         shares = [_read(number, words) for number, words in enumerate(self.mnemonics, 1)]
         if not shares:
-            raise UsageError("No share was given.")
+            raise UsageError("No share was given; name the file of each share with --from-shares.")
         if len({share.identifier for share in shares}) > 1:
             raise UsageError(
                 "The shares are of different sets; give shares of one set, which begin with the same words."
@@ -117,7 +117,7 @@ def read_share(text: str) -> str:
             following.lower() for place, following in pairwise(tokens) if place.endswith(".") and place[:-1].isdigit()
         ]
     if not known:
-        raise NotThisFormat("The file holds no words of a share.")
+        raise NotThisFormat("The file holds no words of a share. Give the text of one printed sheet, or its words.")
     return " ".join(known)
 
 

@@ -63,7 +63,7 @@ class Archive:
         Raises:
             ArchiveUnreachable, ArchiveRefused: the resource cannot be read.
         """
-        with _explained(f"Reading {url}"):
+        with _translate_errors(f"Reading {url}"):
             answer = self._session.get(url, headers={"Accept": "application/json"})
             answer.raise_for_status()
             return answer.json()
@@ -74,7 +74,7 @@ class Archive:
         Raises:
             ArchiveUnreachable, ArchiveRefused: the search failed.
         """
-        with _explained("Searching for studies"):
+        with _translate_errors("Searching for studies"):
             found: dict[str, StudyEntry] = {}
             for entry in self._pages(self._web.search_for_studies, ["NumberOfStudyRelatedInstances"], filters or {}):
                 study = _uid(entry, "StudyInstanceUID")
@@ -95,7 +95,7 @@ class Archive:
         Raises:
             ArchiveUnreachable, ArchiveRefused: the search failed, or its results belong to another study.
         """
-        with _explained(f"Searching for the images of study {study}"):
+        with _translate_errors(f"Searching for the images of study {study}"):
             found: dict[str, ImageEntry] = {}
             fields = ["Modality", "BodyPartExamined", "SeriesDescription", "StudyDescription"]
             for series in self._pages(self._web.search_for_series, fields, {}, study):
@@ -114,7 +114,7 @@ class Archive:
             ArchiveUnreachable, ArchiveRefused: fetching failed, or the archive sent another image.
             OSError: the file cannot be written.
         """
-        with _explained(f"Fetching image {image.sop}"):
+        with _translate_errors(f"Fetching image {image.sop}"):
             answer = self._session.get(
                 f"{self.url}/studies/{image.study}/series/{image.series}/instances/{image.sop}",
                 headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'},
@@ -139,7 +139,7 @@ class Archive:
         data = path.read_bytes()
         boundary = secrets.token_hex(16)
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        with _explained("Storing in the archive"):
+        with _translate_errors("Storing in the archive"):
             answer = self._session.post(
                 f"{self.url}/studies",
                 data=head + data + f"\r\n--{boundary}--\r\n".encode(),
@@ -163,7 +163,7 @@ class Archive:
             # dicomweb-client writes an object that has no preamble without one, and archives store it like that.
             if not getattr(dataset, "preamble", None):
                 dataset.preamble = bytes(128)
-        with _explained("Storing in the archive"):
+        with _translate_errors("Storing in the archive"):
             answer = self._web.store_instances(datasets)
         _check_stored(answer, len(datasets))
 
@@ -214,7 +214,7 @@ def _check_stored(said: Dataset, count: int) -> None:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _translate_errors(what: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # Harmless breaches of the standard by the archive need no warning to the user.

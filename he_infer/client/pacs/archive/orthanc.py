@@ -70,7 +70,7 @@ class OrthancChanges:
                     if study:
                         stable[study] = None
             if page["Last"] < position or (not page["Done"] and page["Last"] == position):
-                raise ArchiveRefused("Orthanc's list of changes does not move on.")
+                raise ArchiveRefused("Orthanc's list of changes does not move on. Restart Orthanc.")
             position = page["Last"]
             if page["Done"]:
                 return Changes(tuple(stable), position)
