@@ -12,7 +12,6 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from he_infer.server.http.body import BodyReader
-from he_infer.server.http.parameters import Credentials
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope, digest
@@ -64,13 +63,12 @@ class Admission:
         elif error.code in MALFORMED and (lane := _lane.get()):
             self._turns.count_malformed(lane)
 
-    async def authenticate(self, request: Request, credentials: Credentials, scope: Scope) -> Caller:
+    async def authenticate(self, request: Request, token: str | None, scope: Scope) -> Caller:
         """See `Service.authenticate`; the log line of the request names the client from then on.
 
         Raises:
             Refused: `unauthorised`, `forbidden`, `rate_limit`, `busy`, `storage`.
         """
-        token = credentials.credentials if credentials else None
         key = digest(token) if token else ""
         # Until a token was accepted once, its requests share the turns of all strangers at this address.
         _lane.set(self._clients.get(key) or f"address {_address(request)}")

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from he_infer import __version__
 from he_infer.server.http import health, inference, objects, refusals
 from he_infer.server.http.admission import Admission
+from he_infer.server.http.classify import ClassifyFirst
 from he_infer.server.http.middleware import Observation
 from he_infer.server.service import Service
 from he_infer.wire.refusals import Refused
@@ -44,7 +45,8 @@ def build_app(service: Service) -> FastAPI:
     )
     for kind, answer in answers:
         app.add_exception_handler(kind, _counted(admission, answer))
-    app.add_middleware(Observation, service=service)
+    app.add_middleware(ClassifyFirst, service=service, admission=admission)
+    app.add_middleware(Observation, service=service)  # added last, it is the outer one
     return app
 
 

@@ -8,7 +8,7 @@ from he_infer import __version__
 from he_infer.server.evidence.telemetry import METRICS_TYPE
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.openapi import refusing
-from he_infer.server.http.parameters import Credentials
+from he_infer.server.http.parameters import Credentials, bearer
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
 from he_infer.wire import bodies
@@ -34,7 +34,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     @router.get("/metrics", tags=["operations"], responses={**refusing(), 200: {"content": {"text/plain": {}}}})
     async def metrics(request: Request, credentials: Credentials) -> Response:
         """Prometheus metrics. Needs the scope `admin`."""
-        await admission.authenticate(request, credentials, Scope.ADMIN)
+        await admission.authenticate(request, bearer(credentials), Scope.ADMIN)
         return Response(service.metrics.render(), media_type=METRICS_TYPE)
 
     @router.get("/v1/info", tags=["protocol"])

@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 
+from he_infer.server.http import classify as classify_first
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.body import announced_length
-from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
-from he_infer.server.http.parameters import Credentials, KeySet, ModelId, PlanDigest
+from he_infer.server.http.openapi import BINARY, BODY, refusing
+from he_infer.server.http.parameters import Credentials, KeySet, ModelId, PlanDigest, bearer
 from he_infer.server.inference import Request as InferenceRequest
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
@@ -38,7 +39,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     @router.get("/v1/models", responses=refusing())
     async def models(request: Request, credentials: Credentials) -> bodies.ModelList:
         """The models served, with the plans to pack features for. Needs the scope `classify`."""
-        await admission.authenticate(request, credentials, Scope.CLASSIFY)
+        await admission.authenticate(request, bearer(credentials), Scope.CLASSIFY)
         return service.inference.models
 
     @router.put(
@@ -51,7 +52,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         plan: PlanDigest, key_set: KeySet, request: Request, credentials: Credentials
     ) -> bodies.KeysStored:
         """Register a key set for a plan; a set is never replaced. Needs the scope `classify`."""
-        caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
+        caller = await admission.authenticate(request, bearer(credentials), Scope.CLASSIFY)
         room = await admission.run(service.inference.expect_keys, caller, plan, announced_length(request))
         async with admission.bodies.whole(request, caller, service.inference.largest_keys(plan), room) as body:
             return await admission.run(
@@ -61,18 +62,18 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     @router.get("/v1/keys", responses=refusing())
     async def list_keys(request: Request, credentials: Credentials) -> bodies.KeysList:
         """The client's registered evaluation keys. Needs the scope `classify`."""
-        caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
+        caller = await admission.authenticate(request, bearer(credentials), Scope.CLASSIFY)
         return await admission.run(service.inference.list_keys, caller)
 
     @router.delete("/v1/keys/{plan}/{key_set}", status_code=204, responses=refusing(Code.MISSING_KEYS))
     async def delete_keys(plan: PlanDigest, key_set: KeySet, request: Request, credentials: Credentials) -> Response:
         """Forget a key set for a plan. Needs the scope `classify`."""
-        caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
+        caller = await admission.authenticate(request, bearer(credentials), Scope.CLASSIFY)
         await admission.run(service.inference.delete_keys, _make_request(request, caller), plan, key_set)
         return Response(status_code=204)
 
     @router.post(
-        "/v1/models/{model}/classify",
+        classify_first.PATH,
         openapi_extra=BODY,
         response_class=Response,
         responses={
@@ -90,11 +91,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     )
     async def classify(model: ModelId, request: Request, credentials: Credentials) -> Response:
         """Evaluate a model's head on the ciphertexts of an envelope. Needs the scope `classify`."""
-        caller = await admission.authenticate(request, credentials, Scope.CLASSIFY)
-        service.pool.check_room(caller.client_id)  # before the body: a server that is full must not read on to say so
-        async with admission.bodies.whole(request, caller, service.inference.largest_request(model)) as body:
-            answer = await admission.run(service.inference.classify, _make_request(request, caller), model, body)
-        return Response(answer, media_type=OCTETS)
+        return await classify_first.answer(service, admission, request, bearer(credentials), model)
 
     return router
 

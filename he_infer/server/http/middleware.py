@@ -10,6 +10,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from he_infer.server.evidence.telemetry import access_log
 from he_infer.server.http.refusals import error_body
 from he_infer.server.service import Service
 from he_infer.wire.refusals import Code
@@ -27,6 +28,7 @@ class Observation:
         self._app = app
         self._service = service
         self._log = structlog.get_logger("he_infer.access")
+        self._access = access_log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass an exchange on, and note how it ended."""
@@ -53,7 +55,7 @@ class Observation:
         route = getattr(scope.get("route"), "path", "unknown")
         seconds = time.perf_counter() - exchange.started
         self._service.metrics.answered(route, outcome, seconds, exchange.received, exchange.sent)
-        self._log.info(
+        self._access.info(
             "request",
             request_id=exchange.request_id,
             client=state["client"],

@@ -9,7 +9,7 @@ from he_infer.server.http import ranges
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.body import announced_length
 from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
-from he_infer.server.http.parameters import After, ContentDigest, Credentials, ObjectId, PageLimit, Version
+from he_infer.server.http.parameters import After, ContentDigest, Credentials, ObjectId, PageLimit, Version, bearer
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
 from he_infer.wire import bodies
@@ -38,7 +38,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     async def store(
         request: Request, credentials: Credentials, object_id: str, version: int, sha256: str
     ) -> bodies.ObjectInfo:
-        caller = await admission.authenticate(request, credentials, Scope.STORE)
+        caller = await admission.authenticate(request, bearer(credentials), Scope.STORE)
         length = announced_length(request)
         with await admission.run(service.objects.expect, caller, object_id, length, version) as incoming:
             async for piece in admission.bodies.pieces(request, length):
@@ -48,7 +48,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
             )
 
     async def send(request: Request, credentials: Credentials, object_id: str, version: int | None) -> Response:
-        caller = await admission.authenticate(request, credentials, Scope.STORE)
+        caller = await admission.authenticate(request, bearer(credentials), Scope.STORE)
         record = await admission.run(service.objects.find, caller, object_id, version)
         headers = {
             "Accept-Ranges": "bytes",
@@ -102,7 +102,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     @router.get("/v1/objects/{object_id}/versions", responses=refusing(Code.NOT_FOUND))
     async def list_versions(object_id: ObjectId, request: Request, credentials: Credentials) -> bodies.VersionList:
         """All versions of an object that there are. Needs the scope `store`."""
-        caller = await admission.authenticate(request, credentials, Scope.STORE)
+        caller = await admission.authenticate(request, bearer(credentials), Scope.STORE)
         return await admission.run(service.objects.versions, caller, object_id)
 
     @router.get("/v1/objects", responses=refusing())
@@ -110,13 +110,13 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         request: Request, credentials: Credentials, after: After = "", limit: PageLimit = 1000
     ) -> bodies.ObjectList:
         """The client's objects in the order of their ids, each in its newest version. Needs the scope `store`."""
-        caller = await admission.authenticate(request, credentials, Scope.STORE)
+        caller = await admission.authenticate(request, bearer(credentials), Scope.STORE)
         return await admission.run(service.objects.page, caller, after, limit)
 
     @router.delete("/v1/objects/{object_id}", status_code=204, responses=refusing(Code.NOT_FOUND))
     async def delete_object(object_id: ObjectId, request: Request, credentials: Credentials) -> Response:
         """Delete an object with all its versions. Needs the scope `store`."""
-        caller = await admission.authenticate(request, credentials, Scope.STORE)
+        caller = await admission.authenticate(request, bearer(credentials), Scope.STORE)
         await admission.run(service.objects.delete, caller, request.state.request_id, object_id)
         return Response(status_code=204)
 
@@ -129,7 +129,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         object_id: ObjectId, version: Version, request: Request, credentials: Credentials
     ) -> Response:
         """Delete a version that is not the newest. Needs the scope `store`."""
-        caller = await admission.authenticate(request, credentials, Scope.STORE)
+        caller = await admission.authenticate(request, bearer(credentials), Scope.STORE)
         await admission.run(service.objects.delete_version, caller, request.state.request_id, object_id, version)
         return Response(status_code=204)
 
