@@ -10,8 +10,10 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from he_infer.ckks.engines.choice import EngineChoice
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack
+from he_infer.ckks.planning.order import Digits
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.client.verify.scores import open_scores
@@ -56,6 +58,7 @@ def publish(
     batches: Sequence[int] | None = None,
     precision: float = PRECISION,
     questions: int = QUESTION_COUNT,
+    engine: EngineChoice | None = None,
     note: Callable[[str], None] = lambda _line: None,
     rng: np.random.Generator | None = None,
 ) -> Published:
@@ -70,6 +73,8 @@ def publish(
         batches: images a request, one plan each; None: 1, 16, 64 and 256 where they fit.
         precision: largest error of a score that the plans are made for.
         questions: number of canary questions in the client's part, with their answers, 2 to 64.
+        engine: the native engine, where all servers of the model have it: plans for its centred digits are published
+            for the batch sizes that they are faster for. None: plans that every engine computes.
         note: called with one line for each notice to the owner.
         rng: draws the questions; seeded by the system by default.
 
@@ -89,9 +94,11 @@ def publish(
         policy=whole.policy,
         precision=precision,
         input_bound=whole.input_bound,
+        digits=Digits.POSITIVE if engine is None or engine.code is None else Digits.CENTRED,
         note=note,
     )
-    asked, errors = _draw_questions(whole, plans, questions, rng or np.random.default_rng())
+    trials = [_Trial(plan, head, engine) for plan in plans]
+    asked, errors = _draw_questions(whole, trials, questions, rng or np.random.default_rng())
     digits = max(0, int(np.ceil(-np.log10(precision)))) + 1
     shared = {name: whole.description[name] for name in ("format", "version", "name", "classes", "policy")}
     shared |= {"input_bound": whole.input_bound, "plans": [plan.to_json() for plan in plans]}
@@ -113,15 +120,14 @@ def publish(
 
 
 def _draw_questions(
-    whole: BundleFile, plans: Sequence[Plan], count: int, rng: np.random.Generator
+    whole: BundleFile, trials: "Sequence[_Trial]", count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], tuple[float, ...]]:
     """Draw questions (count, width) that every plan answers within the tolerance; also return the largest errors.
 
     The first question is all zeros. The others follow the distribution of the training images' features if the bundle
     has it (its guard); otherwise they are generic, see `_draw_features`.
     """
-    head, bound, size = whole.head, whole.input_bound, 1.0
-    trials = [_Trial(plan, head) for plan in plans]
+    bound, size, plans = whole.input_bound, 1.0, [trial.plan for trial in trials]
     for _ in range(_TRIES):
         asked = np.clip(size * _draw_features(whole, count, rng), -bound, bound)
         asked[0] = 0.0
@@ -160,21 +166,21 @@ def _draw_features(whole: BundleFile, count: int, rng: np.random.Generator) -> N
 class _Trial:
     """A plan with its own temporary keys."""
 
-    def __init__(self, plan: Plan, head: Head) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, head: Head, engine: EngineChoice | None) -> None:
+        self.plan = plan
         self._head = head
         self._secret = SecretKey.generate(plan.parameters)
-        self._evaluator = Evaluator(plan, head)
+        self._evaluator = Evaluator(plan, head, engine)
         parts = self._secret.evaluation_keys(plan)
         self._keys = self._evaluator.load_keys(parts) if plan.needs_keys else None
 
     def largest_error(self, questions: NDArray[np.float64]) -> float:
         largest = 0.0
-        for start in range(0, len(questions), self._plan.batch):
-            block = questions[start : start + self._plan.batch]
-            sent = self._secret.encrypt(pack(self._plan, block), self._plan.input_scale)
+        for start in range(0, len(questions), self.plan.batch):
+            block = questions[start : start + self.plan.batch]
+            sent = self._secret.encrypt(pack(self.plan, block), self.plan.input_scale)
             answer = self._evaluator.evaluate(sent, self._keys)
-            scores = open_scores(self._secret, self._plan, answer, len(block))
+            scores = open_scores(self._secret, self.plan, answer, len(block))
             largest = max(largest, float(np.abs(scores - self._head.evaluate(block)).max()))
         return largest
 

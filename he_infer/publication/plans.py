@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from he_infer.ckks.planning.circuit import build_circuit
+from he_infer.ckks.planning.circuit import Circuit, build_circuit
 from he_infer.ckks.planning.cost import estimate_cost
+from he_infer.ckks.planning.order import Digits
 from he_infer.ckks.planning.plan import Plan
+from he_infer.ckks.planning.scales import PREFERRED_PRIME
 from he_infer.ckks.planning.search import make_plan
 from he_infer.errors import ParameterError, UsageError
 from he_infer.head.layers import Head
@@ -18,6 +20,8 @@ MAX_REQUEST = 16 << 20
 MAX_WEIGHTS = 64 << 20
 """Largest encoded weights, in bytes of a worker's memory, of a plan that is published by default."""
 _MAX_SERVER_MS = 5000.0
+_GAIN = 0.95
+"""A plan that the native engine alone computes must take less than this share of the other plan's time."""
 
 
 def choose_plans(
@@ -27,6 +31,7 @@ def choose_plans(
     policy: str,
     precision: float,
     input_bound: float,
+    digits: Digits = Digits.POSITIVE,
     note: Callable[[str], None] = lambda _line: None,
 ) -> tuple[Plan, ...]:
     """Choose the plans of a head by batch size, smallest first.
@@ -37,6 +42,8 @@ def choose_plans(
         policy: `hidden` or `open`.
         precision: largest error of a score.
         input_bound: largest |feature|.
+        digits: `CENTRED` where all servers have the native engine: a batch size whose plan for centred digits is
+            clearly faster gets that plan. SEAL computes the plans of the other sizes alone.
         note: called with one line for each default batch size that is left out.
 
     Raises:
@@ -50,6 +57,19 @@ def choose_plans(
     for batch in wanted:
         try:
             plan = make_plan(head, batch=batch, policy=policy, precision=precision, input_bound=input_bound)
+            if digits is Digits.CENTRED:
+                plan = _take_centred_if_faster(
+                    plan,
+                    make_plan(
+                        head,
+                        batch=batch,
+                        policy=policy,
+                        precision=precision,
+                        input_bound=input_bound,
+                        digits=Digits.CENTRED,
+                    ),
+                    build_circuit(head),
+                )
         except ParameterError as error:
             if batches is not None or not plans:
                 raise
@@ -66,3 +86,11 @@ def choose_plans(
             continue
         plans.append(plan)
     return tuple(plans)
+
+
+def _take_centred_if_faster(plan: Plan, centred: Plan, circuit: Circuit) -> Plan:
+    """Return the plan for centred digits if the native engine computes it, and clearly faster than the other one."""
+    if max(centred.parameters.modulus_bits) > PREFERRED_PRIME or not centred.needs_keys:
+        return plan
+    faster = estimate_cost(centred, circuit).server_ms < _GAIN * estimate_cost(plan, circuit).server_ms
+    return centred if faster else plan

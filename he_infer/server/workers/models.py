@@ -10,6 +10,7 @@ from he_infer.ckks.engines.choice import EngineChoice
 from he_infer.ckks.engines.seal import shapes_for
 from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
 from he_infer.ckks.planning.message_sizes import count_fresh_bytes
+from he_infer.ckks.planning.order import Digits
 from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.trial import try_plan
 from he_infer.errors import (
@@ -87,6 +88,12 @@ class ModelHost:
             if bundle.model_id in self._bundles:
                 raise UsageError(f"{path}: the model {bundle.model_id} is given twice.")
             self._bundles[bundle.model_id] = bundle
+            if self._engine.code is None and any(plan.digits is Digits.CENTRED for plan in plans):
+                raise UsageError(
+                    f"{path} was published with plans that only the native engine computes, and this server computes "
+                    "with SEAL. 'he-infer serve --engine native' says what the native engine lacks here; or have the "
+                    "model published with '--engine any'."
+                )
             for plan in plans:
                 self._served[plan.digest] = _Served(bundle, plan)
 

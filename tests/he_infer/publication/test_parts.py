@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from he_infer.ckks.engines.choice import EngineChoice
+from he_infer.ckks.engines.native.code_cache import default_folder
+from he_infer.ckks.engines.native.support import find_obstacle
+from he_infer.ckks.planning.order import Digits
 from he_infer.ckks.planning.search import make_plan
-from he_infer.errors import DamagedBundle, HeadError, HeInferError, NotAuthentic, NotThisFormat
+from he_infer.errors import DamagedBundle, HeadError, HeInferError, NotAuthentic, NotThisFormat, UsageError
 from he_infer.head.bundle_file import BundleFile, describe
 from he_infer.head.layers import Head, Linear, Polynomial
 from he_infer.head.score_bounds import bound_scores
 from he_infer.owner.publish import Published, publish
 from he_infer.publication import parts
 from he_infer.publication.parts import ANSWERS, QUESTIONS, ClientPart, ServerPart, hash_tensors, sign
+from he_infer.server.workers.models import ModelHost
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 CLASSES = ("nothing of note", "ground-glass opacity", "consolidation")
@@ -244,3 +249,20 @@ def test_a_wrong_number_of_questions_is_refused() -> None:
     for count in (1, 65):
         with pytest.raises(HeInferError, match="canary questions"):
             publish(make_whole(), KEY, batches=(1,), questions=count)
+
+
+@pytest.mark.skipif(find_obstacle() is not None, reason="no native engine on this machine")
+def test_plan_published_for_the_native_engine_is_tried_on_it_and_refused_by_a_server_with_seal(tmp_path: Path) -> None:
+    native = EngineChoice(default_folder())
+    made = publish(make_whole(), KEY, batches=(1,), engine=native, rng=np.random.default_rng(5))
+    assert [plan.digits for plan in made.plans] == [Digits.CENTRED]
+    assert made.trial_errors[0] <= made.plans[0].precision
+    path = tmp_path / "m.server.hebundle"
+    made.server.save(path)
+    assert ModelHost([path], None, None, 1 << 20, native).describe()[0].plans[0].digest == made.plans[0].digest
+    with pytest.raises(UsageError, match="--engine native"):
+        ModelHost([path], None, None, 1 << 20)
+
+
+def test_plans_for_any_engine_are_the_default(published: Published) -> None:
+    assert {plan.digits for plan in published.plans} == {Digits.POSITIVE}
