@@ -14,17 +14,17 @@ class KeyStream:
         self._network = network
         self._engine = engine
         self._next_sheet = 0
-        self._left = np.empty(0, np.uint8)
+        self._left = b""
 
     def read(self, count: int, dtype: str) -> NDArray[np.unsignedinteger]:
         """The next `count` little-endian words of `dtype`, '<u4' or '<u8'."""
         wanted = count * int(dtype[2:])
-        missing = wanted - self._left.size
+        missing = wanted - len(self._left)
         if missing > 0:
             sheets = -(-missing // self._network.sheet_bytes)
             words = np.zeros(sheets * self._network.sheet_bytes // 8, np.uint64)
             self._engine.add_stream(self._network, self._next_sheet, words)
             self._next_sheet += sheets
-            self._left = np.concatenate([self._left, words.astype("<u8", copy=False).view(np.uint8)])
+            self._left += words.astype("<u8", copy=False).tobytes()
         taken, self._left = self._left[:wanted], self._left[wanted:]
-        return np.frombuffer(taken.tobytes(), dtype).astype(dtype[1:], copy=False)
+        return np.frombuffer(taken, dtype).astype(dtype[1:], copy=False)

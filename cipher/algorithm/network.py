@@ -61,11 +61,11 @@ def has_influence(network: Network, engine: Engine) -> bool:
     two inputs are compared. A weight of the last layer reaches its own node's output alone, any other all outputs.
     """
     changed = engine.influence(network)
-    reached = np.full(changed.shape, 64 * PROBES * network.nodes)
-    reached[-1] = 64 * PROBES
     share, of = LEAST_INFLUENCE
-    enough = changed * of >= reached * share
-    return bool(enough[:, :, : network.nodes + 1].all() and enough[:-1, :, network.nodes + 1].all())
+    reached_by_last = 64 * PROBES
+    before, last = changed[:-1], changed[-1, :, : network.nodes + 1]
+    enough_before = before.size == 0 or before.min() * of >= reached_by_last * network.nodes * share
+    return bool(enough_before and last.min() * of >= reached_by_last * share)
 
 
 class _Draws:

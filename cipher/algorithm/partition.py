@@ -40,33 +40,38 @@ def divide(rows: int, columns: int, bits: int, features: Features, stream: KeySt
     left = min(first_column % width, columns)
     across = (columns - left) // width
     right = columns - left - across * width
+    every = ((left, across, width), (0, 1, left), (columns - right, 1, right))
+    wanted = [(column, count, wide) for column, count, wide in every if count and wide]
+    draws = stream.read(sum((len(bands) - 1 + rows) * count for _, count, _ in wanted), "<u4")
+    draws = draws.astype(np.uint32, copy=False)
     strips = []
     word = 0
-    for column, count, wide in ((left, across, width), (0, 1, left), (columns - right, 1, right)):
-        if count and wide:
-            strips.append(_draw_strip(column, count, wide, word, bands, manners, stream, engine))
-            word += rows * count * wide
+    for column, count, wide in wanted:
+        taken = (len(bands) - 1 + rows) * count
+        strips.append(_lay_strip(column, count, wide, word, bands, manners, draws[:taken], engine))
+        draws = draws[taken:]
+        word += rows * count * wide
     return Division(bands, (manners & np.uint64(bits - 1)).astype(np.int64), tuple(strips))
 
 
-def _draw_strip(
+def _lay_strip(
     column: int,
     across: int,
     width: int,
     word: int,
     bands: NDArray[np.int64],
     manners: NDArray[np.unsignedinteger],
-    stream: KeyStream,
+    draws: NDArray[np.uint32],
     engine: Engine,
 ) -> Strip:
+    """A strip from its draws: one a tile, then one a row of each tile."""
     rows, count = int(bands[-1]), (len(bands) - 1) * across
-    order = engine.shuffle(stream.read(count, "<u4").astype(np.uint32, copy=False))
-    draws = stream.read(rows * across, "<u4").reshape(rows, across)
-    heights = np.repeat(np.diff(bands), across)[order]
+    order = engine.shuffle(draws[:count])
+    heights = np.repeat(bands[1:] - bands[:-1], across)[order]
     places = np.empty(count, np.int64)
-    places[order] = np.cumsum(heights) - heights
+    places[order] = heights.cumsum() - heights
     turns = ((manners >> np.uint64(32)) * np.uint64(width) >> np.uint64(32)).astype(np.int64)
-    return Strip(column, across, width, word, places.reshape(-1, across), draws.astype(np.uint32, copy=False), turns)
+    return Strip(column, across, width, word, places.reshape(-1, across), draws[count:].reshape(rows, across), turns)
 
 
 def _cuts(first: int, step: int, end: int) -> NDArray[np.int64]:

@@ -53,17 +53,19 @@ class CompiledEngine:
     def gather(self, half: Words, division: Division, vector: Words) -> None:
         """As `Engine.gather`."""
         for strip in division.strips:
-            _gather_strip(
-                half, division.bands, strip.column, strip.width, strip.places, strip.draws, strip.turns,
-                division.bit_turns, vector[strip.first_word :],
+            _move_strip(
+                half.reshape(-1), vector, half.shape[1], division.bands, strip.column, strip.width, strip.first_word,
+                strip.places, strip.draws, strip.turns, division.bit_turns, True,
             )  # fmt: skip
 
     def scatter(self, vector: Words, division: Division, half: Words) -> None:
         """As `Engine.scatter`."""
+        bits = 8 * half.itemsize
         for strip in division.strips:
-            _scatter_strip(
-                half, division.bands, strip.column, strip.width, strip.places, strip.draws, strip.turns,
-                division.bit_turns, vector[strip.first_word :],
+            _move_strip(
+                vector, half.reshape(-1), half.shape[1], division.bands, strip.column, strip.width, strip.first_word,
+                strip.places, strip.draws, (strip.width - strip.turns) % strip.width,
+                (bits - division.bit_turns) % bits, False,
             )  # fmt: skip
 
 
@@ -253,59 +255,28 @@ def _shuffle(draws: NDArray[np.uint32], order: NDArray[np.int64]) -> None:
 
 
 @kernel
-def _gather_strip(
-    half: Words,
-    bands: NDArray[np.int64],
-    column: int,
-    width: int,
-    places: NDArray[np.int64],
-    draws: NDArray[np.uint32],
-    turns: NDArray[np.int64],
-    bit_turns: NDArray[np.int64],
-    vector: Words,
-) -> None:
-    order = np.empty(bands[-1], np.int64)
+def _move_strip(
+    source: Words, target: Words, columns: int, bands: NDArray[np.int64], column: int, width: int, first_word: int,
+    places: NDArray[np.int64], draws: NDArray[np.uint32], turns: NDArray[np.int64], bit_turns: NDArray[np.int64],
+    onward: bool,
+) -> None:  # fmt: skip
+    """Move the rows of a strip's tiles from the half into the vector (`onward`) or back, words and bits turned."""
+    across = places.shape[1]
+    order = np.empty((across, bands[-1]), np.int64)
+    doubled = np.empty(2 * width, target.dtype)
     for band in range(places.shape[0]):
         top, height = bands[band], bands[band + 1] - bands[band]
-        for tile in range(places.shape[1]):
-            _order_rows(order, top, height, tile, draws)
-            left = column + tile * width
-            for i in range(height):
+        for tile in range(across):
+            _order_rows(order[tile], top, height, tile, draws)
+        # Row after row of the half, so that it is read or written in the order of memory.
+        for i in range(height):
+            for tile in range(across):
                 manner = draws[top + i, tile] >> np.uint32(28)
-                turn, bit = turns[manner], bit_turns[manner]
-                begin = (places[band, tile] + order[i]) * width
-                line = half[top + i, left : left + width]
-                part = vector[begin : begin + width]
-                _copy_turned(part[: width - turn], line[turn:], bit)
-                _copy_turned(part[width - turn :], line[:turn], bit)
-
-
-@kernel
-def _scatter_strip(
-    half: Words,
-    bands: NDArray[np.int64],
-    column: int,
-    width: int,
-    places: NDArray[np.int64],
-    draws: NDArray[np.uint32],
-    turns: NDArray[np.int64],
-    bit_turns: NDArray[np.int64],
-    vector: Words,
-) -> None:
-    order = np.empty(bands[-1], np.int64)
-    for band in range(places.shape[0]):
-        top, height = bands[band], bands[band + 1] - bands[band]
-        for tile in range(places.shape[1]):
-            _order_rows(order, top, height, tile, draws)
-            left = column + tile * width
-            for i in range(height):
-                manner = draws[top + i, tile] >> np.uint32(28)
-                turn, bit = turns[manner], -bit_turns[manner]
-                begin = (places[band, tile] + order[i]) * width
-                line = half[top + i, left : left + width]
-                part = vector[begin : begin + width]
-                _copy_turned(line[turn:], part[: width - turn], bit)
-                _copy_turned(line[:turn], part[width - turn :], bit)
+                in_half = (top + i) * columns + column + tile * width
+                in_vector = first_word + (places[band, tile] + order[tile, i]) * width
+                begin, end = (in_half, in_vector) if onward else (in_vector, in_half)
+                row, moved = source[begin : begin + width], target[end : end + width]
+                _copy_turned(moved, row, doubled, turns[manner], bit_turns[manner])
 
 
 @inner
@@ -319,11 +290,20 @@ def _order_rows(order: NDArray[np.int64], top: int, height: int, tile: int, draw
 
 
 @inner
-def _copy_turned(target: Words, source: Words, bit: int) -> None:
-    # Plain runs over arrays that begin at 0, or the compiler does not see that they do not overlap. The shifts are
-    # bounded by the word's size, a constant to it, or it would compute in 64 bits.
+def _copy_turned(target: Words, source: Words, doubled: Words, turn: int, bit: int) -> None:
+    """Copy a row, turned by `turn` words and each word to the left by `bit` bits."""
+    # The row is written twice, side by side, and copied from where it begins: two plain runs over whole rows instead
+    # of two pieces with odd ends. The shifts are bounded by the word's size, a constant to the compiler, or it would
+    # compute in 64 bits.
     word: Any = target.dtype.type
     most = 8 * target.itemsize - 1
     up, down = word(bit & most), word(-bit & most)
-    for j in range(target.size):
-        target[j] = word(source[j] << up) | word(source[j] >> down)
+    size = source.size
+    again = doubled[size:]
+    for j in range(size):
+        turned = word(source[j] << up) | word(source[j] >> down)
+        doubled[j] = turned
+        again[j] = turned
+    begun = doubled[turn : turn + size]
+    for j in range(size):
+        target[j] = begun[j]
