@@ -259,17 +259,29 @@ def _move_strip(
     source: Words, target: Words, columns: int, bands: NDArray[np.int64], column: int, width: int, first_word: int,
     places: NDArray[np.int64], draws: NDArray[np.uint32], turns: NDArray[np.int64], bit_turns: NDArray[np.int64],
     onward: bool,
-) -> None:  # fmt: skip
-    """Move the rows of a strip's tiles from the half into the vector (`onward`) or back, words and bits turned."""
+) -> int:  # fmt: skip
+    """Move the rows of a strip's tiles from the half into the vector (`onward`) or back, words and bits turned.
+
+    Gives a number without meaning, so that the compiler keeps the loads that only bring memory closer.
+    """
     across = places.shape[1]
     order = np.empty((across, bands[-1]), np.int64)
     doubled = np.empty(2 * width, target.dtype)
+    vector = target if onward else source
+    line_of_cache = 64 // target.itemsize
+    touched = 0
     for band in range(places.shape[0]):
         top, height = bands[band], bands[band + 1] - bands[band]
         for tile in range(across):
             _order_rows(order[tile], top, height, tile, draws)
-        # Row after row of the half, so that it is read or written in the order of memory.
+        # Row after row of the half, so that it is read or written in the order of memory; the vector is not, and each
+        # of its rows is touched one row ahead, or the processor waits for most of them.
         for i in range(height):
+            if i + 1 < height:
+                for tile in range(across):
+                    ahead = first_word + (places[band, tile] + order[tile, i + 1]) * width
+                    for word in range(ahead, ahead + width, line_of_cache):
+                        touched ^= vector[word]
             for tile in range(across):
                 manner = draws[top + i, tile] >> np.uint32(28)
                 in_half = (top + i) * columns + column + tile * width
@@ -277,6 +289,7 @@ def _move_strip(
                 begin, end = (in_half, in_vector) if onward else (in_vector, in_half)
                 row, moved = source[begin : begin + width], target[end : end + width]
                 _copy_turned(moved, row, doubled, turns[manner], bit_turns[manner])
+    return touched
 
 
 @inner
