@@ -1,4 +1,4 @@
-"""Past results, encrypted at rest under a key derived from the client's key-encryption key.
+"""Past results, encrypted at rest under a key derived from the key file's seed.
 
 The file is a list of records, each: length (u32, little-endian), nonce of 12 bytes, AES-256-GCM of a JSON object. The
 associated data are the format's name and the record's index, so that records can be neither swapped nor moved. Removing

@@ -68,7 +68,7 @@ class Office:
                 return
             client = Client(settings.url, model=settings.model, key=settings.key, passphrase=unlock, **settings.connect)
             try:
-                history = History(settings.state / "history", client.keys.custody.derive(PURPOSE))
+                history = History(settings.state / "history", client.keys.derive(PURPOSE))
             except BaseException:
                 client.close()
                 raise

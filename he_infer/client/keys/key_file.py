@@ -4,20 +4,21 @@
 
 The header is a JSON object with the nonce and the wrappings of the key-encryption key; it is authenticated with the
 content. The content is: length (u32) of a JSON object, the object, then the serialized secret keys one after another.
-All
-numbers are little-endian; docs/protocol.md has every member.
+All numbers are little-endian; docs/protocol.md has every member.
 """
 
 import secrets
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.plan import Plan
@@ -40,8 +41,6 @@ from he_infer.files import PRIVATE, write_bytes
 from he_infer.wire.envelope import canonical_json, parse_canonical, seal_format
 from he_infer.wire.key_set import is_key_set, new_key_set
 
-CONTENT = "content"
-"""HKDF purpose of the key that seals the content."""
 MAGIC = b"HEIK"
 VERSION = 2
 _EARLIER = b"HEIP"
@@ -49,6 +48,7 @@ _EARLIER = b"HEIP"
 _PREFIX = struct.Struct("<4sHI")
 _LENGTH = struct.Struct("<I")
 _NONCE_BYTES = 12
+_SEED_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class KeyFile:
     """Replaced key sets that a server may still have."""
     custody: Custody = field(default_factory=Custody.new, repr=False)
     """The key-encryption key with its wrappings."""
+    seed: bytes = field(default_factory=lambda: secrets.token_bytes(_SEED_BYTES), repr=False)
+    """32 random bytes from which other keys are derived. Neither rotation nor another key-encryption key changes it."""
 
     @staticmethod
     def new(plans: Sequence[Plan], *, server_key: str | None = None, publisher: str | None = None) -> "KeyFile":
@@ -114,6 +116,10 @@ class KeyFile:
             )
         return replace(self, server_key=stated)
 
+    def derive(self, purpose: str) -> bytes:
+        """Derive a 32-byte key for one purpose (HKDF-Expand, RFC 5869), independent of all other purposes."""
+        return HKDFExpand(SHA256(), 32, f"he-infer key file 2: {purpose}".encode()).derive(self.seed)
+
     def rotated(self, expires: float) -> "KeyFile":
         """Make new secret keys for the same plans, with the same wrappings. The present key set is retired.
 
@@ -121,11 +127,21 @@ class KeyFile:
             expires: Unix seconds until which servers keep the present key set, for other copies of this file.
         """
         fresh = KeyFile.new(self.plans, server_key=self.server_key, publisher=self.publisher)
-        return replace(fresh, retired=(*self.retired, Retired(self.key_set, int(expires))), custody=self.custody)
+        retired = (*self.retired, Retired(self.key_set, int(expires)))
+        return replace(fresh, retired=retired, custody=self.custody, seed=self.seed)
 
     def with_custody(self, custody: Custody) -> "KeyFile":
         """The same secret keys with other wrappings."""
         return replace(self, custody=custody)
+
+    def with_new_key(self, wrap: Callable[[bytes], Wrapping]) -> "KeyFile":
+        """The same secret keys under a new key-encryption key, which nothing opens but one new wrapping.
+
+        Args:
+            wrap: makes the wrapping of the new key.
+        """
+        custody = Custody.new()
+        return self.with_custody(custody.with_wrapping(wrap(custody.key)))
 
     def save(self, path: Path, passphrase: str | None = None, *, update: bool = False) -> None:
         """Write the file with mode 0600, whole or not at all.
@@ -156,6 +172,7 @@ class KeyFile:
                 "publisher": self.publisher,
                 "retired": [each.to_json() for each in self.retired],
                 "seal": seal_format(),
+                "seed": self.seed.hex(),
                 "server_key": self.server_key,
             }
         )
@@ -192,7 +209,7 @@ class KeyFile:
         except (NotThisFormat, UsageError) as error:
             raise type(error)(f"{path}: {error}") from error
         try:
-            content = AESGCM(custody.derive(CONTENT)).decrypt(header.nonce, data[start:], data[:start])
+            content = AESGCM(custody.content_key).decrypt(header.nonce, data[start:], data[:start])
         except InvalidTag as error:
             raise NotThisFormat(f"{path} was changed since it was written. Restore it from a backup.") from error
         return _parse(path, content, custody)
@@ -219,7 +236,7 @@ def seal_content(content: bytes, custody: Custody) -> bytes:
     nonce = secrets.token_bytes(_NONCE_BYTES)
     header = canonical_json({"nonce": nonce.hex(), "wrappings": [each.to_json() for each in custody.wrappings]})
     beginning = _PREFIX.pack(MAGIC, VERSION, len(header)) + header
-    return beginning + AESGCM(custody.derive(CONTENT)).encrypt(nonce, content, beginning)
+    return beginning + AESGCM(custody.content_key).encrypt(nonce, content, beginning)
 
 
 def _read_header(path: Path, data: bytes) -> tuple[_Header, int]:
@@ -261,7 +278,8 @@ def _parse(path: Path, content: bytes, custody: Custody) -> KeyFile:
             "plans": [str(), *_] as plans,
             "retired": list(retired),
             "seal": str(seal),
-        } if is_key_set(key_set) and all(isinstance(each, int) and each > 0 for each in lengths):
+            "seed": str(seed),
+        } if is_key_set(key_set) and _is_hex_32(seed) and all(isinstance(each, int) and each > 0 for each in lengths):
             pass
         case _:
             raise NotThisFormat(f"{path} is a secret key file without its description.")
@@ -289,11 +307,16 @@ def _parse(path: Path, content: bytes, custody: Custody) -> KeyFile:
         _public_key(path, described, "publisher"),
         tuple(Retired.from_json(each) for each in retired),
         custody,
+        bytes.fromhex(seed),
     )
+
+
+def _is_hex_32(text: str) -> bool:
+    return len(text) == 64 and not set(text) - set("0123456789abcdef")
 
 
 def _public_key(path: Path, described: Mapping[str, Any], member: str) -> str | None:
     value = described.get(member)
-    if value is None or (isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")):
+    if value is None or (isinstance(value, str) and _is_hex_32(value)):
         return value
     raise NotThisFormat(f"{path} is damaged: '{member}' is not a public key of 64 hex digits.")

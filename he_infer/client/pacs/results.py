@@ -20,7 +20,7 @@ from he_infer.client.results import Cause, Result
 from he_infer.errors import ArchiveRefused, ReportError, ServerUnreachable
 
 PURPOSE = "report UIDs"
-"""HKDF purpose of the UIDs' secret, derived from the key-encryption key. Rotation does not change it."""
+"""HKDF purpose of the UIDs' secret, derived from the key file's seed. Rotation does not change it."""
 DIGITS = 3
 """Maximum number of decimal places of a client's probability."""
 
@@ -41,7 +41,7 @@ class ReportMaker:
         """
         card = model.file.description.get("card")
         findings = read_findings(card if isinstance(card, dict) else {}, model.classes)
-        return ReportMaker(findings, ReportUids(keys.custody.derive(PURPOSE)))
+        return ReportMaker(findings, ReportUids(keys.derive(PURPOSE)))
 
 
 def state_result(result: Result, source: Dataset, model: ClientModel) -> Statement:

@@ -1,4 +1,4 @@
-"""A key file's key-encryption key with its wrappings, and the keys that are derived from it."""
+"""A key file's key-encryption key with its wrappings."""
 
 import secrets
 from collections.abc import Sequence
@@ -30,9 +30,10 @@ class Custody:
         """The key-encryption key, for a new wrapping."""
         return self._key
 
-    def derive(self, purpose: str) -> bytes:
-        """Derive a 32-byte key for one purpose (HKDF-Expand, RFC 5869), independent of all other purposes."""
-        return HKDFExpand(SHA256(), KEY_BYTES, f"he-infer key file 2: {purpose}".encode()).derive(self._key)
+    @property
+    def content_key(self) -> bytes:
+        """The key that seals the file's content: HKDF-Expand (RFC 5869) of the key-encryption key."""
+        return HKDFExpand(SHA256(), KEY_BYTES, b"he-infer key file 2: content").derive(self._key)
 
     def with_wrapping(self, wrapping: Wrapping) -> "Custody":
         """Add a wrapping.

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from he_infer.client.keys.key_file import CONTENT, read_wrappings
+from he_infer.client.keys.key_file import KeyFile, read_wrappings
 from he_infer.client.keys.wrappings.custody import Custody, open_custody
 from he_infer.client.keys.wrappings.passphrase import PassphraseUnlock
 from he_infer.client.keys.wrappings.shares import SharesUnlock
@@ -55,13 +55,18 @@ def test_frozen_token_wrapping_is_plain_rsa_oaep(wrappings: tuple[Wrapping, ...]
     assert private.decrypt(wrappings[2].blob("wrapped"), scheme) == KEY
 
 
-def test_frozen_content_and_derived_keys_follow_from_key() -> None:
+def test_frozen_content_opens_under_key_derived_from_key_encryption_key() -> None:
     custody = Custody(KEY)
-    assert {purpose: custody.derive(purpose).hex() for purpose in VECTOR["derived"]} == VECTOR["derived"]
+    assert custody.content_key.hex() == VECTOR["content_key"]
     start = 10 + int.from_bytes(FILE[6:10], "little")
     nonce = bytes.fromhex(json.loads(FILE[10:start])["nonce"])
-    content = AESGCM(custody.derive(CONTENT)).decrypt(nonce, FILE[start:], FILE[:start])
+    content = AESGCM(custody.content_key).decrypt(nonce, FILE[start:], FILE[:start])
     assert content.hex() == VECTOR["content"]
+
+
+def test_frozen_keys_of_history_and_reports_follow_from_seed() -> None:
+    keys = KeyFile("0" * 32, (), {}, 0.0, seed=bytes.fromhex(VECTOR["seed"]))
+    assert {purpose: keys.derive(purpose).hex() for purpose in VECTOR["derived"]} == VECTOR["derived"]
 
 
 def test_frozen_report_uid_follows_from_its_parts() -> None:

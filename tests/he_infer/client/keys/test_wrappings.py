@@ -1,5 +1,6 @@
 """Each wrapping alone opens the key file, and a removed wrapping no longer opens it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import keyring
 import numpy as np
 import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keyring.backend import KeyringBackend
@@ -16,7 +19,7 @@ from shamir_mnemonic.wordlist import WORDLIST
 
 from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys.key_file import KeyFile, read_wrappings
-from he_infer.client.keys.wrappings.custody import Custody, open_custody
+from he_infer.client.keys.wrappings.custody import open_custody
 from he_infer.client.keys.wrappings.passphrase import PassphraseUnlock, wrap_with_passphrase
 from he_infer.client.keys.wrappings.shares import SharesUnlock, print_kit, read_share, wrap_with_shares
 from he_infer.client.keys.wrappings.system_keyring import KeyringUnlock, forget, wrap_with_keyring
@@ -258,10 +261,11 @@ def test_wrapping_whose_data_are_missing_or_damaged_is_refused(kind: str, memory
 
 
 def test_derived_keys_differ_by_purpose_and_are_equal_at_each_load(key_file: Path) -> None:
-    one, two = KeyFile.load(key_file, WORDS).custody, KeyFile.load(key_file, WORDS).custody
+    one, two = KeyFile.load(key_file, WORDS), KeyFile.load(key_file, WORDS)
     assert one.derive("history") == two.derive("history") != one.derive("report UIDs")
-    assert Custody.new().derive("history") != one.derive("history")
-    assert one.key.hex() not in repr(one)
+    assert KeyFile.new(one.plans).derive("history") != one.derive("history")
+    assert one.custody.key.hex() not in repr(one)
+    assert one.seed.hex() not in repr(one)
 
 
 def test_rotation_keeps_wrappings_and_notes_replaced_key_set(key_file: Path) -> None:
@@ -272,7 +276,109 @@ def test_rotation_keeps_wrappings_and_notes_replaced_key_set(key_file: Path) -> 
     assert secret_of(fresh) != secret_of(keys)
     assert fresh.plans == keys.plans
     assert [(each.key_set, each.expires) for each in fresh.retired] == [(keys.key_set, 2_000_000_000)]
-    assert fresh.custody.derive("history") == keys.custody.derive("history")
+    assert fresh.derive("history") == keys.derive("history")
+
+
+def test_replaced_key_opens_in_new_way_alone_and_keeps_secret_keys_and_derived_keys(
+    key_file: Path, memory: MemoryKeyring
+) -> None:
+    keys = KeyFile.load(key_file, WORDS)
+    old = keys.custody.with_wrapping(wrap_with_keyring(keys.custody.key))
+    keys.with_custody(old).save(key_file, update=True)
+    before = key_file.read_bytes()
+    keys.with_new_key(lambda key: wrap_with_passphrase(key, "other words")).save(key_file, update=True)
+    fresh = KeyFile.load(key_file, "other words")
+    assert secret_of(fresh) == secret_of(keys)
+    assert (fresh.key_set, fresh.seed) == (keys.key_set, keys.seed)
+    assert fresh.custody.key != keys.custody.key
+    assert [wrapping.kind for wrapping in read_wrappings(key_file)] == ["passphrase"]
+    with pytest.raises(WrongPassphrase):
+        KeyFile.load(key_file, WORDS)
+    # Whoever opened an older copy holds the old key-encryption key: it must open nothing of the new file.
+    after = key_file.read_bytes()
+    length = int.from_bytes(after[6:10], "little")
+    nonce = bytes.fromhex(json.loads(after[10 : 10 + length])["nonce"])
+    with pytest.raises(InvalidTag):
+        AESGCM(keys.custody.content_key).decrypt(nonce, after[10 + length :], after[: 10 + length])
+    # An old header in front of the new content does not bring the old way back.
+    start = 10 + int.from_bytes(before[6:10], "little")
+    key_file.write_bytes(before[:start] + after[10 + length :])
+    with pytest.raises(NotThisFormat, match="changed"):
+        KeyFile.load(key_file, WORDS)
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from he_infer.client.keys.key_file import KeyFile
+from he_infer.client.keys.wrappings.passphrase import wrap_with_passphrase
+from he_infer.errors import WrongPassphrase
+
+path, old, new = Path(sys.argv[1]), sys.argv[2], "other words"
+keys, whole = KeyFile.load(path, old), path.read_bytes()
+fresh = keys.with_new_key(lambda key: wrap_with_passphrase(key, new))
+STEPS = {"open", "fdopen", "write", "flush", "fsync", "replace", "rename", "unlink", "close"}
+for last in range(100):
+    path.write_bytes(whole)
+    if not (child := os.fork()):
+        seen = -1
+        def watch(frame, event, called):
+            global seen
+            if event == "c_call" and called.__name__ in STEPS:
+                seen += 1
+                if seen == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.setprofile(watch)
+        fresh.save(path, update=True)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    try:
+        opened, way = KeyFile.load(path, old), "old"
+    except WrongPassphrase:
+        opened, way = KeyFile.load(path, new), "new"
+    assert opened.key_set == keys.key_set
+    assert len(opened.custody.wrappings) == 1
+    print(way)
+    if status == 0:
+        break
+    assert os.WIFSIGNALED(status)
+"""
+
+
+def test_kill_at_any_step_of_replacement_leaves_file_that_opens(key_file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(key_file), WORDS], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    ways = done.stdout.split()
+    assert len(ways) >= 6
+    assert ways[0] == "old"
+    assert ways[-1] == "new"
+    assert ways == sorted(ways, reverse=True)  # "old" up to the rename, "new" from it on
+
+
+def test_failed_replacement_leaves_file_and_keyring_as_they_were(
+    key_file: Path, memory: MemoryKeyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from he_infer.commands.client.wrappings import Kind, replace
+
+    monkeypatch.setenv("HE_INFER_PASSPHRASE", WORDS)
+    before = key_file.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        for kind, kit in ((Kind.KEYRING, None), (Kind.SHARES, tmp_path / "kit")):
+            with pytest.raises(OSError, match="No space"):
+                replace(key_file, kind, kit=kit)
+    assert key_file.read_bytes() == before
+    assert memory.entries == {}
+    assert not (tmp_path / "kit").exists()
+    with monkeypatch.context() as patched:
+        # The file is in place, but its folder cannot be synced: the new way must stay.
+        patched.setattr("he_infer.files.sync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(OSError, match="Input/output"):
+            replace(key_file, Kind.KEYRING)
+    assert KeyFile.load(key_file, KeyringUnlock()).key_set
+    assert len(memory.entries) == 1
 
 
 def test_lost_passphrase_is_replaced_with_two_printed_shares(key_file: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import collections
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,11 +152,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     bring_loopback_up()
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "scene").mkdir()
-        counted = run(given.studies, given.kills, given.seed, Path(folder))
+    folder = Path(tempfile.mkdtemp(prefix="he-infer-watch-"))
+    (folder / "scene").mkdir()
+    counted = run(given.studies, given.kills, given.seed, folder)
     print(json.dumps(counted, indent=2))
-    return 0 if counted["images with exactly one report"] == counted["images"] else 1
+    if counted["images with exactly one report"] != counted["images"]:
+        print(f"The watcher's log and journal are kept in {folder}.", file=sys.stderr)
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":
