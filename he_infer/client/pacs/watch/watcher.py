@@ -22,6 +22,8 @@ from he_infer.client.pacs.watch.journal import Journal, State, unix_now
 from he_infer.client.pacs.watch.sources import Source
 from he_infer.errors import ArchiveRefused, ArchiveUnreachable, ReportError, ServerError, WrongAnswer
 
+_LONGEST_PAUSE = 60.0
+"""Longest wait between two attempts while archive or server do not answer, seconds."""
 WORK = "work"
 """Subfolder of the journal's folder for fetched images; emptied at every start."""
 
@@ -126,7 +128,7 @@ class Watcher:
     def run(
         self, stop: threading.Event, poll_seconds: float = 10.0, on_change: Callable[[], None] | None = None
     ) -> None:
-        """Watch until `stop` is set. While archive or server do not answer, wait for growing times, at most 5 minutes.
+        """Watch until `stop` is set. While archive or server do not answer, wait for growing times, at most a minute.
 
         Raises:
             HeInferError: an error that waiting does not fix.
@@ -140,7 +142,7 @@ class Watcher:
                 self._set("stopped", "The server answered a test question wrongly.")
                 raise
             except (ArchiveUnreachable, ArchiveRefused, ServerError) as error:
-                pause = min(max(2 * pause, poll_seconds, 1.0), 300.0)
+                pause = min(max(2 * pause, poll_seconds, 1.0), _LONGEST_PAUSE)
                 self._set("waiting", " ".join(str(error).split()))
             if on_change:
                 on_change()

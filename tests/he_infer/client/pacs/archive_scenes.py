@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -39,7 +38,7 @@ from tests.cipher.dicom.orthanc_scene import bring_loopback_up
 from tests.e2e.kit import WORDS
 from tests.e2e.kit import images as shapes
 from tests.he_infer.client.console.conftest import CHROMIUM, RunningConsole
-from tests.he_infer.client.pacs.orthanc import Orthanc, file_bytes, free_port, make_image
+from tests.he_infer.client.pacs.orthanc import Orthanc, answers, file_bytes, free_port, make_image
 from tests.he_infer.client.pacs.test_listener import send
 from tests.he_infer.client.scene import Scene, make_scene
 
@@ -420,14 +419,6 @@ def watch_once(*options: object, status: int = 0) -> str:
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
-
-
-def answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-    except OSError:
-        return False
 
 
 def wait_until(holds: Callable[[], bool], otherwise: str, seconds: float = 30) -> None:

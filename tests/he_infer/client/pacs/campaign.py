@@ -3,9 +3,9 @@
     unshare --net --map-root-user python -m tests.he_infer.client.pacs.campaign --studies 200 --kills 30
 
 Everything is real: Orthanc, the server, `he-infer watch` in a process of its own. Studies arrive one after another,
-some are sent twice, some grow later; the watcher is killed at random moments, the archive is killed and started again,
-the server is away for a while. At the end each image must have exactly one report. Prints its counts as JSON, and exits
-with 1 if an image has no report or several.
+some are sent twice, some grow later. The watcher is killed at random moments: one kill in four while it starts, the
+others while it works. The archive is killed and started again, the server is away for up to a minute. At the end each
+image must have exactly one report. Prints its counts as JSON, and exits with 1 if an image has no report or several.
 """
 
 import argparse
@@ -15,12 +15,13 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -29,18 +30,23 @@ from pydicom.uid import generate_uid
 from tests.cipher.dicom.orthanc_scene import bring_loopback_up
 from tests.e2e.kit import WORDS
 from tests.e2e.kit import images as shapes
-from tests.he_infer.client.pacs.orthanc import Orthanc, make_image
+from tests.he_infer.client.pacs.orthanc import Orthanc, answers, free_port, make_image
 from tests.he_infer.client.scene import Scene, make_scene
+
+_PACE = 14.0
+"""The studies arrive within about this many seconds for each two kills, so that there is work at most kills."""
 
 
 class Watching:
     """`he-infer watch`, which is killed and started again."""
 
     def __init__(self, archive: Orthanc, scene: Scene, folder: Path) -> None:
+        self._health = free_port()
         self._command = [
             sys.executable, "-m", "he_infer", "watch", "--archive", archive.url, "--modality", "CT", "--quiet", "2",
-            "--poll", "1", "--journal", str(folder / "journal"), *scene.options,
+            "--poll", "1", "--journal", str(folder / "journal"), "--health-port", str(self._health), *scene.options,
         ]  # fmt: skip
+        self._journal = folder / "journal" / "journal.sqlite"
         self._log = folder / "watch.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -50,6 +56,21 @@ class Watching:
             self._process = subprocess.Popen(
                 self._command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+
+    def wait_until_up(self) -> None:
+        """Wait until `/healthz` answers, which it does once the watcher begins to look."""
+        while not answers(self._health):
+            assert self._process is not None
+            assert self._process.poll() is None, "the watcher ended by itself; see its log"
+            time.sleep(0.05)
+
+    def count_interrupted(self) -> int:
+        """Number of images whose attempt a kill has just interrupted."""
+        if not self._journal.exists():
+            return 0
+        with closing(sqlite3.connect(self._journal)) as journal:
+            query = "SELECT COUNT(*) FROM images WHERE state = 'waiting' AND error LIKE 'The process ended%'"
+            return int(journal.execute(query).fetchone()[0])
 
     def end(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -86,13 +107,14 @@ def count_reports(archive: Orthanc) -> collections.Counter[str]:
 
 
 def run(studies: int, kills: int, seed: int, folder: Path) -> dict[str, object]:
-    random_ = random.Random(seed)
+    random_, kill_random = random.Random(seed), random.Random(seed + 1)
     archive = Orthanc(folder / "archive", stable_age=2).start()
     sent: list[Dataset] = []
     counts = collections.Counter[str]()
 
     def scanner() -> None:
         for _ in range(studies):
+            time.sleep(random_.uniform(0, _PACE * kills / studies))
             images = make_study(random_)
             late = images.pop() if len(images) > 1 and random_.random() < 0.3 else None
             send_patiently(archive, images)
@@ -113,8 +135,15 @@ def run(studies: int, kills: int, seed: int, folder: Path) -> dict[str, object]:
         sending = threading.Thread(target=scanner)
         sending.start()
         for number in range(kills):
-            time.sleep(random_.uniform(0.5, 8))
+            if number % 4:
+                watching.wait_until_up()
+                time.sleep(kill_random.uniform(0, 5))
+            else:
+                time.sleep(kill_random.uniform(0, 3))
             watching.end(signal.SIGKILL)
+            interrupted = watching.count_interrupted()
+            counts["kills that interrupted images"] += interrupted > 0
+            counts["interrupted attempts"] += interrupted
             if number == kills // 3:
                 archive.stop(signal.SIGKILL)
                 time.sleep(3)

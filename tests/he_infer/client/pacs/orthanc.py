@@ -27,6 +27,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
 class Orthanc:
     def __init__(self, folder: Path, *, stable_age: int = 1) -> None:
         self.folder, self.port, self.dicom_port = folder, free_port(), free_port()
