@@ -11,6 +11,8 @@ import numpy as np
 from he_infer.client.connection.session import Session
 from he_infer.client.images.find import find_images
 from he_infer.client.images.reader import Frames, ImageReader, ReadImage
+from he_infer.client.key_registration import prove_keys, register_keys
+from he_infer.client.key_rotation import prune_keys, rotate_keys
 from he_infer.client.keys.key_file import KeyFile
 from he_infer.client.keys.wrappings.wrapping import Unlock
 from he_infer.client.model import ClientModel
@@ -95,7 +97,8 @@ class Client:
         )
         self._reader = ImageReader(decoders)
         self._served: ServedModel | None = None
-        self._accept = Path(key) if accept_new_server_key else None
+        self._key_path = Path(key)
+        self._accept = accept_new_server_key
 
     @classmethod
     def from_profile(cls, name: str, *, passphrase: str | Unlock, config: Path | None = None, **options: Any) -> Self:
@@ -200,12 +203,31 @@ class Client:
             UsageError, NotAuthentic, ProtocolMismatch, ServerError: see `ClientModel.expect`.
         """
         if self._served is None:
-            if self._accept is not None:
+            if self._accept:
                 self._keys = self._keys.pinned(self.session.server_key, accept_new=True)
-                self._keys.save(self._accept, update=True)
-                self._accept = None
+                self._keys.save(self._key_path, update=True)
+                self._accept = False
             self._served = self.model.expect(self.session.models())
         return self._served
+
+    def rotate_keys(self, overlap_seconds: float) -> None:
+        """Replace the secret keys by fresh ones. A run that is under way goes on with the keys that it began with.
+
+        Args:
+            overlap_seconds: time for which the server keeps the present key set; see `rotate_keys`.
+
+        Raises as `rotate_keys` and `prune_keys` do.
+        """
+        self._keys = rotate_keys(self.session, self._keys, self._key_path, overlap_seconds)
+        self._keys = prune_keys(self.session, self._keys, self._key_path)
+
+    def register_keys(self) -> int:
+        """Register the key set again, and prove it with test questions; returns the number of questions.
+
+        Raises as `register_keys` and `prove_keys` do.
+        """
+        register_keys(self.session, self._keys)
+        return prove_keys(self.session, self._keys, self.model, self.served)
 
     def close(self) -> None:
         """Close connections and end the decoding processes."""

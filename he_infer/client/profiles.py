@@ -11,12 +11,15 @@ Paths are relative to the file's folder. A profile holds no secret: tokens and p
 """
 
 import os
+import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from he_infer.errors import UsageError
+from he_infer.files import PRIVATE, write_text
 
 VARIABLE = "HE_INFER_CONFIG"
 """Environment variable that names the configuration file; without it the platform's file is read."""
@@ -90,6 +93,61 @@ def read_profiles(path: Path) -> dict[str, Profile]:
     if set(content) - {"profiles"} or not isinstance(tables, dict):
         raise UsageError(f"{path} may hold tables [profiles.NAME] alone.")
     return {name: _parse(path, name, table) for name, table in tables.items()}
+
+
+def save_profile(path: Path, name: str, settings: Mapping[str, str]) -> None:
+    """Add a profile to a configuration file, or replace it. Comments and all other profiles stay as they are.
+
+    Args:
+        path: the configuration file; it is made where it is missing.
+        name: name of the profile: letters, digits, `.`, `_` and `-`.
+        settings: the profile's members; empty ones are left out.
+
+    Raises:
+        UsageError: the name or a member is not usable, or the file holds something other than profiles.
+        OSError: the file cannot be read or written.
+    """
+    import tomlkit
+
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,40}", name):
+        raise UsageError("A profile's name has 1 to 40 letters, digits, dots, underscores and hyphens.")
+    given = {member: value for member, value in settings.items() if value}
+    if not all(value.isprintable() for value in given.values()):
+        raise UsageError("A profile's members are printable texts of one line.")
+    _parse(path, name, given)
+    document = _read_document(path)
+    table = tomlkit.table()
+    for member, value in given.items():
+        table.add(member, value)
+    document.setdefault("profiles", tomlkit.table(is_super_table=True))[name] = table
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_text(path, tomlkit.dumps(document), mode=PRIVATE)
+
+
+def remove_profile(path: Path, name: str) -> None:
+    """Remove a profile from a configuration file. Its files stay.
+
+    Raises:
+        UsageError: there is no such file or profile.
+        OSError: the file cannot be read or written.
+    """
+    import tomlkit
+
+    if name not in read_profiles(path):
+        raise UsageError(f"{path} has no profile '{name}'.")
+    document = _read_document(path)
+    del document["profiles"][name]
+    write_text(path, tomlkit.dumps(document), mode=PRIVATE)
+
+
+def _read_document(path: Path) -> Any:
+    """A configuration file with its comments; an empty one where there is no file."""
+    import tomlkit
+
+    if not path.exists():
+        return tomlkit.document()
+    read_profiles(path)
+    return tomlkit.parse(path.read_text(encoding="utf-8-sig"))
 
 
 def _parse(path: Path, name: str, table: Any) -> Profile:

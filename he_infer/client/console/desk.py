@@ -10,7 +10,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -54,6 +55,13 @@ class Item:
     reported: str = ""
     """Place where its report was stored."""
 
+    @property
+    def text(self) -> str:
+        """What a search of the list looks through, folded."""
+        result = self.result
+        about = (result.label, result.identifiers.study, result.identifiers.accession) if result else ()
+        return " ".join(word for word in (self.name, self.state, self.note, *about) if word).casefold()
+
 
 @dataclass(frozen=True)
 class Job:
@@ -93,6 +101,7 @@ class Desk:
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
+        self._held = False
         self.version = 0
         """Number of changes so far: a page compares it to find out whether to reload."""
         self.sent: bytes = b""
@@ -167,6 +176,27 @@ class Desk:
                     item.path.unlink(missing_ok=True)
                     self.version += 1
 
+    @contextmanager
+    def idle(self, otherwise: str) -> Iterator[None]:
+        """Keep runs from starting inside the block.
+
+        Raises:
+            UsageError: a run is under way; the message says what cannot be done.
+        """
+        with self._lock:
+            if self._held or (self._job is not None and self._job.running):
+                raise UsageError(f"A run is under way: {otherwise} until it has ended.")
+            self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def find(self, words: str) -> list[Item]:
+        """The images whose name, state, class, study or note contain all words, case-insensitive, in their order."""
+        wanted = words.casefold().split()
+        return [item for item in self.items if all(word in item.text for word in wanted)]
+
     def note_report(self, identifier: str, where: str) -> None:
         """Note that an image's report was stored."""
         with self._lock:
@@ -182,6 +212,8 @@ class Desk:
         with self._lock:
             if self._job is not None and self._job.running:
                 raise UsageError("A run is under way already.")
+            if self._held:
+                raise UsageError("The keys are being rotated; wait until that has ended.")
             chosen = [item for item in self._items.values() if item.state in (State.READY, State.REFUSED)]
             if not chosen:
                 raise UsageError("There is no image to classify: add some first.")

@@ -79,16 +79,14 @@ class History:
                 os.fsync(file.fileno())
             self._records.append(record)
 
-    def search(self, words: str = "", most: int = 200) -> list[Record]:
-        """The latest results that contain all words in any field, case-insensitive; newest first."""
+    def search(self, words: str = "") -> list[Record]:
+        """The results that contain all words in any field, case-insensitive; newest first."""
         wanted = words.casefold().split()
         found = []
         for record in reversed(self._records):
             text = " ".join(str(value) for value in asdict(record).values()).casefold()
             if all(word in text for word in wanted):
                 found.append(record)
-                if len(found) == most:
-                    break
         return found
 
     def to_json(self) -> str:

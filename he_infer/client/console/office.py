@@ -1,24 +1,36 @@
 """State of the page: the options it was started with, and the client once the key file is unlocked."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from he_infer.client import doctor
 from he_infer.client.client import Client
+from he_infer.client.connection.session import Session
 from he_infer.client.console.desk import Desk
 from he_infer.client.console.history import PURPOSE, History
-from he_infer.client.keys.wrappings.wrapping import Unlock
+from he_infer.client.key_registration import prove_keys, register_keys
+from he_infer.client.keys.key_file import KeyFile, read_wrappings
+from he_infer.client.keys.wrappings.passphrase import PassphraseUnlock
+from he_infer.client.keys.wrappings.wrapping import Unlock, Wrapping
+from he_infer.client.model import ClientModel
 from he_infer.client.pacs.archive.dicomweb import Archive
+from he_infer.client.profiles import Profile
 from he_infer.errors import HeInferError, UsageError
 
+SHORTEST_PASSPHRASE = 8
 Thing = TypeVar("Thing")
+
+
+class Locked(UsageError):
+    """The page is locked."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options that the page was started with."""
+    """Options that the page was started with, or those of a profile that was chosen on it."""
 
     url: str
     """The server's address."""
@@ -26,19 +38,14 @@ class Settings:
     key: Path
     state: Path
     """Folder of the history, mode 0700."""
-    connect: dict[str, Any]
+    connect: dict[str, Any] = field(repr=False)
     """Further arguments of `Client`, including the token."""
     archive: Archive | None = None
     vault_key: str = ""
-
-
-@dataclass(frozen=True)
-class Check:
-    """Result of one check."""
-
-    name: str
-    ok: bool
-    said: str
+    token_module: Path | None = None
+    """PKCS#11 library of the token that may open the key file."""
+    profile: str = ""
+    """Name of the chosen profile; empty for the options of the command line."""
 
 
 class Office:
@@ -55,6 +62,45 @@ class Office:
     def locked(self) -> bool:
         """Whether the key file is locked."""
         return self._client is None
+
+    def wrappings(self) -> tuple[Wrapping, ...]:
+        """The ways in which the key file opens; none if there is no key file yet.
+
+        Raises:
+            NotThisFormat, UnsupportedVersion, Truncated: the file is no key file of this release.
+            OSError: it cannot be read.
+        """
+        return read_wrappings(self.settings.key) if self.settings.key.exists() else ()
+
+    def choose_unlock(self, way: str, secret: str) -> Unlock:
+        """Make the unlock of a form.
+
+        Args:
+            way: kind of wrapping: `passphrase`, `keyring` or `token`.
+            secret: the passphrase, or the token's PIN.
+
+        Raises:
+            UsageError: the key file has no such wrapping, or the token's library is not known.
+        """
+        wrapping = next((each for each in self.wrappings() if each.kind == way), None)
+        if wrapping is None:
+            raise UsageError(f"The key file is not wrapped with a {way}.")
+        if way == "keyring":
+            from he_infer.client.keys.wrappings.system_keyring import KeyringUnlock
+
+            return KeyringUnlock()
+        if way == "token":
+            from he_infer.client.keys.wrappings.token import Token, TokenUnlock
+
+            module = self.settings.token_module
+            if module is None:
+                raise UsageError(
+                    "Name the token's PKCS#11 library in HE_INFER_PKCS11_MODULE, and start the page again."
+                )
+            return TokenUnlock(Token(module, wrapping.text("token"), secret, wrapping.text("key")))
+        if way != "passphrase":
+            raise UsageError("The page opens a key file by passphrase, keyring or token; use 'he-infer keys recover'.")
+        return PassphraseUnlock(secret)
 
     def unlock(self, unlock: str | Unlock) -> None:
         """Open the key file and the history.
@@ -83,12 +129,75 @@ class Office:
                 self._client.close()
             self._client = self._desk = self._history = None
 
+    def make_keys(self, path: Path, passphrase: str, again: str) -> KeyFile:
+        """Make a key file for this model, register its key set with this server, and prove it with test questions.
+
+        Args:
+            path: the new file. No file is overwritten.
+            passphrase: the file's passphrase.
+            again: the same passphrase, typed a second time.
+
+        Raises:
+            UsageError: the passphrases differ or are too short, or the file exists.
+            WrongAnswer, NotAuthentic, ServerError: see `register_keys` and `prove_keys`. The file is kept.
+            OSError: the file cannot be written.
+        """
+        if passphrase != again:
+            raise UsageError("The two passphrases differ; type the same one twice.")
+        if len(passphrase) < SHORTEST_PASSPHRASE:
+            raise UsageError(f"The passphrase is too short; expected at least {SHORTEST_PASSPHRASE} characters.")
+        if path.exists():
+            raise UsageError(f"{path} exists; a key is never overwritten. Choose another name.")
+        model = ClientModel.load(self.settings.model)
+        with self._session() as session:
+            served = model.expect(session.models())
+            keys = KeyFile.new(served.plans, server_key=session.server_key, publisher=model.publisher)
+            keys.save(path, passphrase)
+            register_keys(session, keys)
+            prove_keys(session, keys, model, served)
+        return keys
+
+    def rotate_keys(self, overlap_seconds: float) -> None:
+        """Replace the secret keys by fresh ones.
+
+        Raises:
+            UsageError: a run is under way, or the page is locked.
+            Also what `Client.rotate_keys` raises.
+        """
+        with self.desk.idle("keys cannot be rotated"):
+            self.client.rotate_keys(overlap_seconds)
+
+    def switch(self, profile: Profile) -> None:
+        """Lock the page, and take server, model, key and token from a profile.
+
+        Raises:
+            UsageError: the profile is incomplete or names a file that is not there, apart from its key file.
+            FormatError, OSError: the model or the token file cannot be read.
+        """
+        if profile.url is None or profile.bundle is None or profile.key is None or profile.token_file is None:
+            raise UsageError(f"The profile '{profile.name}' needs url, bundle, key and token_file.")
+        if missing := [entry for entry in profile.missing_files() if entry[0] != "key"]:
+            raise UsageError(f"The profile '{profile.name}' names a file that is not there: {missing[0][1]}.")
+        ClientModel.load(profile.bundle)
+        token = profile.token_file.read_text(encoding="utf-8-sig").strip()
+        connect = {
+            **self.settings.connect,
+            "token": token,
+            "ca_file": profile.ca_file,
+            "client_cert": profile.client_cert,
+        }
+        settings = replace(
+            self.settings, url=profile.url, model=profile.bundle, key=profile.key, connect=connect, profile=profile.name
+        )
+        self.lock()
+        self.settings = settings
+
     @property
     def client(self) -> Client:
         """The open client.
 
         Raises:
-            UsageError: the page is locked.
+            Locked: the page is locked.
         """
         return _open(self._client)
 
@@ -102,47 +211,31 @@ class Office:
         """Past results. Raises as `client` does."""
         return _open(self._history)
 
-    def checks(self) -> list[Check]:
-        """Check the server step by step for everything that a run needs."""
-        client = self.client
-
-        def registered() -> str:
-            sets = {(entry.plan, entry.key_set) for entry in client.session.key_sets() if entry.usable}
-            missing = [p for p in client.keys.plans if p.needs_keys and (p.digest, client.keys.key_set) not in sets]
-            if missing:
-                raise UsageError(f"{len(missing)} plans lack keys; run 'he-infer keys register'.")
-            return "all plans have their keys"
-
-        def alive() -> str:
-            client.session.healthz()
-            return self.settings.url
-
-        def archive_answers() -> str:
-            if archive is None:
-                return ""
-            archive.count_images("2.25.0")
-            return archive.url
-
-        archive = self.settings.archive
-        questions: list[tuple[str, Callable[[], str]]] = [
-            ("server answers", alive),
-            ("its signing key is the pinned one", lambda: client.session.server_key),
-            ("it serves this model", lambda: client.served.id),
-            ("evaluation keys are registered", registered),
-        ]
+    def checks(self) -> Iterator[doctor.Check]:
+        """The checks of `he-infer doctor`, with the open key file, and the archive's where there is one."""
+        client, archive = self.client, self.settings.archive
+        yield from doctor.check_machine()
+        yield doctor.check_secret_file(self.settings.key, "key file")
+        yield from doctor.check_server(client.session, client.keys, client.model)
         if archive is not None:
-            questions.append(("archive answers", archive_answers))
-        return [_check(name, ask) for name, ask in questions]
+            try:
+                archive.count_images("2.25.0")
+                yield doctor.Check("archive", "ok", f"{archive.url} answers")
+            except HeInferError as error:
+                yield doctor.Check("archive", "failed", " ".join(str(error).split()))
 
-
-def _check(name: str, ask: Callable[[], str]) -> Check:
-    try:
-        return Check(name, True, ask())
-    except HeInferError as error:
-        return Check(name, False, " ".join(str(error).split()))
+    def _session(self) -> Session:
+        connect = self.settings.connect
+        return Session(
+            self.settings.url,
+            connect["token"],
+            ca_file=connect["ca_file"],
+            client_cert=connect["client_cert"],
+            insecure_http=connect["insecure_http"],
+        )
 
 
 def _open(thing: Thing | None) -> Thing:
     if thing is None:
-        raise UsageError("The page is locked; unlock the key file first.")
+        raise Locked("The page is locked; unlock the key file first.")
     return thing

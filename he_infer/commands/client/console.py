@@ -1,5 +1,6 @@
 """`he-infer console`: a local web page for classifying images."""
 
+import os
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,7 @@ from he_infer.commands.client.connection_options import (
 def console(
     *,
     bundle_file: ModelFile,
-    key_file: Annotated[Path, typer.Option("--key", help="Secret key file, from 'he-infer keys new'.")],
+    key_file: Annotated[Path, typer.Option("--key", help="Secret key file; if it is missing, the page makes it.")],
     state: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of the encrypted history; the user's data folder by default."),
@@ -49,7 +50,7 @@ def console(
     """Open the page: drop images, read results with their reports and receipts, see what the server received.
 
     The page listens only on 127.0.0.1 and opens with a one-time login link; press Enter for another link. It asks for
-    the passphrase. It is no medical device.
+    the passphrase, and makes the keys if there are none yet. It is no medical device.
 
     Example: `he-infer console --bundle chest.client.hebundle --key hospital.key --url https://cloud.example:8443`
     """
@@ -60,8 +61,10 @@ def console(
     from he_infer.client.keys.key_file import read_wrappings
     from he_infer.client.model import ClientModel
     from he_infer.commands.client.token_option import get_token
+    from he_infer.commands.client.unlock_option import MODULE_VARIABLE
 
-    read_wrappings(key_file)
+    if key_file.exists():
+        read_wrappings(key_file)
     ClientModel.load(bundle_file)
     connect = {
         "token": get_token(token_file),
@@ -73,7 +76,10 @@ def console(
     if to_archive is not None:
         archive = open_archive(to_archive, archive_credentials, archive_ca, archive_insecure_http)
     folder = state or user_data_path("he-infer", appauthor=False) / "console"
-    office = Office(Settings(url, bundle_file, key_file, folder, connect, archive, vault_key))
+    module = os.environ.get(MODULE_VARIABLE)
+    office = Office(
+        Settings(url, bundle_file, key_file, folder, connect, archive, vault_key, None if not module else Path(module))
+    )
     opened = not browser
 
     def say(link: str) -> None:

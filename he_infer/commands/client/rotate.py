@@ -1,6 +1,5 @@
 """`he-infer keys rotate` and `he-infer keys prune`: replace secret keys, and delete the replaced ones."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,16 +46,12 @@ def rotate(
 
     Example: `he-infer keys rotate hospital.key --overlap-days 3 --url https://cloud.example:8443`
     """
+    from he_infer.client.key_rotation import rotate_keys
     from he_infer.client.keys.key_file import KeyFile
 
     keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
     with open_session(url, token_file, ca_file, client_cert, insecure_http, server_key=keys.server_key) as session:
-        keys = keys.pinned(session.server_key)
-        fresh = keys.rotated(time.time() + overlap_days * _DAY)
-        for plan in fresh.plans:
-            if plan.needs_keys:
-                session.register(plan, fresh.key_set, fresh.secret_key(plan).evaluation_keys(plan))
-        fresh.save(key_file, update=True)
+        fresh = rotate_keys(session, keys, key_file, overlap_days * _DAY)
         typer.echo(f"{key_file} has the key set {fresh.key_set}; {keys.key_set} ends in {overlap_days:g} days.")
         _prune(session, fresh, key_file)
 
@@ -79,20 +74,11 @@ def prune(
 
     keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
     with open_session(url, token_file, ca_file, client_cert, insecure_http, server_key=keys.server_key) as session:
-        keys.pinned(session.server_key)
         _prune(session, keys, key_file)
 
 
 def _prune(session: "Session", keys: "KeyFile", key_file: Path) -> None:
-    from dataclasses import replace
+    from he_infer.client.key_rotation import prune_keys
 
-    now = time.time()
-    ended = {each.key_set for each in keys.retired if each.expires <= now}
-    for entry in session.key_sets():
-        if entry.key_set in ended:
-            session.forget_keys(entry.plan, entry.key_set)
-    if ended:
-        kept = tuple(each for each in keys.retired if each.key_set not in ended)
-        replace(keys, retired=kept).save(key_file, update=True)
-    left = len(keys.retired) - len(ended)
-    typer.echo(f"{len(ended)} replaced key sets deleted at the server, {left} in their overlap.")
+    left = len(prune_keys(session, keys, key_file).retired)
+    typer.echo(f"{len(keys.retired) - left} replaced key sets deleted at the server, {left} in their overlap.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from he_infer import Client, __version__
-from he_infer.client.profiles import Profile, read_profiles
+from he_infer.client.profiles import Profile, read_profiles, remove_profile, save_profile
 from he_infer.errors import UsageError
 from he_infer.local_server import LocalServer
 from tests.he_infer.server.support.kit import write_bundle
@@ -41,6 +41,39 @@ def test_invalid_configuration_is_refused_by_name(tmp_path: Path, text: str, wor
     path = write_config(tmp_path, text)
     with pytest.raises(UsageError, match=words):
         Profile.load("a", path)
+
+
+def test_saved_profile_is_read_back_and_all_else_stays(tmp_path: Path) -> None:
+    path = write_config(tmp_path, '# by hand\n[profiles.a]\nurl = "https://x"  # the old one\n\n[profiles."b.c"]\n')
+    settings = {"url": "https://y", "key": "ä k\\u.key", "ca_file": ""}
+    save_profile(path, "new", settings)
+    save_profile(path, "a", {"url": "https://z"})
+    assert path.read_text(encoding="utf-8").startswith("# by hand\n")
+    found = read_profiles(path)
+    assert found["new"] == Profile("new", "https://y", key=tmp_path / "ä k\\u.key")
+    assert found["a"] == Profile("a", "https://z")
+    remove_profile(path, "new")
+    remove_profile(path, "b.c")
+    assert list(read_profiles(path)) == ["a"]
+    with pytest.raises(UsageError, match="no profile 'new'"):
+        remove_profile(path, "new")
+    save_profile(tmp_path / "below" / "config.toml", "first", settings)
+    assert list(read_profiles(tmp_path / "below" / "config.toml")) == ["first"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 41, "é", "a]\n[b"])
+def test_unusable_name_of_profile_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="1 to 40"):
+        save_profile(tmp_path / "config.toml", name, {"url": "https://x"})
+    assert not (tmp_path / "config.toml").exists()
+
+
+@pytest.mark.parametrize("settings", [{"url": "a\nb"}, {"token": "hei_x"}, {"key": "\x00"}])
+def test_unusable_member_of_profile_is_refused_and_file_stays(tmp_path: Path, settings: dict[str, str]) -> None:
+    path = write_config(tmp_path, "[profiles.a]\n")
+    with pytest.raises(UsageError):
+        save_profile(path, "b", settings)
+    assert path.read_text() == "[profiles.a]\n"
 
 
 def test_missing_or_wrong_file_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,11 @@
 const token = document.querySelector("meta[name=csrf-token]")?.content ?? "";
 const headers = { "X-CSRF-Token": token };
 
-document.body.addEventListener("htmx:configRequest", (event) => { event.detail.headers["X-CSRF-Token"] = token; });
+document.body.addEventListener("htmx:configRequest", (event) => {
+  event.detail.headers["X-CSRF-Token"] = token;
+  const problem = document.getElementById("problem");
+  if (problem && event.detail.verb !== "get") problem.textContent = ""; // a new attempt: the old message is void
+});
 
 // ---- adding files ------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,6 @@ def test_search_finds_words_in_any_field_case_insensitive(tmp_path: Path) -> Non
     assert [record.outcome for record in history.search("MÜLLER pneu")] == ["pneumonia"]
     assert len(history.search("a77")) == 2
     assert history.search("absent") == []
-    assert len(history.search("", most=1)) == 1
 
 
 def test_other_key_is_refused_by_name(tmp_path: Path) -> None:
