@@ -88,6 +88,7 @@ def test_keys_are_made_rotated_and_registered_on_page_and_profile_is_chosen(
         page.get_by_role("button", name="Make keys").click()
         page.get_by_label("Passphrase", exact=True).fill(WORDS, timeout=120_000)
         page.get_by_role("button", name="Unlock").click()
+        expect(page.get_by_role("heading", name="Images")).to_be_visible(timeout=60_000)
         first = KeyFile.load(own, WORDS)
         assert first.publisher is not None
 
@@ -138,6 +139,7 @@ def test_keys_are_made_rotated_and_registered_on_page_and_profile_is_chosen(
         expect(page.get_by_text("Profile ward-7.")).to_be_visible()
         page.get_by_label("Passphrase", exact=True).fill("ward passphrase")
         page.get_by_role("button", name="Unlock").click()
+        expect(page.get_by_role("heading", name="Images")).to_be_visible(timeout=60_000)
         page.get_by_role("link", name="Keys and server").click()
         expect(page.locator("#key-card")).to_contain_text(str(ward))
         page.get_by_role("button", name="Lock the page").click()

@@ -49,9 +49,11 @@ class Watching:
         self._journal = folder / "journal" / "journal.sqlite"
         self._log = folder / "watch.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
 
     def start(self) -> None:
         environment = {**os.environ, "HE_INFER_PASSPHRASE": WORDS, "OMP_NUM_THREADS": "1"}
+        self._started = time.time()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -65,12 +67,16 @@ class Watching:
             time.sleep(0.05)
 
     def count_interrupted(self) -> int:
-        """Number of images whose attempt a kill has just interrupted."""
+        """Number of images that the watcher had begun, and not finished, when it was killed."""
         if not self._journal.exists():
             return 0
         with closing(sqlite3.connect(self._journal)) as journal:
-            query = "SELECT COUNT(*) FROM images WHERE state = 'waiting' AND error LIKE 'The process ended%'"
-            return int(journal.execute(query).fetchone()[0])
+            # An attempt that begins sets `due` to the present time plus 2 s for each earlier attempt.
+            query = (
+                "SELECT COUNT(*) FROM images WHERE state = 'waiting' AND error LIKE 'The process ended%' "
+                "AND due - 2 * (attempts - 1) >= ?"
+            )
+            return int(journal.execute(query, (self._started,)).fetchone()[0])
 
     def end(self, number: signal.Signals) -> None:
         assert self._process is not None
