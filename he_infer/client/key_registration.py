@@ -26,6 +26,23 @@ def register_keys(session: Session, keys: KeyFile) -> int:
     return total
 
 
+def complete_registration(session: Session, keys: KeyFile) -> int:
+    """Register the key set for those plans for which the server lacks it or cannot use it; returns their number.
+
+    A usable key set stays: the server refuses other bytes under the same id.
+
+    Raises:
+        RequestRefused, ServerError: see `Session.register` and `Session.forget_keys`.
+    """
+    present = {entry.plan: entry.usable for entry in session.key_sets() if entry.key_set == keys.key_set}
+    lacking = [plan for plan in keys.plans if plan.needs_keys and not present.get(plan.digest)]
+    for plan in lacking:
+        if plan.digest in present:
+            session.forget_keys(plan.digest, keys.key_set)
+        session.register(plan, keys.key_set, keys.secret_key(plan).evaluation_keys(plan))
+    return len(lacking)
+
+
 def prove_keys(session: Session, keys: KeyFile, model: ClientModel, served: ServedModel) -> int:
     """Send canary questions through each plan with the registered keys; returns the number of questions.
 

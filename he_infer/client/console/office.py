@@ -1,5 +1,6 @@
 """State of the page: the options it was started with, and the client once the key file is unlocked."""
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ class Settings:
     model: Path
     key: Path
     state: Path
-    """Folder of the history, mode 0700."""
+    """Folder of the histories, mode 0700; each key file has one of its own."""
     connect: dict[str, Any] = field(repr=False)
     """Further arguments of `Client`, including the token."""
     archive: Archive | None = None
@@ -114,7 +115,9 @@ class Office:
                 return
             client = Client(settings.url, model=settings.model, key=settings.key, passphrase=unlock, **settings.connect)
             try:
-                history = History(settings.state / "history", client.keys.derive(PURPOSE))
+                key = client.keys.derive(PURPOSE)
+                # A history for each key file: those of two departments may share the folder.
+                history = History(settings.state / f"history-{hashlib.sha256(key).hexdigest()[:16]}", key)
             except BaseException:
                 client.close()
                 raise
