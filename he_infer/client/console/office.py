@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 from he_infer.client import doctor
 from he_infer.client.client import Client
-from he_infer.client.connection.session import Session
 from he_infer.client.console.desk import Desk
 from he_infer.client.console.history import PURPOSE, History
-from he_infer.client.key_registration import prove_keys, register_keys
+from he_infer.client.key_making import make_key_file
 from he_infer.client.keys.key_file import KeyFile, read_wrappings
 from he_infer.client.keys.wrappings.passphrase import PassphraseUnlock
 from he_infer.client.keys.wrappings.wrapping import Unlock, Wrapping
@@ -142,8 +141,7 @@ class Office:
 
         Raises:
             UsageError: the passphrases differ or are too short, or the file exists.
-            WrongAnswer, NotAuthentic, ServerError: see `register_keys` and `prove_keys`. The file is kept.
-            OSError: the file cannot be written.
+            Also what `make_key_file` raises.
         """
         if passphrase != again:
             raise UsageError("The two passphrases differ; type the same one twice.")
@@ -151,14 +149,8 @@ class Office:
             raise UsageError(f"The passphrase is too short; expected at least {SHORTEST_PASSPHRASE} characters.")
         if path.exists():
             raise UsageError(f"{path} exists; a key is never overwritten. Choose another name.")
-        model = ClientModel.load(self.settings.model)
-        with self._session() as session:
-            served = model.expect(session.models())
-            keys = KeyFile.new(served.plans, server_key=session.server_key, publisher=model.publisher)
-            keys.save(path, passphrase)
-            register_keys(session, keys)
-            prove_keys(session, keys, model, served)
-        return keys
+        settings = self.settings
+        return make_key_file(path, passphrase, server_url=settings.url, model=settings.model, **settings.connect)
 
     def rotate_keys(self, overlap_seconds: float) -> None:
         """Replace the secret keys by fresh ones.
@@ -226,16 +218,6 @@ class Office:
                 yield doctor.Check("archive", "ok", f"{archive.url} answers")
             except HeInferError as error:
                 yield doctor.Check("archive", "failed", " ".join(str(error).split()))
-
-    def _session(self) -> Session:
-        connect = self.settings.connect
-        return Session(
-            self.settings.url,
-            connect["token"],
-            ca_file=connect["ca_file"],
-            client_cert=connect["client_cert"],
-            insecure_http=connect["insecure_http"],
-        )
 
 
 def _open(thing: Thing | None) -> Thing:
