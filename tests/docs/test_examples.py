@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from typer.exceptions import TyperException
 
+from he_infer.server.settings import ServerSettings
 from tests.docs.blocks import LANGUAGES, MOST_LINES, PAGES, ROOT, Block, read_blocks, read_statements
 from tests.docs.commands import check_command, check_statement, run_statement
 from tests.docs.conftest import URL, Shelf
@@ -142,6 +143,21 @@ def test_examples_of_json_and_toml_parse() -> None:
             json.loads(block.text)
         elif block.language == "toml":
             tomllib.loads(block.text)
+
+
+def test_settings_named_by_the_pages_exist_with_the_stated_defaults() -> None:
+    fields = ServerSettings.model_fields
+    (block,) = [block for block in read_blocks(ROOT / "docs" / "server.md") if block.language == "toml"]
+    assert set(tomllib.loads(block.text)) <= set(fields)
+    units = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "s": 1}
+    limits = re.findall(r"^\| [^|]+ \| ([\d,]+)(?: (\w+))? \| `(\w+)` \|$", _read("protocol.md"), re.MULTILINE)
+    assert len(limits) >= 5
+    for number, unit, name in limits:
+        assert fields[name].default == int(number) * units.get(unit, 1), name
+
+
+def _read(page: str) -> str:
+    return (ROOT / "docs" / page).read_text(encoding="utf-8")
 
 
 def _check_imports(block: Block) -> None:

@@ -34,7 +34,7 @@ def run(code: str, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.
     ("what", "least"),
     [("seal", 80), ("restore", 60), ("rekey", 40), ("save", 15), pytest.param("dicom", 150, marks=pytest.mark.slow)],
 )
-def test_killed_at_every_line_of_a_write(what: str, least: int, tmp_path: Path) -> None:
+def test_kill_at_any_line_of_a_write_leaves_a_whole_object(what: str, least: int, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.hostile.killed_writer", what, str(tmp_path)],
         cwd=ROOT,
@@ -49,7 +49,7 @@ def test_killed_at_every_line_of_a_write(what: str, least: int, tmp_path: Path) 
 
 
 @posix
-def test_killed_at_random_times_while_writing_and_rekeying(tmp_path: Path) -> None:
+def test_kill_at_random_times_leaves_a_whole_object(tmp_path: Path) -> None:
     """From outside, by the clock: the kill may fall inside a system call."""
     old, new = bytes(3_000_000), os.urandom(3_000_000)
     plain, sealed = tmp_path / "plain", tmp_path / "sealed"
@@ -174,7 +174,7 @@ def test_an_error_while_flushing_or_renaming_changes_nothing(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_two_writers_and_a_reader_at_once(tmp_path: Path) -> None:
+def test_two_writers_at_once_show_a_reader_whole_objects_only(tmp_path: Path) -> None:
     """Each sealing wins or loses whole; the reader never meets anything else."""
     sealed = tmp_path / "sealed"
     payloads = [bytes([number]) * 200_000 for number in range(2)]

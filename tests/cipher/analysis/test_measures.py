@@ -70,7 +70,7 @@ def test_critical_values_are_as_wu_noonan_and_agaian_print_them(
     assert (100 * interval.low, 100 * interval.high) == pytest.approx((low, high), abs=6e-5)
 
 
-def test_expected_values_for_eight_bits() -> None:
+def test_eight_bits_give_the_published_expectations() -> None:
     assert 100 * differential.npcr_expected(255) == pytest.approx(99.6094, abs=1e-4)
     assert 100 * differential.uaci_expected(255) == pytest.approx(33.4635, abs=1e-4)
 
@@ -95,7 +95,7 @@ def test_npcr_of_sixteen_bits_needs_the_exact_distribution() -> None:
     assert not interval.holds(1 - 3 / 16384)
 
 
-def test_npcr_and_uaci_of_random_images() -> None:
+def test_random_images_have_the_expected_npcr_and_uaci() -> None:
     pairs = [(_random((64, 64)), _random((64, 64))) for _ in range(400)]
     changed = sum(differential.changed(a, b) for a, b in pairs)
     deviates = np.array([differential.uaci_deviate(differential.uaci(a, b), 4096, 255) for a, b in pairs])
@@ -104,7 +104,7 @@ def test_npcr_and_uaci_of_random_images() -> None:
     assert deviates.std() == pytest.approx(1.0, abs=0.12)
 
 
-def test_npcr_and_uaci_by_hand() -> None:
+def test_npcr_and_uaci_equal_values_worked_by_hand() -> None:
     black = np.zeros((32, 32), dtype=np.uint8)
     white = np.full_like(black, 255)
     assert (differential.npcr(black, black), differential.uaci(black, black)) == (0.0, 0.0)
@@ -119,14 +119,14 @@ def test_npcr_of_one_hundred_per_cent_is_too_good() -> None:
 # Histogram and entropy
 
 
-def test_chi_square_by_hand() -> None:
+def test_chi_square_equals_the_value_worked_by_hand() -> None:
     assert histogram.statistic(np.full(256, 10)) == 0.0
     lone = np.zeros(256, dtype=np.int64)
     lone[3] = 256
     assert histogram.statistic(lone) == pytest.approx(255.0 * 256)
 
 
-def test_entropy_by_hand() -> None:
+def test_entropy_equals_the_value_worked_by_hand() -> None:
     assert entropy.shannon(np.full(256, 4)) == pytest.approx(8.0)
     two = np.zeros(256, dtype=np.int64)
     two[:2] = 50
@@ -154,7 +154,7 @@ def test_the_moments_of_entropy_are_exact_where_all_outcomes_can_be_listed() -> 
     assert entropy.expected(2) == pytest.approx(255 / 256)
 
 
-def test_exact_and_asymptotic_moments_meet() -> None:
+def test_exact_and_asymptotic_moments_agree_where_they_change() -> None:
     few, many = entropy.expected(65536), entropy.expected(65537)
     assert (8 - few) / (8 - many) == pytest.approx(1.0, abs=1e-4)
     widths = [high - low for low, high in (entropy.interval(65536), entropy.interval(65537))]
@@ -180,7 +180,7 @@ def test_one_bit_is_flipped_and_counted() -> None:
 # MSE, PSNR, SSIM
 
 
-def test_mse_and_psnr_by_hand() -> None:
+def test_mse_and_psnr_equal_values_worked_by_hand() -> None:
     black = np.zeros((32, 32), dtype=np.uint8)
     grey = np.full_like(black, 5)
     assert quality.mse(black, grey) == 25.0

@@ -29,7 +29,7 @@ def test_chi_square_is_two_sided() -> None:
     assert probability.chi_square(500.0, 255) < 1e-12
 
 
-def test_mean_and_spread_of_deviates() -> None:
+def test_mean_and_spread_of_deviates_give_their_p_values() -> None:
     assert probability.mean([0.3] * 100) == pytest.approx(probability.normal(3.0))
     assert probability.spread([0.0] * 50) < 1e-12
     assert probability.spread([2.0] * 50) < 1e-12

@@ -47,7 +47,7 @@ def test_salt_and_pepper_hits_its_share_with_extremes() -> None:
     assert set(np.unique(noisy[hit]).tolist()) == {-1, 0}
 
 
-def test_outcome_counts_pixels() -> None:
+def test_outcome_counts_damaged_and_wrong_pixels() -> None:
     damaged = IMAGE.copy()
     damaged[0, :3] ^= 1
     restored = IMAGE.copy()

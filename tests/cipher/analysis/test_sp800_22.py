@@ -73,23 +73,23 @@ def e_walk(e: Bits) -> Walk:
     return Walk.of(e)
 
 
-def test_monobit_examples() -> None:
+def test_monobit_gives_the_p_values_of_the_examples() -> None:
     assert monobit(from_text("1011010101")) == pytest.approx(0.527089, abs=1e-6)
     assert monobit(PI_100) == pytest.approx(0.109599, abs=1e-6)
 
 
-def test_block_frequency_examples() -> None:
+def test_block_frequency_gives_the_p_values_of_the_examples() -> None:
     assert block_frequency(from_text("0110011010"), 3) == pytest.approx(0.801252, abs=1e-6)
     assert block_frequency(PI_100, 10) == pytest.approx(0.706438, abs=1e-6)
 
 
-def test_cumulative_sums_examples() -> None:
+def test_cumulative_sums_give_the_p_values_of_the_examples() -> None:
     assert cumulative_sums(from_text("1011010111")) == pytest.approx(0.4116588, abs=1e-6)
     assert cumulative_sums(PI_100) == pytest.approx(0.219194, abs=1e-6)
     assert cumulative_sums(PI_100, backward=True) == pytest.approx(0.114866, abs=1e-6)
 
 
-def test_runs_examples() -> None:
+def test_runs_gives_the_p_values_of_the_examples() -> None:
     assert runs(from_text("1001101011")) == pytest.approx(0.147232, abs=1e-6)
     assert runs(PI_100) == pytest.approx(0.500798, abs=1e-6)
 
@@ -98,7 +98,7 @@ def test_runs_does_not_apply_to_an_unbalanced_sequence() -> None:
     assert runs(np.ones(100, dtype=np.uint8)) == 0.0
 
 
-def test_longest_run_example() -> None:
+def test_longest_run_gives_the_p_value_of_the_example() -> None:
     # The document prints 0.180609; its own probabilities of four digits give 0.1805977.
     assert longest_run(LONGEST_128) == pytest.approx(0.180609, abs=2e-5)
 
@@ -108,7 +108,7 @@ def test_longest_run_refuses_a_short_sequence() -> None:
         longest_run(PI_100)
 
 
-def test_matrix_rank_examples(e: Bits) -> None:
+def test_matrix_rank_gives_the_p_values_of_the_examples(e: Bits) -> None:
     assert matrix_rank(e[:100_000]) == pytest.approx(0.532069, abs=1e-6)
     # 2.5.4 has two 3 x 3 matrices of ranks 2 and 3, and takes the probabilities of 32 x 32 ones for its 0.741948.
     matrices = from_text("010110010010101011")
@@ -121,7 +121,7 @@ def test_matrix_rank_examples(e: Bits) -> None:
     assert matrix_rank(matrices, 3, 3) == pytest.approx(math.exp(-chi_square / 2), abs=1e-12)
 
 
-def test_ranks_against_a_rank_over_the_reals_where_both_agree() -> None:
+def test_gf2_rank_equals_real_rank_where_both_agree() -> None:
     triangular = np.triu(np.ones((1, 32, 32), dtype=np.uint8))
     repeated = np.tile(np.eye(32, dtype=np.uint8)[:16], (2, 1))[np.newaxis]
     # Over GF(2) the three rows add up to nothing; over the reals they have full rank.
@@ -144,7 +144,7 @@ def test_spectral_follows_the_corrected_definition() -> None:
     assert spectral(PI_100) == pytest.approx(math.erfc(distance / math.sqrt(2)), abs=1e-12)
 
 
-def test_non_overlapping_example() -> None:
+def test_non_overlapping_gives_the_p_value_of_the_example() -> None:
     p_values = non_overlapping(from_text("10100100101110010110"), (0b001,), 3, blocks=2)
     assert p_values[0] == pytest.approx(0.344154, abs=1e-6)
 
@@ -159,7 +159,7 @@ def test_non_overlapping_refuses_a_periodic_template() -> None:
         non_overlapping(PI_100, (0b101,), 3)
 
 
-def test_overlapping_counts_and_the_printed_p_value(e: Bits) -> None:
+def test_overlapping_gives_the_printed_counts_and_p_value(e: Bits) -> None:
     counts = overlapping_counts(e, 9, 1032, 6)
     assert counts.tolist() == [329, 164, 150, 111, 78, 136]
     # Appendix B's 0.110434 comes from the probabilities before their correction, 3.8's formula with eta = 1.
@@ -189,7 +189,7 @@ def test_overlapping_probabilities_are_those_of_a_random_block() -> None:
     assert state.sum(axis=0) == pytest.approx(OVERLAPPING_PROBABILITIES, abs=2e-6)
 
 
-def test_universal_example_statistic() -> None:
+def test_universal_gives_the_statistic_of_the_example() -> None:
     # 2.9.4: the statistic is 1.1949875 for L = 2, Q = 4; the P-value follows 2.9.4's formula, not its numbers.
     correction = 0.7 - 0.8 / 2 + (4 + 32 / 2) * 6 ** (-3 / 2) / 15
     sigma = correction * math.sqrt(1.338 / 6)
@@ -197,13 +197,13 @@ def test_universal_example_statistic() -> None:
     assert universal(from_text("01011010011101010111"), 2, 4) == pytest.approx(expected, abs=1e-6)
 
 
-def test_universal_block_length_of_the_document() -> None:
+def test_universal_takes_the_block_length_of_the_document() -> None:
     assert [block_length(n) for n in (387_840, 904_960, 2_068_480)] == [6, 7, 8]
     with pytest.raises(ValueError, match="387840"):
         block_length(387_839)
 
 
-def test_linear_complexity_of_a_known_sequence() -> None:
+def test_known_sequence_has_its_linear_complexity() -> None:
     # 2.10.4: the shortest register of 1101011110001 has length 4.
     assert shortest_registers(from_text("1101011110001")[np.newaxis]).tolist() == [4]
     lone_one = np.zeros((1, 200), dtype=np.uint8)
@@ -220,7 +220,7 @@ def test_linear_complexity_of_a_long_register_is_its_length() -> None:
     assert shortest_registers(np.array([out], dtype=np.uint8)).tolist() == [7]
 
 
-def test_linear_complexity_printed_p_value(e: Bits) -> None:
+def test_linear_complexity_gives_the_printed_p_value(e: Bits) -> None:
     # The printed figures use 0.01047 for 1/96, and 0.020833 for 1/48; without them the fourth digit differs.
     printed = np.array((0.01047, *PROBABILITIES[1:-1], 0.020833))
     for block, p_value in ((500, 0.826335), (1000, 0.845406)):
@@ -231,17 +231,17 @@ def test_linear_complexity_printed_p_value(e: Bits) -> None:
         assert linear_complexity(e, block) == pytest.approx(p_value, abs=1e-3)
 
 
-def test_serial_examples(e: Bits) -> None:
+def test_serial_gives_the_p_values_of_the_examples(e: Bits) -> None:
     assert serial(from_text("0011011101"), 3) == pytest.approx((0.808792, 0.670320), abs=1e-6)
     assert serial(e, 2) == pytest.approx((0.843764, 0.561915), abs=1e-6)
 
 
-def test_approximate_entropy_examples() -> None:
+def test_approximate_entropy_gives_the_p_values_of_the_examples() -> None:
     assert approximate_entropy(from_text("0100110101"), 3) == pytest.approx(0.261961, abs=1e-6)
     assert approximate_entropy(PI_100, 2) == pytest.approx(0.235301, abs=1e-6)
 
 
-def test_excursions_of_the_short_example() -> None:
+def test_excursions_give_the_counts_of_the_short_example() -> None:
     # 2.14.4: 0110110101 walks -1 0 1 0 1 2 1 2 1 2 and is closed by a zero: three cycles.
     walk = Walk.of(from_text("0110110101"))
     assert walk.positions.tolist() == [-1, 0, 1, 0, 1, 2, 1, 2, 1, 2, 0]
@@ -251,7 +251,7 @@ def test_excursions_of_the_short_example() -> None:
     assert random_excursions_variant(walk)[VARIANT_STATES.index(1)] == pytest.approx(0.683091, abs=1e-6)
 
 
-def test_excursions_printed_p_values(e: Bits, e_walk: Walk) -> None:
+def test_excursions_give_the_printed_p_values(e: Bits, e_walk: Walk) -> None:
     assert e_walk.cycles == 1490
     assert e_walk.enough(e.size)
     # States -4 .. -1 of 2.14.8; its figures for 1 .. 4 disagree with appendix B, which has 0.786868 for x = +1.
@@ -266,7 +266,7 @@ def test_visit_probabilities_are_those_of_the_document() -> None:
     assert visit_probabilities(-4) == pytest.approx([0.875, 0.0156, 0.0137, 0.0120, 0.0105, 0.0733], abs=5e-5)
 
 
-def test_appendix_b(e: Bits) -> None:
+def test_first_million_bits_of_e_give_p_values_of_appendix_b(e: Bits) -> None:
     """The document's reference results for the first million bits of e."""
     p_values = battery.run(e)
     first = {name: values[0] for name, values in p_values.items()}
@@ -315,7 +315,7 @@ def test_judge_leaves_out_sequences_that_the_test_does_not_apply_to() -> None:
     assert battery.judge("x", np.full((2, 2), np.nan)) is None
 
 
-def test_codes_of_windows() -> None:
+def test_windows_become_codes_and_other_digits_are_refused() -> None:
     assert codes(from_text("1101"), 2).tolist() == [3, 2, 1]
     assert codes(from_text("1101"), 2, cyclic=True).tolist() == [3, 2, 1, 3]
     with pytest.raises(ValueError, match="0 and 1"):

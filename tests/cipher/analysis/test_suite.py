@@ -163,7 +163,7 @@ def test_progress_adds_up() -> None:
     assert sum(steps) == effort.steps
 
 
-def test_salts_are_fixed_and_keys_are_fresh() -> None:
+def test_suite_fixes_salts_and_draws_fresh_keys() -> None:
     seeds = Seeds(3)
     assert seeds.salt == Seeds(3).salt
     assert len({key for _, key in seeds.keys("x", 500)}) == 500

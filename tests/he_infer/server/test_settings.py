@@ -17,7 +17,9 @@ def test_defaults_bind_to_loopback() -> None:
     assert settings.workers >= 1
 
 
-def test_command_line_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line_overrides_environment_and_environment_overrides_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tmp_path / "server.toml"
     config.write_text('bundles = ["b.hebundle"]\nport = 1\nqueue = 7\nworkers = 3\n')
     monkeypatch.setenv("HE_INFER_SERVER_PORT", "2")

@@ -123,7 +123,7 @@ def test_a_header_that_json_cannot_carry_is_not_encoded() -> None:
             wire.Envelope(wire.Kind.REQUEST, bad, ()).encode()
 
 
-def test_frozen_vectors() -> None:
+def test_frozen_envelopes_decode_or_are_refused_by_class() -> None:
     vectors = json.loads(VECTORS.read_text())
     for vector in vectors["good"]:
         pairs = tuple((name, bytes.fromhex(data)) for name, data in vector["parts"])

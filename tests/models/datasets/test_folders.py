@@ -135,7 +135,7 @@ def test_a_table_labels_dicom_files_and_no_patient_is_in_two_splits(tmp_path: Pa
     assert any("among 10 patients (20 images): no patient is in two splits" in note for note in dataset.notes)
 
 
-def test_the_table_itself_may_be_named(tmp_path: Path) -> None:
+def test_path_of_a_table_is_taken_as_data_set(tmp_path: Path) -> None:
     root = _table(tmp_path / "own")
     assert datasets.load(root / "labels.csv").digest == datasets.load(root).digest
 

@@ -284,7 +284,7 @@ def test_bundle_with_towers_is_read_back_and_damaged_one_refused(tmp_path: Path)
     assert extractor.width == 48
 
 
-def test_towers_only_for_small_sets_and_heads_that_can_be_joined() -> None:
+def test_towers_are_taken_only_for_small_sets_and_heads_that_can_be_joined() -> None:
     dataset = toy()
     assert Recipe().towers_for(dataset) == 8
     assert Recipe().towers_for(dataset, width=128) == 2

@@ -32,7 +32,7 @@ def test_portion_out_of_range_is_the_nearest_one(length: int, asked: int, number
         assert portion.rows[0] == portion.first - 1
 
 
-def test_portions_together_hold_each_entry_once() -> None:
+def test_pages_of_a_list_hold_each_entry_once() -> None:
     entries = list(range(333))
     found = [entry for number in range(1, cut(entries, 1).last + 1) for entry in cut(entries, number).rows]
     assert found == entries

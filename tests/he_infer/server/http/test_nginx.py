@@ -142,7 +142,7 @@ def front(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         process.wait(20)
 
 
-def test_the_whole_flow_passes_through(front: Front, server: LocalServer, features: np.ndarray) -> None:
+def test_classifying_and_storing_work_through_nginx(front: Front, server: LocalServer, features: np.ndarray) -> None:
     with front.session(server.token) as session:
         client = Client(server, session, server.token)
         assert client.scores(features).shape == (1, 3)

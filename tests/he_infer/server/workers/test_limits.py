@@ -41,7 +41,7 @@ for _ in range(3):
     assert overstep(code).returncode == 0
 
 
-def test_files_are_bounded() -> None:
+def test_confined_process_writes_at_most_the_file_size_limit() -> None:
     done = overstep("""
 import os, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
