@@ -193,6 +193,10 @@ def open_stream(
     opening = Opening(source, vault_key, associated=associated, expect=expect)
     if opening.header.kind is Kind.ARRAY:
         raise UnsupportedFormat("This sealed object holds an array, not a file; open it with open_array.")
+    if opening.header.kind is Kind.REGION:
+        raise UnsupportedFormat(
+            "This sealed object holds a region of an image, not a file; restore the DICOM object that it lies in."
+        )
     for piece in opening.payload():
         target.write(piece)
         if progress:

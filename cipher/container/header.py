@@ -59,6 +59,9 @@ class Kind(IntEnum):
     """A file, byte for byte."""
     PIXEL_FILE = 3
     """A file, byte for byte, in which a span of pixels is known: bytes before, pixels, bytes after."""
+    REGION = 4
+    """A region of an image, whose other pixels lie around the object: bytes before the pixels, pixels of the region,
+    bytes after."""
 
 
 PIXEL_TYPES = frozenset(
@@ -66,7 +69,12 @@ PIXEL_TYPES = frozenset(
 )
 """numpy's type strings of everything that can be sealed."""
 
-_LAYOUTS = {Kind.ARRAY: [True], Kind.OPAQUE: [False], Kind.PIXEL_FILE: [False, True, False]}
+_LAYOUTS = {
+    Kind.ARRAY: [True],
+    Kind.OPAQUE: [False],
+    Kind.PIXEL_FILE: [False, True, False],
+    Kind.REGION: [False, True, False],
+}
 """Segments of each kind, in order: whether each holds pixels."""
 
 

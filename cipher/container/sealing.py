@@ -260,6 +260,8 @@ class Opening:
         """
         pixels = self.header.pixel_segment()
         group = self.header.frames
+        if self.header.kind is Kind.REGION:
+            raise BadSpan("The sealed object holds a region of an image, not its frames; restore it whole.")
         if pixels is None or not group:
             raise BadSpan("The sealed object holds no image of several frames; restore it whole.")
         if not 0 <= first < last <= pixels.frames:

@@ -26,6 +26,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from cipher.dicom import attributes as dicom_attributes
+from cipher.dicom.region import RegionObject, read_region
 from cipher.dicom.span import read_attributes
 from cipher.dicom.uids import Identifiers
 from cipher.dicom.values import items, number, text
@@ -155,8 +156,8 @@ def write_object(
     target.write(bytes(rows * columns - _FRAME.size - container_bytes))
 
 
-def read_object(handle: BinaryIO) -> SealedObject:
-    """Take a sealed DICOM object apart.
+def read_object(handle: BinaryIO) -> SealedObject | RegionObject:
+    """Take a sealed DICOM object apart, or an image with a sealed region.
 
     Args:
         handle: the file, open for reading in binary.
@@ -180,6 +181,10 @@ def read_object(handle: BinaryIO) -> SealedObject:
     if element is not None and element.length >= _FRAME.size:
         handle.seek(element.offset)
         frame = handle.read(_FRAME.size)
+    if element is not None and frame[:4] != MAGIC:
+        region = read_region(handle, attributes, element)
+        if region is not None:
+            return region
     if element is None or frame[:4] != MAGIC:
         raise UnsupportedFormat("This DICOM file is not a sealed object: its pixel data does not begin with HEID.")
     _, version, zero, container_bytes = _FRAME.unpack(frame)

@@ -161,7 +161,7 @@ def _lay_out(path: Path, handle: BinaryIO) -> DicomLayout:
     if element.encapsulated:
         name = UID(syntax).name if syntax else "an unnamed transfer syntax"
         return DicomLayout(True, None, Obstacle.COMPRESSED, name, element, syntax, attributes)
-    span = _span(attributes, element)
+    span = find_span(attributes, element)
     return DicomLayout(True, span, None if span else Obstacle.MISFIT, "", element, syntax, attributes)
 
 
@@ -183,7 +183,8 @@ def _transfer_syntax(path: Path, beginning: bytes, has_preamble: bool) -> str:
         return deflated if deflated.encode() in beginning else ""
 
 
-def _span(attributes: Dataset, element: PixelElement) -> PixelSpan | None:
+def find_span(attributes: Dataset, element: PixelElement) -> PixelSpan | None:
+    """The span of the main pixel data; none where it does not fit what the attributes announce."""
     rows, columns = number(attributes, "Rows"), number(attributes, "Columns")
     frames, samples = number(attributes, "NumberOfFrames", 1), number(attributes, "SamplesPerPixel", 1)
     bits = number(attributes, "BitsAllocated", 32 if element.kind == "f" else 0)

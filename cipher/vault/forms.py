@@ -1,7 +1,8 @@
-"""The two forms of a sealed file, and which of them a file has.
+"""The three forms of a sealed file, and which of them a file has.
 
     container   the plain container (docs/format-container.md): smallest, hides everything, for a vault on a disk
     dicom       a valid DICOM object that an archive stores and finds: docs/dicom.md lists it attribute by attribute
+    region      the image as a valid DICOM object in which a region of the pixels is blanked and sealed
 
 The container form takes any file and needs no pydicom: that is loaded only to look for pixels in a file that looks
 like DICOM, and to take a sealed DICOM object apart.
@@ -21,8 +22,9 @@ from cipher.container import api as container
 from cipher.container.api import Description, ObjectVersion, Opened, Options, Progress
 from cipher.container.beginning import reading
 from cipher.container.describe import describe_stream
-from cipher.container.header import MAGIC
+from cipher.container.header import MAGIC, Kind
 from cipher.container.rekey import rekey_stream
+from cipher.container.sealing import Opening
 from cipher.errors import CipherError, StorageProblem, UnsupportedFormat
 from cipher.files.atomic import PRIVATE, atomic_write
 from cipher.files.lock import exclusive
@@ -31,13 +33,14 @@ from cipher.keys.vault_key import VaultKey
 
 if TYPE_CHECKING:
     from cipher.dicom.object import SealedObject
+    from cipher.dicom.region import Region, RegionObject
     from cipher.dicom.span import DicomLayout
     from cipher.dicom.uids import Identifiers
 
-Form: TypeAlias = Literal["container", "dicom"]
+Form: TypeAlias = Literal["container", "dicom", "region"]
 PathLike: TypeAlias = str | os.PathLike[str]
 
-ENDINGS: dict[Form, str] = {"container": ".sealed", "dicom": ".dcm"}
+ENDINGS: dict[Form, str] = {"container": ".sealed", "dicom": ".dcm", "region": ".dcm"}
 
 _PREAMBLE = 128
 _BARE_BEGINNINGS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
@@ -92,6 +95,7 @@ def seal_path(
     shared: Sequence[tuple[X25519PublicKey, bool]] = (),
     linkable: bool = True,
     project: str = "",
+    region: "Region | None" = None,
     private: Mapping[str, str] | None = None,
     replaces: ObjectVersion | None = None,
     progress: Progress | None = None,
@@ -102,24 +106,37 @@ def seal_path(
         source: a DICOM file; in the container form any file.
         destination: where the sealed object goes. Its folder must exist.
         vault_key: opens it again.
-        form: 'container' or 'dicom'.
+        form: 'container', 'dicom' or 'region'.
         layout: layout of the source, where the caller has it already.
         recipients: who may read the encrypted attributes of the DICOM form; at least one.
         shared: public keys that open the object besides the vault's key, and whether each is for recovery.
         linkable: whether the sealed objects of a patient or study share their new identifiers.
         project: pseudonyms of the DICOM form are stable within it, and those of two projects cannot be linked.
+        region: pixels that the region form seals.
         private: further names to keep secret inside, beside the file's name and the original UIDs.
         replaces: the version that this one follows.
         progress: called with the payload bytes done.
 
     Raises:
-        UnsupportedFormat: the DICOM form was asked for a file that is no DICOM, cannot be followed, or has no pixels.
+        UnsupportedFormat: the DICOM form was asked for a file that is no DICOM, cannot be followed, or has no pixels;
+            the region form for one whose pixels are not plain words.
+        BadSpan: the region form without a region in the image.
         BadKey: the DICOM form without a recipient.
         SourceChanged: the file changed meanwhile.
         StorageProblem: it cannot be read, or the destination not be written.
     """
     layout = layout or lay_out(source)
     options = Options(private=dict(private or {}), replaces=replaces, recipients=tuple(shared), progress=progress)
+    if form == "region":
+        from cipher.dicom.region import Region, seal_region
+
+        if layout is None or not layout.is_dicom:
+            raise UnsupportedFormat(
+                f"{Path(source).name} is not a DICOM file, and no region of it can be sealed. Use the container form, "
+                "which keeps any file."
+            )
+        version = seal_region(Path(source), destination, vault_key, layout, region or Region(), options)
+        return Sealing("region", version, "", True)
     if form == "dicom":
         from cipher.dicom import sealed
 
@@ -169,7 +186,33 @@ def open_path(
         StorageProblem: the file system refused.
     """
     with sealed_container(source) as (inner, bound), atomic_write(destination, mode=PRIVATE) as target:
-        return container.open_stream(inner, target, vault_key, associated=bound, expect=expect, progress=progress)
+        opening = Opening(inner, vault_key, associated=bound, expect=expect)
+        if opening.header.kind is Kind.ARRAY:
+            raise UnsupportedFormat("This sealed object holds an array, not a file; open it with open_array.")
+        for piece in original_bytes(opening, source):
+            target.write(piece)
+            if progress:
+                progress(len(piece))
+    return opening.opened
+
+
+def original_bytes(opening: Opening, source: PathLike) -> Iterator[bytes | memoryview]:
+    """The original file's bytes, from its opened container and, for a region, the image around it.
+
+    Each piece is to be used before the next is asked for.
+
+    Raises:
+        Damaged: a record was changed.
+        ContextMismatch: the image around a region was changed.
+        StorageProblem: it cannot be read.
+    """
+    if opening.header.kind is not Kind.REGION:
+        yield from opening.payload()
+        return
+    from cipher.dicom.region import compose
+
+    with reading(source) as handle:
+        yield from compose(handle, opening)
 
 
 def rekey_path(path: PathLike, old: VaultKey, new: VaultKey) -> bool:
@@ -217,7 +260,9 @@ def describe_path(source: PathLike) -> SealedDescription:
         if found is None:
             return SealedDescription("container", describe_stream(handle), None)
         inner = window(handle, found.container_at, found.container_bytes)
-        return SealedDescription("dicom", describe_stream(inner), found.identifiers)
+        described = describe_stream(inner)
+        form: Form = "region" if described.kind is Kind.REGION else "dicom"
+        return SealedDescription(form, described, found.identifiers)
 
 
 @contextmanager
@@ -254,7 +299,7 @@ def holds_sealed(path: Path) -> bool:
         return True
 
 
-def _locate(handle: BinaryIO) -> "SealedObject | None":
+def _locate(handle: BinaryIO) -> "SealedObject | RegionObject | None":
     """None for a plain container."""
     beginning = handle.read(len(MAGIC))
     handle.seek(0)

@@ -32,6 +32,7 @@ from cipher.vault.names import from_stored, to_stored
 from cipher.vault.outcome import Did, Outcome
 
 if TYPE_CHECKING:
+    from cipher.dicom.region import Region
     from cipher.dicom.span import DicomLayout
 
 Names: TypeAlias = Literal["hidden", "kept"]
@@ -59,6 +60,8 @@ class Protecting:
     linkable: bool = True
     project: str = ""
     """Pseudonyms of the DICOM form are stable within a project, and those of two projects cannot be linked."""
+    region: "Region | None" = field(default=None, compare=False)
+    """Pixels that the region form seals."""
     any_file: bool = False
     """Whether files that are called DICOM and are not are sealed as opaque bytes, rather than refused."""
     versions: Versions = field(default_factory=dict)
@@ -89,6 +92,8 @@ class Protecting:
             private["project"] = self.project
         if found.sort is Sort.FILE:
             private |= {"modified_ns": str(state.st_mtime_ns), "size": str(state.st_size)}
+        if found.sort is Sort.FILE and self.region is not None:
+            private["region"] = self.region.digest()
         if found.sort is Sort.LINK:
             private["link"] = to_stored(link)
         before = self._existing(target, private) if os.path.lexists(target) else None
@@ -119,6 +124,7 @@ class Protecting:
             shared=self._shared(),
             linkable=self.linkable,
             project=self.project,
+            region=self.region,
             private=private,
             replaces=follows,
             progress=moved,
@@ -147,7 +153,7 @@ class Protecting:
         return opening.version, all(opening.opened.private.get(name) == value for name, value in private.items())
 
     def _refuse_unreadable(self, found: Found, layout: "DicomLayout | None") -> None:
-        if self.any_file or self.form == "dicom" or found.path.suffix.lower() not in DICOM_NAMES:
+        if self.any_file or self.form != "container" or found.path.suffix.lower() not in DICOM_NAMES:
             return
         if layout is None:
             why = "is none"

@@ -16,7 +16,7 @@ from cipher.errors import AlreadyExists, CipherError, StorageProblem
 from cipher.files.atomic import PRIVATE, atomic_write, write_link
 from cipher.files.tree import enter, folds_case
 from cipher.vault.find import Found, Sort
-from cipher.vault.forms import sealed_container
+from cipher.vault.forms import original_bytes, sealed_container
 from cipher.vault.names import Parts, Wanted, assign_places, from_stored, split
 from cipher.vault.outcome import Did, Outcome
 from cipher.vault.protecting import Versions, admit
@@ -50,12 +50,12 @@ class Restoring:
             if self.frames is not None:
                 return self._restore_frames(opening, found, parts, *self.frames)
             target = self.folder.joinpath(*parts)
-            did = self._restore(opening, parts, target, moved)
+            did = self._restore(opening, found.path, parts, target, moved)
         note = "" if parts == asked else f"restored as {'/'.join(parts)}, as its own name could not be used here"
         size = opening.header.payload_bytes
         return Outcome(did, str(target), opening.version, size, found.size, note=note, stored=stored)
 
-    def _restore(self, opening: Opening, parts: Parts, target: Path, moved: Progress) -> Did:
+    def _restore(self, opening: Opening, source: Path, parts: Parts, target: Path, moved: Progress) -> Did:
         private = opening.opened.private
         match private.get("sort", Sort.FILE):
             case Sort.FOLDER:
@@ -67,12 +67,12 @@ class Restoring:
                     return self._restore_link(from_stored(private.get("link", "")), target, folder)
         with enter(self.folder, parts[:-1]) as folder:
             if not self.overwrite and _is_there(target, folder):
-                if not _same_content(opening, target, folder, moved):
+                if not _same_content(opening, source, target, folder, moved):
                     raise _in_the_way(target)
                 return Did.ALREADY_THERE
             try:
                 with atomic_write(target, mode=PRIVATE, replace=self.overwrite, folder=folder) as handle:
-                    for piece in _content(opening):
+                    for piece in _content(opening, source):
                         handle.write(piece)
                         moved(len(piece))
                     _set_time(handle, private)
@@ -140,11 +140,11 @@ def _stored_path(opening: Opening, found: Found) -> str:
     return name + (".npy" if opening.header.kind is Kind.ARRAY else "")
 
 
-def _content(opening: Opening) -> Iterator[bytes | memoryview]:
-    """Bytes to write for an object: its payload, after a NumPy header where it is an array."""
+def _content(opening: Opening, source: Path) -> Iterator[bytes | memoryview]:
+    """Bytes to write for an object: the original file's, after a NumPy header where it is an array."""
     if opening.header.kind is Kind.ARRAY:
         yield _npy_header(opening.header.segments[0])
-    yield from opening.payload()
+    yield from original_bytes(opening, source)
 
 
 def _in_the_way(target: Path) -> StorageProblem:
@@ -159,7 +159,7 @@ def _is_there(target: Path, folder: int | None) -> bool:
     return True
 
 
-def _same_content(opening: Opening, target: Path, folder: int | None, moved: Progress) -> bool:
+def _same_content(opening: Opening, source: Path, target: Path, folder: int | None, moved: Progress) -> bool:
     """Whether a file holds exactly what the object does; a link or a folder does not.
 
     Raises:
@@ -172,7 +172,7 @@ def _same_content(opening: Opening, target: Path, folder: int | None, moved: Pro
         return False
     try:
         with os.fdopen(descriptor, "rb") as handle:
-            for piece in _content(opening):
+            for piece in _content(opening, source):
                 if handle.read(len(piece)) != piece:
                     return False
                 moved(len(piece))

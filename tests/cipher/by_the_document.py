@@ -279,7 +279,8 @@ class SealedObject:
             segments.append((pixels, kind_of.decode(), size, struct.unpack_from(f"<{dimensions}Q", header, at + 5)))
             at += 5 + 8 * dimensions
         assert at + labels_length == h
-        assert [pixels for pixels, *_ in segments] == {1: [1], 2: [0], 3: [0, 1, 0]}[kind]
+        assert [pixels for pixels, *_ in segments] == {1: [1], 2: [0], 3: [0, 1, 0], 4: [0, 1, 0]}[kind]
+        self.kind = kind
         assert payload == sum(math.prod(shape) * size for _, _, size, shape in segments)
         self.labels = json.loads(header[at:])
 
@@ -312,3 +313,22 @@ class SealedObject:
 
     def chunk_salt(self, number: int) -> bytes:
         return hashlib.sha256(b"he-infer chunk 2" + self.salt + number.to_bytes(8, "little")).digest()[:16]
+
+
+def take_region_apart(data: bytes) -> tuple[dict[int, bytes], bytes, bytes]:
+    """An image with a sealed region: values of its elements by tag, its visible pixels, its container."""
+    assert data[128:132] == b"DICM"
+    values, at = dict[int, bytes](), 132
+    while at < len(data):
+        group, element, vr, short = struct.unpack_from("<HH2sH", data, at)
+        at += 8
+        if vr in (b"OB", b"OW", b"UN", b"SQ", b"UT"):
+            (short,) = struct.unpack_from("<I", data, at)
+            at += 4
+        values[group << 16 | element] = data[at : at + short]
+        at += short
+    assert at == len(data)
+    assert values[0x7FE10010] == b"HE_INFER REGION 1 "
+    sealed = values[0x7FE11000]
+    assert sealed[-1] in (1, 2)
+    return values, values[0x7FE00010], sealed[: -sealed[-1]]

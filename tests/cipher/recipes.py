@@ -7,6 +7,7 @@ Needs numpy and `cryptography` alone, so that it also runs beside another numpy 
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -27,6 +28,8 @@ from cipher.algorithm.key_schedule import Stage, update_key
 from cipher.algorithm.network import create_network
 from cipher.container import recipients as slots
 from cipher.container.api import ObjectVersion, Options, PixelSpan, rekey_bytes, seal_array, seal_bytes
+from cipher.container.header import Kind, Segment
+from cipher.container.sealing import seal_segments
 from cipher.keys import passphrase
 from cipher.keys.recipient_key import RecipientKey
 from cipher.keys.vault_key import VaultKey
@@ -165,6 +168,16 @@ def _file() -> bytes:
     return b"before" + image("12 bit in 16").tobytes() + b"after it"
 
 
+def _region() -> bytes:
+    target = io.BytesIO()
+    pixels = np.ascontiguousarray(image("12 bit in 16")[3:7, 2:10])
+    segments = (Segment("|u1", (6,), pixels=False), Segment("<u2", (4, 8)), Segment("|u1", (8,), pixels=False))
+    options = Options(labels={"holds": "region", "region": "2,3,8,4"}, associated=b"the image around it")
+    payload = memoryview(b"before" + pixels.tobytes() + b"after it")
+    seal_segments(payload, target, vault_key(), Kind.REGION, segments, options)
+    return target.getvalue()
+
+
 OBJECTS: dict[str, Callable[[], bytes]] = {
     "an array": lambda: seal_array(image("signed 16 bit big-endian"), vault_key(), name="scan"),
     "a boolean array": lambda: seal_array(image("1 bit unpacked"), vault_key()),
@@ -188,6 +201,7 @@ OBJECTS: dict[str, Callable[[], bytes]] = {
         vault_key(),
         options=Options(labels={"SOPInstanceUID": "1.2.3", "Modality": "CT"}, associated=b"attributes"),
     ),
+    "a region": lambda: _region(),
     "a third version": lambda: seal_bytes(b"v3", vault_key(), options=Options(replaces=ObjectVersion("ab" * 16, 2))),
     "a file rekeyed": lambda: rekey_bytes(seal_bytes(b"rekeyed", vault_key("old")), vault_key("old"), vault_key()),
 }

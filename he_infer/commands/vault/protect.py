@@ -16,6 +16,8 @@ from he_infer.commands.vault.batch import Jobs, Sources
 from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, PassphraseFile, say_made
 
 if TYPE_CHECKING:
+    from cipher.dicom.region import Region
+    from cipher.vault.forms import Form
     from cipher.vault.keyring import Keyring
 
 
@@ -33,6 +35,16 @@ def protect(
         Literal["hidden", "kept"],
         typer.Option(help="hidden: objects are named by a keyed pseudonym. kept: by the file's own path."),
     ] = "hidden",
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,W,H", help="Seal this rectangle of DICOM images and leave the rest viewable; may be repeated."
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="As --region, for pixels that are not black in a picture (or NumPy file) of the same size."),
+    ] = None,
     recipient: Annotated[
         list[Path] | None,
         typer.Option(metavar="CERT", help="dicom: further certificates (PEM, DER) that may read the attributes."),
@@ -71,6 +83,8 @@ def protect(
     Links are sealed as links, empty folders as such; pipes and devices are skipped and listed. The vault's key is
     made on first use, under a passphrase. Interrupt at any time and run the command again.
 
+    With --region or --mask, DICOM images stay viewable: only these pixels are sealed, and blanked in what is seen.
+
     Example: `he-infer protect scans/ --to vault/ --key hospital.key`
     """
     from cipher.files.tree import make_folder
@@ -87,8 +101,14 @@ def protect(
 
     public = [(raw, False) for raw in _public_keys(share_with or [])]
     policy = [raw.hex() for raw in _public_keys(recovery or [])]
-    if to_archive is not None and form != "dicom":
-        raise UsageError("An archive stores DICOM objects alone: give --form dicom together with --to-archive.")
+    chosen = _region(region or [], mask)
+    if chosen is not None and form == "dicom":
+        raise UsageError("--form dicom seals whole images: give either --form dicom, or --region and --mask.")
+    kind: Form = form if chosen is None else "region"
+    if to_archive is not None and kind == "container":
+        raise UsageError(
+            "An archive stores DICOM objects alone: give --form dicom, or a --region, together with --to-archive."
+        )
     archive = open_archive(to_archive, archive_credentials, archive_ca, archive_insecure_http) if to_archive else None
     further = _certificates(recipient or [])
     seen = survey(paths, leave_out=[to, *Keyring.files_at(key)])
@@ -100,19 +120,20 @@ def protect(
     ledger = keyring.ledger()
     kept = [bytes.fromhex(key) for key in ledger.recovery]
     shared = [(raw, True) for raw in kept] + [pair for pair in public if pair[0] not in kept]
-    certificates = further if form == "container" else [*_own_certificate(keyring), *further]
+    certificates = further if kind != "dicom" else [*_own_certificate(keyring), *further]
     make_folder(to)
     home = to.resolve()
     files = assign_stored_paths(seen.found, ledger, ledger.vault_at(str(home)))
     work = Protecting(
         to,
         keyring.vault_key,
-        form,
+        kind,
         names,
         tuple(certificates),
         shared=tuple(shared),
         linkable=not unlinkable,
         project=project,
+        region=chosen,
         any_file=any_file,
         versions=ledger.versions(),
     )
@@ -130,6 +151,15 @@ def protect(
         stored = store_sealed(archive, [Path(outcome.path) for _, outcome in tally.outcomes])
         typer.echo(f"{stored} sealed objects are in {archive.url}.")
     conclude(tally, json_file)
+
+
+def _region(boxes: list[str], mask: Path | None) -> "Region | None":
+    """The pixels to seal; none if neither a box nor a mask was given."""
+    if not boxes and mask is None:
+        return None
+    from cipher.dicom.region import Box, Region, load_mask
+
+    return Region(tuple(Box.parse(box) for box in boxes), None if mask is None else load_mask(mask))
 
 
 def _public_keys(paths: list[Path]) -> list[bytes]:

@@ -42,6 +42,7 @@ def test_frozen_objects_are_as_the_document_says(name: str) -> None:
         "an empty file": b"",
         "a file": b"some bytes of a file",
         "labels and something bound": b"body",
+        "a region": b"before" + recipes.image("12 bit in 16")[3:7, 2:10].tobytes() + b"after it",
         "a third version": b"v3",
         "a file rekeyed": b"rekeyed",
         "a pixel": recipes.image("16 bit 2x4")[:1, :1].tobytes(),
@@ -51,7 +52,9 @@ def test_frozen_objects_are_as_the_document_says(name: str) -> None:
     whole = b"before" + recipes.image("12 bit in 16").tobytes() + b"after it"
     assert payload == expected.get(name, whole)
     assert names == {"an array": {"name": "scan"}, "a file": {"name": "notes.txt"}}.get(name, {})
-    assert labels == ({"Modality": "CT", "SOPInstanceUID": "1.2.3"} if name.startswith("labels") else {})
+    bound = {"Modality": "CT", "SOPInstanceUID": "1.2.3"}
+    region = {"holds": "region", "region": "2,3,8,4"}
+    assert labels == {"labels and something bound": bound, "a region": region}.get(name, {})
 
 
 @pytest.mark.parametrize("chunk", [8, 700, 4000, 5000])

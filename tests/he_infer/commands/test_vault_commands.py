@@ -81,6 +81,44 @@ def test_sealed_tree_is_restored_with_its_times(run: Run, tree: Path, tmp_path: 
         assert (tmp_path / "back" / path.relative_to(tmp_path)).stat().st_mtime_ns == path.stat().st_mtime_ns
 
 
+def test_region_stays_sealed_in_a_viewable_image(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    shutil.copy2(packaged("CT_small.dcm"), tmp_path / "scans" / "ct.dcm")
+    code, out, err = run("protect", "scans", "--to", "vault", "--region", "0,0,60,12", "--region", "100,0,28,12")
+    assert (code, err) == (0, "")
+    assert "sealed 1" in out
+    (made,) = (tmp_path / "vault").glob("*.dcm")
+    shown, before = pydicom.dcmread(made).pixel_array, pydicom.dcmread(packaged("CT_small.dcm")).pixel_array
+    assert len(np.unique(shown[:12, :60])) == 1
+    np.testing.assert_array_equal(shown[12:], before[12:])
+    assert "region" in run("inspect", "vault")[1]
+    again = run("protect", "scans", "--to", "vault", "--region", "0,0,60,12", "--region", "100,0,28,12")
+    assert again[0] == 0
+    assert "sealed 1" not in again[1]
+    assert run("verify", "vault")[0] == 0
+    assert run("restore", "vault", "--to", "back")[0] == 0
+    assert (tmp_path / "back" / "scans" / "ct.dcm").read_bytes() == packaged("CT_small.dcm").read_bytes()
+    assert run("restore", "vault", "--to", "back")[0] == 0, "it is there already, with the same content"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--region", "0,0,4"), "x,y,width,height"),
+        (("--region", "0,0,400,4"), "does not lie in the image"),
+        (("--region", "0,0,4,4", "--form", "dicom"), "either"),
+        (("--mask", "absent.png"), "absent.png"),
+    ],
+)
+def test_region_that_does_not_fit_is_refused(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    shutil.copy2(packaged("CT_small.dcm"), tmp_path / "ct.dcm")
+    code, out, err = run("protect", "ct.dcm", "--to", "vault", *arguments)
+    assert code != 0
+    assert message in " ".join((out + err).split())
+
+
 def test_second_run_seals_only_remaining_files(run: Run, tree: Path, tmp_path: Path) -> None:
     run("protect", tree / "a", "--to", "vault")
     before = contents(tmp_path / "vault")

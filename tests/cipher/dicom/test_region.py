@@ -1,0 +1,317 @@
+"""A sealed region: the rest stays a valid image, the original comes back, and no part can be exchanged."""
+
+import hashlib
+import io
+import json
+import struct
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+
+from cipher.container.api import open_bytes
+from cipher.container.header import Kind
+from cipher.container.sealing import Opening
+from cipher.dicom.region import Box, Region, load_mask
+from cipher.errors import BadSpan, CipherError, ContextMismatch, Damaged, UnsupportedFormat, UnsupportedImage, WrongKey
+from cipher.keys.vault_key import VaultKey
+from cipher.vault.forms import describe_path, open_path, rekey_path, seal_path, sealed_container
+from tests.cipher import by_the_document
+from tests.cipher.container.test_format import read_by_the_document
+from tests.cipher.opening import verify_sealed
+from tests.cipher.packaged import packaged
+
+KEY, OTHER = VaultKey(bytes(range(32))), VaultKey(bytes(32))
+CT = packaged("CT_small.dcm")
+VECTOR = Path(__file__).parents[2] / "vectors" / "dicom-region-v1.json"
+BOX = Region((Box(20, 30, 40, 10),))
+
+
+def seal(source: Path, target: Path, region: Region = BOX) -> Path:
+    seal_path(source, target, KEY, "region", region=region)
+    return target
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return seal(CT, tmp_path_factory.mktemp("region") / "ct.dcm")
+
+
+def restored(path: Path, folder: Path, key: VaultKey = KEY) -> bytes:
+    open_path(path, folder / "back", key)
+    return (folder / "back").read_bytes()
+
+
+def test_visible_object_is_the_image_with_its_region_blanked(sealed: Path) -> None:
+    original, shown = pydicom.dcmread(CT), pydicom.dcmread(sealed)
+    before, after = original.pixel_array, shown.pixel_array
+    inside = np.zeros(before.shape, bool)
+    inside[30:40, 20:60] = True
+    assert (after[inside] == before[~inside].min()).all()
+    np.testing.assert_array_equal(after[~inside], before[~inside])
+    assert shown.SOPInstanceUID != original.SOPInstanceUID
+    assert shown.file_meta.MediaStorageSOPInstanceUID == shown.SOPInstanceUID
+    assert shown.StudyInstanceUID == original.StudyInstanceUID
+    assert shown.ImageType[0] == "DERIVED"
+    assert not [element for element in shown if element.tag.is_private and element.tag.group != 0x7FE1]
+
+
+def test_region_pixels_are_nowhere_in_the_visible_object(sealed: Path) -> None:
+    rows = pydicom.dcmread(CT).pixel_array[30:40, 20:60]
+    data = sealed.read_bytes()
+    assert all(row[at : at + 4].tobytes() not in data for row in rows for at in range(0, 37, 4))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CT_small.dcm", "MR_small_implicit.dcm", "examples_rgb_color.dcm", "examples_ybr_color.dcm", "OBXXXX1A.dcm",
+        "SC_rgb_small_odd.dcm", "rtdose.dcm", "examples_palette.dcm",
+    ],
+)  # fmt: skip
+def test_original_comes_back_byte_for_byte(name: str, tmp_path: Path) -> None:
+    source = packaged(name)
+    small = Region((Box(0, 0, 2, 2), Box(1, 1, 2, 2)))
+    try:
+        target = seal(source, tmp_path / "sealed.dcm", small)
+    except UnsupportedFormat as refused:
+        assert "cannot be sealed" in str(refused)  # noqa: PT017 - compressed or packed pixels
+        assert name == "examples_ybr_color.dcm"
+        return
+    verify_sealed(target, KEY)
+    assert restored(target, tmp_path) == source.read_bytes()
+    before, after = pydicom.dcmread(source, force=True), pydicom.dcmread(target)
+    assert after.Rows == before.Rows
+    assert len(after.PixelData) >= len(before.PixelData) - 1
+
+
+def test_planar_colour_is_blanked_in_every_plane(tmp_path: Path) -> None:
+    plain = pydicom.dcmread(packaged("examples_rgb_color.dcm"))
+    pixels = plain.pixel_array
+    plain.PlanarConfiguration = 1
+    plain.PixelData = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)).tobytes()
+    plain.save_as(tmp_path / "planar.dcm")
+    target = seal(tmp_path / "planar.dcm", tmp_path / "sealed.dcm")
+    assert not pydicom.dcmread(target).pixel_array[30:40, 20:60].any()
+    assert restored(target, tmp_path) == (tmp_path / "planar.dcm").read_bytes()
+
+
+def test_only_masked_pixels_are_blanked(tmp_path: Path) -> None:
+    mask = np.zeros((128, 128), np.uint8)
+    mask[50:60, 50:60] = np.eye(10)
+    np.save(tmp_path / "mask.npy", mask)
+    target = seal(CT, tmp_path / "sealed.dcm", Region(mask=load_mask(tmp_path / "mask.npy")))
+    changed = pydicom.dcmread(target).pixel_array != pydicom.dcmread(CT).pixel_array
+    assert not changed[mask == 0].any()
+    assert changed.sum() >= 9
+    assert restored(target, tmp_path) == CT.read_bytes()
+
+
+def test_icon_and_private_attributes_are_left_out_and_come_back(tmp_path: Path) -> None:
+    plain = pydicom.dcmread(CT)
+    icon = pydicom.Dataset()
+    icon.PixelData, icon.Rows, icon.Columns, icon.BitsAllocated = b"THUMBNAIL OF A FACE ", 4, 5, 8
+    plain.IconImageSequence = [icon]
+    outer = pydicom.Dataset()
+    outer.IconImageSequence = [icon]
+    plain.ReferencedImageSequence = [outer]
+    plain.private_block(0x0009, "VENDOR", create=True).add_new(1, "OB", b"THUMBNAIL OF A FACE ")
+    plain.save_as(tmp_path / "icon.dcm")
+    target = seal(tmp_path / "icon.dcm", tmp_path / "sealed.dcm")
+    assert b"THUMBNAIL" not in target.read_bytes()
+    assert restored(target, tmp_path) == (tmp_path / "icon.dcm").read_bytes()
+
+
+def test_description_states_form_and_region_without_a_key(sealed: Path) -> None:
+    said = describe_path(sealed)
+    assert (said.form, said.container.kind, said.container.shape) == ("region", Kind.REGION, (10, 40))
+    assert said.container.labels["region"] == "20,30,40,10"
+    assert said.container.bound
+
+
+def test_rekeyed_region_opens_with_the_new_key_alone(sealed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.dcm"
+    copy.write_bytes(sealed.read_bytes())
+    rekey_path(copy, KEY, OTHER)
+    assert restored(copy, tmp_path, OTHER) == CT.read_bytes()
+    with pytest.raises(WrongKey):
+        restored(copy, tmp_path)
+
+
+# The format
+
+
+def small_image() -> bytes:
+    """An Explicit VR Little Endian image of 12 x 10 bytes, with bytes behind its pixels."""
+    plain = pydicom.dcmread(CT)
+    kept = pydicom.Dataset()
+    for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "PatientName"):
+        setattr(kept, name, getattr(plain, name))
+    kept.Rows, kept.Columns, kept.SamplesPerPixel, kept.PhotometricInterpretation = 10, 12, 1, "MONOCHROME2"
+    kept.BitsAllocated, kept.BitsStored, kept.HighBit, kept.PixelRepresentation = 8, 8, 7, 0
+    kept.PixelData = bytes(range(100, 220))
+    kept.file_meta = pydicom.dataset.FileMetaDataset()
+    kept.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    target = io.BytesIO()
+    pydicom.dcmwrite(target, kept, enforce_file_format=True)
+    return target.getvalue() + b"\xfc\xff\xfc\xffOB\0\0\x04\0\0\0TAIL"
+
+
+def make_vector(folder: Path) -> dict[str, str]:
+    """The frozen object: `python -m tests.cipher.dicom.test_region` writes it anew."""
+    (folder / "small.dcm").write_bytes(small_image())
+    seal(folder / "small.dcm", folder / "frozen.dcm", Region((Box(3, 2, 5, 4),)))
+    return {
+        "vault_key": KEY.secret.hex(),
+        "original": small_image().hex(),
+        "object": (folder / "frozen.dcm").read_bytes().hex(),
+    }
+
+
+def test_frozen_object_opens(tmp_path: Path) -> None:
+    frozen = json.loads(VECTOR.read_text())
+    (tmp_path / "frozen.dcm").write_bytes(bytes.fromhex(frozen["object"]))
+    assert restored(tmp_path / "frozen.dcm", tmp_path).hex() == frozen["original"]
+
+
+def test_frozen_object_is_as_the_document_says() -> None:
+    """A second reader, written from docs/dicom.md and docs/format-container.md alone."""
+    frozen = json.loads(VECTOR.read_text())
+    values, visible, container = by_the_document.take_region_apart(bytes.fromhex(frozen["object"]))
+
+    def string(tag: int) -> str:
+        return values.get(tag, b"").rstrip(b"\0 ").decode()
+
+    def word(tag: int) -> str:
+        return str(int.from_bytes(values[tag], "little"))
+
+    bound = {
+        "SOPClassUID": string(0x00080016), "SOPInstanceUID": string(0x00080018), "StudyInstanceUID": string(0x0020000D),
+        "SeriesInstanceUID": string(0x0020000E), "NumberOfFrames": "", "Rows": word(0x00280010),
+        "Columns": word(0x00280011), "SamplesPerPixel": word(0x00280002), "PlanarConfiguration": "",
+        "PhotometricInterpretation": string(0x00280004), "BitsAllocated": word(0x00280100),
+        "BitsStored": word(0x00280101), "HighBit": word(0x00280102), "PixelRepresentation": word(0x00280103),
+        "format": "HE_INFER REGION 1", "pixels": hashlib.sha256(visible[:120]).hexdigest(),
+    }  # fmt: skip
+    associated = json.dumps(bound, sort_keys=True, separators=(",", ":")).encode()
+    assert container[144 + 128 * 4 + 40 :][:32] == hashlib.sha256(associated).digest()
+    payload, _, labels = read_by_the_document(container, bytes.fromhex(frozen["vault_key"]))
+    x, y, width, height = map(int, labels["region"].split(","))
+    original = bytes.fromhex(frozen["original"])
+    begin = original.index(bytes(range(100, 220)))
+    pixels = np.frombuffer(visible[:120], np.uint8).reshape(10, 12).copy()
+    end = begin + width * height
+    pixels[y : y + height, x : x + width] = np.frombuffer(payload[begin:end], np.uint8).reshape(height, width)
+    assert payload[:begin] + pixels.tobytes() + payload[end:] == original
+
+
+# Attacks
+
+
+def taken_apart(path: Path) -> tuple[bytes, bytes]:
+    """What stands before the private element, and the element's value."""
+    data = path.read_bytes()
+    at = data.index(struct.pack("<HH2sH", 0x7FE1, 0x0010, b"LO", 18)) + 26
+    return data[:at], data[at + 12 :]
+
+
+def joined(before: bytes, container: bytes) -> bytes:
+    return before + struct.pack("<HH2sHI", 0x7FE1, 0x1000, b"OB", 0, len(container)) + container
+
+
+def test_regions_of_two_images_cannot_be_exchanged(sealed: Path, tmp_path: Path) -> None:
+    second = seal(packaged("CT_small.dcm"), tmp_path / "second.dcm")
+    (tmp_path / "swapped.dcm").write_bytes(joined(taken_apart(second)[0], taken_apart(sealed)[1]))
+    with pytest.raises(ContextMismatch):
+        restored(tmp_path / "swapped.dcm", tmp_path)
+    assert not (tmp_path / "back").exists()
+
+
+def test_changed_visible_pixel_or_bound_attribute_is_refused(sealed: Path, tmp_path: Path) -> None:
+    data = bytearray(sealed.read_bytes())
+    data[len(taken_apart(sealed)[0]) - 100] ^= 1
+    (tmp_path / "pixel.dcm").write_bytes(data)
+    with pytest.raises(ContextMismatch):
+        restored(tmp_path / "pixel.dcm", tmp_path)
+    columns = bytearray(sealed.read_bytes())
+    columns[columns.index(b"\x28\x00\x10\x00US") + 8] = 64
+    columns[columns.index(b"\x28\x00\x11\x00US") + 8 : columns.index(b"\x28\x00\x11\x00US") + 10] = b"\x00\x01"
+    (tmp_path / "sides.dcm").write_bytes(columns)
+    with pytest.raises(ContextMismatch):
+        restored(tmp_path / "sides.dcm", tmp_path)
+
+
+def test_region_cannot_be_moved(sealed: Path, tmp_path: Path) -> None:
+    data = sealed.read_bytes()
+    assert data.count(b'"20,30,40,10"') == 1
+    (tmp_path / "moved.dcm").write_bytes(data.replace(b'"20,30,40,10"', b'"21,30,40,10"'))
+    with pytest.raises(Damaged):
+        restored(tmp_path / "moved.dcm", tmp_path)
+
+
+def test_every_cut_and_every_added_byte_is_refused(sealed: Path, tmp_path: Path) -> None:
+    data = sealed.read_bytes()
+    container = len(taken_apart(sealed)[1])
+    for size in (*range(len(data) - container - 60, len(data), 97), len(data) - 1):
+        (tmp_path / "cut.dcm").write_bytes(data[:size])
+        with pytest.raises(CipherError):
+            restored(tmp_path / "cut.dcm", tmp_path)
+    (tmp_path / "cut.dcm").write_bytes(data + b"\0\0")
+    with pytest.raises(Damaged):
+        restored(tmp_path / "cut.dcm", tmp_path)
+
+
+def test_container_of_a_region_alone_is_no_file(sealed: Path) -> None:
+    with sealed_container(sealed) as (inner, bound):
+        data = inner.read()
+    with pytest.raises(UnsupportedFormat, match="region"):
+        open_bytes(data, KEY, associated=bound)
+    with pytest.raises(BadSpan, match="region"):
+        Opening(io.BytesIO(data), KEY, associated=bound).frames(0, 1)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [("1,2,3", "x,y,width,height"), ("a,b,c,d", "x,y,width"), ("0,0,0,4", "empty"), ("-1,0,2,2", "empty")],
+)
+def test_region_in_odd_words_is_refused(said: str, message: str) -> None:
+    with pytest.raises(BadSpan, match=message):
+        Box.parse(said)
+
+
+def test_region_outside_or_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    for region in (
+        Region((Box(100, 0, 29, 1),)),
+        Region(mask=np.ones((4, 4), bool)),
+        Region(mask=np.zeros((128, 128), bool)),
+    ):
+        with pytest.raises(BadSpan):
+            seal(CT, tmp_path / "x.dcm", region)
+    (tmp_path / "mask.png").write_bytes(b"no picture")
+    with pytest.raises(UnsupportedImage, match="no mask"):
+        load_mask(tmp_path / "mask.png")
+
+
+def test_compressed_and_big_endian_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormat, match="compressed"):
+        seal(packaged("JPEG2000.dcm"), tmp_path / "x.dcm")
+    big = packaged("MR_small_bigendian.dcm")
+    assert pydicom.dcmread(big).file_meta.TransferSyntaxUID == ExplicitVRBigEndian
+    with pytest.raises(UnsupportedFormat, match="little endian"):
+        seal(big, tmp_path / "x.dcm")
+    (tmp_path / "text.dcm").write_text("no image")
+    with pytest.raises(UnsupportedFormat, match="not a DICOM file"):
+        seal(tmp_path / "text.dcm", tmp_path / "x.dcm")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        VECTOR.write_text(json.dumps(make_vector(Path(folder)), indent=1) + "\n")
+    sys.exit(0)
