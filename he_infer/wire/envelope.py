@@ -26,6 +26,9 @@ MAX_NAME = 64
 _PREFIX = struct.Struct("<4sHHIQ")
 PREFIX_BYTES = _PREFIX.size
 
+# One encoder for all messages: `json.dumps` with options makes a new one at each call.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 Header = Mapping[str, Any]
 
 
@@ -107,8 +110,7 @@ def canonical_json(value: Mapping[str, Any]) -> bytes:
         NotThisFormat: the value holds something that JSON cannot encode.
     """
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode()
+        return _CANONICAL.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise NotThisFormat("A header holds a value that canonical JSON cannot carry.") from error
 
