@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from he_infer.ckks.engines.choice import EngineChoice
+from he_infer.ckks.engines.native.code_cache import default_folder
+from he_infer.ckks.engines.native.support import find_obstacle
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack, unpack
 from he_infer.ckks.planning.plan import Plan
@@ -34,6 +37,8 @@ class EncryptedRun:
     """Bytes of one request."""
     bytes_down: int
     evaluation_key_bytes: int
+    engine: str
+    """`native` or `seal`."""
 
 
 def evaluate_bundle(bundle: Bundle, features: NDArray[np.floating], progress: Progress | None = None) -> EncryptedRun:
@@ -64,11 +69,13 @@ def evaluate_plan(
 ) -> EncryptedRun:
     """Encrypt features, evaluate a head by a plan, and decrypt the scores, as `evaluate_bundle` does.
 
+    The engine is the one that a server takes here: the native one, or SEAL where that is missing.
+
     Raises:
         ParameterError: the plan is another head's.
     """
     secret = SecretKey.generate(plan.parameters)
-    evaluator = Evaluator(plan, head)
+    evaluator = Evaluator(plan, head, find_engine())
     key_parts = secret.evaluation_keys(plan)
     keys = evaluator.load_keys(key_parts)
     scores, spent = [], []
@@ -90,4 +97,10 @@ def evaluate_plan(
         bytes_up=up,
         bytes_down=down,
         evaluation_key_bytes=sum(len(part) for part in key_parts.values()),
+        engine=evaluator.engine_name,
     )
+
+
+def find_engine() -> EngineChoice:
+    """Choose the native engine where this machine has it, else SEAL."""
+    return EngineChoice() if find_obstacle() is not None else EngineChoice(default_folder())

@@ -85,6 +85,7 @@ def evaluate_head(
     found = encrypted.evaluate_plan(head, plan, features, progress)
     figures["encrypted"] = compare_with_clear(labels, clear, found.scores)
     figures["price"] = {
+        "engine": found.engine,
         "evaluate_ms_median": float(np.median(found.evaluate_ms)) / plan.batch,
         "bytes_up": math.ceil(found.bytes_up / plan.batch),
         "bytes_down": math.ceil(found.bytes_down / plan.batch),
