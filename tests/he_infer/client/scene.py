@@ -1,12 +1,19 @@
 """A hospital's client: a published model's part, a key file, a token, and a running server."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from he_infer.local_server import LocalServer
-from tests.e2e.kit import WORDS, run, write_folder
+from tests.e2e.kit import WORDS, run, write_dicom_table
+
+PARTS_VARIABLE = "TEST_SCENE_PARTS"
+"""Environment variable that names the published model's folder for a test process that another one starts."""
 
 
 @dataclass
@@ -39,20 +46,49 @@ class Scene:
         assert self.server.url.endswith(f":{port}")
 
 
+def publish_model(folder: Path) -> Path:
+    """Train a model on CT slices with discs and bars, and publish it; returns the folder of its two parts.
+
+    Processes that are given the same folder share one model: the first one makes it. Training takes most of the time of
+    a scene.
+    """
+    folder.mkdir(exist_ok=True)
+    parts = folder / "parts"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            data = write_dicom_table(folder / "shapes", patients=10)
+            run(
+                "train", "--data", data, "--out", folder / "shapes.hebundle", "--width", 16, "--hidden", 4, "--epochs",
+                4, "--name", "shapes",
+            )  # fmt: skip
+            run(
+                "publish", folder / "shapes.hebundle", "--to", parts, "--publishing-key", folder / "publishing.key",
+                "--batch", 1, "--batch", 16, HE_INFER_PASSPHRASE=WORDS, HE_INFER_PUBLISHING_PASSPHRASE=WORDS,
+            )  # fmt: skip
+            (folder / "made").touch()
+    return parts
+
+
+def share_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Publish the model that all test processes of one run share."""
+    if given := os.environ.get(PARTS_VARIABLE):
+        return Path(given)
+    own = tmp_path_factory.getbasetemp()
+    return publish_model((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "scene-model")
+
+
 @contextmanager
-def make_scene(folder: Path) -> Iterator[Scene]:
-    data = write_folder(folder / "shapes", count=20)
-    run(
-        "train", "--data", data, "--out", folder / "shapes.hebundle", "--width", 16, "--hidden", 4, "--epochs", 4,
-        "--name", "shapes",
-    )  # fmt: skip
-    run(
-        "publish", folder / "shapes.hebundle", "--to", folder / "parts", "--publishing-key", folder / "publishing.key",
-        "--batch", 1, "--batch", 16, HE_INFER_PASSPHRASE=WORDS, HE_INFER_PUBLISHING_PASSPHRASE=WORDS,
-    )  # fmt: skip
+def make_scene(folder: Path, parts: Path) -> Iterator[Scene]:
+    """Start a server with the published model, and make a client's key file and token.
+
+    Args:
+        folder: an empty folder.
+        parts: the folder of the model's two parts.
+    """
     token, key = folder / "cloud.token", folder / "hospital.key"
-    model = folder / "parts" / "shapes.client.hebundle"
-    server = LocalServer([folder / "parts" / "shapes.server.hebundle"], folder / "server", options=["--workers", "1"])
+    model = parts / "shapes.client.hebundle"
+    server = LocalServer([parts / "shapes.server.hebundle"], folder / "server", options=["--workers", "1"])
     with server:
         token.touch(mode=0o600)
         token.write_text(server.token)

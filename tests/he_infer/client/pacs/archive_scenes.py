@@ -40,7 +40,7 @@ from tests.e2e.kit import images as shapes
 from tests.he_infer.client.console.conftest import CHROMIUM, RunningConsole
 from tests.he_infer.client.pacs.orthanc import Orthanc, answers, file_bytes, free_port, make_image
 from tests.he_infer.client.pacs.test_listener import send
-from tests.he_infer.client.scene import Scene, make_scene
+from tests.he_infer.client.scene import Scene, make_scene, share_model
 
 FINDINGS = read_findings({}, ["dark", "bright"])
 UIDS = ReportUids(bytes(32))
@@ -248,16 +248,20 @@ def test_watch_once_reports_through_real_server_and_lists_failures(
     orthanc: Orthanc, scene: Scene, tmp_path: Path
 ) -> None:
     study = generate_uid()
-    good = write_shapes(study, 3, modality="MR", body_part="HEAD")
-    broken = make_image(study, generate_uid(), modality="MR", body_part="HEAD")
+    good = write_shapes(study, 3, body_part="HEAD")
+    broken = make_image(study, generate_uid(), body_part="HEAD")
     del broken.PixelData
-    orthanc.send(*good, broken, *write_shapes(study, 1, modality="MR", body_part="KNEE"))
-    options = [
-        "watch", "--once", "--archive", orthanc.url, "--modality", "MR", "--body-part", "HEAD", "--quiet", 0,
-        "--report", "sr,pdf", "--journal", tmp_path / "journal", *scene.options,
-    ]  # fmt: skip
-    said = watch_once(*options, status=3)
-    assert "3 reported" in said
+    (unlike,) = write_shapes(study, 1, modality="MR", body_part="HEAD")  # the model was trained on CT
+    orthanc.send(*good, broken, unlike, *write_shapes(study, 1, body_part="KNEE"))
+
+    def options(journal: str, refusals: str) -> list[object]:
+        return [
+            "watch", "--once", "--archive", orthanc.url, "--modality", "CT", "--modality", "MR", "--body-part", "HEAD",
+            "--quiet", 0, "--refusals", refusals, "--report", "sr,pdf", "--journal", tmp_path / journal, *scene.options,
+        ]  # fmt: skip
+
+    said = watch_once(*options("silent", "none"), status=3)
+    assert "3 reported, 1 refused" in said
     assert "without pixels" in said
     assert sources_of(orthanc, study) == sorted(str(image.SOPInstanceUID) for image in good)
     reports = [report for report in orthanc.instances("SR") if report.StudyInstanceUID == study]
@@ -268,8 +272,30 @@ def test_watch_once_reports_through_real_server_and_lists_failures(
     ]
     assert any(re.fullmatch("receipt SHA-256=[0-9a-f]{64}", text) for text in parameters)
     assert sum(page.StudyInstanceUID == study for page in orthanc.instances("DOC")) == 3
-    watch_once(*options, status=3)
-    assert len(sources_of(orthanc, study)) == 3
+
+    # Another journal, where refusals are reported: the reports that are there stay as they are.
+    assert "4 reported" in watch_once(*options("telling", "report"), status=3)
+    assert sources_of(orthanc, study) == sorted(str(image.SOPInstanceUID) for image in (*good, unlike))
+    refusals = [
+        report
+        for report in orthanc.instances("SR")
+        if report.StudyInstanceUID == study and str(unlike.SOPInstanceUID) in str(report)
+    ]
+    (refusal,) = refusals
+    items = list(walk_content(refusal))
+    said = " ".join(str(item.TextValue) for item in items if item.ValueType == "TEXT")
+    assert "Modality is MR; the model was made from CT" in said
+    assert "not a diagnosis" in said
+    assert not any(item.ValueType == "NUM" for item in items)
+    findings = [item for item in items if item.ConceptNameCodeSequence[0].CodeValue == "121071"]
+    assert not findings
+
+
+def walk_content(item: pydicom.Dataset) -> Iterator[pydicom.Dataset]:
+    """All content items of a Structured Report."""
+    for below in item.get("ContentSequence", []):
+        yield below
+        yield from walk_content(below)
 
 
 @pytest.mark.slow
@@ -396,9 +422,9 @@ def test_watch_waits_for_a_server_that_is_down_without_counting_attempts(
     orthanc: Orthanc, scene: Scene, tmp_path: Path
 ) -> None:
     study = generate_uid()
-    orthanc.send(*write_shapes(study, 2, modality="CR"))
+    orthanc.send(*write_shapes(study, 2, body_part="FOOT"))
     options = [
-        "watch", "--once", "--archive", orthanc.url, "--modality", "CR", "--quiet", 0, "--journal",
+        "watch", "--once", "--archive", orthanc.url, "--body-part", "FOOT", "--quiet", 0, "--journal",
         tmp_path / "journal", *scene.options,
     ]  # fmt: skip
     scene.stop_server()
@@ -430,5 +456,5 @@ def wait_until(holds: Callable[[], bool], otherwise: str, seconds: float = 30) -
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Iterator[Scene]:
-    with make_scene(tmp_path_factory.mktemp("scene")) as made:
+    with make_scene(tmp_path_factory.mktemp("scene"), share_model(tmp_path_factory)) as made:
         yield made

@@ -31,7 +31,7 @@ from tests.cipher.dicom.orthanc_scene import bring_loopback_up
 from tests.e2e.kit import WORDS
 from tests.e2e.kit import images as shapes
 from tests.he_infer.client.pacs.orthanc import Orthanc, answers, free_port, make_image
-from tests.he_infer.client.scene import Scene, make_scene
+from tests.he_infer.client.scene import Scene, make_scene, publish_model
 
 _PACE = 14.0
 """The studies arrive within about this many seconds for each two kills, so that there is work at most kills."""
@@ -134,7 +134,7 @@ def run(studies: int, kills: int, seed: int, folder: Path) -> dict[str, object]:
                 sent.append(late)
                 counts["studies that grew"] += 1
 
-    with make_scene(folder / "scene") as scene:
+    with make_scene(folder / "scene", publish_model(folder / "model")) as scene:
         watching = Watching(archive, scene, folder)
         watching.start()
         began = time.monotonic()
