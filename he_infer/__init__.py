@@ -10,9 +10,10 @@ from he_infer._origin import check_siblings
 
 if TYPE_CHECKING:
     from he_infer.client.client import Client
+    from he_infer.client.images.array import ArrayImage
     from he_infer.client.results import Result
 
-__all__ = ["Client", "Result", "__version__"]
+__all__ = ["ArrayImage", "Client", "Result", "__version__"]
 __version__ = "0.1.0"
 
 check_siblings()
@@ -24,6 +25,10 @@ def __getattr__(name: str) -> Any:
         from he_infer.client.client import Client
 
         return Client
+    if name == "ArrayImage":
+        from he_infer.client.images.array import ArrayImage
+
+        return ArrayImage
     if name == "Result":
         from he_infer.client.results import Result
 

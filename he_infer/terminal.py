@@ -22,6 +22,7 @@ _EXTRAS = {
     "tenseal": "client",
     "torch": "train",
     "httpx2": "client",
+    "pooch": "client",
     "pydicom": "cipher",
     "sklearn": "train",
     "PIL": "client",

@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.dataset import Dataset
+from models.datasets.dataset import NOT_STATED, Dataset
 from models.errors import DamagedBundle
-from models.metrics import Figures, compute_majority_share, predictions, softmax
+from models.metrics import Figures, compute_majority_share, softmax
 
 VERSION = 1
+_CHECKED = {
+    "modality": "(0008,0060) Modality",
+    "body_part": "(0018,0015) Body Part Examined",
+    "view": "(0018,5101) View Position",
+    "photometric": "(0028,0004) Photometric Interpretation",
+}
+"""Members of the card's image that a DICOM header is checked against, in this order."""
+_GREY = ("MONOCHROME1", "MONOCHROME2")
 _Z = 1.959964
 """Quantile of the normal distribution for 95%."""
 
@@ -88,18 +96,29 @@ def choose_operating_point(
 def check_kind(card: Mapping[str, Any], kind: Mapping[str, str]) -> str | None:
     """Reason why an image's DICOM header does not fit the model; None where it fits, or where nothing is stated.
 
+    The modality must be one of the training images'. Body part and view must be, if every training image states one:
+    a list that some images are missing from proves nothing. A colour image does not fit a model of grey ones.
+
     Args:
         card: the model's card.
-        kind: `modality` and others, as `FrameImage.kind` has them.
+        kind: `modality`, `body_part`, `view`, `photometric`, as `FrameImage.kind` has them.
     """
     image = card.get("image")
-    known = image.get("modality") if isinstance(image, Mapping) else None
-    found = kind.get("modality")
-    if not found or not isinstance(known, list) or not known or found in known:
+    if not isinstance(image, Mapping):
         return None
-    return (
-        f"Not this model's kind: (0008,0060) Modality is {found}; the model was made from {', '.join(map(str, known))}."
-    )
+    for name, attribute in _CHECKED.items():
+        listed, found = image.get(name), kind.get(name)
+        if not found or not isinstance(listed, list):
+            continue
+        known = [str(value) for value in listed if value != NOT_STATED]
+        partly = len(known) < len(listed)
+        if name == "photometric":
+            fits = partly or (found in _GREY) in {value in _GREY for value in known}
+        else:
+            fits = found in known or (partly and name != "modality")
+        if known and not fits:
+            return f"Not this model's kind: {attribute} is {found}; the model was made from {', '.join(known)}."
+    return None
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
@@ -138,9 +157,14 @@ def read_operating_point(card: Mapping[str, Any], classes: tuple[str, ...]) -> O
     raise DamagedBundle("The model card's operating point names no class of the model, or no probability.")
 
 
-def predict_at(card: Mapping[str, Any], scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The classes (n,) of scores (n, classes): by the card's operating point, else the most probable one."""
-    point = card.get("operating_point")
-    if not isinstance(point, Mapping) or scores.shape[1] != 2:
-        return predictions(scores)
-    return np.asarray(softmax(scores)[:, 1] >= float(point["threshold"]), dtype=np.int64)
+def decide(card: Mapping[str, Any], classes: tuple[str, ...], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The classes (n,) of probabilities (n, classes): by the card's operating point, else the most probable one.
+
+    Raises:
+        DamagedBundle: see `read_operating_point`.
+    """
+    point = read_operating_point(card, classes)
+    if point is None:
+        return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+    positive = classes.index(point.positive)
+    return np.where(probabilities[:, positive] >= point.threshold, positive, 1 - positive).astype(np.int64)

@@ -1,7 +1,9 @@
 """Makes a bundle of a user's own ONNX extractor, with a head that is trained on its features or given as ONNX."""
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from models.datasets.dataset import Dataset
 from models.errors import DamagedBundle, HeadError, InputError
 from models.extractors.extractor import Extractor, Layout
 from models.extractors.graph_checks import check_graph
+from models.extractors.opset import raise_opset
 from models.guard import Guard
 from models.heads.from_onnx import from_onnx
 from models.heads.ranges import into_range
@@ -34,6 +37,36 @@ class Normalisation:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @staticmethod
+    def load(path: Path) -> "tuple[Normalisation, Layout | None]":
+        """Read a TOML file that describes a network's input.
+
+            mean = [0.485, 0.456, 0.406]
+            std = [0.229, 0.224, 0.225]
+            white = 1                     # optional: the number that white pixels had in training, 1 or 255
+            layout = "NCHW"               # optional: order of the input's dimensions
+
+        Raises:
+            InputError: not TOML, an unknown member, or numbers that make no normalisation.
+            OSError: the file cannot be read.
+        """
+        try:
+            given = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is no TOML file: {error}") from error
+        unknown = sorted(set(given) - {"mean", "std", "white", "layout"})
+        white, layout = given.get("white", 1), given.get("layout")
+        lists = [given.get("mean"), given.get("std")]
+        sound = all(isinstance(one, list) and one and all(type(v) in (int, float) for v in one) for one in lists)
+        if unknown or not sound or white not in (1, 255) or layout not in (None, "NCHW", "NHWC"):
+            found = f"the unknown member '{unknown[0]}'" if unknown else "members that make no normalisation"
+            raise InputError(
+                f"{path} has {found}. Expected mean and std (a list of one number a channel each), and optionally "
+                "white (1 or 255) and layout (NCHW or NHWC)."
+            )
+        mean, std = (tuple(float(value) / white for value in given[name]) for name in ("mean", "std"))
+        return Normalisation(mean, std), layout
 
 
 def import_model(
@@ -72,6 +105,7 @@ def import_model(
         InputError: its features are not finite, or never change.
         HeadError, TrainingError: the head cannot be converted or trained.
     """
+    content = raise_opset(content)
     raw = Extractor(content, layout=layout or guess_layout(content))
     if normalisation is None:
         preprocessing = Preprocessing.fit(dataset.train.images, size=raw.size, channels=raw.channels)

@@ -97,19 +97,19 @@ def run_archive(request: PaperRequest) -> PaperResult:
         with show_progress("Stored and restored", len(images), console=request.console) as step:
             for index, image in enumerate(images):
                 sealed = container.seal_bytes(encode(image), key)
-                kept = service.session.put_object(sealed)
+                kept = service.client.session.put_object(sealed)
                 stored += kept.size
-                fetched = service.session.get_object(kept.id)
+                fetched = service.client.session.get_object(kept.id)
                 restored.append(decode(container.open_bytes(fetched, key)))
                 same = restored[-1].dtype == image.dtype and np.array_equal(restored[-1], image)
                 exact += int(same and hashlib.sha256(sealed).hexdigest() == kept.sha256)
                 step(index + 1)
         seconds = time.perf_counter() - began
         back = np.stack(restored)
-        features = bundle.features(back if back.dtype == test.images.dtype else test.images)
-        with show_progress("Classified encrypted", len(features), console=request.console) as step:
-            scores = service.classify(features, step)
-        figures = compute_figures(test.labels, bundle.scores(features), scores, service.key_bytes)
+        given = back if back.dtype == test.images.dtype else test.images
+        with show_progress("Classified encrypted", len(given), console=request.console) as step:
+            found = service.classify(given, step)
+        figures = compute_figures(test.labels, bundle.scores(bundle.features(given)), found, service)
     large = load_image(request.image or RADIOGRAPH)
     orders = {
         "test images": _orders(list(images), request.seed),

@@ -1,5 +1,6 @@
-"""A trained model behind a real server process, and its client, for 6c, 6d and 6e."""
+"""A trained model behind a real server process, and the public client, for 6c, 6d and 6e."""
 
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,75 +13,117 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from experiments.accuracy.agreement import Agreement, compare_scores
+from experiments.errors import ExperimentError
 from he_infer.ckks.planning.plan import Plan
-from he_infer.client.classifier import EncryptedClassifier, Scores
+from he_infer.client.client import Client
 from he_infer.client.connection.session import Session
-from he_infer.client.keys.secret_key import SecretKey
+from he_infer.client.images.array import ArrayImage
+from he_infer.client.key_registration import enrol
 from he_infer.client.model import ClientModel
+from he_infer.client.release.rounding import to_probabilities
+from he_infer.client.results import RunReport
 from he_infer.local_server import LocalServer
 from he_infer.owner.publish import publish
 from models.bundle import Bundle
 
 
 @dataclass(frozen=True)
-class RunningService:
-    """An open session with a server that offers one model."""
+class Classified:
+    """Images classified through the service, and the run's costs."""
 
-    session: Session
+    probabilities: NDArray[np.float64]
+    """(n, classes), as the client releases them."""
+    report: RunReport
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A client of a server that offers one model."""
+
+    client: Client
     plan: Plan
     key_bytes: int
     """Bytes of the registered evaluation keys."""
-    classify: Callable[[NDArray[np.floating], Callable[[int], None]], Scores]
-    """Features (n, width) and a progress callback into decrypted scores, request by request."""
+
+    def classify(self, images: NDArray[Any], step: Callable[[int], None]) -> Classified:
+        """Classify images (n, H, W[, 3]) one after another; `step` is called with the number of images done.
+
+        Raises:
+            ExperimentError: an image was not classified.
+        """
+        given = [ArrayImage(f"image {number}", pixels) for number, pixels in enumerate(images)]
+        run = self.client.start(given, lambda done, _: step(done))
+        results = list(run)
+        unsent = next((result.refusal for result in results if not result.classified), None)
+        if unsent is not None:
+            raise ExperimentError(f"An image was not classified: {unsent}")
+        classes = self.client.model.classes
+        return Classified(
+            np.array([[result.probabilities[name] for name in classes] for result in results]), run.report
+        )
 
 
 @contextmanager
 def run_service(bundle: Bundle) -> Iterator[RunningService]:
-    """Publish a model, serve its server's part on a free loopback port, register fresh keys, and stop at the end."""
+    """Publish a model, serve its server's part on a free loopback port, register fresh keys, and stop at the end.
+
+    A request holds one image and follows the answer to the one before, so that the times are those of an image.
+    """
     with tempfile.TemporaryDirectory(prefix="he-infer-") as name:
         published = publish(bundle.to_file(), Ed25519PrivateKey.generate(), batches=(1,))
         part, served = (Path(name) / f"model.{kind}.hebundle" for kind in ("client", "server"))
         published.client.save(part)
         published.server.save(served)
-        with LocalServer([served], Path(name) / "data") as local, Session(local.url, local.token) as session:
-            model = ClientModel.load(part).expect(session.models())
-            plan = model.plans[0]
-            classifier = EncryptedClassifier(session, model, plan, SecretKey.generate(plan.parameters))
-            key_bytes = classifier.register()
-
-            def classify(features: NDArray[np.floating], step: Callable[[int], None]) -> Scores:
-                return classifier.scores(features, lambda done, _: step(done))
-
-            yield RunningService(session, plan, key_bytes, classify)
+        key, passphrase = Path(name) / "hospital.key", secrets.token_urlsafe(16)
+        with LocalServer([served], Path(name) / "data") as local:
+            with Session(local.url, local.token) as session:
+                key_bytes = enrol(session, ClientModel.load(part), key, passphrase)
+            with Client(
+                local.url,
+                model=part,
+                key=key,
+                passphrase=passphrase,
+                token=local.token,
+                canaries=0,
+                even_if_unlike=True,
+                in_flight=1,
+            ) as client:
+                yield RunningService(client, client.served.plans[0], key_bytes)
 
 
 def compute_figures(
-    labels: NDArray[np.int64], clear: NDArray[np.float64], scores: Scores, key_bytes: int
+    labels: NDArray[np.int64], clear: NDArray[np.float64], found: Classified, service: RunningService
 ) -> dict[str, Any]:
-    """Compute accuracy and agreement of a set classified through a service, and the median costs of an image."""
-    # Scores without rounding: this is a measurement, and its key is deleted at the end.
-    found: Agreement = compare_scores(labels, clear, clear + scores.errors(clear))
-    requests = scores.requests
+    """Compute accuracy and agreement of a set classified through a service, and the mean costs of an image.
 
-    def median(name: str) -> float:
-        return float(np.median([getattr(request, name) / request.images for request in requests]))
+    Args:
+        labels: (n,) true classes.
+        clear: (n, classes) scores in clear; they are turned into probabilities as the client does.
+        found: of the same images.
+        service: has the plan and the keys.
+    """
+    agreement: Agreement = compare_scores(labels, to_probabilities(clear, service.plan.precision), found.probabilities)
+    report = found.report
+
+    def mean(stage: str) -> float:
+        return 1e3 * report.stages[stage] / agreement.n
 
     return {
-        "images": found.n,
-        "clear_accuracy": found.clear_accuracy,
-        "encrypted_accuracy": found.encrypted_accuracy,
-        "label_agreement": found.label_agreement,
-        "labels_changed_beyond_error": found.flips_beyond_error,
-        "mcnemar_p": found.mcnemar_p,
-        "largest_score_error": found.max_abs_error,
-        "receipts_verified": len(scores.receipts),
-        "encrypt_ms": 1e3 * median("encrypt_seconds"),
-        "round_trip_ms": 1e3 * median("round_trip_seconds"),
-        "server_ms": 1e3 * median("server_seconds"),
-        "decrypt_ms": 1e3 * median("decrypt_seconds"),
-        "bytes_up": int(median("bytes_up")),
-        "bytes_down": int(median("bytes_down")),
-        "evaluation_key_bytes": key_bytes,
+        "images": agreement.n,
+        "clear_accuracy": agreement.clear_accuracy,
+        "encrypted_accuracy": agreement.encrypted_accuracy,
+        "label_agreement": agreement.label_agreement,
+        "labels_changed_beyond_error": agreement.flips_beyond_error,
+        "mcnemar_p": agreement.mcnemar_p,
+        "largest_probability_difference": round(agreement.max_abs_error, 6),
+        "receipts_verified": len(report.receipts),
+        "encrypt_ms": mean("encryption"),
+        "round_trip_ms": mean("server"),
+        "server_ms": 1e3 * float(np.mean(report.server_seconds)),
+        "decrypt_ms": mean("decryption"),
+        "bytes_up": report.bytes_up // report.requests,
+        "bytes_down": report.bytes_down // report.requests,
+        "evaluation_key_bytes": service.key_bytes,
     }
 
 
@@ -89,6 +132,6 @@ def describe_figures(figures: dict[str, Any]) -> str:
     return (
         f"{figures['images']} images: accuracy {figures['clear_accuracy']:.4f} in clear, "
         f"{figures['encrypted_accuracy']:.4f} encrypted; {figures['label_agreement']:.2%} of the labels alike, "
-        f"{figures['labels_changed_beyond_error']} changed beyond the error; largest score error "
-        f"{figures['largest_score_error']:.1e}."
+        f"{figures['labels_changed_beyond_error']} changed beyond the error; largest difference of a probability "
+        f"{figures['largest_probability_difference']:g}."
     )

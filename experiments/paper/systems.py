@@ -13,7 +13,6 @@ from he_infer.ckks.packing import pack
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.terminal import show_progress
 from models import datasets
-from models.metrics import softmax
 
 TUMOURS = "breastmnist"
 """The set that 6c runs on where none is named: tumours in ultrasound, since no MRI set comes with any package."""
@@ -27,15 +26,14 @@ def run_tumours(request: PaperRequest) -> PaperResult:
     dataset = datasets.load(name)
     bundle = load_or_train(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
-    features = bundle.features(test.images)
-    clear = bundle.scores(features)
+    clear = bundle.scores(bundle.features(test.images))
     with (
         run_service(bundle) as service,
-        show_progress("Classified encrypted", len(features), console=request.console) as step,
+        show_progress("Classified encrypted", len(test), console=request.console) as step,
     ):
-        scores = service.classify(features, step)
-        figures = compute_figures(test.labels, clear, scores, service.key_bytes)
-    matrices = [_confusion(test.labels, values, len(dataset.classes)) for values in (clear, scores.rounded)]
+        found = service.classify(test.images, step)
+        figures = compute_figures(test.labels, clear, found, service)
+    matrices = [_confusion(test.labels, values, len(dataset.classes)) for values in (clear, found.probabilities)]
     figures["confusion_clear"], figures["confusion_encrypted"] = (matrix.tolist() for matrix in matrices)
     note = (
         "No MRI tumour set comes with this project or with any package that it uses, so this run is on breast tumours "
@@ -45,7 +43,7 @@ def run_tumours(request: PaperRequest) -> PaperResult:
         title="Fig. 6c: tumour types from encrypted features",
         parameters={"dataset": dataset.name, "digest": dataset.digest, "bundle": bundle.name, "limit": request.limit},
         figures=figures,
-        picture=_tumour_picture(test.images, test.labels, scores.rounded, matrices, dataset.classes),
+        picture=_tumour_picture(test.images, test.labels, found.probabilities, matrices, dataset.classes),
         lines=(describe_figures(figures), *((note,) if request.data is None else ()), *dataset.notes),
     )
 
@@ -57,17 +55,17 @@ def run_encrypted_service(request: PaperRequest) -> PaperResult:
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
     features = bundle.features(test.images)
     with (
-        run_service(bundle) as served,
-        show_progress("Classified encrypted", len(features), console=request.console) as step,
+        run_service(bundle) as service,
+        show_progress("Classified encrypted", len(test), console=request.console) as step,
     ):
-        scores = served.classify(features, step)
-        figures = compute_figures(test.labels, bundle.scores(features), scores, served.key_bytes)
-        plan = served.plan
+        found = service.classify(test.images, step)
+        figures = compute_figures(test.labels, bundle.scores(features), found, service)
+        plan = service.plan
     example = len(test) // 2
     ciphertext = SecretKey.generate(plan.parameters).encrypt(
         pack(plan, features[example : example + 1]), plan.input_scale
     )
-    probabilities = softmax(scores.rounded[example : example + 1])[0]
+    probabilities = found.probabilities[example]
     return PaperResult(
         title="Fig. 6e: the encrypted service, end to end",
         parameters={"dataset": dataset.name, "digest": dataset.digest, "bundle": bundle.name, "limit": request.limit},
@@ -80,7 +78,7 @@ def run_encrypted_service(request: PaperRequest) -> PaperResult:
             f"One image: {figures['encrypt_ms']:.1f} ms to encrypt, {figures['round_trip_ms']:.1f} ms for the round "
             f"trip ({figures['server_ms']:.1f} ms of it the server's), {figures['decrypt_ms']:.1f} ms to decrypt; "
             f"{figures['bytes_up'] / 1e3:.0f} KB up, {figures['bytes_down'] / 1e3:.0f} KB down; evaluation keys "
-            f"{figures['evaluation_key_bytes'] / 1e6:.1f} MB, once. Medians, client and server on one machine.",
+            f"{figures['evaluation_key_bytes'] / 1e6:.1f} MB, once. Means, client and server on one machine.",
         ),
     )
 
@@ -165,7 +163,7 @@ def _service_picture(
             start += width
         axis.set_yticks([])
         axis.set_xlabel(
-            f"ms an image (medians); {figures['bytes_up'] / 1e3:.0f} KB up, {figures['bytes_down'] / 1e3:.0f} KB down"
+            f"ms an image (means); {figures['bytes_up'] / 1e3:.0f} KB up, {figures['bytes_down'] / 1e3:.0f} KB down"
         )
         axis.legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from he_infer.client.connection.session import Session
+from he_infer.client.images.array import ArrayImage
 from he_infer.client.images.find import find_images
 from he_infer.client.images.reader import Frames, ImageReader, ReadImage
 from he_infer.client.key_registration import complete_registration, prove_keys
@@ -124,12 +125,12 @@ class Client:
         given = {"model": profile.bundle, "key": profile.key, "token": token, **certificates, **options}
         return cls(profile.url, passphrase=passphrase, **given)
 
-    def classify(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> list[Result]:
+    def classify(self, paths: Iterable[str | Path | ArrayImage], on_progress: Progress | None = None) -> list[Result]:
         """Classify files and folders. Gives one result for each image, in a stable order.
 
         Args:
-            paths: image files, and folders of them.
-            on_progress: called with the number of files done and their total.
+            paths: image files, folders of them, and images in memory, whose results come last.
+            on_progress: called with the number of images done and their total.
 
         Raises:
             ImageError: a path does not exist, or there is no file.
@@ -137,7 +138,9 @@ class Client:
         """
         return list(self.start(paths, on_progress))
 
-    def iterate(self, paths: Iterable[str | Path], on_progress: Progress | None = None) -> Iterator[Result]:
+    def iterate(
+        self, paths: Iterable[str | Path | ArrayImage], on_progress: Progress | None = None
+    ) -> Iterator[Result]:
         """Give the results one after another as they come. If it raises an error, discard all earlier results.
 
         Raises as `classify` does.
@@ -146,7 +149,7 @@ class Client:
 
     def start(
         self,
-        paths: Iterable[str | Path],
+        paths: Iterable[str | Path | ArrayImage],
         on_progress: Progress | None = None,
         *,
         on_sent: Callable[[Sequence[bytes]], None] | None = None,
@@ -154,13 +157,16 @@ class Client:
         """Start a run over files and folders. Iterate over it once; its `report` holds costs and receipts.
 
         Args:
-            paths: image files, and folders of them.
-            on_progress: called with the number of files done and their total.
+            paths: image files, folders of them, and images in memory, whose results come last.
+            on_progress: called with the number of images done and their total.
             on_sent: called with the ciphertexts of each request, to show exactly what is sent from this machine.
 
         Raises as `classify` does.
         """
-        files = find_images([Path(path) for path in paths])
+        given = list(paths)
+        arrays = [path for path in given if isinstance(path, ArrayImage)]
+        named = [Path(path) for path in given if not isinstance(path, ArrayImage)]
+        files = find_images(named) if named or not arrays else []
         return Run(
             self.session,
             self.model,
@@ -168,7 +174,7 @@ class Client:
             self._keys.secret_key,
             self._keys.key_set,
             self._reader,
-            files,
+            [*files, *arrays],
             replace(self._options, on_sent=on_sent),
             on_progress,
         )

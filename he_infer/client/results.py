@@ -112,6 +112,8 @@ class RunReport:
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds spent in each stage: reading, extraction, encryption, server, decryption. They overlap."""
     receipts: list[Receipt] = field(default_factory=list, repr=False)
+    server_seconds: list[float] = field(default_factory=list, repr=False)
+    """Computing time of each request, as the server states it."""
 
     def spend(self, stage: str, seconds: float) -> None:
         """Add time to a stage."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from he_infer.ckks.packing import pack
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.connection.session import Session
+from he_infer.client.images.array import ArrayImage
 from he_infer.client.images.reader import Frames, ImageReader, ReadImage
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.client.model import ClientModel
@@ -111,7 +112,7 @@ class Run:
         secret_keys: Callable[[Plan], SecretKey],
         key_set: str,
         reader: ImageReader,
-        files: Sequence[Path],
+        files: Sequence[Path | ArrayImage],
         options: RunOptions,
         progress: Progress | None = None,
         rng: np.random.Generator | None = None,
@@ -163,9 +164,10 @@ class Run:
     def _extract_all(self, readers: ThreadPoolExecutor) -> Iterator[_Extracted]:
         """Read the files and extract their features, in order."""
 
-        def read(path: Path) -> list[tuple[ReadImage, bool]]:
+        def read(path: Path | ArrayImage) -> list[tuple[ReadImage, bool]]:
             started = time.perf_counter()
-            images = self._reader.read(path, self._options.frames)
+            frames = self._options.frames
+            images = [path.read()] if isinstance(path, ArrayImage) else self._reader.read(path, frames)
             self.report.spend("reading", time.perf_counter() - started)
             return [(image, image is images[-1]) for image in images]
 
@@ -304,6 +306,7 @@ class Run:
         report.bytes_up += answer.bytes_up
         report.bytes_down += answer.bytes_down
         report.receipts.append(answer.receipt)
+        report.server_seconds.append(answer.server_seconds)
 
     def _judge(self, block: _Block, scores: NDArray[np.float64]) -> None:
         """Count an answer's wrong canary answers and its scores outside of the range."""

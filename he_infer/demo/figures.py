@@ -17,20 +17,26 @@ class Figures:
     """Share of the largest class among the test images: the accuracy of always naming it."""
     label_agreement: float
     """Share of test images whose encrypted label equals the clear one."""
+    max_probability_difference: float
+    """Largest |encrypted probability - clear probability| over all test images and classes, both rounded for release:
+    0, or one unit of the last digit where rounding falls otherwise."""
     max_abs_error: float
-    """Largest |encrypted score - clear score| over all test images and classes."""
+    """Largest |encrypted score - clear score| of the questions on which publishing tried the plan. The client gives no
+    scores, so none of the test images' is measured."""
     pictures: int | None
     """Test pictures that the patches were cut out of; None where each image is a whole picture."""
     pictures_right_clear: int | None
-    """Pictures whose class the sum of their patches' clear scores names."""
+    """Pictures whose class the sum of their patches' clear probabilities names."""
     pictures_right_encrypted: int | None
-    """Pictures whose class the sum of their patches' decrypted scores names."""
+    """Pictures whose class the sum of their patches' decrypted probabilities names."""
     patients: int | None
     """Patients whom the test pictures show; None where patients are unknown."""
     patients_right_encrypted: int | None
-    """Patients whose class the sum of their patches' decrypted scores names."""
+    """Patients whose class the sum of their patches' decrypted probabilities names."""
     guard_refused: int | None
     """Test images that the model's guard finds unlike its training images; None where it has no guard."""
+    batch: int
+    """Images in a request."""
     server_ms_median: float
     """Median over requests of the server's own time to load, evaluate and save, in milliseconds."""
     bytes_up: int

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +25,19 @@ from cipher.algorithm.inner import encrypt_image
 from cipher.keys.vault_key import VaultKey
 from he_infer import __version__
 from he_infer.ckks.planning.plan import Plan
-from he_infer.client.classifier import EncryptedClassifier, Scores
+from he_infer.client.client import Client
 from he_infer.client.connection.session import Session
-from he_infer.client.keys.secret_key import SecretKey
-from he_infer.client.served_model import ServedModel
+from he_infer.client.images.array import ArrayImage
+from he_infer.client.key_registration import enrol
+from he_infer.client.model import ClientModel
+from he_infer.client.release.rounding import to_probabilities
+from he_infer.client.results import Result, RunReport
 from he_infer.demo import pictures
 from he_infer.demo import storing as vault
 from he_infer.demo.audit import audit_hospital, audit_server
+from he_infer.demo.curves import draw_curves
 from he_infer.demo.figures import Figures
+from he_infer.demo.path_picture import draw_path
 from he_infer.demo.picture_level import PictureResult, count_right, sum_by_group
 from he_infer.demo.progress import Step, Steps
 from he_infer.demo.report import Report, ReportLine, write_report
@@ -39,13 +45,12 @@ from he_infer.demo.unlike import UnlikeImage, judge_unlike_images
 from he_infer.errors import UsageError
 from he_infer.files import PRIVATE, write_text
 from he_infer.head.bundle_file import BundleFile
-from he_infer.local_server import LocalServer
-from he_infer.owner.publish import publish
-from he_infer.publication.parts import ClientPart
+from he_infer.local_server import LocalServer, prepare_engine
+from he_infer.owner.publish import Published, publish
 from models import datasets
 from models.bundle import Bundle
+from models.card import decide, read_operating_point
 from models.datasets import Dataset
-from models.feature_model import FeatureModel
 from models.metrics import compute_majority_share
 from models.training.train import Epoch, Recipe, train
 
@@ -81,15 +86,23 @@ class DemoResult:
 
 @dataclass(frozen=True)
 class _Encrypted:
-    """The encrypted half of the job."""
+    """The test images classified by the hospital, and in clear for comparison."""
 
+    clear_scores: NDArray[np.float64]
+    """(n, classes)"""
     clear: NDArray[np.float64]
-    scores: Scores
+    """(n, classes) probabilities in clear, rounded as the client rounds its own."""
+    opened: NDArray[np.float64]
+    """(n, classes) probabilities that the client gives."""
+    clear_labels: NDArray[np.int64]
+    opened_labels: NDArray[np.int64]
+    results: list[Result]
+    report: RunReport
     evaluation_key_bytes: int
     features: NDArray[np.float32]
-    ready_seconds: float
-    model: ServedModel
     plan: Plan
+    sent: bytes
+    """Ciphertexts of the first request."""
     refused: int | None
     """Test images that the guard finds unlike the training images; None where the model has no guard."""
     unlike: list[UnlikeImage]
@@ -115,27 +128,32 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         )
     for note in dataset.notes:
         console.print(f"      {note}", markup=False, highlight=False, style="yellow", soft_wrap=False)
-    with steps.step("Owner: train the model") as step:
-        bundle = _train(dataset, options, step)
-        bundle.save(owner / "model.hebundle")
-    with steps.step("Owner: publish in two parts") as step:
-        published = publish(BundleFile.load(owner / "model.hebundle"), Ed25519PrivateKey.generate(), batches=[1])
-        published.client.save(hospital / "model.client.hebundle")
-        published.server.save(cloud / "model.server.hebundle")
-        step.result = "the head for the cloud alone, the extractor for the hospital alone, both signed"
-    with steps.step("Hospital: store images sealed") as step:
-        stored = _store(dataset, cloud / "vault", step)
-        step.result = (
-            f"{stored.objects} images, {stored.plain_bytes / 1e6:.1f} MB, back bit for bit; {stored.mb_per_s:.0f} MB/s"
-        )
-    with steps.step("Hospital: classify encrypted") as step:
-        encrypted = _classify(bundle, cloud, hospital, dataset, options, step)
+    with prepare_engine(), ThreadPoolExecutor(1) as aside:
+        # Two cores: the image cipher and the server's engine are compiled while the first one trains.
+        compiled = aside.submit(vault.warm_up, VaultKey.generate())
+        with steps.step("Owner: train the model") as step:
+            bundle = _train(dataset, options, step)
+            bundle.save(owner / "model.hebundle")
+        with steps.step("Owner: publish in two parts") as step:
+            published = publish(BundleFile.load(owner / "model.hebundle"), Ed25519PrivateKey.generate(), batches=[16])
+            published.client.save(hospital / "model.client.hebundle")
+            published.server.save(cloud / "model.server.hebundle")
+            step.result = "the head for the cloud alone, the extractor for the hospital alone, both signed"
+        with steps.step("Hospital: store images sealed") as step:
+            compiled.result()
+            stored = _store(dataset, cloud / "vault", step)
+            step.result = (
+                f"{stored.objects} images, {stored.plain_bytes / 1e6:.1f} MB, back bit for bit; "
+                f"{stored.mb_per_s:.0f} MB/s"
+            )
+        with steps.step("Hospital: classify encrypted") as step:
+            encrypted = _classify(bundle, cloud, hospital, dataset, options, step)
     with steps.step("Search the server's data") as step:
         audit = audit_server(
             cloud,
             dataset,
             encrypted.features,
-            encrypted.clear,
+            encrypted.clear_scores,
             seed=options.seed,
             progress=step.update,
         )
@@ -148,12 +166,15 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     with steps.step("Write the report") as step:
         labels = dataset.test.labels[: len(encrypted.clear)]
         whole = {
-            name: _sum_scores(groups.get("test"), labels, encrypted)
+            name: _sum_probabilities(groups.get("test"), labels, encrypted)
             for name, groups in (("pictures", dataset.pictures), ("patients", dataset.people))
         }
-        figures = _figures(dataset, labels, encrypted, stored, whole)
+        figures = _figures(dataset, published, labels, encrypted, stored, whole)
         report = options.out / "report.html"
-        confusions = [_confusion(labels, predicted, len(dataset.classes)) for predicted in _labels(encrypted)]
+        confusions = [
+            _confusion(labels, predicted, len(dataset.classes))
+            for predicted in (encrypted.clear_labels, encrypted.opened_labels)
+        ]
         write_report(
             Report(
                 figures=figures,
@@ -162,7 +183,10 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
                 method=_method(dataset, bundle, encrypted, options),
                 picture_cipher=_cipher_picture(dataset),
                 picture_confusion=pictures.draw_confusion_matrices(confusions[0], confusions[1], dataset.classes),
-                picture_errors=pictures.draw_score_errors(encrypted.scores.errors(encrypted.clear)),
+                picture_path=_path_picture(dataset, bundle, encrypted),
+                picture_curves=draw_curves(
+                    labels, encrypted.opened, dataset.classes, read_operating_point(bundle.card, dataset.classes)
+                ),
                 audit=audit,
                 head_audit=head_audit,
                 unlike=encrypted.unlike,
@@ -196,7 +220,6 @@ def _store(dataset: Dataset, folder: Path, step: Step) -> vault.StoredImages:
     """Seal the set's original files where it has any, else its test images; the key stays in this process."""
     key = VaultKey.generate()
     files = sorted({path for paths in dataset.sources.values() for path in paths})
-    vault.warm_up(key)
     if files:
         return vault.seal_files(files, folder, key, step.update)
     return vault.seal_arrays(dataset.test.images, folder, key, step.update)
@@ -220,60 +243,74 @@ def _classify(
     bundle: Bundle, cloud: Path, hospital: Path, dataset: Dataset, options: DemoOptions, step: Step
 ) -> _Encrypted:
     test = dataset.test if options.limit is None else dataset.test.first(options.limit)
-    path = hospital / "model.client.hebundle"
-    part = ClientPart.load(path)
-    extractor = FeatureModel.from_file(path, part.file)
-    features = extractor.features(test.images)
-    with (
-        LocalServer([cloud / "model.server.hebundle"], cloud / "data", record_dir=cloud / "wire") as local,
-        Session(local.url, local.token) as session,
-    ):
-        model = next(offer for offer in session.models() if offer.id == part.model_id)
-        plan = part.plans[0]
-        classifier = EncryptedClassifier(session, model, plan, SecretKey.generate(plan.parameters))
-        key_bytes = classifier.register()
-        scores = classifier.scores(features, step.update)
+    model = ClientModel.load(hospital / "model.client.hebundle")
+    key, passphrase = hospital / "hospital.key", secrets.token_urlsafe(16)
+    sent: list[bytes] = []
+    with LocalServer([cloud / "model.server.hebundle"], cloud / "data", record_dir=cloud / "wire") as local:
+        with Session(local.url, local.token) as session:
+            key_bytes = enrol(session, model, key, passphrase)
+        with Client(
+            local.url, model=model.path, key=key, passphrase=passphrase, token=local.token, even_if_unlike=True
+        ) as client:
+            images = [ArrayImage(f"test image {number}", pixels) for number, pixels in enumerate(test.images)]
+            run = client.start(images, step.update, on_sent=lambda parts: sent.append(b"".join(parts)))
+            results = list(run)
         ready = local.ready_seconds
-    clear = bundle.scores(features)
-    _write_results(hospital / "results.csv", test.labels, scores, dataset.classes)
-    step.result = f"{len(scores)} images; server process ready in {ready:.1f} s, keys {key_bytes / 1e6:.1f} MB"
-    refused = None if extractor.guard is None else sum(not one.accepted for one in extractor.judge(features))
-    unlike = [] if extractor.guard is None else judge_unlike_images(extractor, test.images, options.seed)
-    return _Encrypted(clear, scores, key_bytes, features, ready, model, plan, refused, unlike)
+    unsent = next((result for result in results if not result.classified), None)
+    if unsent is not None:  # the data set was checked, and the guard only remarks here
+        raise UsageError(f"An image was not classified: {unsent.refusal}")
+    features = model.feature_model.features(test.images)
+    clear_scores = bundle.scores(features)
+    clear = to_probabilities(clear_scores, run.plan.precision)
+    opened = np.array([[result.probabilities[name] for name in dataset.classes] for result in results])
+    _write_results(hospital / "results.csv", test.labels, results, dataset.classes)
+    step.result = f"{len(results)} images; server process ready in {ready:.1f} s, keys {key_bytes / 1e6:.1f} MB"
+    guard = model.feature_model.guard
+    return _Encrypted(
+        clear_scores=clear_scores,
+        clear=clear,
+        opened=opened,
+        clear_labels=decide(bundle.card, dataset.classes, clear),
+        opened_labels=np.array([dataset.classes.index(str(result.label)) for result in results]),
+        results=results,
+        report=run.report,
+        evaluation_key_bytes=key_bytes,
+        features=features,
+        plan=run.plan,
+        sent=sent[0],
+        refused=None if guard is None else sum(not one.accepted for one in model.feature_model.judge(features)),
+        unlike=[] if guard is None else judge_unlike_images(model.feature_model, test.images, options.seed),
+    )
 
 
-def _write_results(path: Path, truth: NDArray[np.int64], scores: Scores, classes: Sequence[str]) -> None:
-    """Write the hospital's results: for each test image its class by decrypted scores, and the rounded scores."""
+def _write_results(path: Path, truth: NDArray[np.int64], results: Sequence[Result], classes: Sequence[str]) -> None:
+    """Write the hospital's results: for each test image its class, its true class, and the classes' probabilities."""
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(["image", "class", "true class", *(f"score {name}" for name in classes)])
-    for number, (label, true, values) in enumerate(zip(scores.labels, truth, scores.rounded, strict=True)):
-        rows.writerow([number, classes[label], classes[true], *values.tolist()])
+    rows.writerow(["image", "class", "true class", *(f"probability {name}" for name in classes)])
+    for number, (result, true) in enumerate(zip(results, truth, strict=True)):
+        rows.writerow([number, result.label, classes[true], *(result.probabilities[name] for name in classes)])
     write_text(path, text.getvalue(), mode=PRIVATE)
 
 
-def _labels(encrypted: _Encrypted) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return encrypted.clear.argmax(axis=1).astype(np.int64), encrypted.scores.labels
-
-
-def _sum_scores(
+def _sum_probabilities(
     groups: NDArray[np.int64] | None, labels: NDArray[np.int64], encrypted: _Encrypted
 ) -> list[PictureResult] | None:
     """Results by picture or patient; None where a set does not state the picture of each patch."""
     if groups is None:
         return None
-    return sum_by_group(groups[: len(labels)], labels, encrypted.clear, encrypted.scores.rounded)
+    return sum_by_group(groups[: len(labels)], labels, encrypted.clear, encrypted.opened)
 
 
 def _figures(
     dataset: Dataset,
+    published: Published,
     labels: NDArray[np.int64],
     encrypted: _Encrypted,
     stored: vault.StoredImages,
     whole: Mapping[str, list[PictureResult] | None],
 ) -> Figures:
-    clear, opened = _labels(encrypted)
-    requests = encrypted.scores.requests
+    clear, opened, report = encrypted.clear_labels, encrypted.opened_labels, encrypted.report
     shown, people = whole["pictures"], whole["patients"]
     return Figures(
         dataset=dataset.name,
@@ -283,16 +320,18 @@ def _figures(
         encrypted_accuracy=float((opened == labels).mean()),
         majority_share=compute_majority_share(labels),
         label_agreement=float((clear == opened).mean()),
-        max_abs_error=float(np.abs(encrypted.scores.errors(encrypted.clear)).max()),
+        max_probability_difference=round(float(np.abs(encrypted.opened - encrypted.clear).max()), 6),
+        max_abs_error=max(published.trial_errors),
         pictures=None if shown is None else len(shown),
         pictures_right_clear=None if shown is None else count_right(shown, encrypted=False),
         pictures_right_encrypted=None if shown is None else count_right(shown, encrypted=True),
         patients=None if people is None else len(people),
         patients_right_encrypted=None if people is None else count_right(people, encrypted=True),
         guard_refused=encrypted.refused,
-        server_ms_median=1e3 * float(np.median([request.server_seconds for request in requests])),
-        bytes_up=int(np.median([request.bytes_up for request in requests])),
-        bytes_down=int(np.median([request.bytes_down for request in requests])),
+        batch=encrypted.plan.batch,
+        server_ms_median=1e3 * float(np.median(report.server_seconds)),
+        bytes_up=report.bytes_up // report.requests,
+        bytes_down=report.bytes_down // report.requests,
         evaluation_key_bytes=encrypted.evaluation_key_bytes,
         cipher_mb_per_s=stored.mb_per_s,
     )
@@ -311,6 +350,16 @@ def _cipher_picture(dataset: Dataset) -> bytes:
     return pictures.draw_cipher_image(image, cipher_image, title)
 
 
+def _path_picture(dataset: Dataset, bundle: Bundle, encrypted: _Encrypted) -> bytes:
+    """A test image on its way: at the client, as the extractor sees it, its features, at the server, and the result."""
+    middle = len(encrypted.results) // 2
+    seen = bundle.preprocessing.apply(dataset.test.images[middle][None])[0]
+    return draw_path(
+        dataset.test.images[middle], seen, encrypted.features[middle], encrypted.sent, encrypted.opened[middle],
+        dataset.classes,
+    )  # fmt: skip
+
+
 def _method(dataset: Dataset, bundle: Bundle, encrypted: _Encrypted, options: DemoOptions) -> Sequence[ReportLine]:
     parameters = encrypted.plan.parameters
     layers = " → ".join(str(layer) for layer in bundle.head.layers)
@@ -318,7 +367,7 @@ def _method(dataset: Dataset, bundle: Bundle, encrypted: _Encrypted, options: De
         ReportLine("Data set", f"{dataset.name}, digest {dataset.digest[:16]}…, seed {options.seed}"),
         ReportLine("Extractor", f"CNN at the client, {bundle.head.width} features"),
         ReportLine("Head at the server", layers),
-        ReportLine("Policy", encrypted.model.policy),
+        ReportLine("Policy", bundle.policy),
         ReportLine("CKKS", str(parameters)),
         ReportLine("Plan", f"{encrypted.plan.digest[:16]}…, batch {encrypted.plan.batch}"),
         ReportLine("Versions", f"he-infer {__version__}, Python {platform.python_version()}, {platform.machine()}"),

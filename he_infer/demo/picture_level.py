@@ -1,4 +1,4 @@
-"""Results for whole pictures and patients: the decrypted scores of a picture's patches are summed."""
+"""Results for whole pictures and patients: the decrypted probabilities of its patches are summed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class PictureResult:
 
     truth: int
     clear: int
-    """The class of the largest sum of clear scores."""
+    """The class of the largest sum of clear probabilities."""
     encrypted: int
-    """The class of the largest sum of decrypted scores."""
+    """The class of the largest sum of decrypted probabilities."""
     patches: int
     example: int
     """Index in the test set of the middle patch, which is shown."""
@@ -24,13 +24,13 @@ class PictureResult:
 def sum_by_group(
     groups: NDArray[np.int64], labels: NDArray[np.int64], clear: NDArray[np.float64], opened: NDArray[np.float64]
 ) -> list[PictureResult]:
-    """Sum the scores of each group's patches, and name the class of the largest sum.
+    """Sum the probabilities of each group's patches, and name the class of the largest sum.
 
     Args:
         groups: (n,) the number of the picture, or the patient, of each patch.
         labels: (n,) true classes; one for all patches of a group.
-        clear: (n, classes) scores in clear.
-        opened: (n, classes) decrypted scores.
+        clear: (n, classes) probabilities in clear.
+        opened: (n, classes) decrypted probabilities.
     """
     results = []
     for group in dict.fromkeys(groups.tolist()):

@@ -13,16 +13,17 @@ from he_infer.demo.picture_level import PictureResult
 
 # Okabe and Ito's palette (2008).
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
-_STYLE: Any = {"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Encode a figure as PNG. Equal figures give equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _displayed(image: NDArray[Any]) -> NDArray[Any]:
+def displayed(image: NDArray[Any]) -> NDArray[Any]:
     """Scale an image (H, W) or (H, W, C) of any type to [0, 1] for display, between its 0.5 and 99.5 percentiles."""
     values = image.astype(np.float64)
     low, high = np.percentile(values, [0.5, 99.5])
@@ -31,7 +32,7 @@ def _displayed(image: NDArray[Any]) -> NDArray[Any]:
 
 def draw_cipher_image(image: NDArray[Any], cipher_image: NDArray[Any], title: str) -> bytes:
     """Draw an image (H, W) or (H, W, C), its cipher image of the same shape and type, and both histograms."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 6.4), layout="constrained")
         axes = figure.subplots(2, 2, height_ratios=[1.5, 1.0])
         panels = ((image, f"{title}", BLUE), (cipher_image, "its cipher image", VERMILION))
@@ -42,7 +43,7 @@ def draw_cipher_image(image: NDArray[Any], cipher_image: NDArray[Any], title: st
                 info = np.iinfo(pixels.dtype)
                 grey = (pixels.astype(np.float64) - info.min) / (info.max - info.min)
             else:
-                grey = _displayed(pixels)
+                grey = displayed(pixels)
             shown.imshow(grey, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
             shown.set_title(name)
             shown.set_axis_off()
@@ -54,7 +55,7 @@ def draw_cipher_image(image: NDArray[Any], cipher_image: NDArray[Any], title: st
             bars.locator_params(axis="x", nbins=5)
             bars.set_xlabel(f"pixel value ({pixels.dtype})")
             bars.set_ylabel("pixels")
-        return _png(figure)
+        return to_png(figure)
 
 
 def draw_confusion_matrices(
@@ -65,7 +66,7 @@ def draw_confusion_matrices(
     With more than `top` classes the cells carry no numbers, since they could not be read.
     """
     size = 3.0 + 0.32 * min(len(classes), 24)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2 * size, size), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         for axis, counts, name in zip(axes, (clear, encrypted), ("in clear", "encrypted"), strict=True):
@@ -82,32 +83,7 @@ def draw_confusion_matrices(
                     dark = share[row, column] > 0.5
                     axis.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
         axes[0].set_ylabel("true")
-        return _png(figure)
-
-
-def draw_score_errors(errors: NDArray[np.float64]) -> bytes:
-    """Draw the distribution of |encrypted score - clear score| over all test images, on a logarithmic axis."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 2.4), layout="constrained")
-        axis = figure.subplots()
-        positive = np.maximum(np.abs(errors).ravel(), 1e-12)
-        low, high = np.log10(positive.min()), np.log10(positive.max())
-        bins = np.logspace(low - 0.1, high + 0.1, 40)
-        axis.hist(positive, bins=bins.tolist(), color=BLUE)
-        axis.set_xscale("log")
-        axis.axvline(positive.max(), color=VERMILION, linestyle="--", linewidth=1.2)
-        axis.annotate(
-            "largest",
-            (positive.max(), axis.get_ylim()[1]),
-            color=VERMILION,
-            ha="right",
-            va="top",
-            xytext=(-4, 0),
-            textcoords="offset points",
-        )
-        axis.set_xlabel("|encrypted score - clear score|")
-        axis.set_ylabel("scores")
-        return _png(figure)
+        return to_png(figure)
 
 
 def draw_picture_results(
@@ -115,16 +91,16 @@ def draw_picture_results(
 ) -> bytes:
     """Draw one patch (H, W) of each picture with the class by summed scores; a wrong one names the true class too."""
     rows = -(-len(results) // columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 1.75 * rows), layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axis in axes:
             axis.set_axis_off()
         for axis, result in zip(axes, results, strict=False):
-            axis.imshow(_displayed(images[result.example]), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+            axis.imshow(displayed(images[result.example]), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
             right = result.encrypted == result.truth
             title = classes[result.encrypted] if right else f"{classes[result.encrypted]}\n(is {classes[result.truth]})"
             axis.set_title(f"{'✓' if right else '✗'} {title}", fontsize=8, color="black" if right else VERMILION)
             patches = f"{result.patches} patch{'es' if result.patches > 1 else ''}"
             axis.text(0.5, -0.04, patches, transform=axis.transAxes, ha="center", va="top", fontsize=7, color=GREY)
-        return _png(figure)
+        return to_png(figure)

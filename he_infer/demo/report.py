@@ -32,7 +32,10 @@ class Report:
     method: Sequence[ReportLine]
     picture_cipher: bytes
     picture_confusion: bytes
-    picture_errors: bytes
+    picture_path: bytes
+    """A test image at the client, at the extractor and at the server."""
+    picture_curves: bytes
+    """ROC and reliability curves of the encrypted results."""
     audit: Audit
     head_audit: HeadAudit
     unlike: Sequence[UnlikeImage]
@@ -50,11 +53,18 @@ def format_figures(figures: Figures) -> list[ReportLine]:
         ReportLine("Majority's share", f"{figures.majority_share:.4f}", "accuracy of always naming the largest class"),
         ReportLine("Label agreement", f"{figures.label_agreement:.4f}", "share with the same label both ways"),
         ReportLine(
-            "Largest score error", f"{figures.max_abs_error:.2e}", "|encrypted score - clear score|, all scores"
+            "Largest difference",
+            f"{figures.max_probability_difference:g}",
+            "|encrypted - clear| of all probabilities, as the client rounds them",
         ),
-        ReportLine("Server time", f"{figures.server_ms_median:.1f} ms", "median a request: load, evaluate, save"),
-        ReportLine("Bytes up", _kb(figures.bytes_up), "one request, envelope included"),
-        ReportLine("Bytes down", _kb(figures.bytes_down), "one answer, envelope included"),
+        ReportLine("Largest score error", f"{figures.max_abs_error:.1e}", "of the questions tried at publishing"),
+        ReportLine(
+            "Server time",
+            f"{figures.server_ms_median:.1f} ms",
+            f"median a request of {figures.batch} images: load, evaluate, save",
+        ),
+        ReportLine("Bytes up", _kb(figures.bytes_up), "mean of a request, envelope included"),
+        ReportLine("Bytes down", _kb(figures.bytes_down), "mean of an answer, envelope included"),
         ReportLine("Evaluation keys", _kb(figures.evaluation_key_bytes), "registered once a client and plan"),
         ReportLine("Image cipher", f"{figures.cipher_mb_per_s:.0f} MB/s", "file to synced container, one thread"),
     ]
@@ -65,12 +75,12 @@ def _format_whole(figures: Figures) -> list[ReportLine]:
     lines = []
     if figures.pictures is not None:
         right = f"{figures.pictures_right_encrypted} of {figures.pictures}"
-        lines.append(ReportLine("Pictures encrypted", right, "decrypted scores of a picture's patches, summed"))
+        lines.append(ReportLine("Pictures encrypted", right, "decrypted probabilities of a picture's patches, summed"))
         right = f"{figures.pictures_right_clear} of {figures.pictures}"
-        lines.append(ReportLine("Pictures in clear", right, "clear scores of a picture's patches, summed"))
+        lines.append(ReportLine("Pictures in clear", right, "clear probabilities of a picture's patches, summed"))
     if figures.patients is not None:
         right = f"{figures.patients_right_encrypted} of {figures.patients}"
-        lines.append(ReportLine("Patients encrypted", right, "decrypted scores of a patient's patches, summed"))
+        lines.append(ReportLine("Patients encrypted", right, "decrypted probabilities of a patient's patches, summed"))
     return lines
 
 
@@ -94,7 +104,8 @@ def render_report(report: Report) -> str:
         method=report.method,
         picture_cipher=data_uri("image/png", report.picture_cipher),
         picture_confusion=data_uri("image/png", report.picture_confusion),
-        picture_errors=data_uri("image/png", report.picture_errors),
+        picture_path=data_uri("image/png", report.picture_path),
+        picture_curves=data_uri("image/png", report.picture_curves),
         audit=report.audit,
         head_audit=report.head_audit,
         unlike=report.unlike,

@@ -13,6 +13,8 @@ Images = NDArray[Any]
 Labels = NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")
+NOT_STATED = "not stated"
+"""Stands among a set's kinds for images whose headers lack the attribute."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,8 @@ class Dataset:
     values: Mapping[str, Any] = field(default_factory=dict)
     """Type, black and white value by which pixel arrays were read; see `models.images.values`."""
     kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Values that occur in the DICOM headers of the images: `modality`, `body_part`, `photometric`."""
+    """Values that occur in the DICOM headers of the images: `modality`, `body_part`, `view`, `photometric`;
+    `NOT_STATED` among them if some images state none."""
     orientation: str = "mirror"
     """Changes that keep the class: `fixed` none, `mirror` left-right mirroring, `any` rotation by 90 degrees too."""
 

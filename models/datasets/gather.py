@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.checks import checked
-from models.datasets.dataset import SPLITS, Dataset, Split
+from models.datasets.dataset import NOT_STATED, SPLITS, Dataset, Split
 from models.datasets.medmnist_index import orientation
 from models.errors import BadContents, ImageError
+from models.images.dicom import KIND_TAGS
 from models.images.load import load_frames, measure
 from models.images.preprocessing import Preprocessing
 
@@ -100,8 +101,8 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None 
                 for split in SPLITS
             },
             kinds={
-                name: tuple(sorted({one.kind[name] for one in loaded if name in one.kind}))
-                for name in ("modality", "body_part", "photometric")
+                name: tuple(sorted({one.kind.get(name, NOT_STATED) for one in loaded}))
+                for name in KIND_TAGS
                 if any(name in one.kind for one in loaded)
             },
             orientation=orientation("", classes),

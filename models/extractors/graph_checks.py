@@ -136,6 +136,25 @@ def check_graph(content: bytes) -> GraphShape:
         DamagedBundle: anything else than a feed-forward network of bounded size from one image tensor to one feature
             vector; the text says what was found and what was expected.
     """
+    model, opset = check_parts(content)
+    if not OPSETS[0] <= opset <= OPSETS[1]:
+        raise DamagedBundle(
+            f"The extractor is of opset {opset}. Expected {OPSETS[0]} to {OPSETS[1]}: export it again, or give it to "
+            "'he-infer import', which raises opsets from 7 on."
+        )
+    source, sides, batch = _input_of(model.graph)
+    inferred = _infer(model, source.name)
+    output, width = _output_of(inferred)
+    _check_sizes(inferred)
+    return GraphShape(source.name, output, opset, batch, sides, width)
+
+
+def check_parts(content: bytes) -> tuple[onnx.ModelProto, int]:
+    """Parse an ONNX file and check its parts, one by one; returns the model and its opset, which may be any.
+
+    Raises:
+        DamagedBundle: no ONNX file, or one with a loop, foreign operators, external data or oversized tensors.
+    """
     if not content or len(content) > MAX_BYTES:
         raise DamagedBundle(f"The extractor has {len(content)} bytes; expected 1 to {MAX_BYTES}.")
     model = onnx.ModelProto()
@@ -146,11 +165,7 @@ def check_graph(content: bytes) -> GraphShape:
     opset = _check_kind(model)
     _check_nodes(model.graph.node)
     _check_tensors(model.graph)
-    source, sides, batch = _input_of(model.graph)
-    inferred = _infer(model, source.name)
-    output, width = _output_of(inferred)
-    _check_sizes(inferred)
-    return GraphShape(source.name, output, opset, batch, sides, width)
+    return model, opset
 
 
 def _check_kind(model: onnx.ModelProto) -> int:
@@ -162,10 +177,7 @@ def _check_kind(model: onnx.ModelProto) -> int:
     others = sorted(domain for domain in versions if domain not in ("", "ai.onnx"))
     if others:
         raise DamagedBundle(f"The extractor uses the operators of {', '.join(map(repr, others))}. Expected ONNX's own.")
-    opset = int(versions.get("", versions.get("ai.onnx", 0)))
-    if not OPSETS[0] <= opset <= OPSETS[1]:
-        raise DamagedBundle(f"The extractor is of opset {opset}. Expected {OPSETS[0]} to {OPSETS[1]}: export it again.")
-    return opset
+    return int(versions.get("", versions.get("ai.onnx", 0)))
 
 
 def _check_nodes(nodes: Iterable[onnx.NodeProto]) -> None:

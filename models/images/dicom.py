@@ -32,6 +32,15 @@ class Identifiers:
     patient: str | None = None
 
 
+KIND_TAGS = {
+    "modality": "Modality",
+    "body_part": "BodyPartExamined",
+    "view": "ViewPosition",
+    "photometric": "PhotometricInterpretation",
+}
+"""DICOM attributes that state an image's kind, by the names under which a model card lists them."""
+
+
 def looks_like(head: bytes) -> bool:
     """Whether the first 136 bytes of a file can be those of a DICOM file, with or without a preamble."""
     if head[128:132] == b"DICM":
@@ -73,9 +82,8 @@ def identify(dataset: pydicom.Dataset) -> Identifiers:
 
 
 def describe_kind(dataset: pydicom.Dataset) -> dict[str, str]:
-    """Modality, body part and photometric kind in upper case, without those that are missing."""
-    keywords = {"modality": "Modality", "body_part": "BodyPartExamined", "photometric": "PhotometricInterpretation"}
-    found = {name: text(dataset, keyword).upper() for name, keyword in keywords.items()}
+    """Modality, body part, view and photometric kind in upper case, without those that are missing."""
+    found = {name: text(dataset, keyword).upper() for name, keyword in KIND_TAGS.items()}
     return {name: value for name, value in found.items() if value}
 
 

@@ -50,7 +50,7 @@ class FrameImage:
     identifiers: "Identifiers | None" = field(default=None)
     """None where the file is not DICOM."""
     kind: Mapping[str, str] = field(default_factory=dict)
-    """Description in the DICOM header: `modality`, `body_part`, `photometric`; without those that it lacks."""
+    """Description in the DICOM header: `modality`, `body_part`, `view`, `photometric`; without those that it lacks."""
 
 
 def sniff(path: Path) -> Literal["dicom", "raster"] | None:

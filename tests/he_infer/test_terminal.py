@@ -1,5 +1,13 @@
 """Expected errors give one line and exit code 1; defects keep their traceback."""
 
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
 import pytest
 import typer
 
@@ -58,3 +66,67 @@ def test_ctrl_c_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as stopped:
         console.run(app)
     assert stopped.value.code == 130
+
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NOT_IMPORTED = {
+    "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "numba", "pydicom-data",
+}  # fmt: skip
+"""Packages that are looked for before use: codecs by pydicom, numba by the engines, images by the data set."""
+
+
+def _names(requirements: list[str]) -> set[str]:
+    found = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in requirements)
+    return {match[0].lower() for match in found if match} - {"he-infer"}
+
+
+def test_every_package_of_an_extra_is_reported_with_an_extra_that_brings_it() -> None:
+    extras = {name: _names(held) for name, held in PROJECT["optional-dependencies"].items()}
+    modules: dict[str, set[str]] = {}
+    for module, distributions in packages_distributions().items():
+        for distribution in distributions:
+            modules.setdefault(distribution.lower().replace("_", "-"), set()).add(module)
+    product = ("server", "postgres", "client", "train", "pacs", "custody", "console", "cipher", "demo", "experiments")
+    for extra in product:
+        for package in extras[extra] - NOT_IMPORTED:
+            held = modules.get(package, {package.replace("-", "_")}) & set(console._EXTRAS)
+            assert held, f"{package} of the extra {extra} has no line in _EXTRAS"
+            assert all(package in extras[console._EXTRAS[module]] for module in held), package
+
+
+@pytest.mark.parametrize(
+    ("absent", "command", "extra"),
+    [
+        ("torch", "train --data x.npz --out y.hebundle", "train"),
+        ("onnx", "import x.onnx --data modality --out y.hebundle", "client"),
+        ("tenseal", "keys show hospital.key", "client"),
+        ("structlog", "serve x.server.hebundle", "server"),
+        ("fastapi", "console --bundle x.client.hebundle --key k", "console"),
+        ("matplotlib", "demo --out demo", "demo"),
+    ],
+)
+def test_command_without_its_extra_names_it_in_one_line(absent: str, command: str, extra: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{absent!r}] = None; from he_infer.cli import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1, found.stderr
+    assert found.stderr.count("\n") == 1, found.stderr
+    assert f"he-infer[{extra}]" in found.stderr
+
+
+def test_completion_script_is_given_for_each_shell(tmp_path: Path) -> None:
+    program = tmp_path / "he-infer"
+    program.write_text("from he_infer.cli import main; main()")
+    for shell in ("bash", "zsh", "fish"):
+        found = subprocess.run(
+            [sys.executable, program, "--show-completion", shell], capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 0, found.stderr
+        assert "_HE_INFER_COMPLETE" in found.stdout
+    asked = {"_HE_INFER_COMPLETE": "complete_bash", "COMP_WORDS": "he-infer cl", "COMP_CWORD": "1"}
+    found = subprocess.run(
+        [sys.executable, program],
+        env={**os.environ, **asked}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "classify" in found.stdout.split()

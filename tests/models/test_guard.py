@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from he_infer.commands.client.card_option import read_card
+from he_infer.errors import ReportError
 from models.bundle import Bundle
-from models.card import check_kind, choose_operating_point, describe_figures, make_card, predict_at, wilson
-from models.errors import DamagedBundle
+from models.card import check_kind, choose_operating_point, decide, describe_figures, make_card, wilson
+from models.card_file import merge_card
+from models.errors import DamagedBundle, InputError
 from models.guard import Guard
 from models.metrics import figures
 from tests.models.kit import toy
@@ -88,8 +91,9 @@ def test_the_operating_point_separates_validation_images() -> None:
     assert point is not None
     assert 0.2 < point["threshold"] < 0.25
     assert (point["sensitivity"], point["specificity"], point["class"]) == (1.0, 1.0, "ill")
-    assert (predict_at({"operating_point": point}, scores) == labels).all()
-    assert not predict_at({}, scores).any()
+    pairs = np.stack([1 - probability, probability], axis=1)
+    assert (decide({"operating_point": point}, ("well", "ill"), pairs) == labels).all()
+    assert not decide({}, ("well", "ill"), pairs).any()
     assert choose_operating_point(labels * 0, scores, ("well", "ill")) is None
     assert choose_operating_point(labels, np.zeros((100, 3)), ("a", "b", "c")) is None
 
@@ -116,6 +120,67 @@ def test_image_of_another_modality_does_not_fit_the_card() -> None:
         ({"image": 3}, {"modality": "CT"}),
     ):
         assert check_kind(known, kind) is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "kind", "attribute"),
+    [
+        ({"body_part": ["CHEST"]}, {"body_part": "SPINE"}, "Body Part"),
+        ({"body_part": ["CHEST", "not stated"]}, {"body_part": "SPINE"}, None),
+        ({"view": ["AP", "PA"]}, {"view": "LL"}, "View Position"),
+        ({"view": ["AP", "PA"]}, {}, None),
+        ({"photometric": ["MONOCHROME2"]}, {"photometric": "RGB"}, "Photometric"),
+        ({"photometric": ["MONOCHROME2"]}, {"photometric": "MONOCHROME1"}, None),
+        ({"photometric": ["RGB"]}, {"photometric": "YBR_FULL_422"}, None),
+        ({"photometric": ["RGB"]}, {"photometric": "MONOCHROME2"}, "Photometric"),
+        ({"modality": ["CT", "not stated"]}, {"modality": "MR"}, "Modality"),
+        ({"modality": ["not stated"]}, {"modality": "MR"}, None),
+    ],
+)
+def test_header_is_checked_against_what_every_training_image_states(
+    listed: dict[str, list[str]], kind: dict[str, str], attribute: str | None
+) -> None:
+    reason = check_kind({"image": listed}, kind)
+    assert reason is None if attribute is None else attribute in str(reason)
+
+
+CARD = """
+intended_use = "Teaching."
+[image]
+body_part = ["chest"]
+[findings.codes.well]
+value = "17621005"
+scheme = "SCT"
+meaning = "Normal"
+"""
+
+
+def test_owner_card_file_replaces_members(tmp_path: Path) -> None:
+    (tmp_path / "card.toml").write_text(CARD)
+    given = read_card(tmp_path / "card.toml", ("well", "ill"))
+    card = merge_card({"licence": "Not stated.", "image": {"size": 28, "body_part": ["ABDOMEN"]}}, given)
+    assert card["image"] == {"size": 28, "body_part": ["CHEST"]}
+    assert (card["intended_use"], card["licence"]) == ("Teaching.", "Not stated.")
+    assert card["findings"]["codes"]["well"]["value"] == "17621005"
+    assert read_card(None, ("well", "ill")) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("licence = [", "no TOML"),
+        ("author = 'me'", "unknown member 'author'"),
+        ("licence = 3", "'licence' must be a text"),
+        ("[image]\nsize = 3", "'image' must be a table"),
+        ("[image]\nview = 'PA'", "list of texts"),
+        ("[findings.codes.sick]\nvalue = '1'\nscheme = 'SCT'\nmeaning = 'x'", "classes that the model lacks"),
+        ("[findings.codes.ill]\nvalue = '1'\nscheme = 'MINE'\nmeaning = 'x'", "unknown scheme 'MINE'"),
+    ],
+)
+def test_invalid_card_file_is_refused_with_its_member(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "card.toml").write_text(text)
+    with pytest.raises((InputError, ReportError), match=words):
+        read_card(tmp_path / "card.toml", ("well", "ill"))
 
 
 def test_card_and_guard_reach_the_client_file(trained: Bundle, tmp_path: Path) -> None:

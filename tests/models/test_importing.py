@@ -17,6 +17,8 @@ from torch import nn
 from he_infer.cli import app
 from models.bundle import Bundle
 from models.errors import BundleError, DamagedBundle, HeadError, InputError
+from models.extractors.extractor import Extractor
+from models.extractors.opset import raise_opset
 from models.heads.from_onnx import from_onnx
 from models.importing import BOUND, Normalisation, guess_layout, import_model
 from models.metrics import figures
@@ -55,6 +57,55 @@ def test_given_normalisation_is_applied() -> None:
     assert (bundle.preprocessing.mean, bundle.preprocessing.std) == ((0.5,), (0.25,))
     with pytest.raises(InputError, match="Invalid preprocessing"):
         import_model(raw_network(), toy(), normalisation=Normalisation((0.5, 0.5), (0.25, 0.25)))
+
+
+def test_normalisation_file_states_mean_std_white_and_layout(tmp_path: Path) -> None:
+    file = tmp_path / "input.toml"
+    file.write_text("mean = [127.5]\nstd = [51]\nwhite = 255\nlayout = 'NHWC'")
+    assert Normalisation.load(file) == (Normalisation((0.5,), (0.2,)), "NHWC")
+    file.write_text("mean = [0.5]\nstd = [0.25]")
+    assert Normalisation.load(file) == (Normalisation((0.5,), (0.25,)), None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["mean = [0.5]", "mean = 0.5\nstd = 1", "mean = ['a']\nstd = [1]", "mean = [1]\nstd = [1]\nwhite = 100",
+     "mean = [1]\nstd = [1]\nsize = 3", "mean = []\nstd = []", "mean = [", "mean = [true]\nstd = [1]"],
+)  # fmt: skip
+def test_invalid_normalisation_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "input.toml").write_text(text)
+    with pytest.raises(InputError, match=r"input\.toml"):
+        Normalisation.load(tmp_path / "input.toml")
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11, 12])
+def test_early_opset_is_raised_and_gives_equal_features(opset: int) -> None:
+    model = graph_model(size=16)
+    content = model.SerializeToString()
+    model.opset_import[0].version = opset
+    early = model.SerializeToString()
+    with pytest.raises(DamagedBundle, match=f"opset {opset}.*he-infer import"):
+        Extractor(early)
+    raised = Extractor(raise_opset(early))
+    assert raised.graph.opset == 18
+    images = np.random.default_rng(0).normal(size=(3, 1, 16, 16)).astype(np.float32)
+    np.testing.assert_allclose(raised.run(images), Extractor(content).run(images), atol=1e-6)
+
+
+def test_opset_that_cannot_be_raised_is_refused() -> None:
+    assert raise_opset(content := graph_model().SerializeToString()) == content
+    model = graph_model()
+    model.opset_import[0].version = 3
+    assert raise_opset(model.SerializeToString()) == model.SerializeToString()
+    model.opset_import[0].version = 9
+    model.graph.node[1].op_type = "Upsample"
+    with pytest.raises(DamagedBundle, match="not among the operators"):
+        raise_opset(model.SerializeToString())
+    model = graph_model()
+    model.opset_import[0].version = 9
+    model.graph.node[1].op_type = "Mish"  # an operator that opset 9 does not have
+    with pytest.raises(DamagedBundle, match="cannot raise it to 18"):
+        raise_opset(model.SerializeToString())
 
 
 def test_networks_that_cannot_be_used_are_refused() -> None:

@@ -24,5 +24,6 @@ def find_images(given: Sequence[Path]) -> list[Path]:
         else:
             raise ImageError(f"There is no file or folder {path}. Expected images, or folders of them.")
     if not files:
-        raise ImageError(f"There is no file in {', '.join(map(str, given))}. Expected DICOM, PNG or JPEG images.")
+        where = f" in {', '.join(map(str, given))}" if given else ""
+        raise ImageError(f"There is no file{where}. Expected DICOM, PNG or JPEG images.")
     return list(dict.fromkeys(files))

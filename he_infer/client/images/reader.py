@@ -46,7 +46,7 @@ class ReadImage:
     identifiers: Identifiers = field(default_factory=Identifiers)
     remarks: tuple[str, ...] = ()
     kind: Mapping[str, str] = field(default_factory=dict)
-    """Properties from the DICOM header: `modality`, `body_part`, `photometric`."""
+    """Properties from the DICOM header: `modality`, `body_part`, `view`, `photometric`."""
 
 
 class ImageReader:

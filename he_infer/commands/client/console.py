@@ -54,6 +54,9 @@ def console(
 
     Example: `he-infer console --bundle chest.client.hebundle --key hospital.key --url https://cloud.example:8443`
     """
+    from he_infer.terminal import require_packages
+
+    require_packages("console", ["fastapi", "uvicorn", "multipart", "platformdirs"])
     from platformdirs import user_data_path
 
     from he_infer.client.console.office import Office, Settings

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from he_infer.commands.client.card_option import CardFile, read_card
 from he_infer.commands.json_option import JsonFile
 
 
@@ -27,6 +28,10 @@ def import_model(
         str | None,
         typer.Option(help="Standard deviation that the network expects pixels to be divided by: 0.229,0.224,0.225."),
     ] = None,
+    normalisation: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with mean, std, white (1 or 255) and layout, in place of the three options."),
+    ] = None,
     layout: Annotated[
         Literal["NCHW", "NHWC"] | None,
         typer.Option(help="Order of the input tensor's dimensions.", show_default="from the shape"),
@@ -34,6 +39,7 @@ def import_model(
     seed: Annotated[int, typer.Option(help="Seed of the head's training and of the splits of folders.")] = 0,
     policy: Annotated[Literal["hidden", "open"], typer.Option(help="As for 'he-infer train'.")] = "hidden",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
+    card_file: CardFile = None,
     json_file: JsonFile = None,
 ) -> None:
     """Make a bundle of your own ONNX extractor: its features are measured, standardised and bounded on your images.
@@ -51,15 +57,21 @@ def import_model(
     from he_infer.terminal import show_progress
     from models import datasets
     from models.card import describe_figures
+    from models.card_file import merge_card
     from models.importing import TRAINED, Normalisation
     from models.importing import import_model as make_bundle
     from models.metrics import compute_majority_share, figures
 
     if (mean is None) != (std is None):
         raise UsageError("Give both --mean and --std, or neither: then they are measured on the training images.")
+    if normalisation is not None and (mean is not None or layout is not None):
+        raise UsageError("Give --normalisation, or --mean, --std and --layout, not both.")
     given = None if mean is None or std is None else Normalisation(_numbers("--mean", mean), _numbers("--std", std))
+    if normalisation is not None:
+        given, layout = Normalisation.load(normalisation)
     kind = head if head in TRAINED else Path(head).read_bytes()
     dataset = datasets.load(data, seed=seed, side=224)
+    stated = read_card(card_file, dataset.classes)
     console = Console()
     with show_progress("Extracting features", len(dataset.train) + len(dataset.val), console=console) as progress:
         bundle = make_bundle(
@@ -75,7 +87,7 @@ def import_model(
         )
     tested = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
     described = describe_figures(dataset.test.labels, tested)
-    bundle = bundle.with_card({**bundle.card, "test": described})
+    bundle = bundle.with_card({**merge_card(bundle.card, stated), "test": described})
     bundle.save(out)
     console.print(
         f"{bundle.head.width} features an image. Test, in clear: accuracy {tested.accuracy:.4f} (always the largest "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from he_infer.commands.client.card_option import CardFile, read_card
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
 
@@ -49,6 +50,7 @@ def publish(
             "take a fifth less time there, and that SEAL does not compute."
         ),
     ] = PlanEngine.ANY,
+    card_file: CardFile = None,
     passphrase_file: PassphraseFile = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -66,6 +68,7 @@ def publish(
     from he_infer.owner.publish import publish as publish_parts
     from he_infer.owner.publishing_key import load_publishing_key, make_publishing_key
     from he_infer.publication.parts import Publication, fingerprint
+    from models.card_file import merge_card
 
     def note(line: str) -> None:
         typer.echo(f"note: {line}", err=True)
@@ -73,6 +76,9 @@ def publish(
     whole = BundleFile.load(bundle)
     # Before a key is made: a machine without the native engine cannot try its plans.
     native = choose_engine(EngineWish.NATIVE, default_folder(), note) if engine is PlanEngine.NATIVE else None
+    if stated := read_card(card_file, whole.classes):
+        card = merge_card(whole.description.get("card") or {}, stated)
+        whole = BundleFile({**whole.description, "card": card}, whole.tensors)
     if publishing_key.exists():
         key = load_publishing_key(publishing_key, get_passphrase(passphrase_file, confirm=False))
     else:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from he_infer.commands.client.card_option import CardFile, read_card
 from he_infer.commands.json_option import JsonFile
 
 
@@ -50,6 +51,7 @@ def train(
     ] = "balanced",
     intended_use: Annotated[str | None, typer.Option(help="A sentence for the model card.")] = None,
     licence: Annotated[str | None, typer.Option(help="The model's licence, for the model card.")] = None,
+    card_file: CardFile = None,
     side: Annotated[
         int,
         typer.Option(
@@ -69,6 +71,7 @@ def train(
     from he_infer.terminal import show_progress
     from models import datasets
     from models.card import describe_figures
+    from models.card_file import merge_card
     from models.metrics import compute_majority_share, figures
     from models.training.train import Epoch, Recipe
     from models.training.train import train as fit
@@ -77,6 +80,7 @@ def train(
         raise UsageError(f"There is no folder {out.resolve().parent} to write {out.name} to. Make it first.")
     console = Console()
     dataset = datasets.load(data, seed=seed, side=side)
+    stated = read_card(card_file, dataset.classes)
     height, breadth = dataset.size
     console.print(
         f"{dataset.name}: {len(dataset.train)} training, {len(dataset.val)} validation and {len(dataset.test)} test "
@@ -118,7 +122,7 @@ def train(
     bundle.save(out)
     validation = bundle.training["validation"]
     card = {
-        **bundle.card,
+        **merge_card(bundle.card, stated),
         **({"intended_use": intended_use} if intended_use else {}),
         **({"licence": licence} if licence else {}),
     }
