@@ -10,17 +10,16 @@ from torch import Tensor, nn
 from models.bundle import Bundle, versions
 from models.card import make_card
 from models.datasets.dataset import Dataset
-from models.errors import HeadError, InputError
+from models.errors import InputError
 from models.extractors.export import export
 from models.extractors.extractor import WIDTHS
 from models.extractors.foreign import BOUND, Bounded
+from models.feature_table import bound_table, evaluate_table, measure_spread, tabulate
 from models.guard import Guard
-from models.heads.ranges import into_range
-from models.heads.trainable import HIDDEN, KINDS, RANGE
+from models.heads.trainable import HIDDEN
 from models.images.preprocessing import Preprocessing
-from models.training.head_training import train_head
+from models.training.head_training import fit_head
 
-_BATCH = 64
 _PROBES = 16
 
 
@@ -35,6 +34,7 @@ def adopt(
     head: str = "mlp",
     hidden: int = HIDDEN,
     seed: int = 0,
+    prevalence: str = "training",
     policy: str = "hidden",
     name: str | None = None,
 ) -> Bundle:
@@ -51,6 +51,7 @@ def adopt(
         head: `linear`, `mlp` or `cubic`.
         hidden: size of the hidden layer.
         seed: decides the head's training.
+        prevalence: shares of the classes that the probabilities assume; see `Recipe.prevalence`.
         policy: `hidden` or `open`.
         name: the bundle's name.
 
@@ -66,27 +67,20 @@ def adopt(
     else:
         preprocessing = Preprocessing.fit(dataset.train.images, size=size, channels=wanted)
     module = module.eval()
-    raw = {split: _raw(module, preprocessing, getattr(dataset, split).images) for split in ("train", "val")}
-    width = raw["train"].shape[1]
+    train, val = (
+        tabulate(lambda images: _extract(module, preprocessing, images), split.images)
+        for split in (dataset.train, dataset.val)
+    )
+    width = train.shape[1]
     if not WIDTHS[0] <= width <= WIDTHS[1]:
         raise InputError(f"The module gives {width} features an image. Expected {WIDTHS[0]} to {WIDTHS[1]}.")
+    mean_feature, deviation = measure_spread(train)
     extractor = Bounded(module, width).eval()
-    extractor.mean.copy_(torch.from_numpy(raw["train"].mean(axis=0)))
-    extractor.deviation.copy_(torch.from_numpy(np.maximum(raw["train"].std(axis=0), 1e-6)))
-    features = {split: _bounded(extractor, values) for split, values in raw.items()}
-    trained = train_head(
-        features["train"],
-        dataset.train.labels,
-        features["val"],
-        dataset.val.labels,
-        classes=len(dataset.classes),
-        kind=head,
-        hidden=hidden,
-        seed=seed,
-    )
-    if trained.head is None:
-        raise HeadError(f"A head of the kind '{head}' cannot be exported. Expected one of {', '.join(KINDS)}.")
-    exported, ranges = into_range(trained.head, features["train"], RANGE)
+    extractor.mean.copy_(torch.from_numpy(mean_feature))
+    extractor.deviation.copy_(torch.from_numpy(np.maximum(deviation, 1e-6)))
+    for table in (train, val):
+        bound_table(table, mean_feature, np.maximum(deviation, 1e-6), BOUND)
+    fitted = fit_head(train, val, dataset, kind=head, hidden=hidden, seed=seed, prevalence=prevalence)
     return Bundle(
         name=name or f"{dataset.name}-{type(module).__name__.lower()}-{head}",
         classes=dataset.classes,
@@ -94,36 +88,26 @@ def adopt(
         extractor=export(
             extractor, channels=wanted, size=size, images=preprocessing.apply(dataset.val.images[:_PROBES])
         ),
-        head=exported,
+        head=fitted.head,
         input_bound=BOUND,
         policy=policy,
         training={
             "seed": seed,
             "head": head,
             "data": {"name": dataset.name, "digest": dataset.digest},
-            "validation": {"accuracy": round(trained.val_accuracy, 6)},
-            "activation_range": [{"layer": r.layer, "allowed": r.allowed, "reached": r.reached} for r in ranges],
+            "validation": {"accuracy": round(fitted.val_accuracy, 6)},
+            "activation_range": [{"layer": r.layer, "allowed": r.allowed, "reached": r.reached} for r in fitted.ranges],
+            "calibration": None if fitted.calibration is None else fitted.calibration.to_json(),
         },
         versions=versions(),
-        guard=Guard.fit(features["train"], features["val"]),
-        card=make_card(dataset, size=size, scores=exported.evaluate(features["val"])),
+        guard=Guard.fit(train, val),
+        card=make_card(dataset, size=size, scores=evaluate_table(fitted.head, val)),
     )
 
 
-def _raw(module: nn.Module, preprocessing: Preprocessing, images: NDArray[Any]) -> NDArray[np.float32]:
-    parts = []
+def _extract(module: nn.Module, preprocessing: Preprocessing, images: NDArray[Any]) -> NDArray[np.float32]:
     with torch.inference_mode():
-        for start in range(0, len(images), _BATCH):
-            given = module(torch.from_numpy(preprocessing.apply(images[start : start + _BATCH])))
-            if not isinstance(given, Tensor) or given.flatten(1).ndim != 2:
-                raise InputError("The module must return one tensor of features, (N, width).")
-            parts.append(given.flatten(1).float())
-    features = torch.cat(parts).numpy()
-    if not np.isfinite(features).all():
-        raise InputError("The module gives features that are not finite. Check its weights and the input's scaling.")
-    return np.asarray(features)
-
-
-def _bounded(extractor: Bounded, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    scaled = (torch.from_numpy(raw) - extractor.mean) / extractor.deviation
-    return np.asarray((extractor.bound * torch.tanh(scaled / extractor.bound)).numpy())
+        given = module(torch.from_numpy(preprocessing.apply(images)))
+    if not isinstance(given, Tensor) or given.flatten(1).ndim != 2:
+        raise InputError("The module must return one tensor of features, (N, width).")
+    return np.asarray(given.flatten(1).float().numpy())

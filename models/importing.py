@@ -11,16 +11,18 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from he_infer.head.layers import Head
 from models.bundle import Bundle, versions
 from models.card import make_card
 from models.datasets.dataset import Dataset
-from models.errors import DamagedBundle, HeadError, InputError
+from models.errors import DamagedBundle, InputError
 from models.extractors.extractor import Extractor, Layout
 from models.extractors.graph_checks import check_graph
 from models.extractors.opset import raise_opset
+from models.feature_table import ROWS, bound_table, evaluate_table, measure_spread, tabulate
 from models.guard import Guard
+from models.heads.calibration import Calibration
 from models.heads.from_onnx import from_onnx
-from models.heads.ranges import into_range
 from models.images.preprocessing import Preprocessing
 
 BOUND = 4.0
@@ -28,7 +30,6 @@ BOUND = 4.0
 Progress = Callable[[int, int], None]
 TRAINED = ("linear", "mlp", "cubic")
 """Kinds of head that are trained on the features."""
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def import_model(
     head: str | bytes = "mlp",
     hidden: int = 64,
     seed: int = 0,
+    prevalence: str = "training",
     policy: str = "hidden",
     name: str | None = None,
     progress: Progress | None = None,
@@ -96,6 +98,7 @@ def import_model(
             fitted on features as a bundle of this extractor gives them, standardised and bounded.
         hidden: size of the hidden layer of a trained head.
         seed: decides the head's training.
+        prevalence: shares of the classes that a trained head's probabilities assume; see `Recipe.prevalence`.
         policy: `hidden` or `open`.
         name: the bundle's name.
         progress: called with the number of images done and their total.
@@ -114,31 +117,33 @@ def import_model(
     total = len(dataset.train) + len(dataset.val)
     done = 0
 
-    def extract(images: NDArray[Any]) -> NDArray[np.float32]:
+    def count(images: int) -> None:
         nonlocal done
-        parts = []
-        for start in range(0, len(images), _BATCH):
-            parts.append(raw.run(preprocessing.apply(images[start : start + _BATCH])))
-            done += len(parts[-1])
-            if progress is not None:
-                progress(done, total)
-        return np.concatenate(parts)
+        done += images
+        if progress is not None:
+            progress(done, total)
 
-    train, val = extract(dataset.train.images), extract(dataset.val.images)
-    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    def extract(images: NDArray[Any]) -> NDArray[np.float32]:
+        return raw.run(preprocessing.apply(images))
+
+    train, val = (tabulate(extract, split.images, count) for split in (dataset.train, dataset.val))
+    mean, deviation = measure_spread(train)
     if not float(deviation.max()) > 0:
         raise InputError("The network gives the same features for every image. Check its weights and its input.")
     deviation = np.maximum(deviation, 1e-6 * float(deviation.max()))
     extractor = Extractor(bound_features(content, mean, deviation), layout=raw.layout)
-    bounded = [BOUND * np.tanh((values - mean) / deviation / BOUND) for values in (train, val)]
+    for table in (train, val):
+        bound_table(table, mean, deviation, BOUND)
     checked = extractor.run(preprocessing.apply(dataset.val.images[:8]))
-    if not np.allclose(checked, bounded[1][:8], atol=1e-4):
+    if not np.allclose(checked, val[:8], atol=1e-4):
         raise DamagedBundle("The bounded network gives other features than were computed from it.")
+    calibration: Calibration | None = None
     if isinstance(head, bytes):
-        converted = from_onnx(head, features=bounded[0]).head
+        converted = from_onnx(head, features=train[:ROWS]).head
         kind = "onnx"
     else:
-        converted, kind = _train(head, bounded, dataset, hidden, seed), head
+        converted, calibration = _train(head, train, val, dataset, hidden, seed, prevalence)
+        kind = head
     bundle = Bundle(
         name=name or f"{dataset.name}-imported-{kind}",
         classes=dataset.classes,
@@ -147,10 +152,15 @@ def import_model(
         head=converted,
         input_bound=BOUND,
         policy=policy,
-        training={"seed": seed, "head": kind, "data": {"name": dataset.name, "digest": dataset.digest}},
+        training={
+            "seed": seed,
+            "head": kind,
+            "data": {"name": dataset.name, "digest": dataset.digest},
+            "calibration": None if calibration is None else calibration.to_json(),
+        },
         versions=versions(),
-        guard=Guard.fit(bounded[0], bounded[1]),
-        card=make_card(dataset, size=raw.size, scores=converted.evaluate(bounded[1])),
+        guard=Guard.fit(train, val),
+        card=make_card(dataset, size=raw.size, scores=evaluate_table(converted, val)),
     )
     return bundle.with_head(converted)
 
@@ -199,20 +209,16 @@ def bound_features(content: bytes, mean: NDArray[np.float32], deviation: NDArray
     return written
 
 
-def _train(kind: str, features: list[NDArray[np.float32]], dataset: Dataset, hidden: int, seed: int) -> Any:
-    from models.heads.trainable import RANGE
-    from models.training.head_training import train_head
+def _train(
+    kind: str,
+    train: NDArray[np.float32],
+    val: NDArray[np.float32],
+    dataset: Dataset,
+    hidden: int,
+    seed: int,
+    prevalence: str,
+) -> tuple[Head, Calibration | None]:
+    from models.training.head_training import fit_head
 
-    trained = train_head(
-        features[0],
-        dataset.train.labels,
-        features[1],
-        dataset.val.labels,
-        classes=len(dataset.classes),
-        kind=kind,
-        hidden=hidden,
-        seed=seed,
-    )
-    if trained.head is None:
-        raise HeadError(f"A head of the kind '{kind}' cannot be exported. Expected linear, mlp or cubic.")
-    return into_range(trained.head, features[0], RANGE)[0]
+    fitted = fit_head(train, val, dataset, kind=kind, hidden=hidden, seed=seed, prevalence=prevalence)
+    return fitted.head, fitted.calibration

@@ -37,21 +37,21 @@ def draw_path(
     noise = np.frombuffer(sent[middle : middle + side * side], dtype=np.uint8).reshape(side, side)
     view = seen[0] if len(seen) == 1 else seen.transpose(1, 2, 0)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 2.6), layout="constrained")
+        figure = Figure(figsize=(10.4, 2.6), layout="constrained")
         panels = figure.subplots(1, 5)
         shown = (
             (panels[0], displayed(image), f"1 the image,\n{image.shape[1]} x {image.shape[0]}"),
             (panels[1], displayed(view), f"2 the extractor's view,\n{view.shape[1]} x {view.shape[0]}"),
-            (panels[3], noise / 255, f"4 what the server sees:\n{len(sent) / 1e3:,.0f} KB of ciphertext"),
+            (panels[3], noise / 255, f"4 at the server:\n{len(sent) / 1e3:,.0f} KB ciphertext"),
         )
         for axis, pixels, title in shown:
             axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_title(title)
             axis.set_axis_off()
         panels[2].vlines(np.arange(len(features)), 0, features, color=BLUE, linewidth=0.6)
-        panels[2].set_title(f"3 its {len(features)} features,\nencrypted before sending")
+        panels[2].set_title(f"3 its {len(features)} features:\nthey get encrypted")
         panels[4].barh(range(len(classes)), probabilities, color=BLUE)
         panels[4].set_yticks(range(len(classes)), [name[:18] for name in classes])
         panels[4].invert_yaxis()
-        panels[4].set(xlim=(0, 1), title="5 decrypted at the\nhospital: probabilities")
+        panels[4].set(xlim=(0, 1), title="5 probabilities,\ndecrypted")
         return to_png(figure)

@@ -73,3 +73,30 @@ def calibrated(
     found = minimize(loss, np.zeros(1 + classes), jac=True, method="L-BFGS-B", bounds=bounds).x
     factor = float(np.clip(np.exp(found[0]), 1 / _LARGEST, _LARGEST))
     return Calibration(factor, found[1:] - found[1:].mean())
+
+
+def fit_calibration(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    weight: NDArray[np.float64] | None,
+    *,
+    prevalence: str = "balanced",
+    fit: bool = True,
+) -> Calibration | None:
+    """Temperature and offsets for a prevalence; None where scores stay as they are.
+
+    Args:
+        scores: (N, classes) of the validation images.
+        labels: (N,).
+        weight: weight of each class in the training's loss, (classes,); None: each image counted alike.
+        prevalence: shares of the classes that the probabilities assume. `balanced`: equal ones, as such weights imply.
+            `training`: those of the training images; the offsets undo the weights.
+        fit: whether the validation images decide temperature and offsets; otherwise only the weights are undone.
+    """
+    if prevalence == "balanced" or weight is None:
+        return calibrated(scores, labels, weight) if fit else None
+    # A loss that weighs class c by w_c teaches scores of shares proportional to w_c n_c; dividing by w_c undoes it.
+    shift = -np.log(np.maximum(weight, 1e-9))
+    shift = np.where(weight > 0, shift - shift[weight > 0].mean(), 0.0)
+    found = calibrated(scores + shift, labels) if fit else Calibration(1.0, np.zeros(len(shift)))
+    return Calibration(found.factor, found.factor * shift + found.offsets)

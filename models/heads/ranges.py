@@ -1,5 +1,6 @@
 """Keeps the inputs of a head's polynomials within the range that they were made for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from he_infer.head.convolution import Convolution
 from he_infer.head.layers import SQUARE, Head, Linear, Polynomial
 from models.errors import HeadError
+
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,24 @@ def inputs(head: Head, layer: int, features: NDArray[Any]) -> NDArray[np.float64
     return head.evaluate_layers(features)[layer - 1] if layer else np.asarray(features, dtype=np.float64)
 
 
+def _blocks(head: Head, layer: int, features: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    """Inputs of a layer for blocks of rows, so that memory does not grow with their number."""
+    return (inputs(head, layer, features[start : start + _ROWS]) for start in range(0, len(features), _ROWS))
+
+
 def root_mean_squares(values: NDArray[np.float64]) -> tuple[float, ...]:
     """Root mean square of each column of (N, values), to six digits: enough for a prediction, and short in a file."""
-    return tuple(float(f"{size:.6g}") for size in np.sqrt((values**2).mean(axis=0)))
+    return _to_digits((values**2).mean(axis=0))
+
+
+def _to_digits(squares: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(f"{size:.6g}") for size in np.sqrt(squares))
+
+
+def _root_mean_squares(head: Head, layer: int, features: NDArray[Any]) -> tuple[float, ...]:
+    """Root mean square of each input of a layer, as `root_mean_squares`."""
+    total = sum((block**2).sum(axis=0) for block in _blocks(head, layer, features))
+    return _to_digits(np.asarray(total) / len(features))
 
 
 def measured(head: Head, features: NDArray[Any]) -> Head:
@@ -37,7 +55,7 @@ def measured(head: Head, features: NDArray[Any]) -> Head:
     layers = list(head.layers)
     for index, layer in enumerate(head.layers):
         if isinstance(layer, Polynomial):
-            layers[index] = replace(layer, rms=root_mean_squares(inputs(head, index, features)))
+            layers[index] = replace(layer, rms=_root_mean_squares(head, index, features))
     return Head(tuple(layers))
 
 
@@ -56,7 +74,7 @@ def into_range(head: Head, features: NDArray[Any], allowed: float, *, slack: flo
         if not isinstance(layer, Polynomial):
             continue
         before, after = layers[index - 1], layers[index + 1]
-        largest = np.abs(inputs(head, index, features)).max(axis=0)
+        largest = np.max([np.abs(block).max(axis=0) for block in _blocks(head, index, features)], axis=0)
         if layer.coefficients == SQUARE and not isinstance(before, Polynomial) and isinstance(after, Linear):
             # A convolution's pixels share their channel's weights, and so its factor.
             pixels = before.outputs // len(before.bias) if isinstance(before, Convolution) else 1

@@ -17,6 +17,8 @@ SIDES = (8, 1024)
 SCALINGS = ("dataset", "image")
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_TOGETHER = 1 << 22
+"""Pixels that are measured together."""
 _FLAT = 1e-3
 """Least standard deviation that an image is divided by; a flat image becomes zeros rather than amplified noise."""
 
@@ -66,8 +68,9 @@ class Preprocessing:
         """Measure mean and deviation on training images (N, H, W[, 3]); never on validation or test images."""
         plain = cls(size, channels, "dataset", (0.0,) * channels, (1.0,) * channels)
         total, squares, count = np.zeros(channels), np.zeros(channels), 0
-        for start in range(0, len(images), 1024):
-            part = plain.apply(images[start : start + 1024]).astype(np.float64)
+        step = max(1, min(1024, _TOGETHER // (size * size * channels)))
+        for start in range(0, len(images), step):
+            part = plain.apply(images[start : start + step]).astype(np.float64)
             total = total + part.sum(axis=(0, 2, 3))
             squares = squares + (part**2).sum(axis=(0, 2, 3))
             count += part.shape[0] * part.shape[2] * part.shape[3]

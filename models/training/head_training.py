@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from he_infer.head.layers import Head
+from models.datasets.dataset import Dataset
 from models.errors import HeadError, TrainingError
-from models.heads.ranges import into_range
+from models.feature_table import evaluate_table
+from models.heads.calibration import Calibration, fit_calibration
+from models.heads.ranges import Range, into_range
 from models.heads.trainable import HIDDEN, RANGE, RELU, TrainableHead, make
 from models.metrics import figures
 from models.training.schedule import schedule_one_cycle
@@ -41,6 +44,12 @@ class TrainedHead:
         return _in_float64(self.module, features)
 
 
+def compute_class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Weight of each class (classes,) in the loss, so that each class counts alike; 0 for one that does not occur."""
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    return np.where(counts > 0, counts.sum() / ((counts > 0).sum() * np.maximum(counts, 1)), 0.0)
+
+
 def train_head(
     features: NDArray[Any],
     labels: NDArray[np.int64],
@@ -66,6 +75,56 @@ def train_head(
         return _train(features, labels, val_features, val_labels, classes, kind, hidden, seed, epochs)
 
 
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """A head that is ready for a bundle: calibrated, and its polynomials' inputs in range."""
+
+    head: Head
+    calibration: Calibration | None
+    ranges: list[Range]
+    val_accuracy: float
+
+
+def fit_head(
+    features: NDArray[Any],
+    val_features: NDArray[Any],
+    dataset: Dataset,
+    *,
+    kind: str,
+    hidden: int,
+    seed: int,
+    prevalence: str,
+) -> FittedHead:
+    """Train a head on features of a set's training images, calibrate it on the validation images, and scale it.
+
+    Args:
+        features: (n, width) of the training images.
+        val_features: (m, width) of the validation images.
+        dataset: has the labels.
+        kind: `linear`, `mlp` or `cubic`.
+        hidden: size of the hidden layer.
+        seed: decides the training.
+        prevalence: see `fit_calibration`.
+
+    Raises:
+        HeadError: an unknown kind of head, or one that cannot be exported.
+        TrainingError: the training diverged, or no epoch kept the range.
+    """
+    classes, labels, val_labels = len(dataset.classes), dataset.train.labels, dataset.val.labels
+    trained = train_head(
+        features, labels, val_features, val_labels, classes=classes, kind=kind, hidden=hidden, seed=seed
+    )
+    if trained.head is None:
+        raise HeadError(f"A head of the kind '{kind}' cannot be exported. Expected linear, mlp or cubic.")
+    head, scores = trained.head, evaluate_table(trained.head, val_features)
+    weight = compute_class_weights(labels, classes)
+    calibration = fit_calibration(scores, val_labels, weight, prevalence=prevalence)
+    if calibration is not None:
+        head = calibration.folded(head)
+    head, ranges = into_range(head, features, RANGE)
+    return FittedHead(head, calibration, ranges, trained.val_accuracy)
+
+
 def _train(
     features: NDArray[Any],
     labels: NDArray[np.int64],
@@ -78,9 +137,8 @@ def _train(
     epochs: int | None,
 ) -> TrainedHead:
     x, y = torch.from_numpy(np.asarray(features, dtype=np.float32)), torch.from_numpy(labels)
-    val_x, val_y = np.asarray(val_features, dtype=np.float64), torch.from_numpy(val_labels)
-    counts = torch.bincount(y, minlength=classes).float()
-    weight = torch.where(counts > 0, counts.sum() / ((counts > 0).sum() * counts.clamp_min(1)), counts)
+    val_x, val_y = val_features, torch.from_numpy(val_labels)
+    weight = torch.from_numpy(compute_class_weights(labels, classes)).float()
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -106,11 +164,11 @@ def _train(
         exported = None if kind == RELU else head.export()
         if exported is not None:
             try:
-                into_range(exported, x.double().numpy(), RANGE)
+                into_range(exported, x.numpy(), RANGE)
             except HeadError as error:  # it cannot be exported, however good it is on validation
                 outside = error
                 continue
-        reached = _in_float64(head, val_x) if exported is None else exported.evaluate(val_x)
+        reached = _in_float64(head, val_x) if exported is None else evaluate_table(exported, val_x)
         val_loss = float(functional.cross_entropy(torch.from_numpy(reached), val_y, weight=weight.double()))
         if math.isfinite(val_loss) and (best is None or val_loss < best.val_loss):
             best = TrainedHead(exported, copy.deepcopy(head), figures(val_labels, reached).accuracy, val_loss)

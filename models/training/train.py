@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,7 +19,7 @@ from models.extractors.cnn import Cnn, CnnConfig
 from models.extractors.export import export
 from models.extractors.towers import Towers, joined
 from models.guard import Guard
-from models.heads.calibration import Calibration, calibrated
+from models.heads.calibration import fit_calibration
 from models.heads.ranges import into_range
 from models.heads.trainable import HIDDEN, KINDS, MAP_SIDE, OFFSET, RANGE, TrainableHead, make
 from models.images.preprocessing import Preprocessing
@@ -205,7 +204,8 @@ def _train(
     )
     scores, val_labels = exported.evaluate(val_features), trainer.labels["val"].numpy()
     reached = figures(val_labels, scores)
-    calibration = _calibrate(recipe, scores, val_labels, trainer.class_weight.double().numpy())
+    weight = trainer.class_weight.double().numpy() if recipe.balanced else None
+    calibration = fit_calibration(scores, val_labels, weight, prevalence=recipe.prevalence, fit=recipe.calibrate)
     if calibration is not None:
         exported = calibration.folded(exported)
     try:
@@ -245,19 +245,6 @@ def _train(
         guard=Guard.fit(features, val_features),
         card=make_card(dataset, size=trainer.preprocessing.size, scores=exported.evaluate(val_features)),
     )
-
-
-def _calibrate(
-    recipe: Recipe, scores: NDArray[np.float64], labels: NDArray[np.int64], weight: NDArray[np.float64]
-) -> Calibration | None:
-    """Temperature and offsets for the recipe's prevalence; None where scores stay as they are."""
-    if recipe.prevalence == "balanced" or not recipe.balanced:
-        return calibrated(scores, labels, weight if recipe.balanced else None) if recipe.calibrate else None
-    # A loss that weighs class c by w_c teaches scores of shares proportional to w_c n_c; dividing by w_c undoes it.
-    shift = -np.log(np.maximum(weight, 1e-9))
-    shift = np.where(weight > 0, shift - shift[weight > 0].mean(), 0.0)
-    found = calibrated(scores + shift, labels) if recipe.calibrate else Calibration(1.0, np.zeros(len(shift)))
-    return Calibration(found.factor, found.factor * shift + found.offsets)
 
 
 class _Trainer:

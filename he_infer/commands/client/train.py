@@ -47,8 +47,8 @@ def train(
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
     prevalence: Annotated[
         Literal["balanced", "training"],
-        typer.Option(help="Class frequencies that probabilities assume: equal ones, or those of the training images."),
-    ] = "balanced",
+        typer.Option(help="Class frequencies that probabilities assume: those of the training images, or equal ones."),
+    ] = "training",
     intended_use: Annotated[str | None, typer.Option(help="A sentence for the model card.")] = None,
     licence: Annotated[str | None, typer.Option(help="The model's licence, for the model card.")] = None,
     card_file: CardFile = None,

@@ -14,7 +14,7 @@ from models.errors import HeadError, InputError, TrainingError
 from models.extractors.cnn import Cnn, CnnConfig
 from models.extractors.export import export
 from models.extractors.towers import Towers, joined
-from models.heads.calibration import calibrated
+from models.heads.calibration import calibrated, fit_calibration
 from models.heads.ranges import inputs, into_range, share_outside
 from models.heads.trainable import RANGE, make
 from models.images.preprocessing import Preprocessing
@@ -23,7 +23,7 @@ from models.training.augment import Augmentation
 from models.training.averaging import Average
 from models.training.head_training import train_head
 from models.training.threads import one_thread
-from models.training.train import Epoch, Recipe, _calibrate, train
+from models.training.train import Epoch, Recipe, train
 from tests.models.conftest import named
 from tests.models.kit import toy
 
@@ -306,18 +306,17 @@ def test_towers_are_taken_only_for_small_sets_and_heads_that_can_be_joined() -> 
         Towers.of([])
 
 
-def test_class_weights_are_undone_by_the_training_shares(small_recipe: Recipe) -> None:
+def test_class_weights_are_undone_by_the_training_shares() -> None:
     scores = np.random.default_rng(0).normal(size=(400, 2))
     labels = (np.arange(400) % 4 == 0).astype(np.int64)
     weight = np.array([400 / (2 * 300), 400 / (2 * 100)])
-    recipe = replace(small_recipe, prevalence="training", calibrate=False)
-    found = _calibrate(recipe, scores, labels, weight)
+    found = fit_calibration(scores, labels, weight, prevalence="training", fit=False)
     assert found is not None
     # Scores without information give the shares: log(300 / 100) between the two classes.
     difference = found.applied(np.zeros((1, 2)))[0]
     np.testing.assert_allclose(difference[0] - difference[1], np.log(3))
-    assert _calibrate(replace(recipe, prevalence="balanced"), scores, labels, weight) is None
-    fitted = _calibrate(replace(recipe, calibrate=True), scores, labels, weight)
+    assert fit_calibration(scores, labels, weight, fit=False) is None
+    fitted = fit_calibration(scores, labels, weight, prevalence="training")
     assert fitted is not None
     np.testing.assert_allclose(softmax(fitted.applied(scores)).mean(axis=0), [0.75, 0.25], atol=0.05)
     with pytest.raises(InputError, match="no prevalence"):

@@ -1,0 +1,69 @@
+"""Features of many images in a temporary file, so that memory does not grow with their number. Imports no torch."""
+
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he_infer.head.layers import Head
+from models.errors import InputError
+
+BATCH = 64
+"""Images whose features are computed together."""
+ROWS = 4096
+"""Rows of features that are worked on together."""
+Extract = Callable[[NDArray[Any]], NDArray[np.float32]]
+Progress = Callable[[int], None]
+
+
+def tabulate(extract: Extract, images: NDArray[Any], progress: Progress | None = None) -> NDArray[np.float32]:
+    """Features (N, width) of images, mapped from a temporary file that ends with the array.
+
+    Args:
+        extract: images (n, H, W[, 3]) -> features (n, width).
+        images: at least one.
+        progress: called with the number of images of each batch.
+
+    Raises:
+        InputError: features that are not finite.
+        OSError: there is no space for the file.
+    """
+    first = extract(images[:BATCH])
+    with tempfile.TemporaryFile(prefix="he-infer-") as file:
+        table = np.memmap(file, dtype=np.float32, mode="w+", shape=(len(images), first.shape[1]))
+    for start in range(0, len(images), BATCH):
+        rows = first if start == 0 else extract(images[start : start + BATCH])
+        if not np.isfinite(rows).all():
+            raise InputError("The network gives features that are not finite. Check its weights and its normalisation.")
+        table[start : start + len(rows)] = rows
+        if progress is not None:
+            progress(len(rows))
+    return table
+
+
+def measure_spread(table: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of each column of (N, width), in two passes over blocks of rows."""
+    total = np.zeros(table.shape[1])
+    for start in range(0, len(table), ROWS):
+        total += table[start : start + ROWS].sum(axis=0, dtype=np.float64)
+    mean = total / len(table)
+    squares = np.zeros(table.shape[1])
+    for start in range(0, len(table), ROWS):
+        squares += ((table[start : start + ROWS] - mean) ** 2).sum(axis=0)
+    return mean.astype(np.float32), np.sqrt(squares / len(table)).astype(np.float32)
+
+
+def bound_table(
+    table: NDArray[np.float32], mean: NDArray[np.float32], deviation: NDArray[np.float32], bound: float
+) -> None:
+    """Standardise features (N, width) in place, and keep each within +-bound by bound * tanh(x / bound)."""
+    for start in range(0, len(table), ROWS):
+        rows = table[start : start + ROWS]
+        table[start : start + ROWS] = bound * np.tanh((rows - mean) / deviation / bound)
+
+
+def evaluate_table(head: Head, table: NDArray[Any]) -> NDArray[np.float64]:
+    """Scores (N, classes) of features (N, width), block by block."""
+    return np.concatenate([head.evaluate(table[start : start + ROWS]) for start in range(0, len(table), ROWS)])
