@@ -4,14 +4,13 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from he_infer.head.layers import Head
 from models.bundle import Bundle, versions
 from models.card import make_card
 from models.datasets.dataset import Dataset
@@ -24,6 +23,9 @@ from models.guard import Guard
 from models.heads.calibration import Calibration
 from models.heads.from_onnx import from_onnx
 from models.images.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from models.training.head_training import FittedHead
 
 BOUND = 4.0
 """Features are kept within +-BOUND by BOUND * tanh(x / BOUND), after standardisation."""
@@ -138,12 +140,14 @@ def import_model(
     if not np.allclose(checked, val[:8], atol=1e-4):
         raise DamagedBundle("The bounded network gives other features than were computed from it.")
     calibration: Calibration | None = None
+    validation: dict[str, float] = {}
     if isinstance(head, bytes):
         converted = from_onnx(head, features=train[:ROWS]).head
         kind = "onnx"
     else:
-        converted, calibration = _train(head, train, val, dataset, hidden, seed, prevalence)
-        kind = head
+        fitted = _train(head, train, val, dataset, hidden, seed, prevalence)
+        converted, calibration, kind = fitted.head, fitted.calibration, head
+        validation = {"accuracy": round(fitted.val_accuracy, 6)}
     bundle = Bundle(
         name=name or f"{dataset.name}-imported-{kind}",
         classes=dataset.classes,
@@ -156,6 +160,7 @@ def import_model(
             "seed": seed,
             "head": kind,
             "data": {"name": dataset.name, "digest": dataset.digest},
+            **({"validation": validation} if validation else {}),
             "calibration": None if calibration is None else calibration.to_json(),
         },
         versions=versions(),
@@ -217,8 +222,7 @@ def _train(
     hidden: int,
     seed: int,
     prevalence: str,
-) -> tuple[Head, Calibration | None]:
+) -> "FittedHead":
     from models.training.head_training import fit_head
 
-    fitted = fit_head(train, val, dataset, kind=kind, hidden=hidden, seed=seed, prevalence=prevalence)
-    return fitted.head, fitted.calibration
+    return fit_head(train, val, dataset, kind=kind, hidden=hidden, seed=seed, prevalence=prevalence)

@@ -3,12 +3,19 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from he_infer.commands.client.card_option import CardFile, read_card
 from he_infer.commands.json_option import JsonFile
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from models.bundle import Bundle
+    from models.datasets import Dataset
+    from models.training.train import Recipe
 
 
 def train(
@@ -53,11 +60,21 @@ def train(
     licence: Annotated[str | None, typer.Option(help="The model's licence, for the model card.")] = None,
     card_file: CardFile = None,
     side: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=28, max=224, help="Images are cut to their central square and reduced to this side length, pixels."
+            min=28,
+            max=224,
+            help="Images are cut to their central square and resized to this side length, pixels.",
+            show_default="64; 224 with a pretrained extractor",
         ),
-    ] = 64,
+    ] = None,
+    extractor: Annotated[
+        Literal["cnn", "efficientnet-lite0"],
+        typer.Option(
+            help="cnn: a small network, trained with the head. efficientnet-lite0: a network with ImageNet weights, which "
+            "stay; only the head is trained (extra 'backbone')."
+        ),
+    ] = "cnn",
     json_file: JsonFile = None,
 ) -> None:
     """Train extractor and head on a data set and write them to one bundle.
@@ -73,12 +90,14 @@ def train(
     from models.card import describe_figures
     from models.card_file import merge_card
     from models.metrics import compute_majority_share, figures
-    from models.training.train import Epoch, Recipe
-    from models.training.train import train as fit
+    from models.training.train import Recipe
 
     if not out.resolve().parent.is_dir():
         raise UsageError(f"There is no folder {out.resolve().parent} to write {out.name} to. Make it first.")
     console = Console()
+    if extractor != "cnn" and (head == "conv" or width is not None or epochs is not None):
+        raise UsageError(f"--width, --epochs and --head conv train the extractor, and {extractor} is kept as it is.")
+    side = side or (64 if extractor == "cnn" else 224)
     dataset = datasets.load(data, seed=seed, side=side)
     stated = read_card(card_file, dataset.classes)
     height, breadth = dataset.size
@@ -91,33 +110,31 @@ def train(
     )
     for note in dataset.notes:
         Console(stderr=True).print(f"note: {note}", style="yellow", markup=False, highlight=False)
-    recipe = Recipe(epochs=epochs, largest_side=side, prevalence=prevalence).suited_to(dataset)
-    networks = recipe.towers_for(dataset, head, width or 512, hidden)
-    seen = min(side, *dataset.size)
-    console.print(
-        f"The network sees {seen} x {seen} pixels. Training: {networks} network(s), {recipe.epochs} passes each.",
-        highlight=False,
-    )
     began = time.perf_counter()
-    with show_progress("Training", recipe.epochs, console=console) as progress:
-
-        def show(epoch: Epoch) -> None:
-            if epoch.number == 1:
-                # Printed at once, also if no terminal shows the progress bar.
-                console.print(f"Training takes about {_describe_seconds(epoch.seconds * epoch.of)}.", highlight=False)
-            progress(epoch.number, epoch.of, f"Training (validation accuracy {epoch.val_accuracy:.3f})")
-
-        bundle = fit(
-            dataset,
-            head=head,
-            width=width,
-            hidden=hidden,
-            seed=seed,
-            policy=policy,
-            name=name,
-            recipe=recipe,
-            progress=show,
+    if extractor == "cnn":
+        recipe = Recipe(epochs=epochs, largest_side=side, prevalence=prevalence).suited_to(dataset)
+        bundle = _fit_cnn(
+            dataset, recipe, console, head=head, width=width, hidden=hidden, seed=seed, policy=policy, name=name
         )
+        passes = f"Epoch {bundle.chosen_epochs} of {recipe.epochs} chosen on validation"
+    else:
+        from models.backbone import train_on_backbone
+
+        total = len(dataset.train) + len(dataset.val)
+        with show_progress("Extracting features", total, console=console) as progress:
+            bundle = train_on_backbone(
+                extractor,
+                dataset,
+                size=side,
+                head=head,
+                hidden=hidden or 64,
+                seed=seed,
+                prevalence=prevalence,
+                policy=policy,
+                name=name,
+                progress=lambda done, total: progress(done, total),
+            )
+        passes = f"Head trained on {bundle.head.width} features of {extractor}"
     seconds = time.perf_counter() - began
     bundle.save(out)
     validation = bundle.training["validation"]
@@ -131,8 +148,7 @@ def train(
     # Saved a second time: the first save keeps the training if the test images cannot be evaluated.
     replace(bundle, card={**card, "test": describe_figures(dataset.test.labels, tested)}).save(out)
     console.print(
-        f"Epoch {bundle.chosen_epochs} of {recipe.epochs} chosen on validation (accuracy "
-        f"{validation['accuracy']:.4f}). Test, in clear: accuracy {tested.accuracy:.4f} (always the largest class: "
+        f"{passes} (validation accuracy {validation['accuracy']:.4f}). Test, in clear: accuracy {tested.accuracy:.4f} (always the largest class: "
         f"{majority:.4f}), AUC {tested.auc:.4f}.",
         highlight=False,
     )
@@ -147,8 +163,9 @@ def train(
                 "head": head,
                 "width": bundle.head.width,
                 "seed": seed,
-                "epochs": recipe.epochs,
-                "chosen_epoch": bundle.training["chosen_epoch"],
+                "extractor": extractor,
+                "epochs": bundle.training.get("recipe", {}).get("epochs"),
+                "chosen_epoch": bundle.training.get("chosen_epoch"),
                 "val_accuracy": validation["accuracy"],
                 "n_test": tested.n,
                 "clear_accuracy": round(tested.accuracy, 6),
@@ -158,6 +175,28 @@ def train(
                 "bundle": str(out),
             },
         )
+
+
+def _fit_cnn(dataset: "Dataset", recipe: "Recipe", console: "Console", **options: Any) -> "Bundle":
+    """Train the small network with a progress bar; the time is foretold after the first pass."""
+    from he_infer.terminal import show_progress
+    from models.training.train import Epoch, train
+
+    networks = recipe.towers_for(dataset, options["head"], options["width"] or 512, options["hidden"])
+    seen = min(recipe.largest_side, *dataset.size)
+    console.print(
+        f"The network sees {seen} x {seen} pixels. Training: {networks} network(s), {recipe.epochs} passes each.",
+        highlight=False,
+    )
+    with show_progress("Training", recipe.epochs, console=console) as progress:
+
+        def show(epoch: Epoch) -> None:
+            if epoch.number == 1:
+                # Printed at once, also if no terminal shows the progress bar.
+                console.print(f"Training takes about {_describe_seconds(epoch.seconds * epoch.of)}.", highlight=False)
+            progress(epoch.number, epoch.of, f"Training (validation accuracy {epoch.val_accuracy:.3f})")
+
+        return train(dataset, recipe=recipe, progress=show, **options)
 
 
 def _describe_seconds(seconds: float) -> str:
