@@ -13,8 +13,8 @@ from models.datasets.dataset import Dataset
 from models.errors import InputError
 from models.extractors.export import export
 from models.extractors.extractor import WIDTHS
-from models.extractors.foreign import BOUND, Bounded
-from models.feature_table import bound_table, evaluate_table, measure_spread, tabulate
+from models.extractors.foreign import Bounded
+from models.feature_table import BOUND, bound_table, evaluate_table, measure_spread, tabulate
 from models.guard import Guard
 from models.heads.trainable import HIDDEN
 from models.images.preprocessing import Preprocessing
@@ -79,7 +79,7 @@ def adopt(
     extractor.mean.copy_(torch.from_numpy(mean_feature))
     extractor.deviation.copy_(torch.from_numpy(np.maximum(deviation, 1e-6)))
     for table in (train, val):
-        bound_table(table, mean_feature, np.maximum(deviation, 1e-6), BOUND)
+        bound_table(table, mean_feature, np.maximum(deviation, 1e-6))
     fitted = fit_head(train, val, dataset, kind=head, hidden=hidden, seed=seed, prevalence=prevalence)
     return Bundle(
         name=name or f"{dataset.name}-{type(module).__name__.lower()}-{head}",

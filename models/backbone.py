@@ -30,7 +30,12 @@ def train_on_backbone(
         dataset: images of any size; they are cut to a square and resized to `size`, and grey ones repeated.
         size: side of the network's input in pixels, a multiple of 32.
         head: `linear`, `mlp` or `cubic`.
-        hidden, seed, prevalence, policy, name, progress: as for `import_model`.
+        hidden: size of the hidden layer.
+        seed: decides the head's training.
+        prevalence: see `import_model`, as for all that follow.
+        policy: `hidden` or `open`.
+        name: the bundle's name.
+        progress: called with the number of images done and their total.
 
     Raises:
         InputError: there is no such network, its package is missing, or the side does not suit it.

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from he_infer.head.layers import Head
 from models.errors import InputError
 
+BOUND = 4.0
+"""A foreign network's features are kept within +-BOUND by REACH * tanh(x / BOUND), after standardisation."""
+REACH = BOUND * (1 - 2**-18)
+"""Less than BOUND: a tanh in float32 may exceed 1 by a rounding error, and the client refuses features beyond it."""
 BATCH = 64
 """Images whose features are computed together."""
 ROWS = 4096
@@ -55,13 +59,11 @@ def measure_spread(table: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
     return mean.astype(np.float32), np.sqrt(squares / len(table)).astype(np.float32)
 
 
-def bound_table(
-    table: NDArray[np.float32], mean: NDArray[np.float32], deviation: NDArray[np.float32], bound: float
-) -> None:
-    """Standardise features (N, width) in place, and keep each within +-bound by bound * tanh(x / bound)."""
+def bound_table(table: NDArray[np.float32], mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> None:
+    """Standardise features (N, width) in place, and keep each within +-BOUND by REACH * tanh(x / BOUND)."""
     for start in range(0, len(table), ROWS):
         rows = table[start : start + ROWS]
-        table[start : start + ROWS] = bound * np.tanh((rows - mean) / deviation / bound)
+        table[start : start + ROWS] = REACH * np.tanh((rows - mean) / deviation / BOUND)
 
 
 def evaluate_table(head: Head, table: NDArray[Any]) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from models.errors import DamagedBundle, InputError
 from models.extractors.extractor import Extractor, Layout
 from models.extractors.graph_checks import check_graph
 from models.extractors.opset import raise_opset
-from models.feature_table import ROWS, bound_table, evaluate_table, measure_spread, tabulate
+from models.feature_table import BOUND, REACH, ROWS, bound_table, evaluate_table, measure_spread, tabulate
 from models.guard import Guard
 from models.heads.calibration import Calibration
 from models.heads.from_onnx import from_onnx
@@ -27,8 +27,6 @@ from models.images.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from models.training.head_training import FittedHead
 
-BOUND = 4.0
-"""Features are kept within +-BOUND by BOUND * tanh(x / BOUND), after standardisation."""
 Progress = Callable[[int, int], None]
 TRAINED = ("linear", "mlp", "cubic")
 """Kinds of head that are trained on the features."""
@@ -135,7 +133,7 @@ def import_model(
     deviation = np.maximum(deviation, 1e-6 * float(deviation.max()))
     extractor = Extractor(bound_features(content, mean, deviation), layout=raw.layout)
     for table in (train, val):
-        bound_table(table, mean, deviation, BOUND)
+        bound_table(table, mean, deviation)
     checked = extractor.run(preprocessing.apply(dataset.val.images[:8]))
     if not np.allclose(checked, val[:8], atol=1e-4):
         raise DamagedBundle("The bounded network gives other features than were computed from it.")
@@ -197,7 +195,7 @@ def bound_features(content: bytes, mean: NDArray[np.float32], deviation: NDArray
     values = {
         "mean": mean.astype(np.float32),
         "deviation": (deviation * BOUND).astype(np.float32),
-        "bound": np.array(BOUND, dtype=np.float32),
+        "bound": np.array(REACH, dtype=np.float32),
     }
     graph.initializer.extend(numpy_helper.from_array(value, names[part]) for part, value in values.items())
     steps = (

@@ -3,19 +3,18 @@
 import torch
 from torch import Tensor, nn
 
-BOUND = 4.0
+from models.feature_table import BOUND, REACH
 
 
 class Bounded(nn.Module):
-    """Standardises a foreign module's features, and keeps each within +-bound by bound * tanh(x / bound)."""
+    """Standardises a foreign module's features, and keeps each within +-BOUND by REACH * tanh(x / BOUND)."""
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, module: nn.Module, width: int, bound: float = BOUND) -> None:
+    def __init__(self, module: nn.Module, width: int) -> None:
         super().__init__()
         self.module = module
-        self.bound = bound
         self.width = width
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
@@ -23,4 +22,4 @@ class Bounded(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, channels, size, size) -> (N, width)."""
         scaled = (self.module(images).flatten(1) - self.mean) / self.deviation
-        return self.bound * torch.tanh(scaled / self.bound)
+        return REACH * torch.tanh(scaled / BOUND)

@@ -71,7 +71,7 @@ def train(
     extractor: Annotated[
         Literal["cnn", "efficientnet-lite0"],
         typer.Option(
-            help="cnn: a small network, trained with the head. efficientnet-lite0: a network with ImageNet weights, which "
+            help="cnn: a small network, trained with the head. efficientnet-lite0: ImageNet weights, which "
             "stay; only the head is trained (extra 'backbone')."
         ),
     ] = "cnn",
@@ -148,7 +148,8 @@ def train(
     # Saved a second time: the first save keeps the training if the test images cannot be evaluated.
     replace(bundle, card={**card, "test": describe_figures(dataset.test.labels, tested)}).save(out)
     console.print(
-        f"{passes} (validation accuracy {validation['accuracy']:.4f}). Test, in clear: accuracy {tested.accuracy:.4f} (always the largest class: "
+        f"{passes} (validation accuracy {validation['accuracy']:.4f}). Test, in clear: accuracy "
+        f"{tested.accuracy:.4f} (always the largest class: "
         f"{majority:.4f}), AUC {tested.auc:.4f}.",
         highlight=False,
     )
