@@ -13,6 +13,8 @@ from models.errors import DamagedBundle
 from models.metrics import Figures, compute_majority_share, softmax
 
 VERSION = 1
+ORDINAL = "ordinal-regression"
+"""Task of a set whose classes are grades in order (MedMNIST's word)."""
 _CHECKED = {
     "modality": "(0008,0060) Modality",
     "body_part": "(0018,0015) Body Part Examined",
@@ -52,8 +54,17 @@ def make_card(dataset: Dataset, *, size: int, scores: NDArray[np.float64]) -> di
     }
 
 
-def describe_figures(labels: NDArray[np.int64], reached: Figures) -> dict[str, Any]:
-    """Figures of one split for the card, with the 95% interval of the accuracy (Wilson 1927)."""
+def describe_figures(
+    labels: NDArray[np.int64], reached: Figures, decided: NDArray[np.int64] | None = None
+) -> dict[str, Any]:
+    """Figures of one split for the card, with the 95% interval of the accuracy (Wilson 1927).
+
+    Args:
+        labels: (n,) true classes.
+        reached: figures of the scores; `accuracy` is that of the most probable class.
+        decided: (n,) classes that the client names, see `decide`; their accuracy and mean distance in classes are
+            stated besides.
+    """
     low, high = wilson(round(reached.accuracy * reached.n), reached.n)
     return {
         "images": reached.n,
@@ -63,6 +74,14 @@ def describe_figures(labels: NDArray[np.int64], reached: Figures) -> dict[str, A
         "balanced_accuracy": round(reached.balanced_accuracy, 4),
         "auc": None if math.isnan(reached.auc) else round(reached.auc, 4),
         "ece": round(reached.ece, 4),
+        **({} if decided is None else _describe_decisions(labels, decided)),
+    }
+
+
+def _describe_decisions(labels: NDArray[np.int64], decided: NDArray[np.int64]) -> dict[str, float]:
+    return {
+        "decided_accuracy": round(float((decided == labels).mean()), 4),
+        "decided_distance": round(float(np.abs(decided - labels).mean()), 4),
     }
 
 
@@ -158,11 +177,18 @@ def read_operating_point(card: Mapping[str, Any], classes: tuple[str, ...]) -> O
 
 
 def decide(card: Mapping[str, Any], classes: tuple[str, ...], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The classes (n,) of probabilities (n, classes): by the card's operating point, else the most probable one.
+    """The classes (n,) of probabilities (n, classes).
+
+    Two classes: by the card's operating point, if it states one. Ordered classes (`task` is `ordinal-regression`): the
+    median, from which the expected distance in grades is least. Otherwise the most probable class.
 
     Raises:
         DamagedBundle: see `read_operating_point`.
     """
+    if card.get("task") == ORDINAL and len(classes) > 2:
+        # Rounded probabilities may sum to a little less than one.
+        reached = probabilities.cumsum(axis=1) >= probabilities.sum(axis=1, keepdims=True) / 2 - 1e-9
+        return np.asarray(reached.argmax(axis=1), dtype=np.int64)
     point = read_operating_point(card, classes)
     if point is None:
         return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)

@@ -1,6 +1,6 @@
 """Results of a classification: one for each image, and a report of the run. Nothing here holds a decrypted score."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -122,9 +122,10 @@ class RunReport:
 
 @dataclass(frozen=True)
 class StudySummary:
-    """All results of one study."""
+    """All results of one study, or of one folder of images that name no study."""
 
     study: str
+    """Study Instance UID, or path of the folder."""
     accession: str | None
     images: int
     refused: int
@@ -134,22 +135,32 @@ class StudySummary:
     """Highest probability of each class among the images."""
 
 
-def summarise(results: "list[Result]") -> list[StudySummary]:
+def summarise(results: Sequence[Result]) -> list[StudySummary]:
     """Make a summary of each study, in the order of their first images. Images without a study are left out."""
     studies: dict[str, list[Result]] = {}
     for result in results:
         if result.identifiers.study:
             studies.setdefault(result.identifiers.study, []).append(result)
-    summaries = []
-    for study, images in studies.items():
-        labels: dict[str, int] = {}
-        highest: dict[str, float] = {}
-        for image in images:
-            if image.label is not None:
-                labels[image.label] = labels.get(image.label, 0) + 1
-            for name, probability in image.probabilities.items():
-                highest[name] = max(probability, highest.get(name, 0.0))
-        refused = sum(not image.classified for image in images)
-        accession = next((image.identifiers.accession for image in images if image.identifiers.accession), None)
-        summaries.append(StudySummary(study, accession, len(images), refused, labels, highest))
-    return summaries
+    return [_summarise_group(study, images) for study, images in studies.items()]
+
+
+def summarise_folders(results: Sequence[Result]) -> list[StudySummary]:
+    """Make a summary of each folder with two or more images that name no study, such as PNG files."""
+    folders: dict[str, list[Result]] = {}
+    for result in results:
+        if not result.identifiers.study and result.path.parent != Path():
+            folders.setdefault(str(result.path.parent), []).append(result)
+    return [_summarise_group(folder, images) for folder, images in folders.items() if len(images) > 1]
+
+
+def _summarise_group(name: str, images: list[Result]) -> StudySummary:
+    labels: dict[str, int] = {}
+    highest: dict[str, float] = {}
+    for image in images:
+        if image.label is not None:
+            labels[image.label] = labels.get(image.label, 0) + 1
+        for label, probability in image.probabilities.items():
+            highest[label] = max(probability, highest.get(label, 0.0))
+    refused = sum(not image.classified for image in images)
+    accession = next((image.identifiers.accession for image in images if image.identifiers.accession), None)
+    return StudySummary(name, accession, len(images), refused, labels, highest)

@@ -361,14 +361,10 @@ class Run:
         return read_operating_point(self._model.feature_model.card, self._model.classes)
 
     def _decide(self, probabilities: NDArray[np.float64]) -> int:
-        """Decide the class by the operating point, if there is one, else take the most probable class.
+        """Decide the class by the model card, from the rounded probabilities."""
+        from models.card import decide
 
-        Uses the rounded probabilities.
-        """
-        if self._point is None:
-            return int(probabilities.argmax())
-        positive = self._model.classes.index(self._point.positive)
-        return positive if probabilities[positive] >= self._point.threshold else 1 - positive
+        return int(decide(self._model.feature_model.card, self._model.classes, probabilities[None])[0])
 
     def _distrust(self) -> WrongAnswer:
         found = []

@@ -72,8 +72,8 @@ class _Block(nn.Module):
         if self._expand_conv is not None and self._bn0 is not None:
             x = functional.relu6(self._bn0(self._expand_conv(x)))
         x = functional.relu6(self._bn1(self._depthwise_conv(x)))
-        x = torch.as_tensor(self._bn2(self._project_conv(x)))
-        return x + images if self._added else x
+        out: Tensor = self._bn2(self._project_conv(x))
+        return out + images if self._added else out
 
 
 class EfficientNetLite0(nn.Module):

@@ -154,7 +154,7 @@ def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
     """Print the results, the studies, and the costs."""
     from rich.table import Column
 
-    from he_infer.client.results import summarise
+    from he_infer.client.results import summarise, summarise_folders
     from he_infer.client.verify.canaries import detection
     from he_infer.terminal import PlainTable, clean, make_console
 
@@ -175,13 +175,16 @@ def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
     for result in results:
         for remark in result.remarks:
             console.print(f"note: {clean(result.path)}: {clean(remark)}")
-    studies = summarise(results)
-    if studies:
-        summary = PlainTable("study", "accession", "images", "not classified", "classes", "highest probability")
-        for study in studies:
-            classes = ", ".join(f"{name} {count}" for name, count in study.labels.items()) or "-"
-            highest = ", ".join(f"{name} {value:.3f}" for name, value in study.highest.items()) or "-"
-            row = (study.study, study.accession or "-", study.images, study.refused, classes, highest)
+    for kind, groups in (("study", summarise(results)), ("folder", summarise_folders(results))):
+        if not groups:
+            continue
+        summary = PlainTable(
+            Column(kind, overflow="fold"), "accession", "images", "not classified", "classes", "highest probability"
+        )
+        for group in groups:
+            classes = ", ".join(f"{name} {count}" for name, count in group.labels.items()) or "-"
+            highest = ", ".join(f"{name} {value:.3f}" for name, value in group.highest.items()) or "-"
+            row = (group.study, group.accession or "-", group.images, group.refused, classes, highest)
             summary.add_row(*row)
         console.print(summary)
     stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in report.stages.items())

@@ -56,11 +56,11 @@ def import_model(
     from he_infer.files import write_json
     from he_infer.terminal import show_progress
     from models import datasets
-    from models.card import describe_figures
+    from models.card import decide, describe_figures
     from models.card_file import merge_card
     from models.importing import TRAINED, Normalisation
     from models.importing import import_model as make_bundle
-    from models.metrics import compute_majority_share, figures
+    from models.metrics import compute_majority_share, figures, softmax
 
     if (mean is None) != (std is None):
         raise UsageError("Give both --mean and --std, or neither: then they are measured on the training images.")
@@ -85,8 +85,9 @@ def import_model(
             name=name,
             progress=lambda done, total: progress(done, total),
         )
-    tested = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
-    described = describe_figures(dataset.test.labels, tested)
+    scores = bundle.scores(bundle.features(dataset.test.images))
+    tested = figures(dataset.test.labels, scores)
+    described = describe_figures(dataset.test.labels, tested, decide(bundle.card, dataset.classes, softmax(scores)))
     bundle = bundle.with_card({**merge_card(bundle.card, stated), "test": described})
     bundle.save(out)
     console.print(

@@ -51,7 +51,7 @@ def write_report(path: Path, results: "Sequence[Result]", report: "RunReport", m
     Raises:
         OSError: the file cannot be written.
     """
-    from he_infer.client.results import summarise
+    from he_infer.client.results import summarise, summarise_folders
 
     index = {receipt.signature: number for number, receipt in enumerate(report.receipts)}
     images = []
@@ -63,7 +63,11 @@ def write_report(path: Path, results: "Sequence[Result]", report: "RunReport", m
         {
             "model": model,
             "images": images,
-            "studies": [asdict(study) for study in summarise(list(results))],
+            "studies": [asdict(study) for study in summarise(results)],
+            "folders": [
+                {"folder" if name == "study" else name: value for name, value in asdict(one).items()}
+                for one in summarise_folders(results)
+            ],
             "classified": report.classified,
             "refused": report.refused,
             "requests": report.requests,

@@ -68,6 +68,9 @@ def train(
             show_default="64; 224 with a pretrained extractor",
         ),
     ] = None,
+    ordinal: Annotated[
+        bool, typer.Option("--ordinal", help="The classes are grades in the order of their names: 0 none, 1 mild, ...")
+    ] = False,
     extractor: Annotated[
         Literal["cnn", "efficientnet-lite0"],
         typer.Option(
@@ -87,9 +90,9 @@ def train(
     from he_infer.files import write_json
     from he_infer.terminal import show_progress
     from models import datasets
-    from models.card import describe_figures
+    from models.card import ORDINAL, decide, describe_figures
     from models.card_file import merge_card
-    from models.metrics import compute_majority_share, figures
+    from models.metrics import compute_majority_share, figures, softmax
     from models.training.train import Recipe
 
     if not out.resolve().parent.is_dir():
@@ -99,6 +102,8 @@ def train(
         raise UsageError(f"--width, --epochs and --head conv train the extractor, and {extractor} is kept as it is.")
     side = side or (64 if extractor == "cnn" else 224)
     dataset = datasets.load(data, seed=seed, side=side)
+    if ordinal:
+        dataset = replace(dataset, task=ORDINAL)
     stated = read_card(card_file, dataset.classes)
     height, breadth = dataset.size
     console.print(
@@ -144,13 +149,15 @@ def train(
         **({"licence": licence} if licence else {}),
     }
     majority = compute_majority_share(dataset.test.labels)
-    tested = figures(dataset.test.labels, bundle.scores(bundle.features(dataset.test.images)))
+    scores = bundle.scores(bundle.features(dataset.test.images))
+    tested, decided = figures(dataset.test.labels, scores), decide(bundle.card, dataset.classes, softmax(scores))
+    described = describe_figures(dataset.test.labels, tested, decided)
     # Saved a second time: the first save keeps the training if the test images cannot be evaluated.
-    replace(bundle, card={**card, "test": describe_figures(dataset.test.labels, tested)}).save(out)
+    replace(bundle, card={**card, "test": described}).save(out)
     console.print(
         f"{passes} (validation accuracy {validation['accuracy']:.4f}). Test, in clear: accuracy "
         f"{tested.accuracy:.4f} (always the largest class: "
-        f"{majority:.4f}), AUC {tested.auc:.4f}.",
+        f"{majority:.4f}), AUC {tested.auc:.4f}; by the model card's decision {described['decided_accuracy']:.4f}.",
         highlight=False,
     )
     console.print(
