@@ -5,8 +5,10 @@ from models.datasets.dataset import Dataset
 from models.errors import InputError
 from models.extractors import efficientnet_lite
 from models.extractors.export import export
+from models.images.preprocessing import Preprocessing
 from models.importing import Normalisation, Progress, import_model
 
+_PROBES = 8
 BACKBONES = (efficientnet_lite.NAME,)
 
 
@@ -48,10 +50,14 @@ def train_on_backbone(
             f"A side of {size} pixels does not suit {backbone}: give a multiple of {efficientnet_lite.GRAIN}."
         )
     network = efficientnet_lite.load_efficientnet_lite0()
+    normalisation = Normalisation(efficientnet_lite.MEAN, efficientnet_lite.STD)
+    probes = Preprocessing(size, 3, "dataset", normalisation.mean, normalisation.std).apply(
+        dataset.val.images[:_PROBES]
+    )
     return import_model(
-        export(network, channels=3, size=size).content,
+        export(network, channels=3, size=size, images=probes).content,
         dataset,
-        normalisation=Normalisation(efficientnet_lite.MEAN, efficientnet_lite.STD),
+        normalisation=normalisation,
         layout="NCHW",
         head=head,
         hidden=hidden,
