@@ -2,8 +2,12 @@
 
 import multiprocessing.util
 import os
+import signal
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -21,6 +25,23 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Start processes in this block that Ctrl-C in a terminal does not reach: their parent decides when they end.
+
+    A terminal sends SIGINT to every process of a group; one that is still loading its modules would print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # before the block: where multiprocessing starts it, it unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def find_boot_id() -> str:

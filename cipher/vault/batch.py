@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, Protocol, TypeVar
 
 from cipher.errors import CipherError, StorageProblem
@@ -108,7 +109,18 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     engine = [COMPILED] if importlib.util.find_spec("numba") is not None else []
     context.set_forkserver_preload([*PRELOAD, *engine])
+    _start_fork_server()
     return context
+
+
+def _start_fork_server() -> None:
+    """Start it so that neither it nor its processes hear Ctrl-C: while loading, they would print a traceback."""
+    resource_tracker.ensure_running()  # before the block: where multiprocessing starts it, it unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Interrupts:

@@ -11,6 +11,7 @@ import pebble
 from numpy.typing import NDArray
 
 from experiments.accuracy.workers import start_worker, stop_pool
+from he_infer.machine import interrupts_held
 from models import datasets
 from models.datasets import Dataset, Split
 from models.errors import InputError
@@ -70,7 +71,8 @@ def score_all_folds(work: Sequence[Fold], jobs: int, step: Callable[[int], None]
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     done: list[FoldScores] = []
     with pebble.ProcessPool(max_workers=jobs, context=context, initializer=start_worker) as pool:
-        futures: list[Future[FoldScores]] = [pool.schedule(score_fold, args=(one,)) for one in work]
+        with interrupts_held():
+            futures: list[Future[FoldScores]] = [pool.schedule(score_fold, args=(one,)) for one in work]
         try:
             for future in futures:
                 done.append(future.result())

@@ -17,6 +17,7 @@ from experiments.accuracy.grid_work import run_model
 from experiments.accuracy.workers import start_manager, start_worker, stop_pool
 from experiments.records import records
 from experiments.records.records import Record
+from he_infer.machine import interrupts_held
 
 _POLL = 0.2
 
@@ -60,16 +61,18 @@ def run_grid(runs: list[GridRun], path: Path, *, grid: Path, jobs: int, console:
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     done, failed = 0, []
     manager = SyncManager(ctx=context)
-    manager.start(start_manager)
+    with interrupts_held():
+        manager.start(start_manager)
     with manager, _Display(console, len(runs), before) as display:
         outbox = manager.Queue()
         with pebble.ProcessPool(max_workers=jobs, context=context, initializer=start_worker) as pool:
             models = group_by_model(todo)
             bundles = path.with_suffix(".bundles")
-            futures: dict[Future[Any], GridModel] = {
-                pool.schedule(run_model, args=(model, some, path, bundles, grid, outbox)): model
-                for model, some in models.items()
-            }
+            with interrupts_held():
+                futures: dict[Future[Any], GridModel] = {
+                    pool.schedule(run_model, args=(model, some, path, bundles, grid, outbox)): model
+                    for model, some in models.items()
+                }
             try:
                 while futures:
                     try:

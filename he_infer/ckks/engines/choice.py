@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from he_infer.ckks.parameters import Parameters
 from he_infer.errors import UsageError
+from he_infer.machine import interrupts_held
 
 if TYPE_CHECKING:
     from he_infer.ckks.engines.native.engine import NativeEngine
@@ -84,9 +85,10 @@ def choose_engine(wish: EngineWish, code: Path, on_line: Callable[[str], None]) 
 
 def _find_obstacle(code: Path, on_line: Callable[[str], None]) -> str | None:
     command = [sys.executable, "-m", "he_infer.ckks.engines.native", str(code)]
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    with interrupts_held():
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
     reader = Thread(target=_relay, args=(process.stderr, on_line), daemon=True)
     reader.start()
     with process:

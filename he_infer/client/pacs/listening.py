@@ -9,6 +9,7 @@ from typing import Self
 
 from he_infer.client.pacs.listener import ListenerSettings, to_json
 from he_infer.errors import ArchiveUnreachable
+from he_infer.machine import interrupts_held
 
 _START_SECONDS = 30.0
 
@@ -66,9 +67,9 @@ class Listening:
             process.wait()
 
     def _start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "he_infer.client.pacs.listener"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        command = [sys.executable, "-m", "he_infer.client.pacs.listener"]
+        with interrupts_held():
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - our own module
         if self._process.stdin is None or self._process.stdout is None:
             raise ArchiveUnreachable("The storage SCP has no connection to its parent.")
         self._process.stdin.write(to_json(replace(self._settings, port=self.port)))

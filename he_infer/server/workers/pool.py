@@ -9,16 +9,15 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from he_infer.errors import FormatError
-from he_infer.machine import shorten_socket_folder
+from he_infer.machine import interrupts_held, shorten_socket_folder
 from he_infer.server.workers import pipe
 from he_infer.server.workers.fair_queue import FairQueue, QueueClosed, QueueFull
 from he_infer.server.workers.limits import WorkerConfig
@@ -102,7 +101,7 @@ class _Slot:
             target=self._entry, args=(theirs, self._config), name="he-infer-worker", daemon=True
         )
         try:
-            with _interrupts_held():
+            with interrupts_held():
                 process.start()
         except (OSError, EOFError) as error:  # the fork server is gone; the next attempt starts another
             ours.close()
@@ -373,16 +372,6 @@ class WorkerPool:
             now = time.monotonic()
             for slot in self._slots:
                 slot.check_deadline(now)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Start a process that Ctrl-C in a terminal does not reach: the server decides when it ends."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _fail(job: _Job, error: Exception) -> None:
