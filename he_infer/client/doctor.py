@@ -4,6 +4,8 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -11,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
+from he_infer.client.connection.connection import trust
 from he_infer.errors import HeInferError
 
 if TYPE_CHECKING:
@@ -31,6 +35,8 @@ PACKAGES = (
     "pydicom",
 )
 CODECS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")
+EXPIRY_DAYS = 30
+"""Warn if the server's certificate ends within so many days."""
 LEAST_DISK = 200 << 20
 """Warn if the temporary folder has fewer free bytes than this."""
 WORST_CLOCK = 300.0
@@ -119,6 +125,27 @@ def check_server(session: "Session", keys: "KeyFile | None", model: "ClientModel
         sizes = ", ".join(map(str, lacking))
         text = f"not registered for {sizes} images a request; run: he-infer keys register KEYFILE --bundle PART"
     yield Check("registered keys", "failed" if lacking else "ok", text)
+
+
+def check_certificate(url: str, ca_file: Path | None, client_cert: Path | None) -> Check | None:
+    """Check how long a server's certificate is valid; None if it speaks no TLS, or none that this machine accepts."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return None
+    try:
+        context = trust(ca_file, client_cert)
+        with (
+            socket.create_connection((parts.hostname, parts.port or 443), timeout=10.0) as bare,
+            context.wrap_socket(bare, server_hostname=parts.hostname) as secured,
+        ):
+            ends = ssl.cert_time_to_seconds(str((secured.getpeercert() or {})["notAfter"]))
+    except (OSError, KeyError, ValueError):  # the other checks say why the server cannot be reached
+        return None
+    days = int((ends - time.time()) // 86400)
+    text = f"valid until {time.strftime('%Y-%m-%d', time.gmtime(ends))}, {days} days from now"
+    if days >= EXPIRY_DAYS:
+        return Check("server's certificate", "ok", text)
+    return Check("server's certificate", "warning", f"{text}; tell the server's operator to renew it.")
 
 
 def _check_package(name: str, state: Literal["warning", "failed"], advice: str) -> Check:

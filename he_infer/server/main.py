@@ -1,5 +1,6 @@
 """Runs the server process: import guard, settings, service, uvicorn. `he-infer serve` becomes this process."""
 
+import datetime
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from cryptography import x509
 
 from he_infer.errors import HeInferError, UsageError
 from he_infer.files import write_text
@@ -22,6 +24,8 @@ from he_infer.server.stop_signals import StopSignals
 from he_infer.server.workers import import_guard
 from he_infer.wire.refusals import Refused
 
+EXPIRY_DAYS = 30
+"""Days before a certificate's end from which the server warns."""
 SETTINGS_VARIABLE = "HE_INFER_SERVE"
 
 
@@ -83,6 +87,7 @@ def serve(settings: ServerSettings, stop: StopSignals) -> None:
     """
     if settings.tls_cert is not None and settings.tls_key is not None:
         check_certificate(settings.tls_cert, settings.tls_key)
+        warn_of_expiry(settings.tls_cert)
     if settings.port_file is not None and not settings.port_file.parent.is_dir():
         raise UsageError(f"{settings.port_file}: its folder does not exist. Make it first.")
     with listen(settings.host, settings.port, reuse_port=settings.reuse_port) as listener:
@@ -175,3 +180,18 @@ def check_certificate(certificate: Path, key: Path) -> None:
                 f"{certificate} and {key} are not a PEM certificate and its private key: {error.reason or error}."
             ) from error
         raise UsageError(f"{certificate} or {key} cannot be read: {error.strerror}. Expected PEM files.") from error
+
+
+def warn_of_expiry(certificate: Path) -> None:
+    """Log a warning where clients refuse the certificate, or will do so soon."""
+    try:
+        chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+    except (OSError, ValueError):  # OpenSSL has accepted it, and its word counts
+        return
+    ends = min(each.not_valid_after_utc for each in chain)
+    left = ends - datetime.datetime.now(datetime.UTC)
+    if left < datetime.timedelta(days=EXPIRY_DAYS):
+        note = "clients refuse it" if left < datetime.timedelta() else f"clients will refuse it in {left.days} days"
+        structlog.get_logger("he_infer.server").warning(
+            "certificate", note=f"{note}: renew {certificate}, and restart the server", ends=ends.isoformat()
+        )

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from he_infer.ckks.layouts.hidden_layer import padded
 from he_infer.ckks.layouts.last_layer import OutputLayout, Trace
 from he_infer.ckks.parameters import BUDGET, MAX_PRIME, Parameters
@@ -70,9 +72,18 @@ _SMALL_SHARE = 1 / 8
 
 def search_plan(request: PlanRequest) -> Plan:
     """Find the cheapest plan that meets the request; raises as `make_plan` does."""
-    found = _search(request)
-    if found.best is None and request.policy == "hidden" and request.effective_precision < found.reached < math.inf:
-        found = _search(replace(request, noise_share=_SMALL_SHARE))
+    try:
+        # Numbers that leave the range of doubles would become infinities, and a plan of nonsense.
+        with np.errstate(over="raise", invalid="raise"):
+            found = _search(request)
+            reached = found.reached
+            if found.best is None and request.policy == "hidden" and request.effective_precision < reached < math.inf:
+                found = _search(replace(request, noise_share=_SMALL_SHARE))
+    except ArithmeticError as error:
+        raise ParameterError(
+            "The head's numbers are too large or too small for any plan: its weights and coefficients, multiplied, "
+            "leave the range of floating-point numbers. Train it with smaller ones."
+        ) from error
     if found.best is None:
         raise ParameterError(_explain_refusal(request, found))
     return found.best

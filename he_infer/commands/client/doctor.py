@@ -62,6 +62,8 @@ def doctor(
     if token_file is not None:
         found.append(checks.check_secret_file(token_file, "token file"))
     if url is not None:
+        if certificate := checks.check_certificate(url, ca_file, client_cert):
+            found.append(certificate)
         try:
             with open_session(url, token_file, ca_file, client_cert, insecure_http) as session:
                 found += checks.check_server(session, keys, model)

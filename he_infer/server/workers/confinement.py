@@ -12,6 +12,7 @@ import os
 import platform
 import struct
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -42,13 +43,16 @@ _DENIED = {
 _SECCOMP_CALL = {"x86_64": 317, "aarch64": 277}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
+_PACKAGE_FOLDERS = ("site-packages", "dist-packages", "lib-dynload")
+_SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/dev/urandom")
 
 
 def confine(readable: Iterable[Path] = ()) -> list[str]:
     """Restrict this process for the rest of its life.
 
     Args:
-        readable: files and folders that may still be read, beside what Python's own modules need.
+        readable: files and folders that may still be read, beside what Python's own modules need; those that do not
+            exist are left out.
 
     Returns:
         Restrictions that could not be set, one line each; empty where all are set.
@@ -57,7 +61,7 @@ def confine(readable: Iterable[Path] = ()) -> list[str]:
         return [f"{sys.platform} has no locks that this release knows: workers run with the server's rights."]
     libc = ctypes.CDLL(None, use_errno=True)
     missing = []
-    folders = [*_python_folders(), *readable]
+    folders = [*_python_folders(), *(path for path in readable if path.exists())]
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         missing.append(f"no_new_privs: {os.strerror(ctypes.get_errno())}")
     locks: list[tuple[str, Callable[[], None]]] = [
@@ -73,9 +77,18 @@ def confine(readable: Iterable[Path] = ()) -> list[str]:
 
 
 def _python_folders() -> list[Path]:
-    """Folders from which modules and shared libraries are loaded later."""
-    named = [*sys.path, sys.prefix, sys.base_prefix, "/usr/lib", "/lib", "/lib64", "/dev/urandom"]
-    return [path for path in {Path(name).resolve() for name in named if name} if path.exists()]
+    """Folders from which modules and shared libraries are loaded later.
+
+    Of the folders that Python searches, only those where packages are installed: the search path also names the
+    folder where the server was started, which may hold its data and keys. Of all others, the packages in use alone.
+    """
+    named = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    named += [name for name in sys.path if Path(name).name in _PACKAGE_FOLDERS]
+    for name, module in tuple(sys.modules.items()):
+        if "." not in name:
+            named += getattr(module, "__path__", None) or [getattr(module, "__file__", None) or ""]
+    found = {Path(name).resolve() for name in (*named, *_SYSTEM) if name}
+    return [path for path in found if path.exists() and path != Path("/")]
 
 
 def _restrict_files(libc: ctypes.CDLL, readable: Iterable[Path]) -> None:

@@ -16,7 +16,7 @@ from he_infer.server.workers import confinement, import_guard, limits, pipe
 from he_infer.server.workers.limits import WorkerConfig
 from he_infer.wire.refusals import Code, Refused
 
-_NICE = 5
+_NICE = 10
 """Added niceness: a registration is less urgent than a classification, so the workers come first."""
 
 

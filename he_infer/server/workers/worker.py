@@ -28,9 +28,9 @@ def main(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
     limits.apply(config.limits)
     limits.grant_cpu(config.limits)
     try:
+        # Before the first byte from outside: a bundle too is a file that somebody sent.
+        missing = confinement.confine(config.bundles)
         host = ModelHost(config.bundles, config.batches, config.precision, config.key_cache, config.engine)
-        # From here on no file but Python's own is opened: the bundles are read, and nothing hostile has come yet.
-        missing = confinement.confine()
         models = [model.model_dump() for model in host.describe()]
         hello = {"models": models, "engine": seal_format(), "unconfined": missing, "bodies": host.measure_bodies()}
         pipe.send(connection, hello)

@@ -13,13 +13,13 @@ from he_infer.server.workers.limits import WorkerConfig, WorkerLimits
 from he_infer.server.workers.pool import PRELOAD, WorkerPool
 
 
-def _leave_another_fork_server() -> None:
-    """End a fork server that an earlier test of this process began with other modules.
+def leave_another_fork_server(*, also_own: bool = False) -> None:
+    """End a fork server that an earlier test of this process began with other modules, or in another environment.
 
     A worker forked from one that has loaded the image cipher refuses to begin. A server's own process never has one.
     """
     running = forkserver._forkserver
-    if running._forkserver_pid is not None and running._preload_modules != PRELOAD:
+    if running._forkserver_pid is not None and (also_own or running._preload_modules != PRELOAD):
         running._stop()
 
 
@@ -29,7 +29,7 @@ class Bench:
     def __init__(self, bundle: Path, *, key_cache: int = 256 << 20, queue: int = 8, wall_seconds: float = 20.0) -> None:
         config = WorkerConfig((bundle,), key_cache=key_cache, limits=WorkerLimits())
         self.pool = WorkerPool(config, workers=1, queue=queue, wall_seconds=wall_seconds)
-        _leave_another_fork_server()
+        leave_another_fork_server()
         self.hello = self.pool.start()
         self.plan = Plan.from_json(self.hello["models"][0]["plans"][0]["plan"])
         self.secret = SecretKey.generate(self.plan.parameters)
