@@ -177,6 +177,8 @@ def _parse(text: str | None) -> dict[str, Any]:
         raise DamagedBundle(f"The bundle's description is larger than {MAX_DESCRIPTION} characters.")
     try:
         description = json.loads(text)
+        # Infinities, NaN and lone surrogates are no JSON: they have no canonical form, which is what is signed.
+        json.dumps(description, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DamagedBundle("The bundle's description is not JSON. Export the bundle again.") from error
     if not isinstance(description, dict):

@@ -6,7 +6,7 @@ plans; docs/format-plan.md has their JSON, member by member.
 
 import hashlib
 import json
-import math
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ VERSION = 3
 POLICIES = ("hidden", "open")
 MAX_ANSWER_BITS = 56
 _LARGEST = 1 << 20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Plan:
             "digits": self.digits.value,
             "answer": {"bits": self.answer.bits, "noise": self.answer.noise},
         }
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+        return _canonical(value)
 
     @cached_property
     def digest(self) -> str:
@@ -190,6 +191,10 @@ class Plan:
         return plan
 
 
+def _canonical(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
 def _build(value: dict[str, Any]) -> Plan:
     stages = tuple(
         Stage(
@@ -200,7 +205,7 @@ def _build(value: dict[str, Any]) -> Plan:
         )
         for stage in value["stages"]
     )
-    return Plan(
+    plan = Plan(
         str(value["policy"]),
         Parameters(value["ring_size"], tuple(value["modulus_bits"])),
         float(value["input_scale"]),
@@ -219,6 +224,9 @@ def _build(value: dict[str, Any]) -> Plan:
         int(value["batch"]),
         float(value["error"]),
     )
+    if _canonical(value) != plan.to_json():
+        raise ValueError("A member has another type than the format defines, or is not of the format.")
+    return plan
 
 
 # The JSON's member names are written out, so that renaming a class or a field does not change any plan's digest.
@@ -286,40 +294,62 @@ def _check_members(value: dict[str, Any], names: str) -> None:
 
 def _check(plan: Plan) -> None:
     """Refuse an untrusted plan that contradicts itself, before memory is allocated by its sizes."""
-    slots, ring = plan.parameters.slots, plan.parameters.ring_size
-    counts = [plan.width, plan.classes, plan.batch]
-    fits = (
-        _whole(ring)
-        and plan.policy in POLICIES
-        and plan.output.ring_size == ring
-        and plan.output.outputs == plan.classes
+    if not (_has_whole_numbers(plan) and _has_finite_numbers(plan) and _fits_together(plan)):
+        raise ParameterError("The plan contradicts itself: its layouts do not fit its ring, its chain or one another.")
+
+
+def _has_whole_numbers(plan: Plan) -> bool:
+    """Tell whether all counts are whole numbers of a sensible size; until then they cannot even be compared."""
+    output = plan.output
+    counts = [plan.parameters.ring_size, plan.width, plan.classes, plan.batch, output.inputs, output.images]
+    counts += [output.outputs, output.ring_size]
+    counts += [output.chunk, output.rows] if isinstance(output, Tile) else [output.used]
+    steps: list[int] = []
+    for layout in (stage.layout for stage in plan.stages):
+        counts += [layout.inputs, layout.outputs, layout.slots, layout.images, layout.lanes, layout.parts, layout.size]
+        steps += [*layout.baby, *layout.giant]
+        if not isinstance(layout.shifted, bool):
+            return False
+    return (
+        all(_whole(count) and 0 < count <= _LARGEST for count in counts)
+        and all(_whole(step) and 0 < step < plan.parameters.slots for step in steps)
+        and _whole(plan.answer.bits)
+        and _whole(plan.answer.noise)
     )
+
+
+def _has_finite_numbers(plan: Plan) -> bool:
+    scales = [plan.input_scale, plan.output_scale, plan.gain, *(stage.weight_scale for stage in plan.stages)]
+    # A scale or a value beyond the whole modulus leaves no room for anything else.
+    whole = 2.0 ** sum(plan.parameters.data_bits)
+    return (
+        all(1 <= scale < whole for scale in scales)
+        and 0 < plan.input_bound < whole
+        and 0 < plan.precision < 1
+        and 0 <= plan.error < whole
+    )
+
+
+def _fits_together(plan: Plan) -> bool:
+    slots, ring, output = plan.parameters.slots, plan.parameters.ring_size, plan.output
+    fits = plan.policy in POLICIES and _DIGEST.fullmatch(plan.head_digest) is not None
+    fits = fits and output.ring_size == ring and output.outputs == plan.classes
     before = plan.width
     for stage in plan.stages:
         layout = stage.layout
-        steps = (*layout.baby, *layout.giant)
-        counts += [layout.inputs, layout.outputs, layout.images, layout.lanes, layout.parts, layout.size]
         fits = fits and layout.slots == slots and layout.inputs == before and stage.degree in (2, 3, 4)
         fits = fits and layout.images >= plan.batch and _power(layout.images) and layout.images <= slots
-        fits = fits and all(_whole(step) and 0 < step < slots for step in steps) and layout.parts in (1, 2)
+        fits = fits and layout.parts in (1, 2)
         before = layout.outputs
-    output = plan.output
-    counts += [output.inputs, output.outputs, output.images]
     fits = fits and output.inputs == before and isinstance(output, Trace) == bool(plan.stages)
     if isinstance(output, Tile):
-        counts += [output.chunk, output.rows]
         fits = fits and output.images == plan.batch and output.images * output.chunk * output.rows <= ring
     else:
         fits = fits and output.used == plan.batch <= output.images and _power(output.images) and output.images <= slots
-    bits, noise = plan.answer.bits, plan.answer.noise
-    fits = fits and _whole(bits) and 8 <= bits <= MAX_ANSWER_BITS
-    fits = fits and _whole(noise) and 0 <= noise < 1 << (plan.parameters.modulus_bits[0] - 1)
-    fits = fits and (noise > 0) == (plan.policy == "hidden")
-    scales = [plan.input_scale, plan.output_scale, plan.gain, *(stage.weight_scale for stage in plan.stages)]
-    fits = fits and all(_whole(count) and 0 < count <= _LARGEST for count in counts)
-    fits = fits and all(math.isfinite(scale) and scale >= 1 for scale in scales)
-    if not fits or sum(stage.levels for stage in plan.stages) != plan.parameters.levels:
-        raise ParameterError("The plan contradicts itself: its layouts do not fit its ring, its chain or one another.")
+    fits = fits and 8 <= plan.answer.bits <= MAX_ANSWER_BITS
+    fits = fits and 0 <= plan.answer.noise < 1 << (plan.parameters.modulus_bits[0] - 1)
+    fits = fits and (plan.answer.noise > 0) == (plan.policy == "hidden")
+    return fits and sum(stage.levels for stage in plan.stages) == plan.parameters.levels
 
 
 def _whole(value: object) -> bool:

@@ -19,6 +19,7 @@ from he_infer.errors import (
     HeInferError,
     KeyProblem,
     NotThisFormat,
+    ParameterError,
     SecretKeyRefused,
     UsageError,
 )
@@ -132,7 +133,11 @@ class ModelHost:
         return bounds
 
     def warm(self) -> None:
-        """Encode all weights now, so that no client waits for it."""
+        """Encode all weights now, so that no client waits for it.
+
+        Raises:
+            ParameterError: a plan's scales do not fit its parameters.
+        """
         for digest in self._served:
             self._evaluator(digest)
 
@@ -197,7 +202,13 @@ class ModelHost:
         if served is None:
             raise Refused(Code.UNKNOWN_PLAN, "No model of this server has a plan of this digest.")
         if plan not in self._evaluators:
-            self._evaluators[plan] = Evaluator(served.plan, served.bundle.head, self._engine)
+            try:
+                self._evaluators[plan] = Evaluator(served.plan, served.bundle.head, self._engine)
+            except _SEAL_ERRORS as error:
+                raise ParameterError(
+                    f"The plan {plan} of {served.bundle.name} cannot be used: its scales or layouts do not fit its "
+                    "parameters. Publish the model again."
+                ) from error
         return self._evaluators[plan]
 
 

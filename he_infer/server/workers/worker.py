@@ -31,6 +31,7 @@ def main(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
         # Before the first byte from outside: a bundle too is a file that somebody sent.
         missing = confinement.confine(config.bundles)
         host = ModelHost(config.bundles, config.batches, config.precision, config.key_cache, config.engine)
+        host.warm()
         models = [model.model_dump() for model in host.describe()]
         hello = {"models": models, "engine": seal_format(), "unconfined": missing, "bodies": host.measure_bodies()}
         pipe.send(connection, hello)
@@ -40,7 +41,6 @@ def main(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
         pipe.send(connection, {"error": Code.INTERNAL.value, "message": " ".join(str(error).split())})
         return
     try:
-        host.warm()
         while True:
             header, parts = pipe.receive(connection)
             limits.grant_cpu(config.limits)

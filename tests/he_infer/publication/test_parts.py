@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,17 @@ from he_infer.ckks.engines.choice import EngineChoice
 from he_infer.ckks.engines.native.code_cache import default_folder
 from he_infer.ckks.engines.native.support import find_obstacle
 from he_infer.ckks.planning.order import Digits
+from he_infer.ckks.planning.plan import Plan
 from he_infer.ckks.planning.search import make_plan
-from he_infer.errors import DamagedBundle, HeadError, HeInferError, NotAuthentic, NotThisFormat, UsageError
+from he_infer.errors import (
+    DamagedBundle,
+    HeadError,
+    HeInferError,
+    NotAuthentic,
+    NotThisFormat,
+    ParameterError,
+    UsageError,
+)
 from he_infer.head.bundle_file import BundleFile, describe
 from he_infer.head.layers import Head, Linear, Polynomial
 from he_infer.head.score_bounds import bound_scores
@@ -266,3 +275,62 @@ def test_plan_published_for_the_native_engine_is_tried_on_it_and_refused_by_a_se
 
 def test_plans_for_any_engine_are_the_default(published: Published) -> None:
     assert {plan.digits for plan in published.plans} == {Digits.POSITIVE}
+
+
+ODD = (float("nan"), float("inf"), -1, 0, -1.5, 1e300, 10**400, 2**63, "", [], {}, None, True, "\ud800", [[[]]])
+"""Values that a damaged or hostile file may have in any place."""
+
+
+def list_places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield place
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, member in members:
+        yield from list_places(member, (*place, name))
+
+
+def put(value: Any, place: tuple[str | int, ...], odd: Any) -> Any:
+    if not place:
+        return odd
+    changed = json.loads(json.dumps(value))
+    holder = changed
+    for name in place[:-1]:
+        holder = holder[name]
+    holder[place[-1]] = odd
+    return changed
+
+
+def test_odd_values_anywhere_in_a_part_are_refused_in_one_line(files: tuple[Path, Path], tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for source, load in zip(files, (ClientPart.load, ServerPart.load), strict=True):
+        raw = source.read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        header, data = json.loads(raw[8 : 8 + size]), raw[8 + size :]
+        described = json.loads(header["__metadata__"]["he_infer_bundle"])
+        path = tmp_path / source.name
+        for place in list_places(described):
+            odd = ODD[rng.integers(len(ODD))]
+            header["__metadata__"]["he_infer_bundle"] = json.dumps(put(described, place, odd))
+            text = json.dumps(header).encode()
+            path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+            with pytest.raises((HeInferError, OSError)) as refused:
+                load(path)
+            assert "\n" not in str(refused.value)
+
+
+def test_odd_values_anywhere_in_a_plan_are_refused_although_they_are_signed() -> None:
+    plan = json.loads(make_plan(make_head(), input_bound=1.0).to_json())
+    for place in list_places(plan):
+        for odd in ODD:
+            text = json.dumps(put(plan, place, odd))
+            if text == json.dumps(plan):
+                continue  # the plan's own value
+            with pytest.raises(HeInferError):
+                Plan.from_json(text)
+
+
+def test_a_plan_whose_scale_exceeds_its_modulus_is_refused() -> None:
+    plan = json.loads(make_plan(make_head(), input_bound=1.0).to_json())
+    bits = sum(plan["modulus_bits"][:-1])
+    for name in ("input_scale", "output_scale", "gain"):
+        with pytest.raises(ParameterError, match="contradicts itself"):
+            Plan.from_json(json.dumps({**plan, name: 2.0**bits}))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from he_infer.ckks.engines.native.code_cache import find_code_folder
@@ -14,6 +15,7 @@ from he_infer.errors import (
 )
 from he_infer.local_server import LocalServer
 from he_infer.server.settings import load_settings
+from tests.he_infer.server.support.kit import write_mlp
 from tests.he_infer.server.support.processes import worker_pids
 
 
@@ -36,6 +38,14 @@ def test_file_that_is_not_a_bundle_is_named(tmp_path: Path) -> None:
 def test_a_bundle_of_another_version_is_named(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
     path = make_bundle(tmp_path / "new.hebundle", version=4)
     assert "version 3" in failing(path, data_dir=tmp_path / "data")
+
+
+def test_a_bundle_with_numbers_that_no_plan_holds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "large.hebundle"
+    rng = np.random.default_rng(1)
+    layers = (rng.normal(0, 1e160, (8, 32)), np.zeros(8)), (rng.normal(0, 1.0, (3, 8)), np.zeros(3))
+    write_mlp(path, layers, name="large", classes=["a", "b", "c"], input_bound=1.0)
+    assert "too large" in failing(path, data_dir=tmp_path / "data")
 
 
 def test_the_same_model_twice_is_refused(tmp_path: Path, bundle: Path) -> None:
