@@ -11,6 +11,7 @@ from experiments.image_cipher.chosen_images import chosen_images
 from experiments.image_cipher.command import cipher
 from experiments.image_cipher.speed import cipher_speed
 from experiments.image_cipher.stages import cipher_stages
+from experiments.image_cipher.tiny_images import tiny_images
 from experiments.leaks.extraction import extraction
 from experiments.leaks.inversion import inversion
 from experiments.leaks.membership import membership
@@ -40,6 +41,7 @@ for command, name, panel in (
     (extraction, "extraction", "What leaks"),
     (chosen_images, "chosen-images", "What leaks"),
     (cipher, "cipher", "Image cipher"),
+    (tiny_images, "tiny-images", "Image cipher"),
     (paper, "paper", "The paper's figures and systems"),
     (cipher_speed, "cipher-speed", "Image cipher"),
     (report, "report", "Records"),

@@ -9,7 +9,6 @@ says so; the tag of the container in the pixel data covers `digest`.
 import hashlib
 import io
 import struct
-import warnings
 from collections.abc import Sequence
 
 from cryptography import x509
@@ -28,6 +27,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from cipher.dicom.recipient import Recipient, check_certificate
 from cipher.dicom.span import LARGE, PIXEL_TAGS
+from cipher.dicom.values import quiet
 from cipher.errors import BadKey, ContextMismatch, Damaged
 
 MOST_BYTES = 1 << 20
@@ -72,8 +72,7 @@ def decrypt_attributes(item: Dataset, recipient: Recipient) -> Dataset:
     content = item.get("EncryptedContent")
     try:
         plain = pkcs7_decrypt_der(_trim(bytes(content or b"")), recipient.certificate, recipient.private_key, [])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             decoded = read_dataset(io.BytesIO(plain), is_implicit_VR=False, is_little_endian=True)
         return Dataset(decoded.ModifiedAttributesSequence[0])
     except (ValueError, TypeError, Damaged, AttributeError, IndexError, OSError, struct.error):
@@ -89,8 +88,7 @@ def digest(sequence: Sequence[Dataset]) -> str:
     total = hashlib.sha256()
     for item in sequence:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet():
                 parts = str(item.EncryptedContentTransferSyntaxUID).encode(), _trim(bytes(item.EncryptedContent))
         except Exception:  # pydicom decodes hostile values here, and fails in whatever way they lead it to
             raise ContextMismatch("The encrypted attributes of the sealed DICOM object were changed.") from None
@@ -100,8 +98,7 @@ def digest(sequence: Sequence[Dataset]) -> str:
 
 
 def _encode(original: Dataset) -> bytes:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         item = Dataset()
         size = 0
         for tag in sorted(original.keys()):

@@ -16,7 +16,6 @@ import json
 import math
 import shutil
 import struct
-import warnings
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -29,7 +28,7 @@ from cipher.dicom import attributes as dicom_attributes
 from cipher.dicom.region import RegionObject, read_region
 from cipher.dicom.span import read_attributes
 from cipher.dicom.uids import Identifiers
-from cipher.dicom.values import items, number, text
+from cipher.dicom.values import items, number, quiet, text
 from cipher.errors import ContextMismatch, Damaged, UnsupportedFormat, UnsupportedImage, UnsupportedVersion
 
 MAGIC = b"HEID"
@@ -146,8 +145,7 @@ def write_object(
     rows, columns = sides(container_bytes)
     dataset = _attributes(identifiers, encrypted, rows, columns)
     head = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         dcmwrite(head, dataset, enforce_file_format=True)
     target.write(head.getvalue())
     target.write(_ELEMENT.pack(0x7FE0, 0x0010, b"OB", 0, rows * columns))

@@ -14,7 +14,6 @@ import json
 import os
 import struct
 import uuid
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from cipher.container.header import Kind, Segment
 from cipher.container.sealing import Opening, PixelSpan, seal_segments
 from cipher.dicom.span import DicomLayout, PixelElement, find_span, read_attributes
 from cipher.dicom.uids import Identifiers
-from cipher.dicom.values import number, originals, text
+from cipher.dicom.values import number, originals, quiet, text
 from cipher.errors import BadSpan, ContextMismatch, Damaged, SourceChanged, UnsupportedFormat, UnsupportedImage
 from cipher.files.atomic import atomic_write
 from cipher.keys.vault_key import VaultKey
@@ -362,8 +361,7 @@ def _blank(image: NDArray[Any], box: Box, blanked: NDArray[np.bool_], attributes
 def _shown(original: Dataset, name: str) -> Dataset:
     """Attributes of the visible object: the original's, a new instance, without what could show the region again."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return _without_region(original)
     except Exception as error:  # pydicom decodes the values here, and fails in whatever way hostile bytes lead it to
         raise UnsupportedFormat(
@@ -415,8 +413,7 @@ def _head(shown: Dataset) -> bytes:
     dataset.file_meta, dataset.preamble = meta, bytes(128)
     head = io.BytesIO()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             dcmwrite(head, dataset, enforce_file_format=True)
     except Exception as error:  # odd values, which pydicom reads and does not write
         raise UnsupportedFormat(

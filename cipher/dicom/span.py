@@ -5,7 +5,6 @@ at the *main* pixel data; pixel data inside a sequence, an icon for instance, is
 which bytes are treated as pixels: the file comes back byte for byte in any case.
 """
 
-import warnings
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,7 +18,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from cipher.container.beginning import reading
 from cipher.container.sealing import PixelSpan
-from cipher.dicom.values import number, text
+from cipher.dicom.values import number, quiet, text
 
 PIXEL_TAGS = {0x7FE00010: "u", 0x7FE00008: "f", 0x7FE00009: "f"}
 """Pixel Data, Float Pixel Data, Double Float Pixel Data, and the kind of number in each."""
@@ -109,8 +108,7 @@ def read_attributes(handle: BinaryIO, *, large: int | None = LARGE) -> tuple[Dat
     size = handle.seek(0, 2)
     handle.seek(0)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns of oddities that are no concern of the span
+        with quiet():
             attributes = read_partial(handle, stop_when=stop, defer_size=large, force=True)
     except InvalidDicomError:
         raise
@@ -174,8 +172,7 @@ def _transfer_syntax(path: Path, beginning: bytes, has_preamble: bool) -> str:
     if not has_preamble:
         return deflated if deflated.encode() in beginning else ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
     except OSError:
         raise

@@ -1,7 +1,8 @@
 """The same work on many files, on all cores, that can be stopped at any time.
 
-Knows nothing of ciphers: work is a picklable callable on one item. Processes rather than threads, because parsing DICOM
-and the engine without numba hold the interpreter's lock.
+Knows nothing of ciphers: work is a picklable callable on one item. Threads begin at once and share one process; they
+are for work that leaves the interpreter's lock while it computes and writes. Processes are for other work, such as the
+engine without numba.
 """
 
 import importlib.util
@@ -9,7 +10,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import forkserver, resource_tracker
@@ -42,19 +43,21 @@ def run_batch(
     work: Work[Any, Any],
     items: Sequence[Any],
     *,
-    processes: int,
+    jobs: int,
+    threads: bool = False,
     moved: Callable[[int], None],
     done: Callable[[int, Any], None],
 ) -> bool:
     """Do `work` on every item.
 
-    An interrupt (Ctrl-C) starts nothing new. In processes, what is under way is finished, and a second interrupt stops
-    that too; in this process, what is under way is dropped. Either way a result is whole or not there.
+    An interrupt (Ctrl-C) starts nothing new. With several jobs, what is under way is finished, and a second interrupt
+    stops that too; with one, what is under way is dropped. Either way a result is whole or not there.
 
     Args:
         work: the work on one item.
         items: the items to work on.
-        processes: number of worker processes; up to 1 works in this process.
+        jobs: number of items worked on at a time; up to 1 works in the calling thread.
+        threads: whether jobs are threads of this process, or worker processes.
         moved: called with the bytes done since the last call.
         done: called once an item is finished, with its index and its result, or the CipherError that it raised.
 
@@ -64,27 +67,27 @@ def run_batch(
     Raises:
         StorageProblem: a worker process died.
     """
-    if processes <= 1 or len(items) <= 1:
+    if jobs <= 1 or len(items) <= 1:
         return _run_here(work, items, moved, done)
-    context = _context()
-    counter = context.Value("Q", 0)
-    pool = ProcessPoolExecutor(min(processes, len(items)), context, _begin, (work, counter))
+    jobs = min(jobs, len(items))
+    workers: _Threads | _Processes = _Threads(work, jobs) if threads else _Processes(work, jobs)
     waiting = iter(enumerate(items))
     flying: dict[Future[Any], int] = {}
     seen = 0
     try:
-        with _Interrupts(flying) as interrupts:
+        with _Interrupts(flying, workers.stop) as interrupts:
             while True:
-                room = 0 if interrupts.seen else _AHEAD * processes - len(flying)
-                flying.update((pool.submit(_run_one, item), index) for index, item in islice(waiting, room))
+                room = 0 if interrupts.seen else _AHEAD * jobs - len(flying)
+                flying.update((workers.submit(item), index) for index, item in islice(waiting, room))
                 if not flying:
                     break
                 ready, _ = wait(flying, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-                moved(counter.value - seen)
-                seen = counter.value
+                now = workers.moved()
+                moved(now - seen)
+                seen = now
                 for future in ready:
                     index = flying.pop(future)
-                    if not future.cancelled():
+                    if not future.cancelled() and not isinstance(future.exception(), _Stopped):
                         done(index, _outcome(future))
     except BrokenProcessPool:
         if interrupts.seen:
@@ -94,8 +97,64 @@ def run_batch(
             "command again, with fewer --jobs, and it continues."
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        workers.shutdown()
     return not interrupts.seen
+
+
+class _Stopped(BaseException):
+    """Ends the work on an item after a second interrupt."""
+
+
+class _Threads:
+    """Jobs as threads of this process."""
+
+    def __init__(self, work: Work[Any, Any], jobs: int) -> None:
+        self._work = work
+        self._pool = ThreadPoolExecutor(jobs, "batch")
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._stopping = False
+
+    def submit(self, item: Any) -> Future[Any]:
+        return self._pool.submit(self._work, item, self._moved)
+
+    def _moved(self, count: int) -> None:
+        if self._stopping:
+            raise _Stopped
+        with self._lock:
+            self._bytes += count
+
+    def moved(self) -> int:
+        return self._bytes
+
+    def stop(self) -> None:
+        """End what is under way at the next bytes that it moves; unfinished files are removed."""
+        self._stopping = True
+
+    def shutdown(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Processes:
+    """Jobs as worker processes."""
+
+    def __init__(self, work: Work[Any, Any], jobs: int) -> None:
+        context = _context()
+        self._counter = context.Value("Q", 0)
+        self._pool = ProcessPoolExecutor(jobs, context, _begin, (work, self._counter))
+
+    def submit(self, item: Any) -> Future[Any]:
+        return self._pool.submit(_run_one, item)
+
+    def moved(self) -> int:
+        return int(self._counter.value)
+
+    def stop(self) -> None:
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+    def shutdown(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _context() -> Any:
@@ -124,10 +183,11 @@ def _start_fork_server() -> None:
 
 
 class _Interrupts:
-    """While active, the first SIGINT cancels what has not begun, the second ends the worker processes."""
+    """While active, the first SIGINT cancels what has not begun, the second stops what is under way."""
 
-    def __init__(self, flying: dict[Future[Any], int]) -> None:
+    def __init__(self, flying: dict[Future[Any], int], stop: Callable[[], None]) -> None:
         self._flying = flying
+        self._stop = stop
         self._before: Any = None
         self.seen = 0
 
@@ -145,8 +205,7 @@ class _Interrupts:
         for future in list(self._flying):
             future.cancel()
         if self.seen > 1:
-            for child in multiprocessing.active_children():
-                child.terminate()
+            self._stop()
 
 
 def _run_here(

@@ -1,5 +1,6 @@
 """Totals over the items of a command."""
 
+import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ from cipher.vault.outcome import Did, Outcome
 
 _WORTH_PROCESSES = 8 << 20
 """Bytes below which starting worker processes takes longer than the work."""
+_THREADS = importlib.util.find_spec("numba") is not None
+"""Whether jobs are threads: numba's loops leave the interpreter's lock, numpy's do in part only."""
+_THREADS_A_CORE = 2
+"""One computes while the other waits for the disk."""
 
 
 @dataclass(slots=True)
@@ -27,7 +32,8 @@ class Tally:
     passed_over: list[tuple[Path, str]] = field(default_factory=list)
     """Paths that were not worked on, and why."""
     seconds: float = 0.0
-    processes: int = 1
+    jobs: int = 1
+    """Items that were worked on at a time."""
     interrupted: bool = False
     not_sealed: int = 0
     """Files in the folders that are no sealed objects."""
@@ -60,7 +66,7 @@ class Tally:
             "bytes": self.worked_bytes(),
             "seconds": round(self.seconds, 3),
             "mb_per_s": round(self.worked_bytes() / 1e6 / self.seconds, 2) if self.seconds else None,
-            "processes": self.processes,
+            "jobs": self.jobs,
             "objects": [
                 {
                     "source": str(found.path),
@@ -97,7 +103,7 @@ def work_on(
         verb: name of the tally.
         work: the work on one item.
         items: the items to work on.
-        jobs: worker processes; one a core, where there is enough to do, if not given.
+        jobs: items to work on at a time; by the cores, where there is enough to do, if not given.
         cores: cores that may be used.
         progress: called with the items done and the bytes moved.
 
@@ -105,8 +111,9 @@ def work_on(
         StorageProblem: a worker process died.
     """
     total = sum(found.size for found in items)
-    processes = jobs or (cores if total > _WORTH_PROCESSES else 1)
-    tally = Tally(verb, processes=max(1, min(processes, len(items))))
+    if jobs is None:
+        jobs = _THREADS_A_CORE * cores if _THREADS else cores if total > _WORTH_PROCESSES else 1
+    tally = Tally(verb, jobs=max(1, min(jobs, len(items))))
     moved_bytes = 0
 
     def moved(count: int) -> None:
@@ -120,7 +127,7 @@ def work_on(
         moved(0)
 
     began = time.perf_counter()
-    tally.interrupted = not run_batch(work, items, processes=processes, moved=moved, done=done)
+    tally.interrupted = not run_batch(work, items, jobs=jobs, threads=_THREADS, moved=moved, done=done)
     tally.seconds = time.perf_counter() - began
     place = {found.path: index for index, found in enumerate(items)}
     tally.outcomes.sort(key=lambda pair: place[pair[0].path])

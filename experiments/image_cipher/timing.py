@@ -164,55 +164,81 @@ def _sealed(vault_key: VaultKey) -> TimedCipher:
 
 @dataclass(frozen=True, slots=True)
 class FolderSpeed:
-    """A folder of DICOM files, from the files to their synced sealed objects, start of processes included."""
+    """A folder of DICOM files, from the files to their synced sealed objects, beside a plain copy with sync."""
 
     files: int
-    processes: int
+    jobs: int
+    """Files worked on at a time."""
     megabytes: float
     seconds: float
+    copy_seconds: float
+    """Seconds in which the same files were read, written elsewhere on the same disk, and synced one by one."""
 
     @property
     def mb_per_s(self) -> float:
         """Megabytes of the files' bytes a second."""
         return self.megabytes / self.seconds
 
+    @property
+    def copy_mb_per_s(self) -> float:
+        """The plain copy's megabytes a second."""
+        return self.megabytes / self.copy_seconds
 
-def time_folder(folder: Path, files: int, side: int, processes: int, progress: Callable[[int], None]) -> FolderSpeed:
+
+def time_folder(folder: Path, files: int, side: int, jobs: int | None, progress: Callable[[int], None]) -> FolderSpeed:
     """Seal a folder of 16-bit DICOM files of `side` x `side` pixels as `he-infer protect` does.
 
     Args:
-        folder: an empty one; files and vault are made in it.
+        folder: an empty one; files, copies and vault are made in it.
         files: number of files.
         side: side of each image, in pixels.
-        processes: number of worker processes.
+        jobs: files worked on at a time; as many as `protect` takes if not given.
         progress: called with the files done.
 
     Raises:
         RuntimeError: a file was not sealed.
     """
-    from cipher.vault.batch import run_batch
     from cipher.vault.find import survey
-    from cipher.vault.outcome import Did, Outcome
+    from cipher.vault.outcome import Did
     from cipher.vault.protecting import Protecting
+    from cipher.vault.tally import work_on
+    from he_infer.machine import usable_cores
 
     source = folder / "source"
     source.mkdir()
     for number in range(files):
         (source / f"{number}.dcm").write_bytes(_dicom(side, number))
     found = survey([source]).found
-    results: list[object] = []
-
-    def done(_: int, result: object) -> None:
-        results.append(result)
-        progress(len(results))
-
-    work = Protecting(folder / "vault", VaultKey.generate())
-    began = time.perf_counter()
-    run_batch(work, found, processes=processes, moved=lambda _: None, done=done)
-    seconds = time.perf_counter() - began
-    if not all(isinstance(result, Outcome) and result.did is Did.SEALED for result in results):
+    key = VaultKey.generate()
+    seal_array(make_test_image(64, np.uint16), key)  # machine code is loaded
+    os.sync()
+    copy_seconds = _time_copy(source, folder / "copy")
+    tally = work_on(
+        "protect",
+        Protecting(folder / "vault", key),
+        found,
+        jobs=jobs,
+        cores=usable_cores(),
+        progress=lambda done, _: progress(done),
+    )
+    if tally.count(Did.SEALED) != files:
         raise RuntimeError("A file of the folder was not sealed.")
-    return FolderSpeed(files, processes, sum(file.size for file in found) / 1e6, seconds)
+    return FolderSpeed(files, tally.jobs, sum(file.size for file in found) / 1e6, tally.seconds, copy_seconds)
+
+
+def _time_copy(source: Path, target: Path) -> float:
+    """Seconds of a plain copy of a folder's files, each synced, and the folder after each."""
+    began = time.perf_counter()
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        with (target / path.name).open("wb") as handle:
+            handle.write(path.read_bytes())
+            handle.flush()
+            os.fsync(handle.fileno())
+        entry = os.open(target, os.O_RDONLY)
+        os.fsync(entry)
+        os.close(entry)
+    return time.perf_counter() - began
 
 
 def _dicom(side: int, seed: int) -> bytes:

@@ -3,7 +3,7 @@
     python tests/hostile/fuzz_container.py -runs=100000
 
 The first byte of an input chooses what is made of the rest: bytes as they come; a header in an object whose length
-fits it, so that the parser is passed; an intact object of either form with some bytes overwritten; a
+fits it, so that the parser is passed; an intact object of any form with some bytes overwritten; a
 passphrase-protected blob whose checksum is right. It begins from the frozen vectors. Only the documented errors may
 come out, and never a payload that was not sealed.
 """
@@ -28,8 +28,10 @@ sys.path.insert(0, str(ROOT))  # run as a file, it finds the package beside it
 with atheris.instrument_imports(include=["cipher"]):
     from cipher.container.api import describe, open_array, open_bytes, rekey_bytes, seal_array, seal_bytes, verify
     from cipher.container.beginning import recipient_position
-    from cipher.container.header import MAGIC, PREFIX, SLOTS_AT
+    from cipher.container.header import MAGIC, PREFIX, SLOTS_AT, Kind
+    from cipher.container.sealing import Opening
     from cipher.dicom.object import read_object, write_object
+    from cipher.dicom.region import compose
     from cipher.dicom.uids import Identifiers
     from cipher.errors import CipherError
     from cipher.keys import passphrase
@@ -53,6 +55,8 @@ def dicom_object() -> bytes:
 
 
 DICOM = dicom_object()
+_FROZEN = json.loads((ROOT / "tests" / "vectors" / "dicom-region-v1.json").read_text())
+REGION, ORIGINAL = bytes.fromhex(_FROZEN["object"]), bytes.fromhex(_FROZEN["original"])
 
 
 def as_it_comes(data: bytes) -> bytes:
@@ -61,7 +65,7 @@ def as_it_comes(data: bytes) -> bytes:
 
 def a_header(data: bytes) -> bytes:
     """Prefix and slots are right, the header is the input, the body as long as its numbers say, where that is short."""
-    kind = 1 + data[0] % 3 if data else 1
+    kind = 1 + data[0] % len(Kind) if data else 1
     header = data[1:]
     beginning = (
         PREFIX.pack(MAGIC, 2, kind, len(header), 4, 0) + FILE[SLOTS_AT : recipient_position(4)] + header + bytes(32)
@@ -74,7 +78,7 @@ def a_header(data: bytes) -> bytes:
 
 def patched(data: bytes) -> bytes:
     """An intact object with some bytes overwritten: pairs of place and value."""
-    sealed = bytearray((FILE, ARRAY, DICOM)[len(data) % 3])
+    sealed = bytearray((FILE, ARRAY, DICOM, REGION)[len(data) % 4])
     for place, value in struct.iter_unpack("<HB", data[: len(data) // 3 * 3]):
         sealed[place % len(sealed)] = value
     return bytes(sealed)
@@ -95,8 +99,18 @@ READERS = (
     lambda sealed: verify(sealed, KEY),
     lambda sealed: rekey_bytes(sealed, KEY, OTHER),
     lambda sealed: passphrase.open_(sealed, "right", "key"),
-    lambda sealed: read_object(io.BytesIO(sealed)).binding(),
+    lambda sealed: restore_region(sealed),
 )
+
+
+def restore_region(sealed: bytes) -> None:
+    """What comes out of an image with a sealed region is the file that was sealed, or an error."""
+    handle = io.BytesIO(sealed)
+    found = read_object(handle)
+    container = io.BytesIO(sealed[found.container_at : found.container_at + found.container_bytes])
+    opening = Opening(container, KEY, associated=found.binding())
+    if opening.header.kind is Kind.REGION and b"".join(compose(handle, opening)) != ORIGINAL:
+        raise AssertionError("a file came out that was never sealed")
 
 
 def one_input(data: bytes) -> None:
@@ -123,10 +137,21 @@ def seeds() -> list[bytes]:
     found = []
     for text in vectors["objects"].values():
         sealed = bytes.fromhex(text)
-        _, _, kind, length, _ = PREFIX.unpack_from(sealed)
-        found += [b"\0" + sealed, bytes([1, kind - 1]) + sealed[recipient_position(4) : recipient_position(4) + length]]
+        _, _, kind, length, recipients, _ = PREFIX.unpack_from(sealed)
+        begin = recipient_position(recipients)
+        found += [b"\0" + sealed, bytes([1, kind - 1]) + sealed[begin : begin + length]]
     found += [b"\3" + bytes.fromhex(text)[6:-8] for text in vectors["passphrase"].values()]
-    return [*found, b"\0" + DICOM, b"\2", b"\2" + bytes(3), b"\2" + bytes(6), b"\2\0", b"\2\0\0"]
+    return [
+        *found,
+        b"\0" + DICOM,
+        b"\0" + REGION,
+        b"\2",
+        b"\2" + bytes(3),
+        b"\2" + bytes(6),
+        b"\2\0",
+        b"\2\0\0",
+        b"\2" + bytes(9),
+    ]
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Sources = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.")]
 Jobs = Annotated[
-    int | None, typer.Option(min=1, max=256, help="Worker processes; all cores, where there is enough to do.")
+    int | None, typer.Option(min=1, max=256, help="Files worked on at a time; by the number of cores if not given.")
 ]
 
 INTERRUPTED = 130
@@ -74,7 +74,7 @@ def conclude(tally: "Tally", json_file: Path | None) -> None:
             parts.append(f"{label} {count}")
     size = tally.worked_bytes() / 1e6
     speed = f", {size / tally.seconds:.1f} MB/s" if size and tally.seconds else ""
-    where = f" on {tally.processes} processes" if tally.processes > 1 else ""
+    where = f", {tally.jobs} files at a time" if tally.jobs > 1 else ""
     typer.echo(
         f"{tally.verb}: {'; '.join(parts) or 'nothing done'} ({size:.1f} MB in {tally.seconds:.1f} s{speed}{where})"
     )
