@@ -1,24 +1,17 @@
-"""A user's own torch module as the extractor: `adopt` makes a bundle of it, with a head trained on its features."""
-
-from typing import Any
+"""A user's own torch module as the extractor: `adopt` exports it as ONNX, and makes a bundle of that."""
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.bundle import Bundle, versions
-from models.card import make_card
+from models.bundle import Bundle
 from models.datasets.dataset import Dataset
 from models.errors import InputError
 from models.extractors.export import export
 from models.extractors.extractor import WIDTHS
-from models.extractors.foreign import Bounded
-from models.feature_table import BOUND, bound_table, evaluate_table, measure_spread, tabulate
-from models.guard import Guard
 from models.heads.trainable import HIDDEN
 from models.images.preprocessing import Preprocessing
-from models.training.head_training import fit_head
+from models.importing import Normalisation, Progress, import_model
 
 _PROBES = 16
 
@@ -37,6 +30,7 @@ def adopt(
     prevalence: str = "training",
     policy: str = "hidden",
     name: str | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Make a bundle of one's own extractor. Its weights stay as they are; a head is trained on its features.
 
@@ -54,6 +48,7 @@ def adopt(
         prevalence: shares of the classes that the probabilities assume; see `Recipe.prevalence`.
         policy: `hidden` or `open`.
         name: the bundle's name.
+        progress: called with the number of images done and their total.
 
     The bundle carries the module as an ONNX network, which was compared with it on validation images.
 
@@ -62,52 +57,39 @@ def adopt(
         HeadError, TrainingError: as in training.
     """
     wanted = channels or dataset.channels
-    if mean is not None and std is not None:
-        preprocessing = Preprocessing(size, wanted, "dataset", mean, std)
-    else:
-        preprocessing = Preprocessing.fit(dataset.train.images, size=size, channels=wanted)
-    module = module.eval()
-    train, val = (
-        tabulate(lambda images: _extract(module, preprocessing, images), split.images)
-        for split in (dataset.train, dataset.val)
+    normalisation = None if mean is None or std is None else Normalisation(mean, std)
+    preprocessing = (
+        Preprocessing.fit(dataset.train.images, size=size, channels=wanted)
+        if normalisation is None
+        else Preprocessing(size, wanted, "dataset", normalisation.mean, normalisation.std)
     )
-    width = train.shape[1]
-    if not WIDTHS[0] <= width <= WIDTHS[1]:
-        raise InputError(f"The module gives {width} features an image. Expected {WIDTHS[0]} to {WIDTHS[1]}.")
-    mean_feature, deviation = measure_spread(train)
-    extractor = Bounded(module, width).eval()
-    extractor.mean.copy_(torch.from_numpy(mean_feature))
-    extractor.deviation.copy_(torch.from_numpy(np.maximum(deviation, 1e-6)))
-    for table in (train, val):
-        bound_table(table, mean_feature, np.maximum(deviation, 1e-6))
-    fitted = fit_head(train, val, dataset, kind=head, hidden=hidden, seed=seed, prevalence=prevalence)
-    return Bundle(
-        name=name or f"{dataset.name}-{type(module).__name__.lower()}-{head}",
-        classes=dataset.classes,
-        preprocessing=preprocessing,
-        extractor=export(
-            extractor, channels=wanted, size=size, images=preprocessing.apply(dataset.val.images[:_PROBES])
-        ),
-        head=fitted.head,
-        input_bound=BOUND,
+    probes = preprocessing.apply(dataset.val.images[:_PROBES])
+    flat = nn.Sequential(module, nn.Flatten(1)).eval()
+    _check(flat, probes)
+    return import_model(
+        export(flat, channels=wanted, size=size, images=probes).content,
+        dataset,
+        normalisation=normalisation,
+        layout="NCHW",
+        head=head,
+        hidden=hidden,
+        seed=seed,
+        prevalence=prevalence,
         policy=policy,
-        training={
-            "seed": seed,
-            "head": head,
-            "data": {"name": dataset.name, "digest": dataset.digest},
-            "validation": {"accuracy": round(fitted.val_accuracy, 6)},
-            "activation_range": [{"layer": r.layer, "allowed": r.allowed, "reached": r.reached} for r in fitted.ranges],
-            "calibration": None if fitted.calibration is None else fitted.calibration.to_json(),
-        },
-        versions=versions(),
-        guard=Guard.fit(train, val),
-        card=make_card(dataset, size=size, scores=evaluate_table(fitted.head, val)),
+        name=name or f"{dataset.name}-{type(module).__name__.lower()}-{head}",
+        progress=progress,
     )
 
 
-def _extract(module: nn.Module, preprocessing: Preprocessing, images: NDArray[Any]) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        given = module(torch.from_numpy(preprocessing.apply(images)))
-    if not isinstance(given, Tensor) or given.flatten(1).ndim != 2:
+def _check(module: nn.Module, probes: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> None:
+    try:
+        with torch.inference_mode():
+            given = module(torch.from_numpy(probes))
+    except (TypeError, AttributeError) as error:  # nn.Flatten of something that is no tensor
+        raise InputError("The module must return one tensor of features, (N, width).") from error
+    if not isinstance(given, Tensor) or given.ndim != 2:
         raise InputError("The module must return one tensor of features, (N, width).")
-    return np.asarray(given.flatten(1).float().numpy())
+    if not WIDTHS[0] <= given.shape[1] <= WIDTHS[1]:
+        raise InputError(f"The module gives {given.shape[1]} features an image. Expected {WIDTHS[0]} to {WIDTHS[1]}.")
+    if not bool(torch.isfinite(given).all()):
+        raise InputError("The module gives features that are not finite. Check its weights and the input's scaling.")

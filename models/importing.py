@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,14 +138,17 @@ def import_model(
     if not np.allclose(checked, val[:8], atol=1e-4):
         raise DamagedBundle("The bounded network gives other features than were computed from it.")
     calibration: Calibration | None = None
-    validation: dict[str, float] = {}
+    measured: dict[str, Any] = {}
     if isinstance(head, bytes):
         converted = from_onnx(head, features=train[:ROWS]).head
         kind = "onnx"
     else:
         fitted = _train(head, train, val, dataset, hidden, seed, prevalence)
         converted, calibration, kind = fitted.head, fitted.calibration, head
-        validation = {"accuracy": round(fitted.val_accuracy, 6)}
+        measured = {
+            "validation": {"accuracy": round(fitted.val_accuracy, 6)},
+            "activation_range": [asdict(one) for one in fitted.ranges],
+        }
     bundle = Bundle(
         name=name or f"{dataset.name}-imported-{kind}",
         classes=dataset.classes,
@@ -158,7 +161,7 @@ def import_model(
             "seed": seed,
             "head": kind,
             "data": {"name": dataset.name, "digest": dataset.digest},
-            **({"validation": validation} if validation else {}),
+            **measured,
             "calibration": None if calibration is None else calibration.to_json(),
         },
         versions=versions(),
