@@ -29,6 +29,9 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the training. Keys are always new.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Classify only the first N test images.")] = None,
+    recording: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what the terminal shows as a picture, SVG.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Store real images encrypted, train, start a server, classify encrypted, and report.
@@ -36,10 +39,11 @@ def demo(
     Example: `he-infer demo --data pneumoniamnist --json figures.json`
     """
     from he_infer.demo.main_job import DemoOptions, run_demo
+    from he_infer.demo.recording import RecordingConsole
     from he_infer.demo.report import format_figures
     from he_infer.files import write_json
 
-    console = make_console()
+    console = make_console() if recording is None else RecordingConsole()
     outcome = run_demo(DemoOptions(data, out, seed, epochs, limit, head), console)
     table = PlainTable(
         title=f"{outcome.figures.dataset}: {outcome.figures.n_test} test images, clear against encrypted"
@@ -51,5 +55,7 @@ def demo(
         table.add_row(row.name, row.value, row.meaning)
     console.print(table)
     console.print(f"Report with pictures: {outcome.report}", markup=False, highlight=False, soft_wrap=True)
+    if isinstance(console, RecordingConsole) and recording is not None:
+        console.save(recording, "he-infer demo")
     if json_file is not None:
         write_json(json_file, outcome.figures.as_dict())

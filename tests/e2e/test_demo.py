@@ -65,7 +65,11 @@ def test_second_demo_replaces_the_first_and_touches_nothing_else(tmp_path: Path)
     options = ("--data", data, "--epochs", 1, "--limit", 2)
     run("demo", *options, cwd=tmp_path)
     (tmp_path / "he-infer-demo" / "leftover").write_text("of the first run")
-    assert "two" in run("demo", *options, cwd=tmp_path)
+    assert "two" in run("demo", *options, "--recording", "terminal.svg", cwd=tmp_path)
+    picture = (tmp_path / "terminal.svg").read_text()
+    assert "[7/7]" in picture.replace("&#160;", " ")
+    assert "Label" in picture
+    assert "url(" not in picture.replace("url(#", "")
     assert not (tmp_path / "he-infer-demo" / "leftover").exists()
     own = tmp_path / "thesis"
     own.mkdir()
