@@ -39,6 +39,7 @@ NOT_RUN = {
     "models.md": 5,
     "reports.md": 1,
     "server.md": 3,
+    "ten-minutes.md": 1,
     "watcher.md": 1,
 }
 """Number of blocks of each page that have a title, which says what they need, and do not run here."""
