@@ -35,9 +35,9 @@ def run_page(name: str, number: int) -> None:
         run_statement(statement)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
-    """Train, publish, serve and make keys once, with a small set of shapes as `chest.npz`."""
+    """Train, publish, serve and make keys for one test, with a small set of shapes as `chest.npz`."""
     folder, cloud = tmp_path_factory.mktemp("shelf"), tmp_path_factory.mktemp("cloud")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -61,6 +61,6 @@ def _write_images(folder: Path) -> None:
         write_npz(folder / f"{name}.npz", classes=2)
     for name in ("scan.dcm", "scans/scan.dcm", "study/IM0001"):
         (folder / name).parent.mkdir(exist_ok=True)
-        write_dicom(folder / name, images(0, 1, 3)[0], "Case-7")
+        write_dicom(folder / name, images(0, 1, 3)[0].repeat(10, axis=0).repeat(10, axis=1), "Case-7")
     (folder / "docs" / "images").mkdir(parents=True)
     shutil.copytree(ROOT / "docs" / "records", folder / "docs" / "records")
