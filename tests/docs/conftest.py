@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from he_infer.head.bundle_file import BundleFile
 from he_infer.local_server import LocalServer
+from models.feature_model import FeatureModel
+from models.images.load import load_image
 from tests.docs.blocks import ROOT, read_blocks, read_statements
 from tests.docs.commands import run_statement
 from tests.e2e.kit import WORDS, images, write_dicom, write_npz
@@ -47,6 +51,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
         run_page("publish.md", 0)
         for part in (folder / "published").iterdir():
             shutil.copy(part, folder)
+        _write_scans(folder)
         with LocalServer([folder / "chest.server.hebundle"], cloud, options=["--workers", "1"]) as server:
             (folder / "cloud.token").touch(mode=0o600)
             (folder / "cloud.token").write_text(server.token)
@@ -56,11 +61,24 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
 
 
 def _write_images(folder: Path) -> None:
-    """Write data sets, images in DICOM form, and the records of docs/."""
+    """Write data sets, an image in DICOM form, and the records of docs/."""
     for name in ("chest", "pneumoniamnist", "breastmnist"):
         write_npz(folder / f"{name}.npz", classes=2)
-    for name in ("scan.dcm", "scans/scan.dcm", "study/IM0001"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        write_dicom(folder / name, images(0, 1, 3)[0].repeat(10, axis=0).repeat(10, axis=1), "Case-7")
+    (folder / "ultrasound").mkdir()
+    for name, side in (("scan.dcm", 280), ("ultrasound/IM0001", 640)):
+        write_dicom(folder / name, np.resize(images(0, 1, 3)[0], (side, side)), "Case-7")
     (folder / "docs" / "images").mkdir(parents=True)
     shutil.copytree(ROOT / "docs" / "records", folder / "docs" / "records")
+
+
+def _write_scans(folder: Path) -> None:
+    """Write a training image that the model does not refuse as unlike its training images."""
+    part = folder / "chest.client.hebundle"
+    model, scan = FeatureModel.from_file(part, BundleFile.load(part)), folder / "study" / "IM0001"
+    scan.parent.mkdir()
+    for pixels in images(0, 40, 0):
+        write_dicom(scan, pixels, "Case-7")
+        if model.judge(model.features([load_image(scan)]))[0].accepted:
+            break
+    (folder / "scans").mkdir()
+    shutil.copy(scan, folder / "scans" / "scan.dcm")
