@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types walls unit slow hostile attacks watch faults load hashes sbom fuzz vectors evidence docs format clean footprint
+.PHONY: help demo test lint types walls unit slow hostile attacks watch pictures faults load hashes sbom fuzz vectors evidence docs format clean footprint
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -59,6 +59,9 @@ attacks: $(VENV)/.dev  ## one hostile client of each kind beside an honest one: 
 
 watch: $(VENV)/.dev  ## 200 studies through the watcher, which is killed 30 times, archive and server away, with counts
 	unshare --net --map-root-user $(BIN)/python -m tests.he_infer.client.pacs.campaign $(ARGS)
+
+pictures: $(VENV)/.dev  ## the docs' pictures of the page and the archive, in docs/images: look at each afterwards
+	unshare --net --map-root-user $(BIN)/python -m tests.he_infer.client.console.pictures --to docs/images
 
 faults: $(VENV)/.dev  ## kill, fill, cut off and confuse a running server, with counts of what was lost
 	$(BIN)/python -m tests.faults $(ARGS)

@@ -24,7 +24,7 @@ def get_passphrase(
     *,
     variable: str = VARIABLE,
     option: str = "--passphrase-file",
-    prompt: str = "Passphrase",
+    name: str = "passphrase",
 ) -> str:
     """Read a passphrase from `file`, else from an environment variable, else from a prompt without echo.
 
@@ -33,7 +33,7 @@ def get_passphrase(
         confirm: ask twice at the prompt, and refuse a short passphrase; for new files.
         variable: the environment variable.
         option: name of the command's option for `file`, for messages.
-        prompt: text of the prompt.
+        name: name of the secret, for the prompt and for messages.
 
     Raises:
         UsageError: there is no passphrase and no terminal to ask at, it is too short, or others may read the file.
@@ -47,18 +47,18 @@ def get_passphrase(
     elif variable in os.environ:
         passphrase = os.environ[variable]
     elif sys.stdin is not None and sys.stdin.isatty():  # it is None if the caller closed it
-        passphrase = str(typer.prompt(prompt, hide_input=True, confirmation_prompt=confirm))
+        passphrase = str(typer.prompt(name[0].upper() + name[1:], hide_input=True, confirmation_prompt=confirm))
     else:
-        raise UsageError(f"No passphrase: give {option}, set {variable}, or run this in a terminal.")
+        raise UsageError(f"No {name}: give {option}, set {variable}, or run this in a terminal.")
     if not passphrase:
-        raise UsageError("The passphrase is empty.")
+        raise UsageError(f"The {name} is empty.")
     if any("\ud800" <= character <= "\udfff" for character in passphrase):
         raise UsageError(
-            f"The passphrase is not UTF-8 text: this terminal or {variable} has another encoding. Set LANG to a UTF-8 "
+            f"The {name} is not UTF-8 text: this terminal or {variable} has another encoding. Set LANG to a UTF-8 "
             f"locale, or give {option} with a UTF-8 file."
         )
     if confirm and len(passphrase) < SHORTEST:
-        raise UsageError(f"The passphrase is too short; expected at least {SHORTEST} characters.")
+        raise UsageError(f"The {name} is too short; expected at least {SHORTEST} characters.")
     return passphrase
 
 

@@ -82,21 +82,22 @@ class Office:
         Raises:
             UsageError: the key file has no such wrapping, or the token's library is not known.
         """
-        wrapping = next((each for each in self.wrappings() if each.kind == way), None)
-        if wrapping is None:
+        fitting = [each for each in self.wrappings() if each.kind == way]
+        if not fitting:
             raise UsageError(f"The key file is not wrapped with a {way}.")
         if way == "keyring":
             from he_infer.client.keys.wrappings.system_keyring import KeyringUnlock
 
             return KeyringUnlock()
         if way == "token":
-            from he_infer.client.keys.wrappings.token import Token, TokenUnlock
+            from he_infer.client.keys.wrappings.token import Token, TokenUnlock, choose_token
 
             module = self.settings.token_module
             if module is None:
                 raise UsageError(
                     "Name the token's PKCS#11 library in HE_INFER_PKCS11_MODULE, and start the page again."
                 )
+            wrapping = choose_token(module, fitting)
             return TokenUnlock(Token(module, wrapping.text("token"), secret, wrapping.text("key")))
         if way != "passphrase":
             raise UsageError("The page opens a key file by passphrase, keyring or token; use 'he-infer keys recover'.")

@@ -26,6 +26,7 @@ def serve(office: Office, port: int, say: Callable[[str], None]) -> None:
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
+        listening.listen()  # a browser that is faster than the server waits, and is not refused
         access = Access(int(listening.getsockname()[1]))
         console = Console(office, access)
         say(access.new_link())

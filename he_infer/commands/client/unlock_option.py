@@ -33,9 +33,9 @@ def get_unlock(key_file: Path, passphrase_file: Path | None) -> "Unlock":
     if passphrase_file is None and VARIABLE not in os.environ:
         module = os.environ.get(MODULE_VARIABLE)
         if module and "token" in kinds:
-            from he_infer.client.keys.wrappings.token import Token, TokenUnlock
+            from he_infer.client.keys.wrappings.token import Token, TokenUnlock, choose_token
 
-            token = next(wrapping for wrapping in wrappings if wrapping.kind == "token")
+            token = choose_token(Path(module), [wrapping for wrapping in wrappings if wrapping.kind == "token"])
             return TokenUnlock(Token(Path(module), token.text("token"), get_pin(None), token.text("key")))
         if "keyring" in kinds:
             from he_infer.client.keys.wrappings.system_keyring import KeyringUnlock
@@ -46,6 +46,4 @@ def get_unlock(key_file: Path, passphrase_file: Path | None) -> "Unlock":
 
 def get_pin(pin_file: Path | None) -> str:
     """Read a token's PIN from a file of mode 0600, the environment or a prompt."""
-    return get_passphrase(
-        pin_file, confirm=False, variable=PIN_VARIABLE, option="--pin-file", prompt="PIN of the token"
-    )
+    return get_passphrase(pin_file, confirm=False, variable=PIN_VARIABLE, option="--pin-file", name="PIN of the token")

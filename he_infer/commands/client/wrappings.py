@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from he_infer.commands.client.unlock_option import MODULE_VARIABLE, get_pin, get_unlock
-from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
+from he_infer.commands.passphrase_option import PassphraseFile, decode_secret, get_passphrase
 from he_infer.terminal import PlainTable, make_console
 
 if TYPE_CHECKING:
@@ -186,14 +186,14 @@ def recover(
     from he_infer.client.keys.wrappings.passphrase import wrap_with_passphrase
     from he_infer.client.keys.wrappings.shares import SharesUnlock, read_share
 
-    unlock = SharesUnlock([read_share(path.read_text(encoding="utf-8", errors="replace")) for path in from_shares])
+    unlock = SharesUnlock([read_share(decode_secret(path.read_bytes(), path)) for path in from_shares])
     keys = KeyFile.load(key_file, unlock)
     words = get_passphrase(
         new_passphrase_file,
         confirm=True,
         variable=NEW_PASSPHRASE,
         option="--new-passphrase-file",
-        prompt="New passphrase",
+        name="new passphrase",
     )
     custody = keys.custody.with_wrapping(wrap_with_passphrase(keys.custody.key, words, "recovered"))
     for wrapping in keys.custody.wrappings:
@@ -307,5 +307,5 @@ def _forget(wrapping: "Wrapping") -> None:
 
 def _new_passphrase(file: Path | None) -> str:
     return get_passphrase(
-        file, confirm=True, variable=NEW_PASSPHRASE, option="--new-passphrase-file", prompt="New passphrase"
+        file, confirm=True, variable=NEW_PASSPHRASE, option="--new-passphrase-file", name="new passphrase"
     )

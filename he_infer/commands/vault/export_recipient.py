@@ -45,7 +45,7 @@ def export_recipient(
         confirm=True,
         variable=EXPORT_VARIABLE,
         option="--export-passphrase-file",
-        prompt="Passphrase of the PKCS #12 file",
+        name="passphrase of the PKCS #12 file",
     )
     if passphrase in spoken:
         raise UsageError("The PKCS #12 file's passphrase must be another than the vault key's: it is easier to guess.")

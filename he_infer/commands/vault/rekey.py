@@ -53,7 +53,7 @@ def rekey(
             confirm=confirm,
             variable=NEW_VARIABLE,
             option="--new-passphrase-file",
-            prompt="New key's passphrase",
+            name="new key's passphrase",
         )
 
     new = Keyring.open_or_make(new_key, ask)

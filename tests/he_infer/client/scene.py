@@ -46,8 +46,8 @@ class Scene:
         assert self.server.url.endswith(f":{port}")
 
 
-def publish_model(folder: Path) -> Path:
-    """Train a model on CT slices with discs and bars, and publish it; returns the folder of its two parts.
+def publish_model(folder: Path, *, data: Path | None = None, name: str = "shapes", width: int = 16) -> Path:
+    """Train a model on CT slices with discs and bars, or on other data, and publish it; returns its parts' folder.
 
     Processes that are given the same folder share one model: the first one makes it. Training takes most of the time of
     a scene.
@@ -57,13 +57,13 @@ def publish_model(folder: Path) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "made").exists():
-            data = write_dicom_table(folder / "shapes", patients=10)
+            given = data or write_dicom_table(folder / "shapes", patients=10)
             run(
-                "train", "--data", data, "--out", folder / "shapes.hebundle", "--width", 16, "--hidden", 4, "--epochs",
-                4, "--name", "shapes",
+                "train", "--data", given, "--out", folder / f"{name}.hebundle", "--width", width, "--hidden", 4,
+                "--epochs", 4, "--name", name,
             )  # fmt: skip
             run(
-                "publish", folder / "shapes.hebundle", "--to", parts, "--publishing-key", folder / "publishing.key",
+                "publish", folder / f"{name}.hebundle", "--to", parts, "--publishing-key", folder / "publishing.key",
                 "--batch", 1, "--batch", 16, HE_INFER_PASSPHRASE=WORDS, HE_INFER_PUBLISHING_PASSPHRASE=WORDS,
             )  # fmt: skip
             (folder / "made").touch()
@@ -87,8 +87,8 @@ def make_scene(folder: Path, parts: Path) -> Iterator[Scene]:
         parts: the folder of the model's two parts.
     """
     token, key = folder / "cloud.token", folder / "hospital.key"
-    model = parts / "shapes.client.hebundle"
-    server = LocalServer([parts / "shapes.server.hebundle"], folder / "server", options=["--workers", "1"])
+    (model,), (served,) = parts.glob("*.client.hebundle"), parts.glob("*.server.hebundle")
+    server = LocalServer([served], folder / "server", options=["--workers", "1"])
     with server:
         token.touch(mode=0o600)
         token.write_text(server.token)

@@ -44,7 +44,7 @@ class SharesUnlock:
             raise UsageError("The same share was given twice; give different ones.")
         needed = shares[0].member_threshold
         if len(shares) < needed:
-            raise UsageError(f"{len(shares)} share given; this set needs {needed} of them.")
+            raise UsageError(f"Too few shares: {len(shares)} given; this set needs {needed} of them.")
 
     def open(self, wrapping: Wrapping) -> bytes:
         shares = [_read(number, words) for number, words in enumerate(self.mnemonics, 1)]

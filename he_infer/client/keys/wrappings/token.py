@@ -4,7 +4,7 @@ Wrapping needs only the public key. Unwrapping happens inside the token, which n
 names the PKCS#11 library; it is never taken from the file, since a library is code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,10 +88,9 @@ def wrap_with_token(key: bytes, token: Token, label: str = "", *, generate: bool
 @contextmanager
 def _session(token: Token) -> Iterator[Any]:
     """Open a session; turns every PKCS#11 error into an error of `he_infer.errors`."""
-    if not token.module.is_file():
-        raise KeyProblem(f"There is no PKCS#11 library {token.module}. Give the one that came with the token.")
+    library = _load(token.module)
     try:
-        found = pkcs11.lib(str(token.module)).get_token(token_label=token.label)
+        found = library.get_token(token_label=token.label)
         with found.open(user_pin=token.pin, rw=True) as session:
             yield session
     except (pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange) as error:
@@ -100,12 +99,43 @@ def _session(token: Token) -> Iterator[Any]:
         raise KeyProblem(
             "The token's PIN is locked after too many wrong ones. Unlock it with its own tools."
         ) from error
+    except pkcs11.MultipleTokensReturned as error:
+        raise KeyProblem(
+            f"Several tokens have the label '{token.label}'. Unplug all but the right one, or give it another label "
+            "with its own tools."
+        ) from error
     except pkcs11.NoSuchToken as error:
         raise KeyProblem(
             f"There is no token '{token.label}'. Plug it in, or give its label as its tools show."
         ) from error
     except (pkcs11.PKCS11Error, RuntimeError, OSError) as error:
         raise KeyProblem(f"The token '{token.label}' cannot be used ({type(error).__name__}).") from error
+
+
+def choose_token(module: Path, wrappings: Sequence[Wrapping]) -> Wrapping:
+    """The first wrapping whose token is plugged in, else the first one: a file may have a card and a spare card.
+
+    Args:
+        module: the PKCS#11 library.
+        wrappings: at least one, all of the kind `token`.
+
+    Raises:
+        KeyProblem: the library cannot be used.
+    """
+    try:
+        present = {token.label for token in _load(module).get_tokens()}
+    except (pkcs11.PKCS11Error, RuntimeError) as error:
+        raise KeyProblem(f"{module} does not list its tokens ({type(error).__name__}).") from error
+    return next((each for each in wrappings if each.text("token") in present), wrappings[0])
+
+
+def _load(module: Path) -> Any:
+    if not module.is_file():
+        raise KeyProblem(f"There is no PKCS#11 library {module}. Give the one that came with the token.")
+    try:
+        return pkcs11.lib(str(module))
+    except (pkcs11.PKCS11Error, RuntimeError, OSError) as error:
+        raise KeyProblem(f"{module} is no PKCS#11 library. Give the one that came with the token.") from error
 
 
 def _public_key(session: Any, label: str) -> RSAPublicKey:

@@ -23,7 +23,7 @@ from he_infer.client.keys.wrappings.custody import open_custody
 from he_infer.client.keys.wrappings.passphrase import PassphraseUnlock, wrap_with_passphrase
 from he_infer.client.keys.wrappings.shares import SharesUnlock, print_kit, read_share, wrap_with_shares
 from he_infer.client.keys.wrappings.system_keyring import KeyringUnlock, forget, wrap_with_keyring
-from he_infer.client.keys.wrappings.token import Token, TokenUnlock, wrap_with_token
+from he_infer.client.keys.wrappings.token import Token, TokenUnlock, choose_token, wrap_with_token
 from he_infer.client.keys.wrappings.wrapping import Wrapping
 from he_infer.errors import HeInferError, KeyProblem, MissingKey, NotThisFormat, UsageError, WrongPassphrase
 from he_infer.head.layers import Head, Linear
@@ -62,6 +62,11 @@ def memory() -> Iterator[MemoryKeyring]:
     keyring.set_keyring(before)
 
 
+def init_token(label: str) -> None:
+    options = ["--init-token", "--free", "--label", label, "--pin", "123456", "--so-pin", "12345678"]
+    subprocess.run(["softhsm2-util", *options], check=True, capture_output=True, timeout=60)
+
+
 @pytest.fixture(scope="module")
 def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Token]:
     """A SoftHSM token of this process."""
@@ -69,18 +74,8 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Token]:
     (folder / "tokens").mkdir()
     (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder / 'tokens'}\nobjectstore.backend = file\n")
     os.environ["SOFTHSM2_CONF"] = str(folder / "softhsm2.conf")
-    command = [
-        "softhsm2-util",
-        "--init-token",
-        "--free",
-        "--label",
-        "clinic",
-        "--pin",
-        "123456",
-        "--so-pin",
-        "12345678",
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    for label in ("clinic", "twin", "twin"):
+        init_token(label)
     assert SOFTHSM is not None
     yield Token(SOFTHSM, "clinic", "123456")
     del os.environ["SOFTHSM2_CONF"]
@@ -240,6 +235,20 @@ def test_wrong_pin_token_key_or_library_is_named(token: Token, tmp_path: Path) -
         wrap_with_token(KEY, Token(token.module, token.label, token.pin, "no such key"))
     with pytest.raises(KeyProblem, match="library"):
         TokenUnlock(Token(tmp_path / "none.so", token.label, token.pin)).open(wrapping)
+    (tmp_path / "text.so").write_text("no library")
+    for other in (tmp_path / "text.so", Path(sys.executable)):
+        with pytest.raises(KeyProblem, match="is no PKCS#11 library"):
+            wrap_with_token(KEY, Token(other, token.label, token.pin))
+
+
+@needs_softhsm
+def test_plugged_token_is_chosen_before_absent_ones_and_two_of_one_label_are_named(token: Token) -> None:
+    absent, present = (Wrapping("token", {"token": label, "key": "he-infer"}) for label in ("lost card", token.label))
+    assert choose_token(token.module, [absent, present]) is present
+    assert choose_token(token.module, [present, absent]) is present
+    assert choose_token(token.module, [absent]) is absent
+    with pytest.raises(KeyProblem, match="Several tokens have the label 'twin'"):
+        wrap_with_token(KEY, Token(token.module, "twin", token.pin))
 
 
 @given(st.dictionaries(st.text(max_size=6), st.none() | st.text(max_size=6) | st.integers() | st.lists(st.integers())))
@@ -402,6 +411,7 @@ def test_lost_passphrase_is_replaced_with_two_printed_shares(key_file: Path, tmp
         HE_INFER_NEW_PASSPHRASE="new words entirely", status=1,
     )  # fmt: skip
     assert "Share 1 is wrong: its checksum" in line
+    sheets[0].write_bytes(sheets[0].read_text().encode("utf-16"))  # as an editor on Windows may save it
     run("keys", "recover", key_file, *options, HE_INFER_NEW_PASSPHRASE="new words entirely")
     with pytest.raises(WrongPassphrase):
         KeyFile.load(key_file, WORDS)

@@ -36,14 +36,14 @@ def answers(port: int) -> bool:
 
 
 class Orthanc:
-    def __init__(self, folder: Path, *, stable_age: int = 1) -> None:
+    def __init__(self, folder: Path, *, stable_age: int = 1, explorer: bool = False) -> None:
         self.folder, self.port, self.dicom_port = folder, free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.settings = {
             "Name": "he_infer test", "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"), "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
             "HttpPort": self.port, "DicomServerEnabled": False, "WebDavEnabled": False,
-            "OrthancExplorerEnabled": False, "StableAge": stable_age, "Plugins": [str(PLUGIN)],
+            "OrthancExplorerEnabled": explorer, "StableAge": stable_age, "Plugins": [str(PLUGIN)],
         }  # fmt: skip
 
     @property
