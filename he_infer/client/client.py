@@ -12,7 +12,7 @@ from he_infer.client.connection.session import Session
 from he_infer.client.images.array import ArrayImage
 from he_infer.client.images.find import find_images
 from he_infer.client.images.reader import Frames, ImageReader, ReadImage
-from he_infer.client.key_registration import complete_registration, prove_keys
+from he_infer.client.key_registration import prove_keys, register_keys
 from he_infer.client.key_rotation import prune_keys, rotate_keys
 from he_infer.client.keys.key_file import KeyFile
 from he_infer.client.keys.wrappings.wrapping import Unlock
@@ -227,12 +227,12 @@ class Client:
         self._keys = rotate_keys(self.session, self._keys, self._key_path, overlap_seconds)
         self._keys = prune_keys(self.session, self._keys, self._key_path)
 
-    def complete_registration(self) -> int:
+    def register_keys(self) -> int:
         """Register what the server lacks of the key set, and ask test questions; returns the number of questions.
 
-        Raises as `complete_registration` and `prove_keys` do.
+        Raises as `register_keys` and `prove_keys` do.
         """
-        complete_registration(self.session, self._keys)
+        register_keys(self.session, self._keys)
         return prove_keys(self.session, self._keys, self.model, self.served)
 
     def close(self) -> None:

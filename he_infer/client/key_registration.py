@@ -39,21 +39,7 @@ def enrol(session: Session, model: ClientModel, path: Path, passphrase: str) -> 
 
 
 def register_keys(session: Session, keys: KeyFile) -> int:
-    """Register the key set for each of the file's plans that needs keys; returns their size in bytes.
-
-    Raises:
-        RequestRefused, ServerError: see `Session.register`.
-    """
-    total = 0
-    for plan in keys.plans:
-        if plan.needs_keys:
-            parts = keys.secret_key(plan).evaluation_keys(plan)
-            total += session.register(plan, keys.key_set, parts).bytes
-    return total
-
-
-def complete_registration(session: Session, keys: KeyFile) -> int:
-    """Register the key set for those plans for which the server lacks it or cannot use it; returns their number.
+    """Register the key set for those plans for which the server lacks it or cannot use it; returns the bytes sent.
 
     A usable key set stays: the server refuses other bytes under the same id.
 
@@ -61,12 +47,15 @@ def complete_registration(session: Session, keys: KeyFile) -> int:
         RequestRefused, ServerError: see `Session.register` and `Session.forget_keys`.
     """
     present = {entry.plan: entry.usable for entry in session.key_sets() if entry.key_set == keys.key_set}
-    lacking = [plan for plan in keys.plans if plan.needs_keys and not present.get(plan.digest)]
-    for plan in lacking:
+    total = 0
+    for plan in keys.plans:
+        if not plan.needs_keys or present.get(plan.digest):
+            continue
         if plan.digest in present:
             session.forget_keys(plan.digest, keys.key_set)
-        session.register(plan, keys.key_set, keys.secret_key(plan).evaluation_keys(plan))
-    return len(lacking)
+        parts = keys.secret_key(plan).evaluation_keys(plan)
+        total += session.register(plan, keys.key_set, parts).bytes
+    return total
 
 
 def prove_keys(session: Session, keys: KeyFile, model: ClientModel, served: ServedModel) -> int:
@@ -90,7 +79,8 @@ def prove_keys(session: Session, keys: KeyFile, model: ClientModel, served: Serv
         if wrong_rows(plan, scores, np.asarray(model.answers[chosen])):
             raise WrongAnswer(
                 f"The keys are registered, but a test question for {plan.batch} images a request was answered wrongly. "
-                "Register again with 'he-infer keys register'; if it fails again, the server does not compute the "
+                f"Delete them with 'he-infer keys forget {keys.key_set}', then register again with 'he-infer keys "
+                "register'; if it fails again, the server does not compute the "
                 "published model: ask its operator.",
                 [answer.receipt.to_json()],
             )

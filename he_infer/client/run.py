@@ -192,7 +192,7 @@ class Run:
                 if unlike and self._options.even_if_unlike:
                     bare = replace(bare, remarks=(*bare.remarks, unlike))
                 elif unlike:
-                    features, refusal = None, f"{image.path}: {unlike} --even-if-unlike classifies it."
+                    features, refusal = None, f"{image.path}: {unlike}"
             yield _Extracted(bare, features, refusal, last)
 
     def _features(self, pictures: list[NDArray[np.float32]]) -> list[tuple[NDArray[np.float64] | None, str | None]]:

@@ -126,7 +126,7 @@ class OfficeRoutes:
 
     def keys_register(self, request: Request) -> Response:
         """Register what the server lacks of the key set, and ask test questions."""
-        asked = self._office.client.complete_registration()
+        asked = self._office.client.register_keys()
         return self._key_card(request, f"Registered; {asked} test questions were answered rightly.")
 
     def checks(self, request: Request) -> Response:

@@ -154,7 +154,7 @@ def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
     """Print the results, the studies, and the costs."""
     from rich.table import Column
 
-    from he_infer.client.results import summarise, summarise_folders
+    from he_infer.client.results import Cause, summarise, summarise_folders
     from he_infer.client.verify.canaries import detection
     from he_infer.terminal import PlainTable, clean, make_console
 
@@ -175,6 +175,8 @@ def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
     for result in results:
         for remark in result.remarks:
             console.print(f"note: {clean(result.path)}: {clean(remark)}")
+    if any(result.cause is Cause.MODEL for result in results):
+        console.print("note: --even-if-unlike also classifies images that are unlike the model's training images.")
     for kind, groups in (("study", summarise(results)), ("folder", summarise_folders(results))):
         if not groups:
             continue

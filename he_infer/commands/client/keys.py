@@ -234,7 +234,8 @@ def _register(
     from he_infer.files import PRIVATE, write_json
 
     total = register_keys(session, keys)
-    typer.echo(f"Key set {keys.key_set} registered for {served.id}: {total / 1e6:.1f} MB.")
+    sent = f"{total / 1e6:.1f} MB" if total else "the server had it already"
+    typer.echo(f"Key set {keys.key_set} registered for {served.id}: {sent}.")
     asked = 0
     if model is not None:
         asked = prove_keys(session, keys, model, served)

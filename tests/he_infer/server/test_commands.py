@@ -69,6 +69,7 @@ def test_keys_are_made_registered_shown_and_listed(
     assert stated["key_set"] not in he_infer("keys", "list", *there)
     assert "has no key set" in he_infer("keys", "forget", stated["key_set"], *there, status=1)
     he_infer("keys", "register", key, *mine, HE_INFER_PASSPHRASE=WORDS)
+    assert "the server had it already" in he_infer("keys", "register", key, *mine, HE_INFER_PASSPHRASE=WORDS)
     assert stated["key_set"] in he_infer("keys", "list", *there)
     shown = he_infer("keys", "show", key, HE_INFER_PASSPHRASE=WORDS)
     assert stated["plans"][0] in shown

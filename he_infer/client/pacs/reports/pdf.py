@@ -33,7 +33,8 @@ def build_pdf_report(statement: Statement, source: Dataset, uids: ReportUids) ->
     The page names the patient, so Burned In Annotation is YES.
     """
     now = datetime.datetime.now()
-    key = (source.StudyInstanceUID, statement.model, statement.head_digest, statement.plan)
+    series = (source.StudyInstanceUID, statement.model, statement.head_digest)
+    key = (*series, statement.plan)
     image = (source.SOPInstanceUID, "" if statement.frame is None else str(statement.frame))
     page = draw_page(statement, source, now)
     report = Dataset()
@@ -42,7 +43,7 @@ def build_pdf_report(statement: Statement, source: Dataset, uids: ReportUids) ->
     report.SpecificCharacterSet = "ISO_IR 192"
     report.SOPClassUID = EncapsulatedPDFStorage
     report.SOPInstanceUID = uids.derive("PDF report", *key, *image)
-    report.SeriesInstanceUID = uids.derive("PDF report series", *key)
+    report.SeriesInstanceUID = uids.derive("PDF report series", *series)
     report.SeriesNumber, report.InstanceNumber = SERIES_NUMBER, instance_number(source)
     report.Modality, report.ConversionType = "DOC", "WSD"
     report.SeriesDescription = f"{statement.model} (not a diagnosis)"[:64]

@@ -66,7 +66,9 @@ def build_report(statement: Statement, source: Dataset, findings: Findings, uids
     Raises:
         ReportError: the label has no code, or the image's attributes do not allow a report.
     """
-    key = (source.StudyInstanceUID, statement.model, statement.head_digest, statement.plan)
+    # A refusal has no plan, and still belongs into the series of the model's other reports.
+    series = (source.StudyInstanceUID, statement.model, statement.head_digest)
+    key = (*series, statement.plan)
     image = (source.SOPInstanceUID, "" if statement.frame is None else str(statement.frame))
     try:
         with warnings.catch_warnings():
@@ -75,7 +77,7 @@ def build_report(statement: Statement, source: Dataset, findings: Findings, uids
             report = Comprehensive3DSR(
                 evidence=[source],
                 content=_content(statement, source, findings, uids, image)[0],
-                series_instance_uid=uids.derive("report series", *key),
+                series_instance_uid=uids.derive("report series", *series),
                 series_number=SERIES_NUMBER,
                 sop_instance_uid=uids.derive("report", *key, *image),
                 instance_number=instance_number(source),

@@ -48,8 +48,8 @@ def picture_page(page: Page, console: RunningConsole, files: list[Path], to: Pat
     page.get_by_label("Passphrase").fill(WORDS)
     page.get_by_role("button", name="Unlock").click()
     page.set_input_files("#files", files)
-    page.get_by_role("button", name=f"Classify {len(files)} images").click(timeout=60_000)
-    expect(page.get_by_text(f"Last run: {len(files)} of {len(files)}")).to_be_visible(timeout=120_000)
+    page.get_by_role("button", name=f"Classify {len(files)} images").click(timeout=240_000)
+    expect(page.get_by_text(f"Last run: {len(files)} of {len(files)}")).to_be_visible(timeout=240_000)
     page.screenshot(path=to / "console-images.png", full_page=True)
     page.get_by_role("link", name=files[0].name).click()
     expect(page.locator("canvas[data-drawn=yes]")).to_be_visible()
@@ -57,7 +57,7 @@ def picture_page(page: Page, console: RunningConsole, files: list[Path], to: Pat
     expect(page.locator("#stored")).to_contain_text("Stored", timeout=30_000)
     page.screenshot(path=to / "console-image.png", full_page=True)
     page.get_by_role("link", name="Keys and server").click()
-    expect(page.get_by_role("row", name="registered keys")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("row", name="registered keys")).to_be_visible(timeout=240_000)
     page.screenshot(path=to / "console-keys.png", clip={"x": 0, "y": 0, "width": WIDTH, "height": 860}, full_page=True)
 
 
