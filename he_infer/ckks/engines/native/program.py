@@ -1,5 +1,7 @@
 """A plan as a compiled program: one call a request, which releases the GIL and allocates nothing.
 
+A feature-major batch begins with a `MatrixProduct`, and the compiled program does the rest.
+
 `Recorder` is an engine that computes nothing: it records operations as a list of instructions on registers. So a plan's
 order of operations is defined in one place, `encoded_head`, for every engine. `Program` places the registers in one
 array, by the last use of each, and the encoded weights in another.
@@ -26,6 +28,7 @@ from he_infer.ckks.engines.native.kernels.execution import (
     SUM_PRODUCTS,
 )
 from he_infer.ckks.engines.native.kernels.ring import Doubles, galois_places
+from he_infer.ckks.engines.native.matrix_product import MatrixProduct, Sum
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
 from he_infer.ckks.key_shapes import PUBLIC, RELIN
 from he_infer.ckks.layouts.ring import conjugation, galois_element
@@ -175,6 +178,10 @@ class Program:
         self._keys = self.native.key_offsets(elements, relinearise=relinearise, public=public)
         self.plains = np.concatenate(recorder.blocks) if recorder.blocks else np.zeros(1)
         instructions = join_folds(recorder.instructions, {value.data.number for value in outputs})
+        sums = self._find_sums(instructions, recorder.inputs)
+        # They read inputs alone, so they may come first.
+        rest = [each for each in instructions if each not in sums]
+        instructions = [*sums, *rest]
         self._offsets, size = place_registers(
             instructions,
             [*recorder.inputs, *recorder.samples],
@@ -187,11 +194,12 @@ class Program:
         rotations = sorted({each.key for each in instructions if isinstance(each.key, int)})
         places = [galois_places(element, self.native.size) for element in rotations]
         self._places = np.stack(places) if places else np.zeros((1, 1), dtype=np.int32)
-        self._code, self._terms = self._assemble(instructions, rotations)
+        self._product = self._make_product(sums, recorder.inputs)
+        self._code, self._terms = self._assemble(rest, rotations)
 
     @property
     def instructions(self) -> int:
-        """Instructions of one run."""
+        """Instructions of one run, without those of the matrix product."""
         return len(self._code)
 
     def run(self, fill: Callable[[int, Doubles, int], None], keys: EvaluationKeys) -> list[Value]:
@@ -212,6 +220,8 @@ class Program:
         for index, offset in enumerate(self._inputs):
             fill(index, self.registers, offset)
         native, size = self.native, self.native.size
+        if self._product is not None:
+            self._product.run(self.registers)
         if self._samples:
             for offset, drawn in zip(self._samples, native.draw_zeros(len(self._samples)), strict=True):
                 self.registers[offset : offset + drawn.size] = drawn
@@ -231,6 +241,28 @@ class Program:
             native.centred,
         )
         return [replace(value, data=self._view(value.data)) for value in self._outputs]
+
+    def _find_sums(self, instructions: Sequence[Instruction], inputs: Sequence[Register]) -> list[Instruction]:
+        """Find the instructions that one matrix product replaces: all of them, or none where it does not suit."""
+        given = {register.number for register in inputs}
+        found = [
+            each
+            for each in instructions
+            if each.operation == SUM_PRODUCTS
+            and all(plain.constant for plain in each.plains)
+            and all(register.rows == 1 and register.number in given for register in each.left)
+        ]
+        sums = [self._to_sum(each, inputs, 0) for each in found]
+        return found if sums and MatrixProduct.suits(sums, len(inputs), self.native.primes[0]) else []
+
+    def _make_product(self, found: Sequence[Instruction], inputs: Sequence[Register]) -> MatrixProduct | None:
+        sums = [self._to_sum(each, inputs, self._offsets[each.out.number]) for each in found]
+        return MatrixProduct(sums, len(inputs), 2 * self.native.size, self.native.primes[0]) if sums else None
+
+    def _to_sum(self, each: Instruction, inputs: Sequence[Register], out: int) -> Sum:
+        places = {register.number: index for index, register in enumerate(inputs)}
+        terms = zip(each.left, each.plains, strict=True)
+        return Sum(tuple((places[register.number], float(self.plains[plain.offset])) for register, plain in terms), out)
 
     def _view(self, register: Register) -> Doubles:
         start = self._offsets[register.number]

@@ -1,0 +1,82 @@
+"""Requests a second over HTTP with 1, 2, 4 and 8 clients, for a linear head and an MLP on each engine, two workers.
+
+Each client is a process that sends the same ciphertexts again and again, so that encryption is no part of it. All run
+on one machine and share its cores with the server: the ratios say more than the figures.
+
+Example: `python -m tests.he_infer.server.support.bench_clients --seconds 5`
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from he_infer.client.connection.session import Session
+from he_infer.local_server import LocalServer
+from tests.he_infer.server.support.kit import client_of, full_size_bundle, write_linear
+
+CLIENTS = (1, 2, 4, 8)
+
+
+def ask(server: tuple[str, str], key_set: str, parts: list[bytes], seconds: float, index: int, both: Any) -> None:
+    """Be one client: in each round that it takes part in, ask for so many seconds, and report the answers' number."""
+    barrier, counts = both
+    with Session(*server) as session:
+        model = session.models()[0]
+        for clients in CLIENTS:
+            barrier.wait()
+            count, end = 0, time.monotonic() + seconds
+            while index < clients and time.monotonic() < end:
+                session.classify(model, model.plans[0], key_set, parts)
+                count += 1
+            counts.put((clients, count))
+            barrier.wait()
+
+
+def measure(bundle: Path, folder: Path, engine: str, seconds: float) -> dict[int, float]:
+    """Return requests a second by the number of clients."""
+    context = multiprocessing.get_context("spawn")
+    options = ["--workers", "2", "--engine", engine]
+    with LocalServer([bundle], folder, options=options) as server, client_of(server) as client:
+        parts = client.encrypt(np.zeros((1, client.plan.width)))
+        barrier: Barrier = context.Barrier(max(CLIENTS) + 1)
+        both = barrier, context.Queue()
+        about = ((server.url, server.token), client.key_set, parts, seconds)
+        senders = [
+            context.Process(target=ask, args=(*about, index, both), daemon=True) for index in range(max(CLIENTS))
+        ]
+        for sender in senders:
+            sender.start()
+        found = {}
+        for clients in CLIENTS:
+            barrier.wait()
+            answered = [both[1].get() for _ in senders]
+            assert {of for of, _ in answered} == {clients}
+            found[clients] = sum(count for _, count in answered) / seconds
+            barrier.wait()
+        for sender in senders:
+            sender.join()
+    return found
+
+
+def main() -> None:
+    """Print one line for each head and engine."""
+    parser = argparse.ArgumentParser(prog="python -m tests.he_infer.server.support.bench_clients")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="he-infer-bench-") as name:
+        folder = Path(name)
+        linear = write_linear(folder / "linear.hebundle", width=512, classes=10)
+        for title, bundle in (("512->10", linear), ("512->64->x^2->10", full_size_bundle(folder / "m.hebundle"))):
+            for engine in ("seal", "native"):
+                rates = measure(bundle, folder / f"{bundle.stem}-{engine}", engine, chosen.seconds)
+                print(f"{title}, {engine}: " + ", ".join(f"{n}: {rate:.1f}" for n, rate in rates.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
