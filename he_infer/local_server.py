@@ -8,8 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,25 +22,6 @@ from he_infer.errors import ServerError, ServerUnreachable
 _READY_SECONDS = 300.0
 """A server's first start compiles its native engine: some 20 s of processor time."""
 _STOP_SECONDS = 60.0
-
-
-@contextmanager
-def prepare_engine() -> Iterator[None]:
-    """Compile the native engine in another process meanwhile, if it is not compiled yet.
-
-    A server that starts within the context waits for the same compilation, and reports its errors.
-    """
-    command = [sys.executable, "-m", "he_infer.ckks.engines.native", str(default_folder())]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        command, stdin=quiet, stdout=quiet, stderr=quiet
-    )
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait()
 
 
 class LocalServer:

@@ -12,7 +12,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +38,14 @@ from he_infer.demo.curves import draw_curves
 from he_infer.demo.figures import Figures
 from he_infer.demo.path_picture import draw_path
 from he_infer.demo.picture_level import PictureResult, count_right, sum_by_group
+from he_infer.demo.preparing import prepare_engines
 from he_infer.demo.progress import Step, Steps
 from he_infer.demo.report import Report, ReportLine, write_report
 from he_infer.demo.unlike import UnlikeImage, judge_unlike_images
 from he_infer.errors import UsageError
 from he_infer.files import PRIVATE, write_text
 from he_infer.head.bundle_file import BundleFile
-from he_infer.local_server import LocalServer, prepare_engine
+from he_infer.local_server import LocalServer
 from he_infer.owner.publish import Published, publish
 from models import datasets
 from models.bundle import Bundle
@@ -120,17 +120,8 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     for folder in (owner, cloud, hospital):
         folder.mkdir()
     steps = Steps(console, 7)
-    with steps.step("Read real images") as step:
-        dataset = datasets.load(options.data)
-        step.result = (
-            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.val)} validation, {len(dataset.test)} test "
-            f"images of {dataset.size[0]}x{dataset.size[1]}, {len(dataset.classes)} classes"
-        )
-    for note in dataset.notes:
-        console.print(f"      {note}", markup=False, highlight=False, style="yellow", soft_wrap=False)
-    with prepare_engine(), ThreadPoolExecutor(1) as aside:
-        # Two cores: the image cipher and the server's engine are compiled while the first one trains.
-        compiled = aside.submit(vault.warm_up, VaultKey.generate())
+    with prepare_engines():
+        dataset = _read(options, console, steps)
         with steps.step("Owner: train the model") as step:
             bundle = _train(dataset, options, step)
             bundle.save(owner / "model.hebundle")
@@ -140,7 +131,6 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
             published.server.save(cloud / "model.server.hebundle")
             step.result = "the head for the cloud alone, the extractor for the hospital alone, both signed"
         with steps.step("Hospital: store images sealed") as step:
-            compiled.result()
             stored = _store(dataset, cloud / "vault", step)
             step.result = (
                 f"{stored.objects} images, {stored.plain_bytes / 1e6:.1f} MB, back bit for bit; "
@@ -216,10 +206,23 @@ def _prepare(out: Path) -> None:
     (out / MARK).write_text("Made by 'he-infer demo'; the next demo empties this folder.\n", encoding="utf-8")
 
 
+def _read(options: DemoOptions, console: Console, steps: Steps) -> Dataset:
+    with steps.step("Read real images") as step:
+        dataset = datasets.load(options.data)
+        step.result = (
+            f"{dataset.name}: {len(dataset.train)} training, {len(dataset.val)} validation, {len(dataset.test)} test "
+            f"images of {dataset.size[0]}x{dataset.size[1]}, {len(dataset.classes)} classes"
+        )
+    for note in dataset.notes:
+        console.print(f"      {note}", markup=False, highlight=False, style="yellow", soft_wrap=False)
+    return dataset
+
+
 def _store(dataset: Dataset, folder: Path, step: Step) -> vault.StoredImages:
     """Seal the set's original files where it has any, else its test images; the key stays in this process."""
     key = VaultKey.generate()
     files = sorted({path for paths in dataset.sources.values() for path in paths})
+    vault.warm_up(key)
     if files:
         return vault.seal_files(files, folder, key, step.update)
     return vault.seal_arrays(dataset.test.images, folder, key, step.update)
