@@ -44,4 +44,4 @@ class Steps:
             step = Step(move)
             yield step
         seconds = time.perf_counter() - started
-        self._console.print(f"{label:<34} {seconds:6.1f} s   {step.result}", markup=False, highlight=False)
+        self._console.print(f"{label:<36} {seconds:6.1f} s   {step.result}", markup=False, highlight=False)
