@@ -193,9 +193,12 @@ class Desk:
             self._held = False
 
     def find(self, words: str) -> list[Item]:
-        """The images whose name, state, class, study or note contain all words, case-insensitive, in their order."""
+        """The images whose name, state, class, study or note contain all words, case-insensitive, ordered by name.
+
+        Numbers in names count as numbers: `slice 2` comes before `slice 10`.
+        """
         wanted = words.casefold().split()
-        return [item for item in self.items if all(word in item.text for word in wanted)]
+        return sorted((item for item in self.items if all(word in item.text for word in wanted)), key=_by_name)
 
     def note_report(self, identifier: str, where: str) -> None:
         """Note that an image's report was stored."""
@@ -309,6 +312,11 @@ def make_record(name: str, result: Result) -> Record:
         model=result.model,
         receipt=digest_receipt(result.receipt.signed()) if result.receipt else "",
     )
+
+
+def _by_name(item: Item) -> list[tuple[int, str]]:
+    parts = re.split(r"([0-9]+)", item.name.casefold())
+    return [(int(part[:18]), part) if place % 2 else (0, part) for place, part in enumerate(parts)]
 
 
 def _one_line(error: object, item: Item) -> str:

@@ -21,11 +21,11 @@ CHROMIUM = next(
 class RunningConsole:
     """`he-infer console` as a user starts it."""
 
-    def __init__(self, scene: Scene, state: Path, *options: str, **env: str) -> None:
+    def __init__(self, scene: Scene, state: Path, *options: str, cwd: Path | None = None, **env: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("HE_INFER_")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "he_infer", "console", "--no-browser", "--state", state, *scene.options, *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd,
             env={**clean, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **env},
         )  # fmt: skip
         self.link = self._read_link()

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,9 @@ def main() -> None:
             archive.send(*study)
             browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": WIDTH, "height": 800})
-            console = RunningConsole(scene, folder / "state", "--to-archive", archive.url)
+            # A relative path: the picture shows no folder of this machine.
+            near = replace(scene, key=scene.key.relative_to(scene.folder))
+            console = RunningConsole(near, folder / "state", "--to-archive", archive.url, cwd=scene.folder)
             try:
                 picture_page(page, console, files, to)
             finally:

@@ -44,12 +44,15 @@ def test_search_of_list_finds_name_state_and_note(tmp_path: Path) -> None:
     )
     desk = Desk(History(tmp_path / "history", bytes(32)), client)
     try:
-        for name in ("Abdomen 1.dcm", "Abdomen 2.dcm", "chest.png"):
+        names = ("chest.png", "Abdomen 10.dcm", "7", "Abdomen 2.dcm", "2", "²x", "9" * 200)
+        for name in names:
             path = desk.new_file(name)
             path.write_bytes(b"")
             desk.add(name, path)
         assert [item.name for item in desk.find("ABDOMEN 2")] == ["Abdomen 2.dcm"]
-        assert len(desk.find("ready")) == 3
+        assert len(desk.find("ready")) == len(names)
+        in_order = ["2", "7", "9" * 200, "Abdomen 2.dcm", "Abdomen 10.dcm", "chest.png", "²x"]
+        assert [item.name for item in desk.find("")] == in_order
         assert desk.find("absent") == []
         assert Item("i", "a", tmp_path, 0, State.UNREADABLE, "Too large").text == "a unreadable too large"
     finally:
