@@ -53,8 +53,7 @@ slow: $(VENV)/.dev  ## the soaks and full-set runs that `make test` leaves out
 hostile: $(VENV)/.dev  ## 20,000 hostile messages to a running server and 10,000 objects to its parser, with counts
 	$(BIN)/python -m tests.hostile $(ARGS)
 
-attacks: $(VENV)/.dev  ## one hostile client of each kind beside an honest one: answers lost, latency, memory, with counts
-	$(BIN)/python -m pytest -q tests/attacks
+attacks: $(VENV)/.dev  ## the attacks by letter with tries and successes; a hostile client of each kind beside an honest one
 	$(BIN)/python -m tests.attacks $(ARGS)
 
 watch: $(VENV)/.dev  ## 200 studies through the watcher, which is killed 30 times, archive and server away, with counts

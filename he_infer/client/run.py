@@ -269,14 +269,15 @@ class Run:
         if answer is not None:
             with self._crypt:
                 started = time.perf_counter()
-                opened = self._decrypt(answer, len(block.rows))
+                opened = self._decrypt(answer)
                 self.report.spend("decryption", time.perf_counter() - started)
             self.report.spend("server", answered.seconds)
             self._count(answer)
             if opened is None:
                 return
-            scores = np.empty_like(opened)
-            scores[answered.order] = opened
+            self._judge_unused(opened[len(block.rows) :])
+            scores = np.empty_like(opened[: len(block.rows)])
+            scores[answered.order] = opened[: len(block.rows)]
             self._judge(block, scores)
             given = to_probabilities(scores, self.plan.precision)
             probabilities = {owner: given[row] for row, owner in enumerate(block.owners) if owner >= 0}
@@ -292,10 +293,10 @@ class Run:
             if self._progress is not None and entry.last_of_file:
                 self._progress(self._done, len(self._files))
 
-    def _decrypt(self, answer: Answer, rows: int) -> NDArray[np.float64] | None:
-        """Decrypt an answer. If it does not open under this key, count it and return None."""
+    def _decrypt(self, answer: Answer) -> NDArray[np.float64] | None:
+        """Decrypt an answer's scores of all rows. If it does not open under this key, count it and return None."""
         try:
-            return open_scores(self._secret_key, self.plan, answer.parts, rows)
+            return open_scores(self._secret_key, self.plan, answer.parts, self.plan.batch)
         except FormatError:  # malformed, or not for this key: a server must not see which of the two it is
             self._unopened += 1
             return None
@@ -307,6 +308,15 @@ class Run:
         report.bytes_down += answer.bytes_down
         report.receipts.append(answer.receipt)
         report.server_seconds.append(answer.server_seconds)
+
+    def _judge_unused(self, scores: NDArray[np.float64]) -> None:
+        """Check the scores of rows that hold no image: their features are zero, which is a published question.
+
+        Answers to many images have no other numbers that are known beforehand.
+        """
+        zero = self._model.questions[0], self._model.answers[0]
+        if len(scores) and not zero[0].any() and wrong_rows(self.plan, scores, zero[1]):
+            self._unopened += 1
 
     def _judge(self, block: _Block, scores: NDArray[np.float64]) -> None:
         """Count an answer's wrong canary answers and its scores outside of the range."""

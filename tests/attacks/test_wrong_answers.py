@@ -182,6 +182,23 @@ def test_random_answers_after_an_honest_first_one_end_the_run(
     assert len(caught.value.receipts) == 3  # all were asked: a server must not learn which answer was refused
 
 
+def test_the_answer_to_a_full_request_is_refused_for_one_with_rows_to_spare(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its scores are in range and open under the key, and no test question is in it: the rows to spare show it."""
+    first: list[tuple[bytes, ...]] = []
+
+    def repeat(answer: Answer, plan: Plan) -> Answer:
+        first.append(answer.parts)
+        return replace(answer, parts=first[0])
+
+    forged(monkeypatch, repeat)
+    images = small_images(tmp_path / "many", 17)
+    with hospital.client(canaries=0, in_flight=1) as client, pytest.raises(WrongAnswer, match="do not open"):
+        client.classify(images)
+    assert len(first) == 2
+
+
 def test_an_answer_that_cannot_be_parsed_is_an_error(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     forged(monkeypatch, lambda answer, _: replace(answer, parts=(b"\x00" * 100,) * len(answer.parts)))
     with hospital.client() as client, pytest.raises(HeInferError):

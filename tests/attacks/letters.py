@@ -1,0 +1,189 @@
+"""The attacks by the letter of the promise that they try, and the tests that carry each out.
+
+A: answers, B: who holds what, C: `hidden`, D: one client against the others, E: keys, transport and files. Each case of
+a test is one try. An attack succeeds where a test of it fails. `CONTROLS` are honest cases: an attack that is refused
+would mean nothing where the honest case is refused too.
+"""
+
+from pathlib import Path
+
+ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
+    "A": {
+        "two key sets under one token": (
+            "test_each_department_gets_its_own_labels_after_the_other_registered",
+            "test_an_answer_under_keys_of_another_department_is_refused",
+        ),
+        "a key set that is not registered": ("test_an_unregistered_key_set_is_refused_by_name",),
+        "random or changed numbers for an answer": (
+            "test_random_answers_are_refused",
+            "test_random_answers_after_an_honest_first_one_end_the_run",
+            "test_an_honest_answer_with_a_changed_number_is_refused",
+            "test_an_answer_that_cannot_be_parsed_is_an_error",
+        ),
+        "a signed answer to another request or client": (
+            "test_an_answer_replayed_for_another_request_is_refused",
+            "test_an_answer_to_another_client_is_refused",
+            "test_the_answer_to_a_full_request_is_refused_for_one_with_rows_to_spare",
+        ),
+        "a server that fails midway": ("test_a_server_that_fails_midway_leaves_rows_with_its_reason",),
+    },
+    "B": {
+        "an offer other than the published one": ("test_an_offer_other_than_the_published_one_is_refused",),
+        "a model of another publisher, or of none": (
+            "test_a_model_of_another_publisher_is_refused",
+            "test_an_unpublished_model_is_not_served",
+        ),
+        "scores that leave the client": ("test_no_result_holds_a_score",),
+    },
+    "C": {
+        "a chosen public part": (
+            "test_public_part_written_out_is_refused",
+            "test_public_part_with_a_trapdoor_is_refused",
+            "test_first_polynomial_chosen_by_the_client_gives_no_weight",
+            "test_seed_of_the_request_gives_no_weight",
+        ),
+        "division of an answer": (
+            "test_division_of_an_answer_without_noise_gives_the_weights",
+            "test_second_polynomials_of_one_request_are_fresh_and_uniform",
+        ),
+        "crafted evaluation keys": (
+            "test_crafted_keys_are_refused",
+            "test_missing_part_is_refused",
+            "test_secret_key_is_refused_by_name",
+        ),
+        "features at two heights": (
+            "test_scores_with_all_their_bits_give_two_weights_a_query",
+            "test_scores_as_wide_as_their_precision_give_one_weight_a_query",
+            "test_bound_counts_bits_and_not_queries",
+        ),
+        "partial sums and bits below the precision": (
+            "test_every_number_that_leaves_follows_from_the_scores",
+            "test_numbers_of_one_request_differ_by_fresh_noise_as_wide_as_stated",
+            "test_number_reveals_no_more_bits_than_its_range_has_steps_of_the_precision",
+            "test_plan_whose_answers_could_reveal_the_secret_of_the_server_is_not_made",
+        ),
+    },
+    "D": {
+        "a length beside chunks": (
+            "test_a_length_beside_chunks_is_refused_and_the_connection_closed",
+            "test_chunks_alone_are_refused",
+            "test_lengths_that_are_not_one_number_are_refused",
+        ),
+        "keys of a wrong shape": (
+            "test_keys_of_a_wrong_shape_are_refused_before_a_worker_reads_them",
+            "test_a_registration_larger_than_the_keys_of_the_plan_is_refused_before_its_body",
+        ),
+        "keys that inflate": (
+            "test_keys_that_inflate_beyond_the_size_in_the_plan_are_refused_unopened",
+            "test_compression_bomb_is_refused_before_it_is_inflated",
+            "test_frame_with_wrong_stated_size_is_refused",
+        ),
+        "keys that crash a worker": ("test_a_key_set_that_crashed_a_worker_is_refused_afterwards",),
+        "parts that the plan does not need": (
+            "test_a_part_that_the_plan_does_not_need_is_refused",
+            "test_a_registration_without_a_needed_part_is_refused",
+        ),
+        "idle and slow bodies": (
+            "test_idle_announcements_block_no_other_client",
+            "test_a_slow_body_is_ended",
+            "test_bodies_of_one_client_leave_room_for_those_of_others",
+        ),
+        "a spool over the quota": (
+            "test_many_bodies_at_once_do_not_exceed_the_quota_on_disk",
+            "test_a_registration_beyond_the_quota_is_refused_before_its_body",
+        ),
+        "malformed messages without end": (
+            "test_a_flood_of_malformed_messages_is_answered_at_the_allowed_rate_and_the_honest_client_is_served",
+        ),
+        "a worker taken over": (
+            "test_worker_environment_holds_no_server_secret",
+            "test_workers_are_confined",
+            "test_missing_system_lock_gives_clear_error",
+        ),
+    },
+    "E": {
+        "another signing key": ("test_a_server_with_another_signing_key_is_refused_with_both_named",),
+        "plain http": ("test_plain_http_to_another_host_is_refused_before_anything_is_sent",),
+        "answers that are large, packed or slow": (
+            "test_a_compressed_answer_is_refused_unopened",
+            "test_an_answer_above_the_limit_of_its_route_is_refused",
+            "test_a_range_of_an_object_is_no_longer_than_was_asked_for",
+            "test_a_slow_answer_ends_in_a_timeout",
+        ),
+        "control characters": (
+            "test_control_characters_in_a_refusal_do_not_move_the_cursor",
+            "test_control_characters_are_shown_as_text",
+        ),
+        "hostile images and names": (
+            "test_a_deflated_dicom_that_grows_beyond_its_bound_is_refused",
+            "test_inflated_size_is_limited_before_the_data_are_kept",
+            "test_an_image_that_needs_more_memory_than_its_decoder_has_is_refused",
+            "test_a_decoder_that_hangs_or_crashes_loses_only_one_file",
+            "test_a_decoder_holds_no_passphrase_and_no_token",
+            "test_files_that_are_no_images_are_refused_each_with_its_reason",
+            "test_names_that_are_no_utf_8_are_read_or_refused",
+        ),
+        "a forged audit log": (
+            "test_a_rebuilt_chain_is_detected_with_the_first_key",
+            "test_the_key_on_the_server_authenticates_no_older_line",
+            "test_a_log_without_its_key_is_not_accepted_as_authentic",
+        ),
+        "a tampered backup": (
+            "test_a_tampered_backup_is_refused",
+            "test_a_tampered_backup_that_is_restored_without_a_key_admits_nobody",
+        ),
+        "malformed requests": (
+            "test_a_header_of_a_wrong_form_is_a_documented_refusal",
+            "test_a_client_that_hangs_up_is_no_defect",
+        ),
+    },
+}
+
+CONTROLS = frozenset(
+    {
+        "test_honest_keys_have_exactly_the_stated_sizes",
+        "test_uniform_residues_in_the_right_shape_are_keys_like_any_others",
+        "test_an_untouched_log_verifies_with_its_first_key",
+        "test_a_crash_between_line_and_key_lets_the_log_continue",
+        "test_names_in_any_script_stay_as_they_are",
+        "test_loopback_and_https_need_no_option",
+        "test_every_attack_has_a_letter_and_every_letter_its_tests",
+    }
+)
+
+
+def find_attack(test: str) -> tuple[str, str] | None:
+    """The letter and name of the attack that a test function belongs to; None for an honest case.
+
+    Raises:
+        KeyError: the test has no letter.
+    """
+    for letter, attacks in ATTACKS.items():
+        for name, tests in attacks.items():
+            if test in tests:
+                return letter, name
+    if test in CONTROLS:
+        return None
+    raise KeyError(f"{test} is neither an attack with a letter nor an honest case; add it to {Path(__file__).name}.")
+
+
+class Counts:
+    """A pytest plugin that counts the tries and the successes of each attack."""
+
+    def __init__(self) -> None:
+        self.rows = {
+            (letter, name): {"tried": 0, "succeeded": 0} for letter, attacks in ATTACKS.items() for name in attacks
+        }
+        self.honest_refused: list[str] = []
+
+    def pytest_runtest_logreport(self, report: object) -> None:
+        """Count a test's outcome: an error before the test tries nothing, and is shown as a success to be looked at."""
+        outcome, when, node = (getattr(report, name) for name in ("outcome", "when", "nodeid"))
+        if outcome == "skipped" or (when != "call" and outcome != "failed"):
+            return
+        attack = find_attack(str(node).partition("[")[0].rpartition("::")[2])
+        if attack is None:
+            self.honest_refused += [str(node)] if outcome == "failed" else []
+            return
+        self.rows[attack]["tried"] += 1
+        self.rows[attack]["succeeded"] += outcome == "failed"
