@@ -14,7 +14,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SOCKET_PATH_BYTES = 100
 """Longest path of a Unix socket that every system takes: Linux allows 107 bytes, macOS 103."""
 _NAME_BYTES = 40
-"""What multiprocessing adds to the temporary folder: its own folder and the socket's name."""
+"""Bytes that multiprocessing adds to the temporary folder's path: its own folder and the socket's name."""
 
 
 def usable_cores() -> int:

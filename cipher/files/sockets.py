@@ -7,7 +7,7 @@ import tempfile
 SOCKET_PATH_BYTES = 100
 """Longest path of a Unix socket that every system takes: Linux allows 107 bytes, macOS 103."""
 _NAME_BYTES = 40
-"""What multiprocessing adds to the temporary folder: its own folder and the socket's name."""
+"""Bytes that multiprocessing adds to the temporary folder's path: its own folder and the socket's name."""
 
 
 def shorten_socket_folder() -> None:

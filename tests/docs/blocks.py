@@ -19,7 +19,7 @@ class Block:
     line: int
     language: str
     title: str | None
-    """What a block needs that a test lacks, such as an archive: such a block is checked, and not run."""
+    """The reason why the tests do not run the block, such as `needs an archive`; it is checked instead."""
     text: str
 
     @property

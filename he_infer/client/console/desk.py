@@ -57,7 +57,7 @@ class Item:
 
     @property
     def text(self) -> str:
-        """What a search of the list looks through, folded."""
+        """Text that a search of the list looks through, case-folded."""
         result = self.result
         about = (result.label, result.identifiers.study, result.identifiers.accession) if result else ()
         return " ".join(word for word in (self.name, self.state, self.note, *about) if word).casefold()

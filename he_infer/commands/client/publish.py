@@ -106,7 +106,7 @@ def publish(
             f"{error:.1e} at most."
         )
     publisher = Publication(**published.client.description["publication"]).publisher
-    typer.echo(f"Publisher: {fingerprint(publisher)}. Tell it to the hospitals by another way than the files.")
+    typer.echo(f"Publisher: {fingerprint(publisher)}. Tell it to the hospitals through another channel than the files.")
     if json_file is not None:
         write_json(
             json_file,

@@ -27,7 +27,7 @@ _PATH = re.compile(PATH.replace("{model}", f"({MODEL_ID})"))
 
 @dataclass(frozen=True)
 class _Route:
-    """What the log, the metrics and the recorder ask a route for."""
+    """Path and name of the route, for the log, the metrics and the recorder."""
 
     path: str = PATH
     name: str = NAME
