@@ -29,23 +29,27 @@ from he_infer.errors import ArchiveUnreachable
 from tests.he_infer.client.pacs.orthanc import CT, file_bytes, make_image
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> ListenerSettings:
-    return ListenerSettings(str(tmp_path / "spool"), port=0, peers=("SCANNER",), most_bytes=200_000, least_free_bytes=0)
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> ListenerSettings:
+    spool = tmp_path_factory.mktemp("listener") / "spool"
+    return ListenerSettings(str(spool), port=0, peers=("SCANNER",), most_bytes=200_000, least_free_bytes=0)
 
 
-@pytest.fixture
-def listening(settings: ListenerSettings) -> Iterator[Listening]:
+@pytest.fixture(scope="module")
+def steady(settings: ListenerSettings) -> Iterator[Listening]:
+    """One storage SCP for all peers, also those that send invalid bytes: it must survive them."""
     with Listening(settings) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
-    """One storage SCP for all peers that send invalid bytes: it must survive them."""
-    spool = str(tmp_path_factory.mktemp("steady") / "spool")
-    with Listening(ListenerSettings(spool, port=0, peers=("SCANNER",), least_free_bytes=0)) as running:
-        yield running
+@pytest.fixture
+def listening(steady: Listening, settings: ListenerSettings) -> Listening:
+    """The storage SCP with an empty spool."""
+    spool = Spool(Path(settings.spool))
+    for entry, _ in spool.entries():
+        SpoolSource(spool).release(entry)
+    assert spool.sizes() == (0, 0)
+    return steady
 
 
 def send(port: int, *datasets: Dataset, title: str = "SCANNER", called: str = "HE_INFER") -> list[int | None]:
@@ -87,8 +91,8 @@ def test_stranger_and_wrong_title_are_rejected(listening: Listening) -> None:
     assert send(listening.port, image(), called="OTHER") == []
 
 
-def test_address_that_is_not_allowed_is_refused(settings: ListenerSettings) -> None:
-    with Listening(replace(settings, addresses=("192.0.2.1",))) as running:
+def test_address_that_is_not_allowed_is_refused(settings: ListenerSettings, tmp_path: Path) -> None:
+    with Listening(replace(settings, spool=str(tmp_path), addresses=("192.0.2.1",))) as running:
         assert send(running.port, image()) == []
 
 
@@ -107,8 +111,8 @@ def test_object_beyond_bound_is_aborted_and_listener_lives(listening: Listening,
         time.sleep(0.05)
 
 
-def test_full_spool_answers_out_of_resources(settings: ListenerSettings) -> None:
-    with Listening(replace(settings, most_objects=1)) as running:
+def test_full_spool_answers_out_of_resources(settings: ListenerSettings, tmp_path: Path) -> None:
+    with Listening(replace(settings, spool=str(tmp_path), most_objects=1)) as running:
         assert send(running.port, image(), image()) == [SUCCESS, OUT_OF_RESOURCES]
 
 
@@ -156,9 +160,9 @@ def test_killed_listener_is_started_again_on_its_port(listening: Listening) -> N
     assert send(port, image()) == [SUCCESS]
 
 
-def test_taken_port_is_named(listening: Listening, settings: ListenerSettings) -> None:
+def test_taken_port_is_named(listening: Listening, settings: ListenerSettings, tmp_path: Path) -> None:
     with pytest.raises(ArchiveUnreachable, match=str(listening.port)):
-        Listening(replace(settings, port=listening.port)).__enter__()
+        Listening(replace(settings, spool=str(tmp_path), port=listening.port)).__enter__()
 
 
 def test_late_and_repeated_objects_in_spool_are_found_again(tmp_path: Path) -> None:
