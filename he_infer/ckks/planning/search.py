@@ -131,10 +131,18 @@ def _explain_refusal(request: PlanRequest, found: _Found) -> str:
             "are allowed. Ask for fewer images a request, or allow larger requests."
         )
     if found.told:
+        fewer = _find_smaller_batch(request)
+        what = (
+            "Use the policy 'open'."
+            if fewer is None
+            else (
+                f"Ask for at most {fewer} images a request ('classify' splits a run into requests by itself), or use "
+                "the policy 'open'."
+            )
+        )
         return (
             f"An answer for {request.batch} images has so many scores that a client with keys of its own making could "
-            "compute weights from it, in any ring up to N = 32768. Ask for fewer images a request, or use the policy "
-            "'open'."
+            f"compute weights from it, in any ring up to N = 32768. {what}"
         )
     if found.reached < math.inf:
         return (
@@ -151,6 +159,16 @@ def _explain_refusal(request: PlanRequest, found: _Found) -> str:
         f"A head of {len(circuit.activations)} activations ({levels} levels) for {request.batch} images does not fit "
         f"{where}: the modulus has no room for its values. Use fewer layers, a lower degree or fewer images a request."
     )
+
+
+def _find_smaller_batch(request: PlanRequest) -> int | None:
+    """Find the largest power of two below the request's batch for which there is a plan; None if there is none."""
+    batch = 1 << ((request.batch - 1).bit_length() - 1) if request.batch > 1 else 0
+    while batch:
+        if _search(replace(request, batch=batch)).best is not None:
+            return batch
+        batch //= 2
+    return None
 
 
 def _list_plans(request: PlanRequest, ring_size: int, *, certain: bool, largest: int) -> Iterator[Plan]:

@@ -105,3 +105,10 @@ def test_a_plan_that_contradicts_itself_is_refused(change: dict, kind: type[Exce
         Plan.from_json(json.dumps({**described, **change}))
     with pytest.raises(ParameterError):
         Plan.from_json("[]")
+
+
+def test_a_batch_too_large_for_hidden_names_the_largest_that_has_a_plan() -> None:
+    head = make_head((64, 2))
+    with pytest.raises(ParameterError, match="at most 2048 images a request"):
+        make_plan(head, batch=8192)
+    assert make_plan(head, batch=2048).batch == 2048
