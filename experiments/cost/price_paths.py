@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from experiments.cost import tenseal_peer
 from experiments.cost.one_by_one import PathReply, TimedScores, time_one_by_one
+from experiments.encrypted import find_engine
 from experiments.errors import ExperimentError
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack, unpack
@@ -87,13 +88,15 @@ def classify_encrypted(
 ) -> PriceRow:
     """Under this project's plan for one image a request; both sides in this process, with bytes in between.
 
+    The engine is the native one, or SEAL where that is missing.
+
     Raises:
         HeadError, ParameterError: the head cannot be computed under encryption.
     """
     model = head
     plan = make_plan(model, policy=policy, input_bound=bound)
     secret = SecretKey.generate(plan.parameters)
-    evaluator = Evaluator(plan, model)
+    evaluator = Evaluator(plan, model, find_engine())
     parts = secret.evaluation_keys(plan)
     keys = evaluator.load_keys(parts)
 

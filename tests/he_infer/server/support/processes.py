@@ -1,6 +1,7 @@
 """A server's processes, read from Linux's /proc."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from he_infer.local_server import LocalServer
@@ -29,11 +30,24 @@ def peak_megabytes(pid: int) -> int:
 
 
 def held_bytes(pid: int) -> int:
-    """Memory of a process and all below it, where what several share is divided among them (Pss)."""
-    return sum(_proportional_bytes(each) for each in processes(pid))
+    """Memory of a process and all below it; what several of them share counts once, whoever else on the machine has it.
+
+    Anonymous memory is shared by forks alone, so their proportional sizes add up. Of a file's mapping, the process that
+    has most of it counts.
+    """
+    own, files = 0, dict[tuple[str, str], int]()
+    for each in processes(pid):
+        rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
+        own += sum(int(size) for size in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", rollup, re.MULTILINE))
+        for place, resident in _file_mappings(each):
+            files[place] = max(files.get(place, 0), resident)
+    return 1024 * (own + sum(files.values()))
 
 
-def _proportional_bytes(pid: int) -> int:
-    match = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    assert match is not None
-    return int(match.group(1)) * 1024
+def _file_mappings(pid: int) -> Iterator[tuple[tuple[str, str], int]]:
+    """Yield file and offset of each mapping of a file, and the kB of the file's own pages that are resident."""
+    sizes = r"Rss:\s+(\d+) kB\n(?:\w+:.*\n)*?Anonymous:\s+(\d+) kB"
+    head = r"^[0-9a-f]+-[0-9a-f]+ \S+ ([0-9a-f]+) \S+ \d+ +(/.*)\n"
+    text = Path(f"/proc/{pid}/smaps").read_text()
+    for offset, path, resident, anonymous in re.findall(rf"{head}(?:\w+:.*\n)*?{sizes}", text, re.MULTILINE):
+        yield (path, offset), int(resident) - int(anonymous)
