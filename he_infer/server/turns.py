@@ -28,8 +28,8 @@ _LONGEST_PENALTY = 10.0
 _ALLOWANCE_SECONDS = 6.0
 """The allowance of malformed messages at once, in seconds of the allowed rate."""
 
-MALFORMED = frozenset(
-    {
+MALFORMED = dict.fromkeys(
+    (
         Code.INVALID,
         Code.TOO_LARGE,
         Code.BODY_TIMEOUT,
@@ -39,15 +39,16 @@ MALFORMED = frozenset(
         Code.TRUNCATED,
         Code.STALE,
         Code.REPLAYED,
-        Code.BAD_KEYS,
         Code.SECRET_KEY,
         Code.BAD_CIPHERTEXT,
         Code.DIGEST_MISMATCH,
-        Code.WORKER_DIED,
-        Code.WORKER_LIMIT,
-    }
-)
-"""Refusals of messages that an honest client does not send, or sends once."""
+    ),
+    1,
+) | {Code.BAD_KEYS: 5, Code.WORKER_DIED: 60, Code.WORKER_LIMIT: 60}
+"""Refusals of messages that an honest client does not send, or sends once, and how many messages each counts for.
+
+A trial of keys takes a process of its own, and a worker that died or ran into its limit is started anew.
+"""
 
 
 @dataclass
@@ -151,11 +152,11 @@ class Turns:
                 lane.running += 1
                 place.set_result(None)
 
-    def count_malformed(self, name: str) -> None:
+    def count_malformed(self, name: str, weight: int = 1) -> None:
         """Count a malformed message of a client."""
         lane = self._enter(name)
         self._refill(lane)
-        lane.allowance -= 1
+        lane.allowance -= weight
 
     def _enter(self, name: str) -> _Lane:
         now = self._clock()

@@ -61,7 +61,7 @@ class Admission:
                 async with self._turns.of(lane):
                     self._turns.count_malformed(lane)
         elif error.code in MALFORMED and (lane := _lane.get()):
-            self._turns.count_malformed(lane)
+            self._turns.count_malformed(lane, MALFORMED[error.code])
 
     async def authenticate(self, request: Request, token: str | None, scope: Scope) -> Caller:
         """See `Service.authenticate`; the log line of the request names the client from then on.
