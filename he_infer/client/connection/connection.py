@@ -27,6 +27,7 @@ from he_infer.errors import (
     RequestRefused,
     SecretKeyRefused,
     ServerBusy,
+    ServerError,
     ServerUnreachable,
     Unauthorised,
     UsageError,
@@ -239,6 +240,7 @@ class Connection:
 
         Raises:
             ServerUnreachable, ProtocolMismatch, and the error that the refusal's code stands for.
+            ServerError: the client was closed, perhaps by another thread.
         """
         limit = SECONDS.set(seconds + (most / LEAST_RATE if most > MOST_JSON else 0.0))
         try:
@@ -256,6 +258,10 @@ class Connection:
             raise ServerUnreachable(f"The connection to {self.url} failed before it answered.") from error
         except (httpx2.InvalidURL, httpx2.HTTPError, ValueError) as error:
             raise ServerUnreachable(f"{self.url} is not a usable address, or its answer is not HTTP.") from error
+        except RuntimeError as error:
+            if not self._http.is_closed:
+                raise
+            raise ServerError("The client was closed; open it again to send requests.") from error
         finally:
             SECONDS.reset(limit)
         if refused:

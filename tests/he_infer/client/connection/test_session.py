@@ -20,6 +20,7 @@ from he_infer.errors import (
     RequestRefused,
     SecretKeyRefused,
     ServerBusy,
+    ServerError,
     ServerUnreachable,
     Unauthorised,
 )
@@ -192,3 +193,11 @@ def test_clock_read_again_keeps_server_key_of_first_contact(impostor: Impostor, 
     impostor.answers[f"/v1/keys/{plan.digest}/{KEY_SET}"] = lambda: (400, {}, error("stale"))
     with pytest.raises(NotAuthentic):
         session.register(plan, KEY_SET, {"galois": b"x"})
+
+
+def test_request_of_closed_session_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session("http://127.0.0.1:9", "t", patience=60)
+    session.close()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("the request was repeated"))
+    with pytest.raises(ServerError, match="The client was closed"):
+        session.models()
