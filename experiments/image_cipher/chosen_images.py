@@ -39,6 +39,17 @@ class AttackRow:
     """Share of an unseen image's pixels that the attacker reads, mean over keys; None where the attack reads none."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class UnseenImage:
+    """The victim as the attacker reads it with an equivalent key."""
+
+    subject: str
+    share: float
+    """Share of its pixels that are right."""
+    pixels: "Image"
+    """Black where the attack gave up."""
+
+
 def chosen_images(
     image: Annotated[
         str, typer.Argument(help="The victim: a DICOM, PNG or NumPy file, or one of pydicom's by name.")
@@ -76,11 +87,14 @@ def chosen_images(
     named, seeds = load_image(image), Seeds(seed)
     victim = crop_to_control(named.pixels)
     subjects: tuple[Subject, ...] = (Toy(), Version1(), Inner())
-    rows = []
+    rows, unseen = [], []
     for subject in subjects:
         rows += attack_all(subject, victim, seeds, keys)
-        if equivalent_keys:
-            rows += [attack_by_equivalent_key(subject, victim, bits, seeds, equivalent_keys) for bits in (8, 16)]
+        for bits in (8, 16) if equivalent_keys else ():
+            row, image_read = attack_by_equivalent_key(subject, victim, bits, seeds, equivalent_keys)
+            rows.append(row)
+            if bits == 8 * min(2, victim.itemsize):
+                unseen.append(image_read)
     console.print(
         grouped_table(
             "chosen images at fixed key and salt",
@@ -98,7 +112,7 @@ def chosen_images(
         seed=seed,
         parameters={"image": named.described, "keys": keys, "equivalent_keys": equivalent_keys},
         figures={"attacks": [asdict(row) for row in rows]},
-        drawn=None if figure is None else draw_chosen_images(subjects, victim, seeds),
+        drawn=None if figure is None else draw_chosen_images(subjects, victim, seeds, unseen),
         figure=figure,
         json=json_file,
         record=record,
@@ -111,10 +125,13 @@ def format_row(row: AttackRow) -> tuple[str, str, str, str, str]:
     return row.attack, f"{row.broken} of {row.keys}", f"{row.images:.1f}", f"{row.seconds:.2f}", read
 
 
-def attack_by_equivalent_key(subject: "Subject", victim: "Image", bits: int, seeds: "Seeds", keys: int) -> AttackRow:
+def attack_by_equivalent_key(
+    subject: "Subject", victim: "Image", bits: int, seeds: "Seeds", keys: int
+) -> tuple[AttackRow, UnseenImage]:
     """The attack that looks for an equivalent key, with which the victim is then read without the key.
 
-    A key counts as broken if more than half of the victim's pixels are read. An attack that gives up reads none.
+    A key counts as broken if more than half of the victim's pixels are read. An attack that gives up reads none. The
+    image is the first key's.
 
     Args:
         subject: the cipher.
@@ -131,7 +148,7 @@ def attack_by_equivalent_key(subject: "Subject", victim: "Image", bits: int, see
         grey = (grey - grey.min()) * 255 // max(1, int(np.ptp(grey)))
     secret = np.resize(grey, SHAPE).astype(np.uint8 if bits == 8 else np.uint16)
     rng = seeds.generator(f"equivalent key {subject.name} {bits}")
-    shares, images = [], []
+    shares, images, pixels = [], [], []
     began = time.perf_counter()
     for _, key in seeds.keys(f"equivalent key/{subject.name}/{bits}", keys):
 
@@ -139,9 +156,12 @@ def attack_by_equivalent_key(subject: "Subject", victim: "Image", bits: int, see
             return subject.encrypt(plain, key, seeds.salt)
 
         outcome = find_equivalent_key(encrypt, bits, rng)
-        shares.append(outcome.share_read(secret, encrypt(secret)))
+        cipher_image = encrypt(secret)
+        shares.append(outcome.share_read(secret, cipher_image))
         images.append(outcome.images)
-    return AttackRow(
+        pixels.append(np.zeros_like(secret) if outcome.key is None else outcome.key.read(cipher_image))
+    shown = np.resize(pixels[0].reshape(-1)[: victim.size], victim.shape)
+    row = AttackRow(
         f"equivalent key, {bits} bit",
         subject.name,
         keys,
@@ -150,6 +170,7 @@ def attack_by_equivalent_key(subject: "Subject", victim: "Image", bits: int, see
         round(time.perf_counter() - began, 3),
         float(np.mean(shares)),
     )
+    return row, UnseenImage(subject.name, shares[0], shown)
 
 
 def attack_all(subject: "Subject", victim: "Image", seeds: "Seeds", keys: int) -> list[AttackRow]:
@@ -194,14 +215,17 @@ def attack_all(subject: "Subject", victim: "Image", seeds: "Seeds", keys: int) -
     ]
 
 
-def draw_chosen_images(subjects: "tuple[Subject, ...]", victim: "Image", seeds: "Seeds") -> "Picture":
-    """For each cipher: the image that the four-image attack reads, and where the sign plane passes unchanged."""
+def draw_chosen_images(
+    subjects: "tuple[Subject, ...]", victim: "Image", seeds: "Seeds", unseen: list[UnseenImage]
+) -> "Picture":
+    """For each cipher: what four images and an equivalent key read, and where the sign plane passes unchanged."""
     from cipher.analysis import toy_attack
     from cipher.analysis.pixels import words
     from cipher.analysis.version1_attacks import flip_plane
     from experiments.present.drawing import draw_picture, show_image
 
     key, salt = seeds.key("picture", 0), seeds.salt
+    grey = float(words(victim).min()), float(words(victim).max())  # wrong pixels may be far outside
     top = 8 * words(victim).dtype.itemsize - 1
     pictures = []
     for subject in subjects:
@@ -214,11 +238,15 @@ def draw_chosen_images(subjects: "tuple[Subject, ...]", victim: "Image", seeds: 
         pictures.append((subject.name, read, through))
 
     def paint(figure: "Figure") -> None:
-        above, below = figure.subplots(2, len(subjects))
-        for (name, read, through), first, second in zip(pictures, above, below, strict=True):
-            show_image(first, read.astype(np.int64), f"{name}: read by four images", size=8)
-            title = f"sign plane: {through.mean():.1%} foretold"
-            show_image(second, (~through).astype(np.int64), title, limits=(0.0, 1.0), size=8)
+        above, middle, *below = figure.subplots(3 if unseen else 2, len(subjects))
+        for (name, read, through), first, second in zip(pictures, above, middle, strict=True):
+            show_image(first, read.astype(np.int64), f"{name}:\nread by four images", size=8)
+            title = f"sign plane: {through.mean():.1%} foretold (black)"
+            show_image(second, (~through).astype(np.int64), title, limits=(0.0, 1.25), size=8)
+        for axis, found in zip(below[0] if below else (), unseen, strict=True):
+            title = f"equivalent key: {found.share:.1%} read"
+            show_image(axis, found.pixels.astype(np.int64), title, limits=grey, size=8)
 
     said = "; ".join(f"{name}: {through.mean():.1%} of the sign plane foretold" for name, _, through in pictures)
-    return draw_picture(paint, (8.4, 5.6), f"Chosen images against three ciphers. {said}.")
+    said += "".join(f"; {found.subject}: {found.share:.1%} read with an equivalent key" for found in unseen)
+    return draw_picture(paint, (8.4, 8.4 if unseen else 5.6), f"Chosen images against three ciphers. {said}.")

@@ -8,7 +8,14 @@ from rich.text import Text
 
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Sources
-from he_infer.commands.vault.key_options import DEFAULT_KEY, KeyFile, PassphraseFile, open_keyring
+from he_infer.commands.vault.key_options import (
+    DEFAULT_KEY,
+    KeyFile,
+    PassphraseFile,
+    RecipientKeyFile,
+    open_keyring,
+    open_recipient_key,
+)
 
 
 def resolve(
@@ -16,9 +23,12 @@ def resolve(
     *,
     key: KeyFile = DEFAULT_KEY,
     passphrase_file: PassphraseFile = None,
+    recipient_key: RecipientKeyFile = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Show the original patient and study behind each sealed DICOM object's pseudonyms; only the vault's key can.
+    """Show the original patient and study behind each sealed DICOM object's pseudonyms.
+
+    Only the vault's key shows them, and the keys of recipients that an object was shared with.
 
     Example: `he-infer resolve vault/ --key hospital.key`
     """
@@ -30,7 +40,11 @@ def resolve(
     from he_infer.files import write_json
 
     selection = select_sealed(paths, leave_out=Keyring.files_at(key))
-    keyring = open_keyring(key, passphrase_file)
+    opening = (
+        open_keyring(key, passphrase_file).vault_key
+        if recipient_key is None
+        else open_recipient_key(recipient_key, passphrase_file)
+    )
     names = ("project", "PatientID", "StudyInstanceUID", "SOPInstanceUID")
     table = Table("object", "patient here", *names, box=box.SIMPLE)
     figures, failures = [], [f"{found.path}: {error}" for found, error in selection.problems]
@@ -40,7 +54,7 @@ def resolve(
             if said is None:
                 continue
             with sealed_container(found.path) as (inner, bound):
-                private = Opening(inner, keyring.vault_key, associated=bound).opened.private
+                private = Opening(inner, opening, associated=bound).opened.private
         except CipherError as error:
             failures.append(f"{found.path}: {error}")
             continue

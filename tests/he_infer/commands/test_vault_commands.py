@@ -440,6 +440,19 @@ def test_pseudonyms_are_stable_in_a_project_unlinkable_across_and_resolvable(run
     assert (code, one_line(err)) == (1, True)
 
 
+def test_recipient_of_dicom_objects_reads_attributes_and_pixels_until_unshared(run: Run, tmp_path: Path) -> None:
+    shutil.copy2(packaged("CT_small.dcm"), tmp_path / "ct.dcm")
+    assert run("recipient-key", "doctor.key")[0] == 0
+    assert run("protect", "ct.dcm", "--to", "vault", "--form", "dicom", "--share-with", "doctor.key.pub")[0] == 0
+    assert run("resolve", "vault", "--recipient-key", "doctor.key", "--json", "said.json")[0] == 0
+    (found,) = json.loads((tmp_path / "said.json").read_text())["objects"]
+    assert found["original"]["PatientID"] == str(pydicom.dcmread(tmp_path / "ct.dcm").PatientID)
+    assert run("restore", "vault", "--to", "back", "--recipient-key", "doctor.key")[0] == 0
+    assert (tmp_path / "back" / "ct.dcm").read_bytes() == packaged("CT_small.dcm").read_bytes()
+    assert run("unshare", "vault", "--from", "doctor.key.pub")[0] == 0
+    assert run("resolve", "vault", "--recipient-key", "doctor.key")[0] == 1
+
+
 def test_frames_are_restored_alone(run: Run, tmp_path: Path) -> None:
     shutil.copy2(packaged("rtdose.dcm"), tmp_path / "dose.dcm")
     assert run("protect", "dose.dcm", "--to", "vault")[0] == 0
