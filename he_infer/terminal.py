@@ -51,6 +51,7 @@ _EXTRAS = {
     "prometheus_client": "server",
     "zstandard": "client",
     "multipart": "console",
+    "tomlkit": "console",
     "keyring": "custody",
     "pkcs11": "custody",
     "shamir_mnemonic": "custody",

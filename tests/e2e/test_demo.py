@@ -16,7 +16,10 @@ FIELDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", ["colour npz", "folder", "dicom table"])
+@pytest.mark.parametrize(
+    "form",
+    ["folder", *(pytest.param(form, marks=pytest.mark.slow) for form in ("colour npz", "dicom table"))],
+)
 def test_demo_on_own_data_agrees_with_clear_and_finds_no_plaintext(form: str, tmp_path: Path) -> None:
     match form:
         case "colour npz":

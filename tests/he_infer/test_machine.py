@@ -40,7 +40,7 @@ class Look:
 
 def main():
     found = []
-    run_batch(Look(), [1, 2], processes=2, moved=int, done=lambda index, what: found.append(what))
+    run_batch(Look(), [1, 2], jobs=2, moved=int, done=lambda index, what: found.append(what))
     print(holds_interrupts(forkserver._forkserver._forkserver_pid) and all(found), holds_interrupts("self"))
 """
 

@@ -119,8 +119,9 @@ def test_completion_script_is_given_for_each_shell(tmp_path: Path) -> None:
     program = tmp_path / "he-infer"
     program.write_text("from he_infer.cli import main; main()")
     for shell in ("bash", "zsh", "fish"):
+        asked = {"_HE_INFER_COMPLETE": f"source_{shell}"}  # what --show-completion asks for in the shell it finds
         found = subprocess.run(
-            [sys.executable, program, "--show-completion", shell], capture_output=True, text=True, check=False
+            [sys.executable, program], env={**os.environ, **asked}, capture_output=True, text=True, check=False
         )
         assert found.returncode == 0, found.stderr
         assert "_HE_INFER_COMPLETE" in found.stdout

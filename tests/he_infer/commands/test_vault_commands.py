@@ -197,7 +197,7 @@ def test_vault_and_key_inside_source_are_not_sealed(run: Run, tree: Path) -> Non
 def test_ctrl_c_leaves_whole_objects_and_a_second_run_continues(tmp_path: Path, jobs: int) -> None:
     source = tmp_path / "scans"
     source.mkdir()
-    for number in range(30):
+    for number in range(60):
         (source / f"{number:02}").write_bytes(os.urandom(1 << 20))
     command = [sys.executable, "-m", "he_infer", "protect", "scans", "--to", "vault", "--jobs", str(jobs)]
     environment = {**os.environ, "HE_INFER_PASSPHRASE": WORDS}
@@ -213,10 +213,10 @@ def test_ctrl_c_leaves_whole_objects_and_a_second_run_continues(tmp_path: Path, 
     assert "Run the same command again" in err
     assert not list((tmp_path / "vault").glob(f"*{TEMPORARY_SUFFIX}"))
     done = len(list((tmp_path / "vault").iterdir()))
-    assert 0 < done < 30
+    assert 0 < done < 60
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert f"already there {done}" in again.stdout
-    assert len(list((tmp_path / "vault").iterdir())) == 30
+    assert len(list((tmp_path / "vault").iterdir())) == 60
 
 
 @pytest.fixture

@@ -56,7 +56,8 @@ class RunningConsole:
         return said
 
 
-@pytest.fixture(scope="session")
+# While it lives, its event loop runs in this thread: other modules must be able to run one of their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip("Debian's package chromium is not installed")

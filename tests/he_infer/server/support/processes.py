@@ -1,6 +1,7 @@
 """A server's processes, read from Linux's /proc."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,15 @@ def processes(pid: int) -> list[int]:
 def worker_pids(server: LocalServer) -> list[int]:
     """The processes below the server that were forked by its fork server."""
     return [grandchild for child in children(server.pid) for grandchild in children(child)]
+
+
+def only_worker(server: LocalServer) -> int:
+    """The worker of a server with one, once the process that tried a registration has ended."""
+    deadline = time.monotonic() + 60
+    while len(pids := worker_pids(server)) != 1:
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.02)
+    return pids[0]
 
 
 def peak_megabytes(pid: int) -> int:

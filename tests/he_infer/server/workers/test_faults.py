@@ -19,14 +19,14 @@ from he_infer.server.metadata import Metadata
 from he_infer.server.service import DATABASE_FILE
 from he_infer.wire.refusals import Code
 from tests.he_infer.server.support.kit import Client, client_of, code_of
-from tests.he_infer.server.support.processes import worker_pids
+from tests.he_infer.server.support.processes import only_worker, worker_pids
 
 
 @contextmanager
 def stopped_worker(bundle: Path, folder: Path) -> Iterator[tuple[Client, int]]:
     """A client of a server whose one worker is stopped, and the worker's process id."""
     with LocalServer([bundle], folder, options=["--workers", "1"]) as server, client_of(server) as client:
-        (pid,) = worker_pids(server)
+        pid = only_worker(server)
         os.kill(pid, signal.SIGSTOP)
         yield client, pid
 
@@ -74,7 +74,7 @@ def test_a_full_queue_answers_429_and_accepted_requests_finish(
 def test_sigterm_finishes_what_was_accepted(bundle: Path, tmp_path: Path, features: np.ndarray) -> None:
     server = LocalServer([bundle], tmp_path / "data", options=["--workers", "1"]).start()
     with client_of(server, patience=0) as client:
-        (pid,) = worker_pids(server)
+        pid = only_worker(server)
         os.kill(pid, signal.SIGSTOP)
         parts = client.encrypt(features)
         outcomes: list[object] = []
