@@ -157,9 +157,11 @@ def test_missing_output_folder_is_refused_before_the_work(small_set: Path, tmp_p
     assert "does not exist" in " ".join(result.output.replace("│", " ").split())
 
 
-def test_chosen_images_break_the_controls_and_not_the_inner_cipher(tmp_path: Path) -> None:
+@pytest.mark.parametrize("equivalent", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_chosen_images_break_the_controls_and_not_the_inner_cipher(equivalent: int, tmp_path: Path) -> None:
     figures = tmp_path / "c.json"
-    result = CliRunner().invoke(app, f"chosen-images CT_small.dcm --keys 2 --figure {tmp_path}/c.png --json {figures}")
+    command = f"chosen-images CT_small.dcm --keys 2 --equivalent-keys {equivalent}"
+    result = CliRunner().invoke(app, f"{command} --figure {tmp_path}/c.png --json {figures}")
     assert result.exit_code == 0, result.output
     found = json.loads(figures.read_text(encoding="utf-8"))
     broken = {(row["subject"].split(" (")[0], row["attack"]): row["broken"] for row in found["attacks"]}
