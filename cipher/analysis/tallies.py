@@ -311,7 +311,7 @@ class Matches:
         self._counts.append(agree)
 
     def lines(self) -> list[Line]:
-        """One line: the share of equal bytes."""
+        """Judge the share of equal bytes, in one line."""
         ideal = differential.npcr_interval(self._total, 255, 0.01)
         criterion = Criterion(
             "1/256, exact binomial, two-sided at 1 %", self._source, 1 / 256, 1 - ideal.high, 1 - ideal.low, ideal.size

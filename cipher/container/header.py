@@ -54,7 +54,7 @@ class Kind(IntEnum):
     """Kind of content that a sealed object holds."""
 
     ARRAY = 1
-    """One array of pixels."""
+    """An array of pixels."""
     OPAQUE = 2
     """A file, byte for byte."""
     PIXEL_FILE = 3

@@ -35,7 +35,7 @@ MOST_BYTES = 1 << 20
 
 
 def encrypt_attributes(original: Dataset, recipients: Sequence[x509.Certificate]) -> Dataset:
-    """One item for the Encrypted Attributes Sequence.
+    """Encrypt attributes into an item of the Encrypted Attributes Sequence.
 
     Args:
         original: the attributes to protect. Elements over 64 KiB, and those that cannot be read, are left out here:

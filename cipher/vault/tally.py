@@ -17,7 +17,7 @@ _WORTH_PROCESSES = 8 << 20
 _THREADS = importlib.util.find_spec("numba") is not None
 """Whether jobs are threads: numba's loops leave the interpreter's lock, numpy's do in part only."""
 _THREADS_A_CORE = 2
-"""One computes while the other waits for the disk."""
+"""Threads for each core: while one thread waits for the disk, another computes."""
 
 
 @dataclass(slots=True)

@@ -83,7 +83,7 @@ def tiny_images(
 
 
 def measure(subject: "Subject", keys: int, seeds: "Seeds") -> list[TinyRow]:
-    """One row a shape."""
+    """Measure a cipher on images of a few pixels; returns one row for each shape."""
     from cipher.analysis.line import Verdict
     from cipher.analysis.tiny import tiny_lines
 

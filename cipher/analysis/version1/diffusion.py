@@ -40,7 +40,7 @@ def draw_alteration(stream: KeyStream, rows: int, columns: int, bits: int) -> Al
 
 
 def alter(grid: Words, stream: KeyStream, engine: VectorisedEngine, *, full_first: bool) -> None:
-    """One stage of step 5.2, in place: a sweep over the rows, first to last, and one back.
+    """Apply one stage of step 5.2, in place: a sweep over the rows, first to last, and one back.
 
     Args:
         grid: (rows, columns).
