@@ -1,14 +1,12 @@
 """Bundles with a pretrained extractor: its weights stay, and a head is trained on its features. Imports torch."""
 
+from models.adopt import adopt
 from models.bundle import Bundle
 from models.datasets.dataset import Dataset
 from models.errors import InputError
 from models.extractors import efficientnet_lite
-from models.extractors.export import export
-from models.images.preprocessing import Preprocessing
-from models.importing import Normalisation, Progress, import_model
+from models.importing import Progress
 
-_PROBES = 8
 BACKBONES = (efficientnet_lite.NAME,)
 
 
@@ -41,7 +39,7 @@ def train_on_backbone(
 
     Raises:
         InputError: there is no such network, its package is missing, or the side does not suit it.
-        Also everything that `import_model` raises.
+        Also everything that `adopt` raises.
     """
     if backbone not in BACKBONES:
         raise InputError(f"There is no extractor '{backbone}'. Expected {' or '.join(BACKBONES)}.")
@@ -50,15 +48,13 @@ def train_on_backbone(
             f"A side of {size} pixels does not suit {backbone}: give a multiple of {efficientnet_lite.GRAIN}."
         )
     network = efficientnet_lite.load_efficientnet_lite0()
-    normalisation = Normalisation(efficientnet_lite.MEAN, efficientnet_lite.STD)
-    probes = Preprocessing(size, 3, "dataset", normalisation.mean, normalisation.std).apply(
-        dataset.val.images[:_PROBES]
-    )
-    return import_model(
-        export(network, channels=3, size=size, images=probes).content,
+    return adopt(
+        network,
         dataset,
-        normalisation=normalisation,
-        layout="NCHW",
+        size=size,
+        channels=3,
+        mean=efficientnet_lite.MEAN,
+        std=efficientnet_lite.STD,
         head=head,
         hidden=hidden,
         seed=seed,
