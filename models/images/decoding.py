@@ -1,5 +1,6 @@
 """Stored pixels of one frame, decompressed. The codecs are pydicom's and pylibjpeg's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pydicom
@@ -7,25 +8,63 @@ from numpy.typing import NDArray
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.utils import pixel_array
 
-from models.images.dicom import count_frames
+from models.errors import DamagedImage
+from models.images.dicom import count_frames, number
 
+_NEEDED = ("SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
+"""Attributes without which pixels cannot be read; fractions (Float Pixel Data) need the first two alone."""
 _SEQUENTIAL = (0xC0, 0xC1)
 """Start-of-frame markers of sequential DCT coding, of 8 and of 12 bits."""
 
 
-def decode(dataset: pydicom.Dataset, index: int) -> NDArray[Any]:
+def decode(dataset: pydicom.Dataset, index: int, kind: str) -> NDArray[Any]:
     """Stored values of frame `index`: (H, W), or (H, W, 3) in RGB.
 
+    Args:
+        dataset: the object.
+        index: number of the frame, from 0.
+        kind: its photometric interpretation, as the standard spells it.
+
     Raises:
+        DamagedImage: an attribute is missing that the pixels cannot be read without.
         Exception: any error of a codec; `display.show` makes an ImageError of it.
     """
+    _require(dataset, _NEEDED if "PixelData" in dataset else _NEEDED[:2])
+    options: dict[str, Any] = {"photometric_interpretation": kind}
+    unused = _count_low_bits(dataset)
+    if unused:
+        options["bits_stored"] = int(dataset.BitsStored) + unused
     try:
-        return pixel_array(dataset, index=index)
+        stored = pixel_array(dataset, index=index, **options)
     except Exception:  # each codec raises errors of its own, and what cannot be mended is raised again
         mended = _mend(dataset, index)
         if mended is None:
             raise
-        return pixel_array(mended, index=0)
+        return pixel_array(mended, index=0, **options)
+    return stored >> unused if unused else stored
+
+
+def _require(dataset: pydicom.Dataset, keywords: Sequence[str]) -> None:
+    for keyword in keywords:
+        if dataset.get(keyword) in (None, ""):
+            tag = pydicom.tag.Tag(keyword)
+            raise DamagedImage(
+                f"({tag.group:04X},{tag.element:04X}) {pydicom.datadict.dictionary_description(tag)} is missing or "
+                "empty. The pixels cannot be read without it."
+            )
+
+
+def _count_low_bits(dataset: pydicom.Dataset) -> int:
+    """Number of unused bits below the pixel's own, as old objects have them whose High Bit is beyond Bits Stored - 1.
+
+    Codecs leave no such bits, so this is asked of uncompressed pixels alone.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if "PixelData" not in dataset or "HighBit" not in dataset or syntax.is_compressed:
+        return 0
+    high, stored, allocated = (int(number(dataset, name, 0)) for name in ("HighBit", "BitsStored", "BitsAllocated"))
+    unused = high + 1 - stored
+    return unused if stored > 0 and 0 < unused <= allocated - stored else 0
 
 
 def _mend(dataset: pydicom.Dataset, index: int) -> pydicom.Dataset | None:

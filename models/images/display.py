@@ -55,10 +55,23 @@ def remark(dataset: pydicom.Dataset, image: NDArray[np.float32]) -> tuple[str, .
         remarks.append("This is a segmentation: it shows where something is, not an image of it.")
     elif dicom.number(dataset, "BitsAllocated", 8) == 1:
         remarks.append("The pixels have one bit: this is a mask, not an image.")
+    if _holds_more(dataset):
+        remarks.append("The file holds more pixels than its header announces; these are not shown.")
     if image.size and float(image.min()) == float(image.max()):
         shade = "black" if image.flat[0] == 0 else "white" if image.flat[0] == 1 else "one grey"
         remarks.append(f"The frame is {shade} throughout.")
     return tuple(remarks)
+
+
+def _holds_more(dataset: pydicom.Dataset) -> bool:
+    """Whether uncompressed pixels go on for a row or more after those that rows, columns and frames account for."""
+    if "PixelData" not in dataset or dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return False
+    columns, samples, bits = (
+        dicom.number(dataset, name, 1) for name in ("Columns", "SamplesPerPixel", "BitsAllocated")
+    )
+    row = columns * samples * bits / 8
+    return len(dataset.PixelData) >= row * (dicom.number(dataset, "Rows", 1) * dicom.count_frames(dataset) + 1)
 
 
 def _show(dataset: pydicom.Dataset, index: int) -> NDArray[np.float32]:
@@ -68,7 +81,7 @@ def _show(dataset: pydicom.Dataset, index: int) -> NDArray[np.float32]:
             f"(0028,0004) Photometric Interpretation is '{kind}', which is not displayed. Expected MONOCHROME1 or 2, "
             "PALETTE COLOR, RGB or YBR."
         )
-    stored = decoding.decode(dataset, index)
+    stored = decoding.decode(dataset, index, kind)
     if kind == _PALETTE:
         return _palette(dataset, stored)
     if stored.ndim == 3:
@@ -148,8 +161,10 @@ def _window(stored: NDArray[Any], dataset: pydicom.Dataset, attributes: pydicom.
     values: Grey = (
         stored.astype(np.float64) * slope + intercept if modality is None else modality.look_up(stored).astype(float)
     )
-    if not np.isfinite(values).all():
+    padding = _padding(stored, dataset)
+    if not np.isfinite(values[~padding]).all():
         raise DamagedImage("The image holds pixels that are not numbers (NaN or infinite).")
+    values[~np.isfinite(values)] = 0  # padding, which is drawn black whatever it holds
     signed = modality is None and (stored.dtype.kind == "i" or intercept < 0 or slope < 0)
     table = _table(attributes, "VOILUTSequence", order, signed)
     if table is not None:
@@ -160,7 +175,7 @@ def _window(stored: NDArray[Any], dataset: pydicom.Dataset, attributes: pydicom.
     bits = int(dicom.number(dataset, "BitsStored", 16))
     if modality is None and (slope, intercept) == (1.0, 0.0) and bits <= 8 and stored.dtype.kind == "u":
         return np.asarray(np.clip(values / (2.0**bits - 1), 0, 1))
-    kept = values[~_padding(stored, dataset)]
+    kept = values[~padding]
     low, high = (kept.min(), kept.max()) if kept.size else (0.0, 0.0)
     return np.asarray(np.clip((values - low) / max(high - low, np.finfo(np.float64).tiny), 0, 1))
 
@@ -202,12 +217,15 @@ def _padding(stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_
     Lossy compression moves padding by a few units. A group of values that contains the padding value, lies at an end of
     the image's values and is far from the others is padding as a whole.
     """
-    none = np.zeros(stored.shape, dtype=bool)
-    first = _as_stored(stored, dicom.number(dataset, "PixelPaddingValue", float("nan")))
-    if not np.isfinite(first):
-        return none
-    limit = dicom.number(dataset, "PixelPaddingRangeLimit", float("nan"))
-    last = _as_stored(stored, limit) if np.isfinite(limit) else first
+    kind = "Float" if "FloatPixelData" in dataset else "DoubleFloat" if "DoubleFloatPixelData" in dataset else ""
+    absent = float("inf")  # no value in a header's text becomes it; NaN may be the padding of fractions
+    first = _as_stored(stored, dicom.number(dataset, f"{kind}PixelPaddingValue", absent))
+    if first == absent:
+        return np.zeros(stored.shape, dtype=bool)
+    if np.isnan(first):
+        return np.asarray(np.isnan(stored))
+    limit = dicom.number(dataset, f"{kind}PixelPaddingRangeLimit", absent)
+    last = first if limit == absent else _as_stored(stored, limit)
     low, high = sorted((first, last))
     present = np.unique(stored).astype(np.float64)
     others = present[(present < low) | (present > high)]

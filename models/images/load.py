@@ -5,31 +5,26 @@ The values are those that a viewer shows: rescaled, windowed, MONOCHROME1 turned
 A file's kind is found from its content, not from its name.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DamagedImage, ImageError, NotAnImage
+from models.images import raster
 
 if TYPE_CHECKING:
-    from PIL import Image as Raster
-
     from models.images.dicom import Identifiers
 
-T = TypeVar("T")
 Display = NDArray[np.float32]
 Frames = Literal["middle", "all"] | int
 """Which frames of a multi-frame image are taken: the middle one, all, or the one of this number, from 0."""
 
 KINDS = "DICOM, PNG, JPEG, BMP or TIFF"
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _DICOM_NAMES = (".dcm", ".dicom", ".ima", ".dic")
 MAX_PIXELS = 1 << 28
 """Images with more pixels are refused before they are unpacked."""
@@ -113,7 +108,7 @@ def measure(path: Path) -> tuple[int, int]:
 
         header = dicom.read_header(path)
         return int(dicom.number(header, "Rows", 0)), int(dicom.number(header, "Columns", 0))
-    with _open(path) as image:
+    with raster.open_raster(path) as image:
         return image.height, image.width
 
 
@@ -167,65 +162,7 @@ def _load_dicom(path: Path, frames: Frames) -> Iterator[FrameImage]:
 
 
 def _load_raster(path: Path, frames: Frames) -> Iterator[FrameImage]:
-    from PIL import ImageOps
-
-    with _open(path) as opened:
-        count = int(getattr(opened, "n_frames", 1))
-        for index in _choose(path, frames, count):
-
-            def read(index: int = index) -> Display:
-                opened.seek(index)
-                return _to_display(path, ImageOps.exif_transpose(opened))
-
-            yield FrameImage(_read_guarded(path, read), index, count)
-
-
-@contextmanager
-def _open(path: Path) -> "Iterator[Raster.Image]":
-    from PIL import Image
-
-    image = _read_guarded(path, lambda: Image.open(path, formats=_FORMATS))
-    try:
-        yield image
-    finally:
-        image.close()
-
-
-def _read_guarded(path: Path, read: Callable[[], T]) -> T:
-    """The result of `read`; an image library's errors become a DamagedImage."""
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return read()
-    except Image.DecompressionBombError as error:
-        raise DamagedImage(f"{path} announces more pixels than are read here. Reduce the image.") from error
-    except ImageError:
-        raise
-    except Exception as error:  # the library's decoders raise many kinds of error on foreign bytes
-        raise DamagedImage(f"{path} cannot be decoded: the file is cut off or damaged. Fetch it again.") from error
-
-
-def _to_display(path: Path, image: "Raster.Image") -> Display:
-    from PIL import Image
-
-    image.load()
-    if image.mode in ("I;16", "I;16L", "I;16B", "I"):
-        return np.asarray(np.clip(np.asarray(image).astype(np.float32) / np.float32(65535), 0, 1))
-    if image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)
-        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-            raise DamagedImage(f"{path} holds fractions outside of 0 (black) to 1 (white). Scale them to that range.")
-        return values
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L")).astype(np.float32) / np.float32(255)
-    if image.mode in ("LA", "La") or "transparency" in image.info or image.mode in ("RGBA", "RGBa", "PA"):
-        # Transparent pixels are shown as black, the background of a medical image.
-        grey = image.mode in ("LA", "La") or (image.mode == "L")
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image).convert("L" if grey else "RGB")
-    if image.mode != "L":
-        image = image.convert("RGB")
-    return np.asarray(image).astype(np.float32) / np.float32(255)
+    with raster.open_raster(path) as opened:
+        pages = raster.list_pictures(opened, path)
+        for index in _choose(path, frames, len(pages)):
+            yield FrameImage(raster.show(opened, path, pages[index]), index, len(pages))

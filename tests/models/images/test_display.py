@@ -266,6 +266,76 @@ def test_dark_pixels_beside_the_padding_value_are_no_padding(tmp_path: Path) -> 
     np.testing.assert_allclose(shown, np.clip((pixels - low) / (pixels.max() - low), 0, 1), atol=1e-6)
 
 
+def write_fractions(
+    path: Path, values: np.ndarray[Any, Any], padding: float, limit: float | None, double: bool
+) -> Path:
+    """An image of Float or Double Float Pixel Data with a padding value of its own."""
+    path = write(path, RAMP)
+    data = pydicom.dcmread(path)
+    for name in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(data, name)
+    data.BitsAllocated = 64 if double else 32
+    kind = "DoubleFloat" if double else "Float"
+    setattr(data, f"{kind}PixelData", values.astype("<f8" if double else "<f4").tobytes())
+    setattr(data, f"{kind}PixelPaddingValue", padding)
+    if limit is not None:
+        setattr(data, f"{kind}PixelPaddingRangeLimit", limit)
+    data.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize(
+    ("padding", "limit", "stored"), [(-1e30, None, -1e30), (np.nan, None, np.nan), (-9.0, -5.0, -7)]
+)
+def test_padding_of_fractions_is_black_and_does_not_count(
+    padding: float, limit: float | None, stored: float, double: bool, tmp_path: Path
+) -> None:
+    values = RAMP / 4095.0
+    values[:, :16] = stored
+    padding = padding if double else float(np.float32(padding))
+    shown = load_image(write_fractions(tmp_path / "a.dcm", values, padding, limit, double))
+    assert not shown[:, :16].any()
+    np.testing.assert_allclose(shown[:, 16:], ((RAMP - 16) / 4079)[:, 16:], atol=1e-5)
+
+
+@pytest.mark.parametrize(("syntax", "signed"), [("explicit", 0), ("explicit", 1), ("implicit", 0), ("big-endian", 0)])
+def test_pixels_in_the_high_bits_are_shifted_down(syntax: str, signed: int, tmp_path: Path) -> None:
+    window = {"WindowCenter": 2048 - 2048 * signed, "WindowWidth": 4096}
+    stored = ((RAMP - 2048 * signed) << 4) & 0xFFFF | 5  # junk in the four unused bits
+    path = write(tmp_path / "a.dcm", stored, syntax, HighBit=15, PixelRepresentation=signed, **window)
+    np.testing.assert_allclose(load_image(path), RAMP / 4095, atol=1e-3)
+
+
+def test_photometric_kind_in_small_letters_or_missing_is_read(tmp_path: Path) -> None:
+    with dicom.quiet():
+        path = write(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="monochrome1")
+        assert load_image(path)[0, 0] == 1
+        data = pydicom.dcmread(path)
+        del data.PhotometricInterpretation
+        data.save_as(path)
+    assert load_image(path)[0, 0] == 0
+
+
+@pytest.mark.parametrize("name", ["BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"])
+def test_missing_attribute_is_named(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", RAMP)
+    data = pydicom.dcmread(path)
+    delattr(data, name)
+    data.save_as(path)
+    with pytest.raises(DamagedImage, match=r"\(0028,0\w+\) \w+ .*is missing or empty"):
+        load_image(path)
+
+
+def test_pixels_beyond_the_announced_ones_get_a_remark(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", RAMP)
+    assert next(load_frames(path)).remarks == ()
+    data = pydicom.dcmread(path)
+    data.Rows = 32
+    data.save_as(path)
+    assert "more pixels than its header announces" in next(load_frames(path)).remarks[0]
+
+
 # Frames, kinds, refusals
 
 
