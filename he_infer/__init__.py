@@ -11,9 +11,10 @@ from he_infer._origin import check_siblings
 if TYPE_CHECKING:
     from he_infer.client.client import Client
     from he_infer.client.images.array import ArrayImage
+    from he_infer.client.key_making import make_key_file
     from he_infer.client.results import Result
 
-__all__ = ["ArrayImage", "Client", "Result", "__version__"]
+__all__ = ["ArrayImage", "Client", "Result", "__version__", "make_key_file"]
 __version__ = "0.1.0"
 
 check_siblings()
@@ -33,4 +34,8 @@ def __getattr__(name: str) -> Any:
         from he_infer.client.results import Result
 
         return Result
+    if name == "make_key_file":
+        from he_infer.client.key_making import make_key_file
+
+        return make_key_file
     raise AttributeError(f"module 'he_infer' has no attribute '{name}'")

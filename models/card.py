@@ -27,13 +27,16 @@ _Z = 1.959964
 """Quantile of the normal distribution for 95%."""
 
 
-def make_card(dataset: Dataset, *, size: int, scores: NDArray[np.float64]) -> dict[str, Any]:
+def make_card(
+    dataset: Dataset, *, size: int, scores: NDArray[np.float64], site: NDArray[np.float64] | None = None
+) -> dict[str, Any]:
     """The card of a model that was trained on a data set.
 
     Args:
         dataset: what it was trained on; its test images are not looked at.
         size: side in pixels that the network sees.
         scores: (n, classes) final scores of the validation images, from which the operating point is chosen.
+        site: (classes,) shares of the classes at the place of use, if the scores assume such.
     """
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
     return {
@@ -43,15 +46,18 @@ def make_card(dataset: Dataset, *, size: int, scores: NDArray[np.float64]) -> di
             "digest": dataset.digest,
             "images": {name: len(split) for name, split in dataset.splits()},
         },
-        "prevalence": {
-            name: round(float(count / counts.sum()), 4) for name, count in zip(dataset.classes, counts, strict=True)
-        },
+        "prevalence": _describe_shares(dataset.classes, counts / counts.sum()),
+        **({} if site is None else {"assumed_prevalence": _describe_shares(dataset.classes, site)}),
         "task": dataset.task,
         "image": {"size": size, "channels": dataset.channels, **{name: list(v) for name, v in dataset.kinds.items()}},
         "operating_point": choose_operating_point(dataset.val.labels, scores, dataset.classes),
         "intended_use": "Not stated. Not a medical device.",
         "licence": "Not stated.",
     }
+
+
+def _describe_shares(classes: tuple[str, ...], shares: NDArray[np.float64]) -> dict[str, float]:
+    return {name: round(float(share), 4) for name, share in zip(classes, shares, strict=True)}
 
 
 def describe_figures(

@@ -1,6 +1,5 @@
 """Features of many images in a temporary file, so that memory does not grow with their number. Imports no torch."""
 
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from he_infer.head.layers import Head
 from models.errors import InputError
+from models.images.scratch import reserve_array
 
 BOUND = 4.0
 """A foreign network's features are kept within +-BOUND by REACH * tanh(x / BOUND), after standardisation."""
@@ -23,7 +23,7 @@ Progress = Callable[[int], None]
 
 
 def tabulate(extract: Extract, images: NDArray[Any], progress: Progress | None = None) -> NDArray[np.float32]:
-    """Features (N, width) of images, mapped from a temporary file that ends with the array.
+    """Features (N, width) of images, in a temporary file if they are large; see `reserve_array`.
 
     Args:
         extract: images (n, H, W[, 3]) -> features (n, width).
@@ -35,8 +35,7 @@ def tabulate(extract: Extract, images: NDArray[Any], progress: Progress | None =
         OSError: there is no space for the file.
     """
     first = extract(images[:BATCH])
-    with tempfile.TemporaryFile(prefix="he-infer-") as file:
-        table = np.memmap(file, dtype=np.float32, mode="w+", shape=(len(images), first.shape[1]))
+    table = reserve_array((len(images), first.shape[1]), np.float32)
     for start in range(0, len(images), BATCH):
         rows = first if start == 0 else extract(images[start : start + BATCH])
         if not np.isfinite(rows).all():

@@ -22,6 +22,7 @@ from models.feature_table import BOUND, REACH, ROWS, bound_table, evaluate_table
 from models.guard import Guard
 from models.heads.calibration import Calibration
 from models.heads.from_onnx import from_onnx
+from models.heads.prevalence import Prevalence
 from models.images.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def import_model(
         InputError: its features are not finite, or never change.
         HeadError, TrainingError: the head cannot be converted or trained.
     """
+    assumed = Prevalence.read(prevalence, dataset.classes)
     content = raise_opset(content)
     raw = Extractor(content, layout=layout or guess_layout(content))
     if normalisation is None:
@@ -143,7 +145,7 @@ def import_model(
         converted = from_onnx(head, features=train[:ROWS]).head
         kind = "onnx"
     else:
-        fitted = _train(head, train, val, dataset, hidden, seed, prevalence)
+        fitted = _train(head, train, val, dataset, hidden, seed, assumed)
         converted, calibration, kind = fitted.head, fitted.calibration, head
         measured = {
             "validation": {"accuracy": round(fitted.val_accuracy, 6)},
@@ -166,7 +168,12 @@ def import_model(
         },
         versions=versions(),
         guard=Guard.fit(train, val),
-        card=make_card(dataset, size=raw.size, scores=evaluate_table(converted, val)),
+        card=make_card(
+            dataset,
+            size=raw.size,
+            scores=evaluate_table(converted, val),
+            site=None if isinstance(head, bytes) else assumed.site,
+        ),
     )
     return bundle.with_head(converted)
 
@@ -222,7 +229,7 @@ def _train(
     dataset: Dataset,
     hidden: int,
     seed: int,
-    prevalence: str,
+    prevalence: Prevalence,
 ) -> "FittedHead":
     from models.training.head_training import fit_head
 

@@ -23,10 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from he_infer import ArrayImage, Client
-from he_infer.client.connection.session import Session
-from he_infer.client.key_registration import enrol
-from he_infer.client.model import ClientModel
+from he_infer import ArrayImage, Client, make_key_file
 from he_infer.head.bundle_file import BundleFile
 from he_infer.local_server import LocalServer
 from he_infer.owner.publish import publish
@@ -72,10 +69,9 @@ print(f"{published.plans[0].parameters}; scores were off by {published.trial_err
 
 # %%
 server = LocalServer([work / "model.server.hebundle"], work / "cloud").start()
-model = ClientModel.load(work / "model.client.hebundle")
-with Session(server.url, server.token) as session:
-    size = enrol(session, model, work / "hospital.key", "a long passphrase")
-print(f"{size / 1e6:.1f} MB of evaluation keys registered")
+part, key, words = work / "model.client.hebundle", work / "hospital.key", "a long passphrase"
+made = make_key_file(key, words, server_url=server.url, model=part, token=server.token)
+print(f"{made.registered_bytes / 1e6:.1f} MB of evaluation keys registered")
 
 # %% [markdown]
 # ## The hospital classifies
@@ -87,9 +83,7 @@ count = 32
 chosen = np.random.default_rng(0).permutation(len(data.test))[:count]
 images = [ArrayImage(f"patch {index}", data.test.images[index]) for index in chosen]
 sent = []
-with Client(
-    server.url, model=model.path, key=work / "hospital.key", passphrase="a long passphrase", token=server.token
-) as client:
+with Client(server.url, model=part, key=key, passphrase=words, token=server.token) as client:
     run = client.start(images, on_sent=lambda parts: sent.append(b"".join(parts)))
     results = list(run)
 for result in results[:5]:
@@ -130,9 +124,7 @@ right_axis.set_xlabel("byte")
 
 # %%
 strange = np.random.default_rng(0).integers(0, 65536, (64, 64), dtype=np.uint16)
-with Client(
-    server.url, model=model.path, key=work / "hospital.key", passphrase="a long passphrase", token=server.token
-) as client:
+with Client(server.url, model=part, key=key, passphrase=words, token=server.token) as client:
     (refused,) = client.classify([ArrayImage("noise", strange)])
 print(refused.label or refused.refusal)
 

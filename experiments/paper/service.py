@@ -16,10 +16,8 @@ from experiments.accuracy.agreement import Agreement, compare_scores
 from experiments.errors import ExperimentError
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.client import Client
-from he_infer.client.connection.session import Session
 from he_infer.client.images.array import ArrayImage
-from he_infer.client.key_registration import enrol
-from he_infer.client.model import ClientModel
+from he_infer.client.key_making import make_key_file
 from he_infer.client.release.rounding import to_probabilities
 from he_infer.client.results import RunReport
 from he_infer.local_server import LocalServer
@@ -76,8 +74,7 @@ def run_service(bundle: Bundle) -> Iterator[RunningService]:
         published.server.save(served)
         key, passphrase = Path(name) / "hospital.key", secrets.token_urlsafe(16)
         with LocalServer([served], Path(name) / "data") as local:
-            with Session(local.url, local.token) as session:
-                key_bytes = enrol(session, ClientModel.load(part), key, passphrase)
+            made = make_key_file(key, passphrase, server_url=local.url, model=part, token=local.token)
             with Client(
                 local.url,
                 model=part,
@@ -88,7 +85,7 @@ def run_service(bundle: Bundle) -> Iterator[RunningService]:
                 even_if_unlike=True,
                 in_flight=1,
             ) as client:
-                yield RunningService(client, client.served.plans[0], key_bytes)
+                yield RunningService(client, client.served.plans[0], made.registered_bytes)
 
 
 def compute_figures(

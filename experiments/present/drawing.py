@@ -57,7 +57,8 @@ def draw_picture(
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+        # Cut to what is drawn, so that no title beyond the edge of a low figure is lost.
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata, bbox_inches="tight", pad_inches=0.05)
     return Picture("image/svg+xml" if kind == "svg" else "image/png", buffer.getvalue(), alternative)
 
 

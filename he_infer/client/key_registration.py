@@ -1,7 +1,5 @@
 """Registers a key file's evaluation keys, and tests keys, key set and head together with canary questions."""
 
-from pathlib import Path
-
 import numpy as np
 
 from he_infer.ckks.packing import pack
@@ -12,30 +10,6 @@ from he_infer.client.served_model import ServedModel
 from he_infer.client.verify.canaries import system_generator, wrong_rows
 from he_infer.client.verify.scores import open_scores
 from he_infer.errors import WrongAnswer
-
-
-def enrol(session: Session, model: ClientModel, path: Path, passphrase: str) -> int:
-    """Make a key file for a model, register its keys with a server, and test both; returns the keys' size in bytes.
-
-    It pins the server's signing key and the model's publisher, as `he-infer keys new` does.
-
-    Args:
-        session: an open session with the server.
-        model: the client's part of the model.
-        path: the key file to write; no file is overwritten.
-        passphrase: opens the key file.
-
-    Raises:
-        UsageError: the file exists, or the server does not offer the model.
-        WrongAnswer, NotAuthentic, RequestRefused, ServerError: see `register_keys` and `prove_keys`.
-        OSError: the file cannot be written.
-    """
-    served = model.expect(session.models())
-    keys = KeyFile.new(served.plans, server_key=session.server_key, publisher=model.publisher)
-    keys.save(path, passphrase)
-    size = register_keys(session, keys)
-    prove_keys(session, keys, model, served)
-    return size
 
 
 def register_keys(session: Session, keys: KeyFile) -> int:

@@ -25,9 +25,8 @@ from cipher.keys.vault_key import VaultKey
 from he_infer import __version__
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.client import Client
-from he_infer.client.connection.session import Session
 from he_infer.client.images.array import ArrayImage
-from he_infer.client.key_registration import enrol
+from he_infer.client.key_making import make_key_file
 from he_infer.client.model import ClientModel
 from he_infer.client.release.rounding import to_probabilities
 from he_infer.client.results import Result, RunReport
@@ -250,8 +249,8 @@ def _classify(
     key, passphrase = hospital / "hospital.key", secrets.token_urlsafe(16)
     sent: list[bytes] = []
     with LocalServer([cloud / "model.server.hebundle"], cloud / "data", record_dir=cloud / "wire") as local:
-        with Session(local.url, local.token) as session:
-            key_bytes = enrol(session, model, key, passphrase)
+        made = make_key_file(key, passphrase, server_url=local.url, model=model.path, token=local.token)
+        key_bytes = made.registered_bytes
         with Client(
             local.url, model=model.path, key=key, passphrase=passphrase, token=local.token, even_if_unlike=True
         ) as client:

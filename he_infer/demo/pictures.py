@@ -92,15 +92,16 @@ def draw_picture_results(
     """Draw one patch (H, W) of each picture with the class by summed scores; a wrong one names the true class too."""
     rows = -(-len(results) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 1.75 * rows), layout="constrained")
+        figure = Figure(figsize=(8.2, 1.95 * rows), layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axis in axes:
-            axis.set_axis_off()
+            axis.set(xticks=[], yticks=[], frame_on=False)
         for axis, result in zip(axes, results, strict=False):
             axis.imshow(displayed(images[result.example]), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
             right = result.encrypted == result.truth
             title = classes[result.encrypted] if right else f"{classes[result.encrypted]}\n(is {classes[result.truth]})"
             axis.set_title(f"{'✓' if right else '✗'} {title}", fontsize=8, color="black" if right else VERMILION)
             patches = f"{result.patches} patch{'es' if result.patches > 1 else ''}"
-            axis.text(0.5, -0.04, patches, transform=axis.transAxes, ha="center", va="top", fontsize=7, color=GREY)
+            # A label and not a text: the layout keeps room for it above the next row's title.
+            axis.set_xlabel(patches, fontsize=7, color=GREY)
         return to_png(figure)

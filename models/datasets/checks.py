@@ -6,6 +6,7 @@ import numpy as np
 
 from models.datasets.dataset import Dataset
 from models.errors import BadContents
+from models.images.values import count_not_finite
 
 _IMBALANCE = 20
 """A class this many times rarer than the largest gets a note: accuracy then says little about it."""
@@ -62,7 +63,7 @@ def _check_split(dataset: Dataset, name: str) -> None:
     if len(images) != len(labels):
         raise BadContents(f"There are {len(images)} images but {len(labels)} labels in {where}: one label an image.")
     if images.dtype.kind == "f":
-        bad = int(np.count_nonzero(~np.isfinite(images.reshape(len(images), -1)).all(axis=1)))
+        bad = count_not_finite(images)
         if bad:
             raise BadContents(
                 f"{bad} of the {len(images)} images in {where} hold pixels that are not numbers (NaN or infinite). "

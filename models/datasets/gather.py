@@ -1,11 +1,12 @@
 """Makes a data set of labelled image files: one size, and no patient or picture in two splits."""
 
 import hashlib
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from models.errors import BadContents, ImageError
 from models.images.dicom import KIND_TAGS
 from models.images.load import load_frames, measure
 from models.images.preprocessing import Preprocessing
+from models.images.scratch import IN_MEMORY, reserve_array
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Shares of training, validation and test where the data has no splits: those of MedMNIST."""
@@ -45,8 +47,9 @@ class Labelled:
 @dataclass(frozen=True, eq=False)
 class _Loaded:
     item: Labelled
-    pixels: NDArray[np.uint16]
-    """Cut and resized: the image as it was read is dropped at once, so that memory does not grow with its size."""
+    place: int
+    """Where its pixels lie in the file of reduced images; the image as it was read is dropped at once."""
+    channels: int
     shape: tuple[int, ...]
     group: str
     frames: int
@@ -63,12 +66,18 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None 
 
     Raises:
         BadContents: no image can be read, or fewer than two classes are left; see `checks.checked`.
+        OSError: there is no space for the temporary files that hold the reduced images.
     """
     if not items:
         raise BadContents(f"'{name}' names no image at all.")
     given = [item.split for item in items]
     _check_given(name, given)
-    loaded, unreadable, notes = _load(items, side or _SIDES[1])
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, prefix="he-infer-") as reduced:
+        return _gather(name, items, seed, side or _SIDES[1], reduced)
+
+
+def _gather(name: str, items: Sequence[Labelled], seed: int, most: int, reduced: IO[bytes]) -> Dataset:
+    size, loaded, unreadable, notes = _load(items, most, reduced)
     if not loaded:
         raise BadContents(f"None of the {len(items)} images of '{name}' can be read. The first reason: {unreadable[0]}")
     classes = _classes([one.item.label for one in loaded])
@@ -80,11 +89,11 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None 
     labels = np.array([classes.index(one.item.label) for one in loaded], dtype=np.int64)
     dealt, said = _splits(loaded, labels, len(classes), seed)
     notes += said
-    images = _stacked(loaded)
+    channels = max(one.channels for one in loaded)
     splits = {}
     for split in SPLITS:
-        chosen = np.array([where == split for where in dealt], dtype=bool)
-        splits[split] = Split(images[chosen], labels[chosen])
+        chosen = [index for index, where in enumerate(dealt) if where == split]
+        splits[split] = Split(_stack([loaded[index] for index in chosen], size, channels, reduced), labels[chosen])
     if unreadable:
         notes.append(f"{len(unreadable)} of {len(items)} files were left out. The first reason: {unreadable[0]}")
     return checked(
@@ -124,8 +133,11 @@ def _describe_groups(loaded: Sequence[_Loaded]) -> str:
     return f"{among}; {risk}" if known else f"by picture; {risk}"
 
 
-def _load(items: Sequence[Labelled], most: int) -> tuple[list[_Loaded], list[str], list[str]]:
-    """The reduced images, the reasons for leaving others out, and notes on sizes, frames and kinds."""
+def _load(items: Sequence[Labelled], most: int, reduced: IO[bytes]) -> tuple[int, list[_Loaded], list[str], list[str]]:
+    """The images' side, the images, the reasons for leaving others out, and notes on sizes, frames and kinds.
+
+    The pixels, cut and resized, are appended to `reduced`, so that memory grows with neither their size nor number.
+    """
     shorts, unreadable = [], []
     readable = []
     for item in items:
@@ -137,7 +149,7 @@ def _load(items: Sequence[Labelled], most: int) -> tuple[list[_Loaded], list[str
         readable.append(item)
         shorts.append(min(rows, columns))
     if not readable:
-        return [], unreadable, []
+        return 0, [], unreadable, []
     side = int(np.clip(np.median(shorts), _SIDES[0], most))
     plain = {channels: Preprocessing.plain(side, channels) for channels in (1, 3)}
     loaded = []
@@ -151,12 +163,14 @@ def _load(items: Sequence[Labelled], most: int) -> tuple[list[_Loaded], list[str
         content = hashlib.sha256(str(pixels.shape).encode() + _to_uint16(pixels).tobytes()).hexdigest()
         if pixels.ndim == 3 and float(np.ptp(pixels, axis=2).max()) <= _GREY:
             pixels = pixels[..., 0]
-        sized = plain[3 if pixels.ndim == 3 else 1].apply(pixels[None])[0]
-        reduced = _to_uint16(sized.transpose(1, 2, 0) if pixels.ndim == 3 else sized[0])
+        channels = 3 if pixels.ndim == 3 else 1
+        sized = _to_uint16(plain[channels].apply(pixels[None])[0].transpose(1, 2, 0))
         patient = item.patient or (image.identifiers.patient if image.identifiers else None)
         group = f"{_PATIENT}{patient}" if patient else content
-        loaded.append(_Loaded(item, reduced, pixels.shape[:2], group, image.frames, image.remarks, image.kind))
-    return loaded, unreadable, _describe_images(loaded, side)
+        place = reduced.tell()
+        reduced.write(sized.tobytes())
+        loaded.append(_Loaded(item, place, channels, pixels.shape[:2], group, image.frames, image.remarks, image.kind))
+    return side, loaded, unreadable, _describe_images(loaded, side)
 
 
 def _describe_images(loaded: Sequence[_Loaded], side: int) -> list[str]:
@@ -246,12 +260,14 @@ def _deal(
     return [where[group] for group in groups]
 
 
-def _stacked(loaded: Sequence[_Loaded]) -> NDArray[np.uint16]:
-    """All images in one array, grey ones repeated to three channels where any is in colour."""
-    colour = any(one.pixels.ndim == 3 for one in loaded)
-    if not colour:
-        return np.stack([one.pixels for one in loaded])
-    return np.stack([one.pixels if one.pixels.ndim == 3 else np.repeat(one.pixels[..., None], 3, 2) for one in loaded])
+def _stack(chosen: Sequence[_Loaded], side: int, channels: int, reduced: IO[bytes]) -> NDArray[np.uint16]:
+    """Images in one array (N, side, side[, 3]); grey ones are repeated to three channels where any is in colour."""
+    images = reserve_array((len(chosen), side, side, channels), np.uint16)
+    for image, one in zip(images, chosen, strict=True):
+        reduced.seek(one.place)
+        content = reduced.read(side * side * one.channels * images.itemsize)
+        image[:] = np.frombuffer(content, np.uint16).reshape(side, side, one.channels)
+    return images[..., 0] if channels == 1 else images
 
 
 def _to_uint16(values: NDArray[Any]) -> NDArray[np.uint16]:

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 
 from models.datasets import medmnist_index as index
 from models.datasets.checks import checked
 from models.datasets.dataset import SPLITS, Dataset, Split
+from models.datasets.npz_members import list_members, read_member
 from models.errors import BadContents, BadLayout, InputError, NoSuchDataset
 from models.images.values import choose_range, to_canonical
 
 DATA_FOLDER_VARIABLE = "HE_INFER_DATA"
 _SIDES = (8, 1024)
-"""Accepted sides in pixels. MedMNIST has 28 to 224; beyond 1024 a whole set no longer fits in memory."""
+"""Accepted sides in pixels. MedMNIST has 28 to 224; networks of bundles take up to 1024."""
 
 
 def load_named(name: str) -> Dataset:
@@ -54,6 +56,7 @@ def load_file(path: Path) -> Dataset:
         NoSuchDataset: no such file.
         BadLayout: not an `.npz` file, or arrays missing.
         BadContents: images or labels that cannot be learned from; see `checks.checked`.
+        OSError: no access, or no space for the temporary file that holds a large set's images.
     """
     arrays = _read(path)
     base_and_size = index.split_name(path.stem)
@@ -97,23 +100,27 @@ def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     if not path.is_file():
         raise NoSuchDataset(f"There is no file {path}. Give a data set file (.npz), a folder, or a known name.")
     try:
-        # Opened here, since numpy leaves a file open that it finds damaged.
-        with path.open("rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise BadLayout(f"{path} is a single array, not an .npz file with {', '.join(wanted)}.")
-            missing = [name for name in wanted if name not in file.files]
+        with zipfile.ZipFile(path) as archive:
+            names = list_members(archive)
+            missing = [name for name in wanted if name not in names]
             if missing:
                 raise BadLayout(
                     f"{path} lacks {', '.join(missing)}. An .npz data set needs {', '.join(wanted)}; this file has "
-                    f"{', '.join(file.files) or 'nothing'}."
+                    f"{', '.join(names) or 'nothing'}."
                 )
-            return {name: file[name] for name in (*wanted, *(("classes",) if "classes" in file.files else ()))}
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            return {name: read_member(archive, name) for name in [*wanted, "classes"] if name in names}
+    except (ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if _is_single_array(path):
+            raise BadLayout(f"{path} is a single array, not an .npz file with {', '.join(wanted)}.") from error
         raise BadLayout(
             f"{path} cannot be read as an .npz data set ({type(error).__name__}). Expected a whole file with "
             f"{', '.join(wanted)} and no pickled objects: fetch or export it again."
         ) from error
+
+
+def _is_single_array(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
 
 
 def _images(path: Path, split: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

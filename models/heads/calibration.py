@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from he_infer.head.layers import Head, Linear
+from models.heads.prevalence import Prevalence
 
 _PULL = 0.02
 """Weight of the penalty towards no change: few or perfectly separated validation images must not decide much."""
@@ -68,7 +69,7 @@ def calibrated(
         value = -(shares * logarithms[np.arange(count), labels]).sum() + _PULL * (values**2).sum()
         return float(value), np.array([(error * scaled).sum(), *error.sum(axis=0)]) + 2 * _PULL * values
 
-    enough = np.bincount(labels, minlength=classes).min() >= _FEWEST
+    enough = _has_enough(labels, classes)
     bounds = [(None, None), *[(None, None) if enough else (0.0, 0.0)] * classes]
     found = minimize(loss, np.zeros(1 + classes), jac=True, method="L-BFGS-B", bounds=bounds).x
     factor = float(np.clip(np.exp(found[0]), 1 / _LARGEST, _LARGEST))
@@ -80,23 +81,44 @@ def fit_calibration(
     labels: NDArray[np.int64],
     weight: NDArray[np.float64] | None,
     *,
-    prevalence: str = "balanced",
+    prevalence: Prevalence,
+    shares: NDArray[np.float64],
     fit: bool = True,
 ) -> Calibration | None:
     """Temperature and offsets for a prevalence; None where scores stay as they are.
+
+    With a site's shares the scores are calibrated for the shares that the images have, and then moved by
+    log(site / images): Bayes' rule for images that differ from the training images in these shares alone (Saerens et
+    al. 2002).
 
     Args:
         scores: (N, classes) of the validation images.
         labels: (N,).
         weight: weight of each class in the training's loss, (classes,); None: each image counted alike.
-        prevalence: shares of the classes that the probabilities assume. `balanced`: equal ones, as such weights imply.
-            `training`: those of the training images; the offsets undo the weights.
+        prevalence: shares of the classes that the probabilities assume. Equal ones are implied by weights that make
+            each class count alike; for the others the offsets undo the weights.
+        shares: (classes,) shares of the training images.
         fit: whether the validation images decide temperature and offsets; otherwise only the weights are undone.
     """
-    if prevalence == "balanced" or weight is None:
+    if prevalence.balanced or (weight is None and prevalence.site is None):
         return calibrated(scores, labels, weight) if fit else None
     # A loss that weighs class c by w_c teaches scores of shares proportional to w_c n_c; dividing by w_c undoes it.
-    shift = -np.log(np.maximum(weight, 1e-9))
-    shift = np.where(weight > 0, shift - shift[weight > 0].mean(), 0.0)
+    known = shares > 0
+    shift = np.zeros(len(shares)) if weight is None else -np.log(np.where(known, weight, 1.0))
+    shift = np.where(known, shift - shift[known].mean(), 0.0)
     found = calibrated(scores + shift, labels) if fit else Calibration(1.0, np.zeros(len(shift)))
-    return Calibration(found.factor, found.factor * shift + found.offsets)
+    offsets = found.factor * shift + found.offsets
+    if prevalence.site is not None:
+        # Fitted offsets follow the shares of the images that they were fitted on.
+        seen = _count_shares(labels, len(shares)) if fit and _has_enough(labels, len(shares)) else shares
+        offsets = offsets + np.where(known, np.log(prevalence.site / np.where(known, seen, 1.0)), 0.0)
+    return Calibration(found.factor, offsets)
+
+
+def _count_shares(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    return np.bincount(labels, minlength=classes) / len(labels)
+
+
+def _has_enough(labels: NDArray[np.int64], classes: int) -> bool:
+    """Whether every class has the validation images that offsets are fitted on."""
+    return bool(np.bincount(labels, minlength=classes).min() >= _FEWEST)

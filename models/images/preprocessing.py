@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DamagedBundle, InputError
-from models.images.values import to_display
+from models.images.scratch import reserve_array
+from models.images.values import check_display, to_display
 
 VERSION = 2
 SIDES = (8, 1024)
@@ -68,9 +69,9 @@ class Preprocessing:
         """Measure mean and deviation on training images (N, H, W[, 3]); never on validation or test images."""
         plain = cls(size, channels, "dataset", (0.0,) * channels, (1.0,) * channels)
         total, squares, count = np.zeros(channels), np.zeros(channels), 0
-        step = max(1, min(1024, _TOGETHER // (size * size * channels)))
-        for start in range(0, len(images), step):
-            part = plain.apply(images[start : start + step]).astype(np.float64)
+        _check(images)
+        for rows in _iterate_together(images, size * size * channels):
+            part = plain._scaled(images[rows]).astype(np.float64)
             total = total + part.sum(axis=(0, 2, 3))
             squares = squares + (part**2).sum(axis=(0, 2, 3))
             count += part.shape[0] * part.shape[2] * part.shape[3]
@@ -93,6 +94,7 @@ class Preprocessing:
 
         Raises:
             InputError: another shape or type, an empty batch, or pixels that are not numbers or not in display units.
+            OSError: many images, and no space for the temporary file that holds their result.
         """
         if isinstance(images, np.ndarray):
             if images.ndim not in (3, 4):
@@ -100,19 +102,17 @@ class Preprocessing:
                     f"Images came as an array of shape {images.shape}. Expected (N, H, W) or (N, H, W, 3): give a "
                     "single image as image[None]."
                 )
-            pixels = self._sized(images)
-        else:
-            if not images:
-                raise InputError("No image was given. At least one is needed.")
-            pixels = np.concatenate([self._sized(np.asarray(image)[None]) for image in images])
-        if self.scaling == "image":
-            mean = pixels.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
-            std = pixels.std(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
-            scaled = (pixels - mean) / np.maximum(std, _FLAT)
-        else:
-            mean, std = (np.array(values, dtype=np.float32).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
-            scaled = (pixels - mean) / std
-        return np.ascontiguousarray(scaled, dtype=np.float32)
+            _check(images)
+            result = reserve_array((len(images), self.channels, self.size, self.size), np.float32)
+            for rows in _iterate_together(images, self.size * self.size * self.channels):
+                result[rows] = self._scaled(images[rows])
+            return result
+        if not images:
+            raise InputError("No image was given. At least one is needed.")
+        single = [np.asarray(image)[None] for image in images]
+        for image in single:
+            _check(image)
+        return np.concatenate([self._scaled(image) for image in single])
 
     @property
     def digest(self) -> str:
@@ -148,10 +148,20 @@ class Preprocessing:
                 "The bundle's preprocessing is incomplete or invalid. Export the bundle again."
             ) from error
 
+    def _scaled(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, H, W[, 3]) -> (N, channels, size, size), network input."""
+        pixels = self._sized(images)
+        if self.scaling == "image":
+            mean = pixels.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+            std = pixels.std(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+            scaled = (pixels - mean) / np.maximum(std, _FLAT)
+        else:
+            mean, std = (np.array(values, dtype=np.float32).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
+            scaled = (pixels - mean) / std
+        return np.ascontiguousarray(scaled, dtype=np.float32)
+
     def _sized(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """(N, H, W[, 3]) -> (N, channels, size, size) in display units."""
-        if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)) or 0 in images.shape:
-            raise InputError(f"An image has the shape {images.shape[1:]}. Expected (H, W) or (H, W, 3), not empty.")
         pixels = to_display(images)
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
         if pixels.shape[1] == 3 and self.channels == 1:
@@ -163,6 +173,20 @@ class Preprocessing:
         top, left = (pixels.shape[2] - side) // 2, (pixels.shape[3] - side) // 2
         pixels = pixels[:, :, top : top + side, left : left + side]
         return pixels if side == self.size else _resized(pixels, self.size)
+
+
+def _check(images: NDArray[Any]) -> None:
+    """Refuse images (N, H, W[, C]) of another shape, type or range."""
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)) or 0 in images.shape:
+        raise InputError(f"An image has the shape {images.shape[1:]}. Expected (H, W) or (H, W, 3), not empty.")
+    check_display(images)
+
+
+def _iterate_together(images: NDArray[Any], outputs: int) -> Iterator[slice]:
+    """Slices of images whose pixels, or whose `outputs` numbers an image, are worked on together."""
+    step = max(1, min(1024, _TOGETHER // max(outputs, int(np.prod(images.shape[1:])))))
+    for start in range(0, len(images), step):
+        yield slice(start, start + step)
 
 
 def _resized(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputError
+from models.images.scratch import iterate_blocks, reserve_array
 
 _SLACK = 1e-3
 """Largest excess of floats beyond 0..1, as resampling causes it; they are clipped."""
@@ -58,7 +59,7 @@ def choose_range(splits: Mapping[str, NDArray[Any]]) -> ValueRange:
         raise InputError(f"Pixels come as {', '.join(sorted(map(str, kinds)))}. Save all of them as one type.")
     (kind,) = kinds
     for name, array in splits.items():
-        bad = int(np.count_nonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))) if kind.kind == "f" else 0
+        bad = count_not_finite(array)
         if bad:
             raise InputError(
                 f"{bad} of the {len(array)} images in the {name} split hold pixels that are not numbers (NaN or "
@@ -78,8 +79,32 @@ def choose_range(splits: Mapping[str, NDArray[Any]]) -> ValueRange:
     return ValueRange(str(kind), black, white, (low, high))
 
 
-def to_canonical(array: NDArray[Any], values: ValueRange) -> NDArray[Any]:
-    """Pixels as uint8, uint16, or float32 from 0 (black) to 1 (white); the values stay what they mean."""
+def count_not_finite(images: NDArray[Any]) -> int:
+    """Count the images (N, ...) that hold a pixel that is NaN or infinite; 0 for whole numbers."""
+    if images.dtype.kind != "f":
+        return 0
+    return sum(
+        int(np.count_nonzero(~np.isfinite(images[rows]).reshape(rows.stop - rows.start, -1).all(axis=1)))
+        for rows in iterate_blocks(images)
+    )
+
+
+def to_canonical(images: NDArray[Any], values: ValueRange) -> NDArray[Any]:
+    """Images (N, ...) as uint8, uint16, or float32 from 0 (black) to 1 (white); the values stay what they mean.
+
+    Images that are so already are returned as they are. Others are converted block by block into a new array, which
+    lies in a temporary file if it is large.
+    """
+    kind = _canonical(images[:0], values).dtype
+    if images.dtype == kind and kind.kind == "u":
+        return images
+    converted = reserve_array(images.shape, kind)
+    for rows in iterate_blocks(images):
+        converted[rows] = _canonical(images[rows], values)
+    return converted
+
+
+def _canonical(array: NDArray[Any], values: ValueRange) -> NDArray[Any]:
     if values.type == "bool":
         return array.astype(np.uint8) * np.uint8(255)
     if (values.black, values.white) == (0, 255) and array.dtype.kind in "iu":
@@ -90,32 +115,39 @@ def to_canonical(array: NDArray[Any], values: ValueRange) -> NDArray[Any]:
     return np.asarray(np.clip(scaled, 0, 1), dtype=np.float32)
 
 
-def to_display(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Display units, float32 from 0 (black) to 1 (white), of uint8, uint16, or float in display units already.
+def check_display(images: NDArray[Any]) -> None:
+    """Refuse pixels that `to_display` cannot turn into display units. Those of several images are judged together.
 
     Raises:
-        InputError: another type, or values that the type's range cannot explain.
+        InputError: a type other than uint8, uint16 and float, or values that the type's range cannot explain.
     """
-    if array.dtype == np.uint8:
-        return array.astype(np.float32) / np.float32(255)
-    if array.dtype == np.uint16:
-        if array.size and 1 < int(array.max()) <= 255:
+    if images.dtype == np.uint8:
+        return
+    if images.dtype == np.uint16:
+        highest = int(images.max(initial=0))
+        if 1 < highest <= 255:
             raise InputError(
-                f"uint16 pixels are read as 0 (black) to 65535 (white); these reach {int(array.max())} only, as 8-bit "
-                "pixels do. Give them as uint8."
+                f"uint16 pixels are read as 0 (black) to 65535 (white); these reach {highest} only, as 8-bit pixels "
+                "do. Give them as uint8."
             )
-        return array.astype(np.float32) / np.float32(65535)
-    if array.dtype.kind != "f":
-        raise InputError(f"Images are of type {array.dtype}. Expected uint8, uint16, or float from 0 to 1.")
-    values = array.astype(np.float32)
-    if not np.isfinite(values).all():
+        return
+    if images.dtype.kind != "f":
+        raise InputError(f"Images are of type {images.dtype}. Expected uint8, uint16, or float from 0 to 1.")
+    if count_not_finite(images):
         raise InputError("An image holds pixels that are not numbers (NaN or infinite). Replace them first.")
-    if values.size and (values.min() < -_SLACK or values.max() > 1 + _SLACK):
+    low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
+    if low < -_SLACK or high > 1 + _SLACK:
         raise InputError(
-            f"Float pixels must lie in 0 (black) to 1 (white); these run from {values.min():g} to {values.max():g}. "
+            f"Float pixels must lie in 0 (black) to 1 (white); these run from {low:g} to {high:g}. "
             "Divide by the value that means white, or give uint8 or uint16."
         )
-    return np.clip(values, 0, 1)
+
+
+def to_display(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Display units, float32 from 0 (black) to 1 (white), of images that `check_display` accepts."""
+    if images.dtype.kind == "u":
+        return images.astype(np.float32) / np.float32(np.iinfo(images.dtype).max)
+    return np.clip(images.astype(np.float32), 0, 1)
 
 
 def _limits(kind: np.dtype[Any], low: float, high: float) -> tuple[float, float]:

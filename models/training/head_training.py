@@ -15,6 +15,7 @@ from models.datasets.dataset import Dataset
 from models.errors import HeadError, TrainingError
 from models.feature_table import evaluate_table
 from models.heads.calibration import Calibration, fit_calibration
+from models.heads.prevalence import Prevalence
 from models.heads.ranges import Range, into_range
 from models.heads.trainable import HIDDEN, RANGE, RELU, TrainableHead, make
 from models.metrics import figures
@@ -93,7 +94,7 @@ def fit_head(
     kind: str,
     hidden: int,
     seed: int,
-    prevalence: str,
+    prevalence: Prevalence,
 ) -> FittedHead:
     """Train a head on features of a set's training images, calibrate it on the validation images, and scale it.
 
@@ -118,7 +119,8 @@ def fit_head(
         raise HeadError(f"A head of the kind '{kind}' cannot be exported. Expected linear, mlp or cubic.")
     head, scores = trained.head, evaluate_table(trained.head, val_features)
     weight = compute_class_weights(labels, classes)
-    calibration = fit_calibration(scores, val_labels, weight, prevalence=prevalence)
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    calibration = fit_calibration(scores, val_labels, weight, prevalence=prevalence, shares=shares)
     if calibration is not None:
         head = calibration.folded(head)
     head, ranges = into_range(head, features, RANGE)

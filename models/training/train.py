@@ -14,12 +14,13 @@ from torch.nn import functional
 from models.bundle import Bundle, versions
 from models.card import make_card
 from models.datasets.dataset import Dataset
-from models.errors import HeadError, InputError, TrainingError
+from models.errors import HeadError, TrainingError
 from models.extractors.cnn import Cnn, CnnConfig
 from models.extractors.export import export
 from models.extractors.towers import Towers, joined
 from models.guard import Guard
 from models.heads.calibration import fit_calibration
+from models.heads.prevalence import Prevalence
 from models.heads.ranges import into_range
 from models.heads.trainable import HIDDEN, KINDS, MAP_SIDE, OFFSET, RANGE, TrainableHead, make
 from models.images.preprocessing import Preprocessing
@@ -31,7 +32,6 @@ from models.training.threads import one_thread
 
 Progress = Callable[["Epoch"], None]
 
-PREVALENCES = ("balanced", "training")
 _FEW_PATIENTS = 30
 _SMALL = 2000
 """Sets with fewer training images are learned by several towers."""
@@ -102,11 +102,8 @@ class Recipe:
 
     prevalence: str = "balanced"
     """Shares of the classes that the probabilities assume. `balanced`: equal shares, as the weights of rare classes
-    imply. `training`: those of the training images; the last bias undoes the weights."""
-
-    def __post_init__(self) -> None:
-        if self.prevalence not in PREVALENCES:
-            raise InputError(f"There is no prevalence '{self.prevalence}'. Expected {' or '.join(PREVALENCES)}.")
+    imply. `training`: those of the training images; the last bias undoes the weights. `normal=0.4,pneumonia=0.6`: those
+    of the place of use; see `Prevalence.read`."""
 
     def suited_to(self, dataset: Dataset) -> "Recipe":
         """The recipe with what it leaves open filled in for a set.
@@ -169,7 +166,7 @@ def train(
 
     Raises:
         TrainingError: the training diverged, or activations leave the range in which the head may be evaluated.
-        InputError, HeadError: a width, size or kind of head that is not supported.
+        InputError, HeadError: a width, size, kind of head or prevalence that is not supported.
     """
     width = width or (1024 if head == "conv" else 512)
     with one_thread():
@@ -189,6 +186,7 @@ def _train(
     recipe: Recipe,
     progress: Progress | None,
 ) -> Bundle:
+    prevalence = Prevalence.read(recipe.prevalence, dataset.classes)
     count = recipe.towers_for(dataset, head, width, hidden)
     trainers, best = [], []
     for tower in range(count):
@@ -205,7 +203,10 @@ def _train(
     scores, val_labels = exported.evaluate(val_features), trainer.labels["val"].numpy()
     reached = figures(val_labels, scores)
     weight = trainer.class_weight.double().numpy() if recipe.balanced else None
-    calibration = fit_calibration(scores, val_labels, weight, prevalence=recipe.prevalence, fit=recipe.calibrate)
+    shares = np.bincount(dataset.train.labels, minlength=len(dataset.classes)) / len(dataset.train)
+    calibration = fit_calibration(
+        scores, val_labels, weight, prevalence=prevalence, shares=shares, fit=recipe.calibrate
+    )
     if calibration is not None:
         exported = calibration.folded(exported)
     try:
@@ -243,7 +244,9 @@ def _train(
         },
         versions=versions(),
         guard=Guard.fit(features, val_features),
-        card=make_card(dataset, size=trainer.preprocessing.size, scores=exported.evaluate(val_features)),
+        card=make_card(
+            dataset, size=trainer.preprocessing.size, scores=exported.evaluate(val_features), site=prevalence.site
+        ),
     )
 
 

@@ -151,7 +151,7 @@ class Office:
         if path.exists():
             raise UsageError(f"{path} exists; a key is never overwritten. Choose another name.")
         settings = self.settings
-        return make_key_file(path, passphrase, server_url=settings.url, model=settings.model, **settings.connect)
+        return make_key_file(path, passphrase, server_url=settings.url, model=settings.model, **settings.connect).keys
 
     def rotate_keys(self, overlap_seconds: float) -> None:
         """Replace the secret keys by fresh ones.

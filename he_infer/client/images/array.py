@@ -21,7 +21,7 @@ class ArrayImage:
     def read(self) -> ReadImage:
         """The image in the form of a decoded file, or a refusal with the reason."""
         from models.errors import ModelsError
-        from models.images.values import to_display
+        from models.images.values import check_display, to_display
 
         path, pixels = Path(self.name), np.asarray(self.pixels)
         if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3) or not pixels.size:
@@ -29,6 +29,7 @@ class ArrayImage:
                 path, refusal=f"{self.name} is an array of shape {pixels.shape}; expected (H, W) or (H, W, 3)."
             )
         try:
-            return ReadImage(path, 0, np.asarray(to_display(pixels[None])[0], dtype=np.float32))
+            check_display(pixels)
+            return ReadImage(path, 0, to_display(pixels))
         except ModelsError as error:
             return ReadImage(path, refusal=f"{self.name}: {' '.join(str(error).split())}")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from he_infer.commands.client.card_option import CardFile, read_card
+from he_infer.commands.client.prevalence_option import PrevalenceShares
 from he_infer.commands.json_option import JsonFile
 
 
@@ -38,6 +39,7 @@ def import_model(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the head's training and of the splits of folders.")] = 0,
     policy: Annotated[Literal["hidden", "open"], typer.Option(help="As for 'he-infer train'.")] = "hidden",
+    prevalence: PrevalenceShares = "training",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
     card_file: CardFile = None,
     json_file: JsonFile = None,
@@ -66,6 +68,8 @@ def import_model(
         raise UsageError("Give both --mean and --std, or neither: then they are measured on the training images.")
     if normalisation is not None and (mean is not None or layout is not None):
         raise UsageError("Give --normalisation, or --mean, --std and --layout, not both.")
+    if head not in TRAINED and prevalence != "training":
+        raise UsageError("--prevalence applies to a trained head; the scores of an ONNX head stay as they are.")
     given = None if mean is None or std is None else Normalisation(_numbers("--mean", mean), _numbers("--std", std))
     if normalisation is not None:
         given, layout = Normalisation.load(normalisation)
@@ -81,6 +85,7 @@ def import_model(
             layout=layout,
             head=kind,
             seed=seed,
+            prevalence=prevalence,
             policy=policy,
             name=name,
             progress=lambda done, total: progress(done, total),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from he_infer.commands.client.card_option import CardFile, read_card
+from he_infer.commands.client.prevalence_option import PrevalenceShares
 from he_infer.commands.json_option import JsonFile
 
 if TYPE_CHECKING:
@@ -52,10 +53,7 @@ def train(
         typer.Option(help="hidden: clients do not learn the head's weights. open: faster, but clients may learn them."),
     ] = "hidden",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
-    prevalence: Annotated[
-        Literal["balanced", "training"],
-        typer.Option(help="Class frequencies that probabilities assume: those of the training images, or equal ones."),
-    ] = "training",
+    prevalence: PrevalenceShares = "training",
     intended_use: Annotated[str | None, typer.Option(help="A sentence for the model card.")] = None,
     licence: Annotated[str | None, typer.Option(help="The model's licence, for the model card.")] = None,
     card_file: CardFile = None,
@@ -92,6 +90,7 @@ def train(
     from models import datasets
     from models.card import ORDINAL, decide, describe_figures
     from models.card_file import merge_card
+    from models.heads.prevalence import Prevalence
     from models.metrics import compute_majority_share, figures, softmax
     from models.training.train import Recipe
 
@@ -105,6 +104,7 @@ def train(
     if ordinal:
         dataset = replace(dataset, task=ORDINAL)
     stated = read_card(card_file, dataset.classes)
+    Prevalence.read(prevalence, dataset.classes)  # refused before the training
     height, breadth = dataset.size
     console.print(
         f"{dataset.name}: {len(dataset.train)} training, {len(dataset.val)} validation and {len(dataset.test)} test "

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from he_infer.head.layers import Head, Linear, Polynomial
 from models.bundle import Bundle
@@ -15,6 +16,7 @@ from models.extractors.cnn import Cnn, CnnConfig
 from models.extractors.export import export
 from models.extractors.towers import Towers, joined
 from models.heads.calibration import calibrated, fit_calibration
+from models.heads.prevalence import Prevalence
 from models.heads.ranges import inputs, into_range, share_outside
 from models.heads.trainable import RANGE, make
 from models.images.preprocessing import Preprocessing
@@ -310,14 +312,63 @@ def test_class_weights_are_undone_by_the_training_shares() -> None:
     scores = np.random.default_rng(0).normal(size=(400, 2))
     labels = (np.arange(400) % 4 == 0).astype(np.int64)
     weight = np.array([400 / (2 * 300), 400 / (2 * 100)])
-    found = fit_calibration(scores, labels, weight, prevalence="training", fit=False)
+    given = {"shares": np.array([0.75, 0.25])}
+    training, balanced = (Prevalence.read(name, ("a", "b")) for name in ("training", "balanced"))
+    found = fit_calibration(scores, labels, weight, prevalence=training, fit=False, **given)
     assert found is not None
     # Scores without information give the shares: log(300 / 100) between the two classes.
     difference = found.applied(np.zeros((1, 2)))[0]
     np.testing.assert_allclose(difference[0] - difference[1], np.log(3))
-    assert fit_calibration(scores, labels, weight, fit=False) is None
-    fitted = fit_calibration(scores, labels, weight, prevalence="training")
+    assert fit_calibration(scores, labels, weight, prevalence=balanced, fit=False, **given) is None
+    fitted = fit_calibration(scores, labels, weight, prevalence=training, **given)
     assert fitted is not None
     np.testing.assert_allclose(softmax(fitted.applied(scores)).mean(axis=0), [0.75, 0.25], atol=0.05)
-    with pytest.raises(InputError, match="no prevalence"):
-        Recipe(prevalence="unknown")
+
+
+def _draw_scores(sick: int, well: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Scores of images whose log-odds at equal shares are 2 x: x is normal around -1 or 1 with deviation 1."""
+    random = np.random.default_rng(seed)
+    labels = np.array([0] * well + [1] * sick)
+    x = random.normal(2 * labels - 1)
+    return np.stack([-x, x], axis=1), labels
+
+
+@pytest.mark.parametrize("fit", [True, False])
+def test_site_shares_calibrate_images_of_other_shares(fit: bool) -> None:
+    """Training and validation images are 3/4 ill, those of the site 1/10."""
+    scores, labels = _draw_scores(3000, 1000, 0)
+    weight, shares = np.array([2.0, 2 / 3]), np.array([0.25, 0.75])
+    site_scores, site_labels = _draw_scores(1000, 9000, 1)
+    reached = {}
+    for text in ("training", "balanced", "well=0.9,ill=0.1"):
+        prevalence = Prevalence.read(text, ("well", "ill"))
+        found = fit_calibration(scores, labels, weight, prevalence=prevalence, shares=shares, fit=fit)
+        applied = site_scores if found is None else found.applied(site_scores)
+        reached[text] = figures(site_labels, applied).ece, softmax(applied).mean(axis=0)[1]
+    error, mean = reached["well=0.9,ill=0.1"]
+    assert mean == pytest.approx(0.1, abs=0.02)
+    assert error < 0.02
+    assert min(reached["training"][0], reached["balanced"][0]) > 3 * error
+
+
+@pytest.mark.parametrize(
+    "text", ["unknown", "well=0.5", "well=0.5,ill=0.6", "well=0,ill=1", "well=a,ill=0.5", "well=.5,well=.5,ill=.5", ""]
+)
+def test_unusable_prevalence_gives_one_line_with_an_example(text: str) -> None:
+    with pytest.raises(InputError, match="well=SHARE,ill=SHARE") as caught:
+        Prevalence.read(text, ("well", "ill"))
+    assert "\n" not in str(caught.value)
+
+
+def test_trained_bundle_states_the_site_shares_that_its_probabilities_assume() -> None:
+    recipe = Recipe(epochs=1, towers=1)
+    plain, moved = (
+        train(toy(), seed=1, recipe=replace(recipe, prevalence=text))
+        for text in ("training", "corner 0=0.9,corner 1=0.1")
+    )
+    assert moved.card["assumed_prevalence"] == {"corner 0": 0.9, "corner 1": 0.1}
+    assert "assumed_prevalence" not in plain.card
+    images = toy().test.images
+    before, after = (bundle.scores(bundle.features(images)) for bundle in (plain, moved))
+    difference = (after[:, 0] - after[:, 1]) - (before[:, 0] - before[:, 1])
+    np.testing.assert_allclose(difference, np.log(9), atol=1e-4)

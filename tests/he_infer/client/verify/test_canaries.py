@@ -14,9 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from scipy.stats import binomtest
 
 from he_infer import ArrayImage, Client
-from he_infer.client.connection.session import Session
-from he_infer.client.key_registration import enrol
-from he_infer.client.model import ClientModel
+from he_infer.client.key_making import make_key_file
 from he_infer.client.verify.canaries import detection
 from he_infer.client.verify.receipts import check
 from he_infer.errors import UsageError, WrongAnswer
@@ -65,8 +63,7 @@ def draw_images(count: int, rng: np.random.Generator) -> list[ArrayImage]:
 
 @contextmanager
 def open_client(url: str, token: str, parts: Parts, key: Path, canaries: float) -> Iterator[Client]:
-    with Session(url, token) as session:
-        enrol(session, ClientModel.load(parts.client), key, WORDS)
+    make_key_file(key, WORDS, server_url=url, model=parts.client, token=token)
     with Client(
         url, model=parts.client, key=key, passphrase=WORDS, token=token, canaries=canaries, in_flight=1, patience=1.0
     ) as client:
