@@ -4,6 +4,7 @@ Every file that he_infer and experiments leave behind is written here, so that a
 of one. The content is not interpreted.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -48,6 +49,30 @@ def write_bytes(path: Path, data: bytes, *, mode: int = SHARED, replace: bool = 
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def expect_writable(*paths: Path | None) -> None:
+    """Refuse files that could not be written later; called before work whose result would be lost.
+
+    Args:
+        paths: files to be written; None is left out.
+
+    Raises:
+        OSError: a file is a folder, or its folder is missing or not writable for this user.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        folder = path.resolve().parent
+        if path.is_dir():
+            problem, named = errno.EISDIR, path
+        elif not folder.is_dir():
+            problem, named = errno.ENOENT, folder
+        elif not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            problem, named = errno.EACCES, path
+        else:
+            continue
+        raise OSError(problem, os.strerror(problem), str(named))
 
 
 def write_text(path: Path, text: str, *, mode: int = SHARED) -> None:

@@ -76,10 +76,19 @@ def clean(text: object) -> str:
 
 
 class PlainTable(Table):
-    """A table whose cells and title are plain text: no markup is read, and control characters are escaped."""
+    """A table whose cells and title are plain text: no markup is read, and control characters are escaped.
+
+    Long words are folded and never cut: digests and fingerprints are there to be compared.
+    """
 
     def __init__(self, *headers: Column | str, title: object = None, **options: Any) -> None:
         super().__init__(*headers, title=None if title is None else Text(clean(title)), **options)
+        for column in self.columns:
+            column.overflow = "fold"
+
+    def add_column(self, *arguments: Any, **options: Any) -> None:
+        """Add a column, as `Table` does."""
+        super().add_column(*arguments, **{"overflow": "fold", **options})
 
     def add_row(self, *cells: object, **options: Any) -> None:
         """Add a row of plain texts."""
@@ -155,6 +164,8 @@ def run(app: typer.Typer) -> None:
     use_any_encoding()
     try:
         app()
+    except KeyboardInterrupt:  # while the command line is built; typer handles those of a running command
+        sys.exit(130)
     except Exception as error:
         line = explain(error)
         if line is None:

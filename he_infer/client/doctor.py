@@ -108,7 +108,7 @@ def check_server(session: "Session", keys: "KeyFile | None", model: "ClientModel
         )
     try:
         offers = session.models()
-        yield Check("token", "ok", f"accepted; {len(offers)} models are served")
+        yield Check("token", "ok", f"accepted; {len(offers)} model{'s are' if len(offers) != 1 else ' is'} served")
         if model is None:
             return
         served = model.expect(offers)

@@ -41,8 +41,9 @@ def demo(
     from he_infer.demo.main_job import DemoOptions, run_demo
     from he_infer.demo.recording import RecordingConsole
     from he_infer.demo.report import format_figures
-    from he_infer.files import write_json
+    from he_infer.files import expect_writable, write_json
 
+    expect_writable(recording, json_file)
     console = make_console() if recording is None else RecordingConsole()
     outcome = run_demo(DemoOptions(data, out, seed, epochs, limit, head), console)
     table = PlainTable(

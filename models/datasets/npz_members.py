@@ -38,13 +38,14 @@ def read_member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         if member.tell() + math.prod(shape) * kind.itemsize != info.file_size:
             raise ValueError("the array's shape and its length contradict each other")
         array = reserve_array(shape[::-1] if fortran else shape, kind)
-        content = memoryview(array.reshape(-1).view(np.uint8))
+        content = array.reshape(-1).view(np.uint8)
         at = 0
         while at < len(content):
-            count = member.readinto(content[at : at + BLOCK])
-            if not count:
+            block = member.read(min(BLOCK, len(content) - at))
+            if not block:
                 raise EOFError("the array is cut off")
-            at += count
+            content[at : at + len(block)] = np.frombuffer(block, np.uint8)
+            at += len(block)
         if member.read(1):  # reading to the end checks the CRC
             raise ValueError("the array is longer than its shape")
     return array.T if fortran else array

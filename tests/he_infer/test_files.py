@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,35 @@ def test_cores_are_counted_without_affinity(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert usable_cores() == 1
+
+
+def test_output_that_could_not_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    file.write_text("old")
+    files.expect_writable(None, file, folder / "new")
+    with pytest.raises(IsADirectoryError, match="folder"):
+        files.expect_writable(folder)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        files.expect_writable(tmp_path / "missing" / "new")
+    with pytest.raises(FileNotFoundError, match="file"):
+        files.expect_writable(file / "new")
+    assert file.read_text() == "old"
+
+
+def test_output_in_a_read_only_folder_is_refused_for_an_ordinary_user() -> None:
+    """As root the program gives up its rights first: root may write everywhere."""
+    script = (
+        "import os, sys; from pathlib import Path; from he_infer import files\n"
+        "if os.geteuid() == 0: os.seteuid(65534)\n"
+        "try: files.expect_writable(Path(sys.argv[1]))\n"
+        "except PermissionError as error: print(error.filename)"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)  # other users may enter it too
+        done = subprocess.run(
+            [sys.executable, "-c", script, folder / "new"], capture_output=True, text=True, check=True, timeout=300
+        )
+        folder.chmod(0o755)
+    assert done.stdout.strip() == str(folder / "new")

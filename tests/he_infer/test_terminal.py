@@ -1,5 +1,6 @@
 """Expected errors give one line and exit code 1; defects keep their traceback."""
 
+import io
 import os
 import re
 import subprocess
@@ -7,9 +8,11 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 
 from he_infer import terminal as console
 from he_infer.errors import WrongPassphrase
@@ -66,6 +69,29 @@ def test_ctrl_c_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as stopped:
         console.run(app)
     assert stopped.value.code == 130
+
+
+def test_ctrl_c_before_the_command_starts_gives_exit_code_130_without_a_traceback() -> None:
+    class Interrupted(typer.Typer):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        console.run(Interrupted())
+    assert stopped.value.code == 130
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_table_folds_a_long_digest_instead_of_cutting_it(added: bool) -> None:
+    table = console.PlainTable(*([] if added else ["check", "found"]))
+    if added:
+        table.add_column("check")
+        table.add_column("found")
+    digest = "".join(f"{number:03d}" for number in range(40))
+    table.add_row("key", digest)
+    out = io.StringIO()
+    Console(file=out, width=40).print(table)
+    assert digest in re.sub(r"[^0-9]", "", out.getvalue())
 
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]

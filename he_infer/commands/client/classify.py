@@ -95,8 +95,11 @@ def classify(
     from he_infer.commands.client.result_files import write_csv, write_lines, write_report
     from he_infer.commands.client.token_option import get_token
     from he_infer.errors import WrongAnswer
+    from he_infer.files import expect_writable
     from he_infer.terminal import clean, make_console, show_progress
 
+    appended = receipt_file is not None and receipt_file.exists()
+    expect_writable(json_file, csv_file, lines_file, None if appended else receipt_file)
     console = make_console()
     kinds, destination = read_report_options(
         report_kinds, to, to_archive, archive_credentials, archive_ca, archive_insecure_http
@@ -160,8 +163,8 @@ def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
 
     console = make_console()
     table = PlainTable(
-        Column("image", overflow="fold"),
-        Column("class", overflow="fold"),
+        "image",
+        "class",
         Column("probability", justify="right"),
         title=f"{title}: {report.classified} of {len(results)} images classified, encrypted",
     )
@@ -180,9 +183,7 @@ def _show(results: "list[Result]", report: "RunReport", title: str) -> None:
     for kind, groups in (("study", summarise(results)), ("folder", summarise_folders(results))):
         if not groups:
             continue
-        summary = PlainTable(
-            Column(kind, overflow="fold"), "accession", "images", "not classified", "classes", "highest probability"
-        )
+        summary = PlainTable(kind, "accession", "images", "not classified", "classes", "highest probability")
         for group in groups:
             classes = ", ".join(f"{name} {count}" for name, count in group.labels.items()) or "-"
             highest = ", ".join(f"{name} {value:.3f}" for name, value in group.highest.items()) or "-"

@@ -55,7 +55,7 @@ def import_model(
     from rich.console import Console
 
     from he_infer.errors import UsageError
-    from he_infer.files import write_json
+    from he_infer.files import expect_writable, write_json
     from he_infer.terminal import show_progress
     from models import datasets
     from models.card import decide, describe_figures
@@ -64,6 +64,7 @@ def import_model(
     from models.importing import import_model as make_bundle
     from models.metrics import compute_majority_share, figures, softmax
 
+    expect_writable(out, json_file)
     if (mean is None) != (std is None):
         raise UsageError("Give both --mean and --std, or neither: then they are measured on the training images.")
     if normalisation is not None and (mean is not None or layout is not None):

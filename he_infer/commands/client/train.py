@@ -85,7 +85,7 @@ def train(
     from rich.console import Console
 
     from he_infer.errors import UsageError
-    from he_infer.files import write_json
+    from he_infer.files import expect_writable, write_json
     from he_infer.terminal import show_progress
     from models import datasets
     from models.card import ORDINAL, decide, describe_figures
@@ -94,8 +94,7 @@ def train(
     from models.metrics import compute_majority_share, figures, softmax
     from models.training.train import Recipe
 
-    if not out.resolve().parent.is_dir():
-        raise UsageError(f"There is no folder {out.resolve().parent} to write {out.name} to. Make it first.")
+    expect_writable(out, json_file)
     console = Console()
     if extractor != "cnn" and (head == "conv" or width is not None or epochs is not None):
         raise UsageError(f"--width, --epochs and --head conv train the extractor, and {extractor} is kept as it is.")
