@@ -14,5 +14,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Servers of tests compute with SEAL unless a test asks for the native engine: its self-test takes a second a start.
 os.environ.setdefault("HE_INFER_SERVER_ENGINE", "seal")
-# Tests send malformed messages by the dozen; those of `tests/attacks` do so under the server's own default.
+# Tests send malformed messages and keys by the dozen; those of `tests/attacks` do so under the server's own default.
 os.environ.setdefault("HE_INFER_SERVER_MALFORMED_PER_MINUTE", "1000000")
+os.environ.setdefault("HE_INFER_SERVER_REGISTRATIONS_PER_HOUR", "1000000")

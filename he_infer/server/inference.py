@@ -111,11 +111,13 @@ class InferenceService:
             Bytes that the client may store beside what it has, or None where it has no quota.
 
         Raises:
-            Refused: `unknown_plan`, `quota`, `busy`.
+            Refused: `unknown_plan`, `quota`, `busy`, `rate_limit`.
         """
         self._find_plan(plan)
         self._trials.check_room(caller.client_id)
-        return self._metadata.keys.check_room(caller, size)
+        room = self._metadata.keys.check_room(caller, size)
+        self._metadata.rates.admit_registration(caller)
+        return room
 
     def register_keys(self, request: Request, plan: str, key_set: str, body: bytes | memoryview) -> KeysStored:
         """Check and store a client's key set for a plan; the same bytes again are accepted, others refused.

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import structlog
@@ -97,6 +97,7 @@ class Service:
             daily_queries=settings.daily_queries,
             total_queries=settings.total_queries,
             requests_per_minute=settings.requests_per_minute,
+            registrations_per_hour=settings.registrations_per_hour,
         )
         self._first_token()
         self.spool = Spool(settings.data_dir / "spool")
@@ -191,7 +192,7 @@ class Service:
             Refused: `unauthorised`, `forbidden`, `rate_limit`, `storage`.
         """
         caller = self._with_defaults(authenticate(self.metadata, token, scope))
-        self.metadata.requests.admit(caller)
+        self.metadata.rates.admit_request(caller)
         return caller
 
     def authenticate_from_memory(self, token: str | None, scope: Scope) -> Caller | None:
@@ -207,16 +208,8 @@ class Service:
         return caller if caller.quotas.requests_per_minute is None else None
 
     def _with_defaults(self, caller: Caller) -> Caller:
-        own, default = caller.quotas, self._default_quotas
-        quotas = Quotas(
-            storage_quota=default.storage_quota if own.storage_quota is None else own.storage_quota,
-            daily_queries=default.daily_queries if own.daily_queries is None else own.daily_queries,
-            total_queries=default.total_queries if own.total_queries is None else own.total_queries,
-            requests_per_minute=default.requests_per_minute
-            if own.requests_per_minute is None
-            else own.requests_per_minute,
-        )
-        return replace(caller, quotas=quotas)
+        given = {name: value for name, value in asdict(caller.quotas).items() if value is not None}
+        return replace(caller, quotas=replace(self._default_quotas, **given))
 
     def check_ready(self) -> None:
         """Check that a request could be answered now.

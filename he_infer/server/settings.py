@@ -71,6 +71,12 @@ class ServerSettings(BaseSettings):
     requests_per_minute: int | None = Field(
         None, ge=1, description="Requests a minute for a client without its own limit."
     )
+    registrations_per_hour: int = Field(
+        60,
+        ge=1,
+        description="Registrations of evaluation keys an hour for a client without its own limit; each is tried in a "
+        "process of its own.",
+    )
     malformed_per_minute: int = Field(
         600,
         ge=1,

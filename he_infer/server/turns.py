@@ -109,15 +109,19 @@ class Turns:
         self._lanes: dict[str, _Lane] = {}
 
     @asynccontextmanager
-    async def of(self, name: str) -> AsyncIterator[None]:
+    async def of(self, name: str, *, begun: bool = False) -> AsyncIterator[None]:
         """Wait for a turn of a client, and end it with the block or where the work in it calls `end_turn`.
+
+        Args:
+            name: the client.
+            begun: whether the work goes on with an answer that has begun, which cannot be refused any more.
 
         Raises:
             Refused: `busy` where too many of the client's requests wait already.
         """
         lane = self._enter(name)
         if lane.running >= self._bound(name):
-            if len(lane.waiting) >= self._waiting:
+            if len(lane.waiting) >= self._waiting and not begun:
                 await asyncio.sleep(1.0)  # an answer at once would only bring the next request sooner
                 raise Refused(Code.BUSY, "Too many requests of this client wait; try again in 1 s.", retry_after=1.0)
             place = asyncio.get_running_loop().create_future()
@@ -133,7 +137,7 @@ class Turns:
         turn = Turn(self, name)
         token = _turn.set(turn)
         try:
-            if (wait := self._penalty(lane)) > 0:
+            if not begun and (wait := self._penalty(lane)) > 0:
                 await asyncio.sleep(wait)
             yield
         finally:

@@ -78,7 +78,10 @@ REFUSALS: dict[Code, Refusal] = {
     Code.BAD_CIPHERTEXT: Refusal(400, "the ciphertexts do not parse, or do not fit the plan"),
     Code.QUOTA: Refusal(403, "storing this would exceed the client's storage quota"),
     Code.QUERY_LIMIT: Refusal(429, "the client has used up its queries, of this day or with this model"),
-    Code.RATE_LIMIT: Refusal(429, "the client has sent too many requests; Retry-After says when the next is accepted"),
+    Code.RATE_LIMIT: Refusal(
+        429,
+        "too many requests, or registrations of keys, of the client; Retry-After says when the next is accepted",
+    ),
     Code.EXISTS: Refusal(409, "this object, or this version of it, exists already; nothing is ever overwritten"),
     Code.VERSION_GAP: Refusal(409, "a new version of an object may only follow its newest one"),
     Code.DIGEST_MISMATCH: Refusal(400, "the body's SHA-256 is not the announced one"),

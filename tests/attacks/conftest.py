@@ -21,7 +21,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     bundle = write_bundle(folder / "toy.hebundle")
     monkey = pytest.MonkeyPatch()
     monkey.setenv("HE_INFER_SERVER_BODY_SECONDS", "3")
-    monkey.delenv("HE_INFER_SERVER_MALFORMED_PER_MINUTE", raising=False)
+    for limit in ("MALFORMED_PER_MINUTE", "REGISTRATIONS_PER_HOUR"):
+        monkey.delenv(f"HE_INFER_SERVER_{limit}", raising=False)
     monkey.setenv("AWS_SECRET_ACCESS_KEY", "a secret of the object store")
     monkey.setenv("PGPASSWORD", "a secret of the database")
     try:

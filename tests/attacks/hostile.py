@@ -1,6 +1,7 @@
 """Hostile clients: each kind attacks from a process of its own, with an ordinary token, until it is ended."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 import struct
@@ -128,6 +129,28 @@ def garble(attacker: Attacker) -> None:
                 http.post(attacker.url + attacker.classify_path, content=b"HEIW" + secrets.token_bytes(100_000))
 
 
+def download(attacker: Attacker) -> None:
+    """Read a sealed object of 64 MiB again and again, on four connections of each thread."""
+    import httpx2
+
+    name = f"/v1/objects/{secrets.token_hex(16)}"
+    data = secrets.token_bytes(64 << 20)
+    headers = {"Authorization": f"Bearer {attacker.token}"}
+    digest = {"X-Content-SHA256": hashlib.sha256(data).hexdigest()}
+    with httpx2.Client(headers=headers, timeout=60.0) as http:
+        http.put(attacker.url + name, content=data, headers=digest)
+
+        def read_on() -> None:
+            while True:
+                with contextlib.suppress(httpx2.HTTPError), http.stream("GET", attacker.url + name) as response:
+                    for _ in response.iter_raw():
+                        pass
+
+        for _ in range(3):
+            threading.Thread(target=read_on, daemon=True).start()
+        read_on()
+
+
 KINDS: dict[str, Callable[[Attacker], None]] = {
     "flood": flood,
     "registrations": register,
@@ -136,6 +159,7 @@ KINDS: dict[str, Callable[[Attacker], None]] = {
     "idle sockets": idle,
     "unfinished objects": hoard,
     "noise": garble,
+    "downloads": download,
 }
 
 

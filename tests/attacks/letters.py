@@ -92,6 +92,11 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_many_bodies_at_once_do_not_exceed_the_quota_on_disk",
             "test_a_registration_beyond_the_quota_is_refused_before_its_body",
         ),
+        "registrations in a loop": (
+            "test_registrations_beyond_the_limit_are_refused_and_others_go_on",
+            "test_registrations_whose_body_never_comes_are_counted_too",
+        ),
+        "downloads that are never read": ("test_unread_downloads_take_bounded_memory_and_stop_nobody",),
         "malformed messages without end": (
             "test_a_flood_of_malformed_messages_is_answered_at_the_allowed_rate_and_the_honest_client_is_served",
         ),

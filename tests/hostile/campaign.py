@@ -24,7 +24,8 @@ from tests.hostile.messages import Message, Mutations
 from tests.hostile.outcome import Outcome
 
 # The campaign measures what is refused, not how slowly a client of such messages is served.
-os.environ.setdefault("HE_INFER_SERVER_MALFORMED_PER_MINUTE", "1000000")
+for _limit in ("MALFORMED_PER_MINUTE", "REGISTRATIONS_PER_HOUR"):
+    os.environ.setdefault(f"HE_INFER_SERVER_{_limit}", "1000000")
 
 # Codes that may answer a hostile message. Not among them: internal, damaged, storage.
 EXPECTED = frozenset(Code) - {Code.INTERNAL, Code.DAMAGED, Code.STORAGE}

@@ -12,6 +12,7 @@ from he_infer.commands.server.state_options import (
     DailyQueries,
     DatabaseUrl,
     DataDir,
+    RegistrationsPerHour,
     RequestsPerMinute,
     StorageQuota,
     TotalQueries,
@@ -22,7 +23,7 @@ from he_infer.terminal import PlainTable, make_console
 
 app = typer.Typer(help="List a server's clients and their use, change their limits, delete one.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="CLIENT", help="Name of the client, as `he-infer clients list` has it.")]
-_QUOTAS = ("storage_quota", "daily_queries", "total_queries", "requests_per_minute")
+_QUOTAS = ("storage_quota", "daily_queries", "total_queries", "requests_per_minute", "registrations_per_hour")
 
 
 @app.command("list")
@@ -39,7 +40,9 @@ def list_(
         records = metadata.clients.list_all()
     if json_file is not None:
         write_json(json_file, {"clients": [asdict(record) for record in records]})
-    table = PlainTable("client", "objects (versions)", "bytes", "of", "today", "of", "ever", "a model", "a minute")
+    table = PlainTable(
+        "client", "objects (versions)", "bytes", "of", "today", "of", "ever", "a model", "a minute", "keys an hour"
+    )
     for record in records:
         quotas = record.quotas
         table.add_row(
@@ -52,6 +55,7 @@ def list_(
             str(record.images_ever),
             _bound(quotas.total_queries),
             _bound(quotas.requests_per_minute),
+            _bound(quotas.registrations_per_hour),
         )
     make_console(width=120).print(table)
 
@@ -64,6 +68,7 @@ def limit(
     daily_queries: DailyQueries = None,
     total_queries: TotalQueries = None,
     requests_per_minute: RequestsPerMinute = None,
+    registrations_per_hour: RegistrationsPerHour = None,
     lift: Annotated[
         list[str] | None, typer.Option(help=f"Remove a limit: {', '.join(_QUOTAS)}; repeat for several.")
     ] = None,
@@ -79,7 +84,8 @@ def limit(
     lifted = [name.replace("-", "_") for name in lift or ()]
     if unknown := [name for name in lifted if name not in _QUOTAS]:
         raise UsageError(f"There is no bound named {unknown[0]!r}; expected one of: {', '.join(_QUOTAS)}.")
-    given = dict(zip(_QUOTAS, (storage_quota, daily_queries, total_queries, requests_per_minute), strict=True))
+    values = (storage_quota, daily_queries, total_queries, requests_per_minute, registrations_per_hour)
+    given = dict(zip(_QUOTAS, values, strict=True))
     changes = {name: value for name, value in given.items() if value is not None or name in lifted}
     if not changes:
         raise UsageError("Nothing to change; give a bound, or --lift one (see --help).")

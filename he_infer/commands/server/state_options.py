@@ -42,6 +42,9 @@ TotalQueries = Annotated[
 RequestsPerMinute = Annotated[
     int | None, typer.Option(min=1, help="Requests of any kind that the client may send a minute.")
 ]
+RegistrationsPerHour = Annotated[
+    int | None, typer.Option(min=1, help="Evaluation keys that the client may register an hour, counted by plan.")
+]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from he_infer.commands.server.state_options import (
     DailyQueries,
     DatabaseUrl,
     DataDir,
+    RegistrationsPerHour,
     RequestsPerMinute,
     StorageQuota,
     TotalQueries,
@@ -38,6 +39,7 @@ def add(
     daily_queries: DailyQueries = None,
     total_queries: TotalQueries = None,
     requests_per_minute: RequestsPerMinute = None,
+    registrations_per_hour: RegistrationsPerHour = None,
     token_file: Annotated[
         Path | None, typer.Option(help="Write the token here (mode 0600), not to the screen.")
     ] = None,
@@ -61,7 +63,7 @@ def add(
             token,
             scopes,
             expires=None if days is None else time.time() + days * 86400,
-            quotas=Quotas(storage_quota, daily_queries, total_queries, requests_per_minute),
+            quotas=Quotas(storage_quota, daily_queries, total_queries, requests_per_minute, registrations_per_hour),
         )
         audit.by_operator("token.add", token=token.token_id, name=client)
     if token_file is None:

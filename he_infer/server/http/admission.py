@@ -12,6 +12,7 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from he_infer.server.http.body import BodyReader
+from he_infer.server.http.downloads import Downloads
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope, digest
@@ -40,6 +41,7 @@ class Admission:
         self._turns = Turns(settings.queue, settings.malformed_per_minute)
         self._clients: OrderedDict[str, str] = OrderedDict()
         self.bodies = BodyReader(settings, service.spool, self.run)
+        self.downloads = Downloads(self._run_begun)
 
     async def run(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run a blocking function in a thread, in a turn of the request's client.
@@ -48,6 +50,11 @@ class Admission:
             Refused: `busy`, and what the function raises.
         """
         async with self._turns.of(_lane.get()):
+            return await self._in_thread(function, *args)
+
+    async def _run_begun(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Run a blocking function for an answer that has begun: it waits for its turn and is never refused."""
+        async with self._turns.of(_lane.get(), begun=True):
             return await self._in_thread(function, *args)
 
     async def _in_thread(self, function: Callable[..., Result], *args: Any) -> Result:

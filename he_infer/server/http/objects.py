@@ -3,12 +3,11 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 
 from he_infer.server.http import ranges
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.body import announced_length
-from he_infer.server.http.openapi import BINARY, BODY, OCTETS, refusing
+from he_infer.server.http.openapi import BINARY, BODY, refusing
 from he_infer.server.http.parameters import After, ContentDigest, Credentials, ObjectId, PageLimit, Version, bearer
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
@@ -25,7 +24,7 @@ _PUT = refusing(
     Code.DIGEST_MISMATCH,
 )
 _GET: dict[int | str, dict[str, Any]] = {
-    **refusing(Code.NOT_FOUND, Code.BAD_RANGE, Code.DAMAGED),
+    **refusing(Code.NOT_FOUND, Code.BAD_RANGE, Code.BUSY, Code.DAMAGED),
     200: {**BINARY, "description": "All of it; its SHA-256 is in X-Content-SHA256, its version in X-Object-Version."},
     206: {**BINARY, "description": "The range asked for."},
 }
@@ -62,7 +61,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         headers["Content-Length"] = str(end - start)
         if wanted:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{record.size}"
-        return StreamingResponse(pieces, status_code=206 if wanted else 200, media_type=OCTETS, headers=headers)
+        return admission.downloads.answer(caller, pieces, 206 if wanted else 200, headers)
 
     @router.put("/v1/objects/{object_id}", status_code=201, openapi_extra=BODY, responses=_PUT)
     async def put_object(

@@ -11,6 +11,7 @@ QUOTA_COLUMNS = (
     CLIENTS.c.daily_queries,
     CLIENTS.c.total_queries,
     CLIENTS.c.requests_per_minute,
+    CLIENTS.c.registrations_per_hour,
 )
 
 

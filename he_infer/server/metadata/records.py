@@ -17,6 +17,8 @@ class Quotas:
     """Images classified with any one model, ever."""
     requests_per_minute: int | None = None
     """Requests a minute, of any kind; as many may come at once after a pause."""
+    registrations_per_hour: int | None = None
+    """Registrations of evaluation keys an hour; as many may come at once after a pause."""
 
 
 @dataclass(frozen=True)

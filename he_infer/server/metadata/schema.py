@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; a test compares it, and the tables below, with what `migrations/versions` makes."""
 
 META = sa.MetaData()
@@ -20,6 +20,7 @@ CLIENTS = sa.Table(
     sa.Column("daily_queries", sa.BigInteger),
     sa.Column("total_queries", sa.BigInteger),
     sa.Column("requests_per_minute", sa.BigInteger),
+    sa.Column("registrations_per_hour", sa.BigInteger),
 )
 TOKENS = sa.Table(
     "tokens",
@@ -94,11 +95,12 @@ FIRST_STATE = {
     "refused_until": 0.0,
     "generation": 0,
 }
-# Token bucket of a client: requests that it may still send at once (`level`) at a time (`updated`).
+# Token buckets of a client: requests, or registrations, that it may still send at once (`level`) at a time (`updated`).
 BUCKETS = sa.Table(
-    "buckets",
+    "rate_buckets",
     META,
     sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
+    sa.Column("kind", sa.String(16), primary_key=True),
     sa.Column("level", sa.Float, nullable=False),
     sa.Column("updated", sa.Float, nullable=False),
 )

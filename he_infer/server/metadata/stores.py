@@ -13,8 +13,8 @@ from he_infer.server.metadata.keys import Keys
 from he_infer.server.metadata.objects import Objects
 from he_infer.server.metadata.queries import Queries
 from he_infer.server.metadata.questions import Questions
+from he_infer.server.metadata.rates import Rates
 from he_infer.server.metadata.replays import Replays
-from he_infer.server.metadata.requests import Requests
 from he_infer.server.metadata.tokens import Tokens
 
 
@@ -30,7 +30,7 @@ class Metadata:
         replays = Replays(database)
         self.tokens = Tokens(database)
         self.clients = Clients(database)
-        self.requests = Requests(database)
+        self.rates = Rates(database)
         self.keys = Keys(database)
         self.queries = Queries(database, replays)
         self.questions = Questions(database, replays)

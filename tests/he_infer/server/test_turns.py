@@ -62,6 +62,29 @@ def test_a_client_alone_has_many_turns_and_all_its_requests_are_served() -> None
     run(scenario)
 
 
+def test_an_answer_that_has_begun_waits_for_its_turn_where_a_new_request_is_refused() -> None:
+    async def scenario() -> None:
+        crowd = Crowd(turns_of(waiting=2))
+        tasks = crowd.begin("a", turns.ALONE + 2)
+        await settle()
+        with pytest.raises(Refused):
+            async with crowd.turns.of("a"):
+                pytest.fail("the client had a turn beyond its bound")
+
+        async def go_on() -> str:
+            async with crowd.turns.of("a", begun=True):
+                return "read"
+
+        piece = asyncio.create_task(go_on())
+        await settle()
+        assert not piece.done()
+        crowd.go.set()
+        await asyncio.gather(*tasks)
+        assert await piece == "read"
+
+    run(scenario)
+
+
 def test_another_client_that_comes_runs_at_once_and_the_first_is_held_to_one_turn() -> None:
     async def scenario() -> None:
         crowd = Crowd(turns_of())

@@ -270,33 +270,57 @@ def test_a_refund_after_midnight_gains_nothing(database: Metadata, monkeypatch: 
     assert database.queries.count(caller.client_id, int(tomorrow // 86400)) == 0
 
 
+def test_registrations_an_hour_are_counted_apart_from_requests_and_over_a_restart(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    database = Metadata(database_url)
+    caller, _ = client(database, requests_per_minute=3, registrations_per_hour=2)
+    for _ in range(2):
+        database.rates.admit_registration(caller)
+    database.close()
+    database = Metadata(database_url)
+    with pytest.raises(Refused, match="2 key sets an hour") as caught:
+        database.rates.admit_registration(caller)
+    assert caught.value.code is Code.RATE_LIMIT
+    assert caught.value.retry_after == pytest.approx(1800.0)
+    for _ in range(3):
+        database.rates.admit_request(caller)
+    now += 1801.0
+    database.rates.admit_registration(caller)
+    with refused(Code.RATE_LIMIT):
+        database.rates.admit_registration(caller)
+    database.close()
+
+
 def test_requests_a_minute_are_counted_over_a_restart(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
     monkeypatch.setattr(time, "time", lambda: now)
     database = Metadata(database_url)
     caller, _ = client(database, requests_per_minute=3)
     for _ in range(3):
-        database.requests.admit(caller)
+        database.rates.admit_request(caller)
     database.close()
     database = Metadata(database_url)
     with pytest.raises(Refused) as caught:
-        database.requests.admit(caller)
+        database.rates.admit_request(caller)
     assert caught.value.code is Code.RATE_LIMIT
     assert caught.value.retry_after == pytest.approx(20.0)
     now += 20.1
-    database.requests.admit(caller)
+    database.rates.admit_request(caller)
     with refused(Code.RATE_LIMIT):
-        database.requests.admit(caller)
+        database.rates.admit_request(caller)
     now -= 5000.0  # a clock set back refills nothing, and forbids nothing for long
     with refused(Code.RATE_LIMIT):
-        database.requests.admit(caller)
+        database.rates.admit_request(caller)
     now += 20.1
-    database.requests.admit(caller)
+    database.rates.admit_request(caller)
     now += 1e6  # a clock set ahead fills the bucket once
     for _ in range(3):
-        database.requests.admit(caller)
+        database.rates.admit_request(caller)
     with refused(Code.RATE_LIMIT):
-        database.requests.admit(caller)
+        database.rates.admit_request(caller)
     database.close()
 
 
@@ -352,7 +376,7 @@ def test_a_removed_client_leaves_nothing_and_no_one_else_loses_anything(database
     caller, token = client(database, requests_per_minute=5)
     other, kept = client(database, "b")
     for who in (caller, other):
-        database.requests.admit(who)
+        database.rates.admit_request(who)
         admit(database, who, "n", time.time() + 60, "m", 1)
         database.keys.add(who.client_id, KeyRecord(f"k{who.client}", "p", "s", 1.0, (KeyPart("galois", 3, "aa"),), SET))
     database.objects.add(caller, record("a" * 32))

@@ -82,7 +82,7 @@ def limits(folder: Path, kind: str, url: str) -> None:
     metadata.tokens.add("bench", token, frozenset({Scope.STORE}), quotas=Quotas(requests_per_minute=10**9))
     caller = authenticate(metadata, token.text, Scope.STORE)
     plain = median(lambda: authenticate(metadata, token.text, Scope.STORE), 200)
-    full = median(lambda: metadata.requests.admit(caller), 200)
+    full = median(lambda: metadata.rates.admit_request(caller), 200)
     count = iter(range(10**9))
 
     def ask() -> None:
