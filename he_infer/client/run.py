@@ -6,11 +6,12 @@ server does not learn from the client's behaviour which of its answers were chec
 """
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from he_infer.ckks.packing import pack
 from he_infer.ckks.planning.plan import Plan
+from he_infer.client.blocks import KEPT_FROM, Block, BlockFiller, Extracted, images_a_request
 from he_infer.client.connection.session import Session
 from he_infer.client.images.array import ArrayImage
 from he_infer.client.images.reader import Frames, ImageReader, ReadImage
@@ -54,7 +56,7 @@ class RunOptions:
 
     frames: Frames = "middle"
     canary_rate: float | None = None
-    """Canary questions for each image; None: at least one in the first request; 0: none."""
+    """Canary questions for each image, beside those of the kept rows (`blocks`); None: no others; 0: none at all."""
     in_flight: int = IN_FLIGHT
     even_if_unlike: bool = False
     """Whether images that the model's guard finds unlike its training images are classified, with a remark."""
@@ -64,28 +66,8 @@ class RunOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class _Extracted:
-    """An image with its features, or with its refusal."""
-
-    image: ReadImage
-    features: NDArray[np.float64] | None = None
-    refusal: str | None = None
-    last_of_file: bool = True
-
-
-@dataclass(eq=False)
-class _Block:
-    """Content of one request, and the images whose results follow it."""
-
-    entries: list[_Extracted] = field(default_factory=list)
-    rows: list[NDArray[np.float64]] = field(default_factory=list)
-    owners: list[int] = field(default_factory=list)
-    """For each row the index of its entry, or -1 - q for canary question q."""
-
-
-@dataclass(frozen=True, eq=False)
 class _Answered:
-    block: _Block
+    block: Block
     order: NDArray[np.int64]
     """Row i of the request is row order[i] of the block."""
     answer: Answer | None
@@ -141,7 +123,8 @@ class Run:
             ThreadPoolExecutor(self._options.in_flight) as senders,
         ):
             extracted = run_ahead(self._extract_all(readers), 2 * max(EXTRACTED_TOGETHER, self.plan.batch))
-            blocks = self._fill_blocks(extracted)
+            filler = BlockFiller(self.plan, self._model.questions, self._options.canary_rate, self._rng)
+            blocks = filler.fill(extracted)
             answers = map_ahead(blocks, self._ask, senders, self._options.in_flight)
             first = True
             try:
@@ -161,7 +144,7 @@ class Run:
     def _is_distrusted(self) -> bool:
         return bool(self._wrong or self._outside or self._unopened)
 
-    def _extract_all(self, readers: ThreadPoolExecutor) -> Iterator[_Extracted]:
+    def _extract_all(self, readers: ThreadPoolExecutor) -> Iterator[Extracted]:
         """Read the files and extract their features, in order."""
 
         def read(path: Path | ArrayImage) -> list[tuple[ReadImage, bool]]:
@@ -176,14 +159,14 @@ class Run:
         for chunk in _chunks(frames, EXTRACTED_TOGETHER):
             yield from self._extract(chunk)
 
-    def _extract(self, chunk: Sequence[tuple[ReadImage, bool]]) -> Iterator[_Extracted]:
+    def _extract(self, chunk: Sequence[tuple[ReadImage, bool]]) -> Iterator[Extracted]:
         pictures = [image.pixels for image, _ in chunk if image.pixels is not None]
         started = time.perf_counter()
         rows = iter(self._features(pictures))
         self.report.spend("extraction", time.perf_counter() - started)
         for image, last in chunk:
             if image.pixels is None:
-                yield _Extracted(image, None, image.refusal, last)
+                yield Extracted(image, None, image.refusal, last)
                 continue
             bare = ReadImage(image.path, image.frame, None, None, image.identifiers, image.remarks)
             features, refusal = next(rows)
@@ -193,7 +176,7 @@ class Run:
                     bare = replace(bare, remarks=(*bare.remarks, unlike))
                 elif unlike:
                     features, refusal = None, f"{image.path}: {unlike}"
-            yield _Extracted(bare, features, refusal, last)
+            yield Extracted(bare, features, refusal, last)
 
     def _features(self, pictures: list[NDArray[np.float32]]) -> list[tuple[NDArray[np.float64] | None, str | None]]:
         """Compute the features of each picture, or the reason why it has none."""
@@ -209,38 +192,7 @@ class Run:
         # One bad picture makes the whole call fail: try each picture alone.
         return [pair for picture in pictures for pair in self._features([picture])]
 
-    def _fill_blocks(self, extracted: Iterable[_Extracted]) -> Iterator[_Block]:
-        """Make the rows of each request, with canary questions at random rows that a server cannot recognise."""
-        rate = self._options.canary_rate
-        block = _Block()
-        if rate != 0:
-            self._add_question(block)
-        for entry in extracted:
-            while len(block.rows) >= self.plan.batch:
-                yield block
-                block = _Block()
-            if entry.features is not None:
-                for _ in range(self._draw_count(rate or 0.0)):
-                    self._add_question(block)
-                    if len(block.rows) >= self.plan.batch:
-                        yield block
-                        block = _Block()
-                block.rows.append(entry.features)
-                block.owners.append(len(block.entries))
-            block.entries.append(entry)
-        if rate != 0 and 0 < len(block.rows) < self.plan.batch:
-            self._add_question(block)
-        yield block
-
-    def _draw_count(self, rate: float) -> int:
-        return int(rate) + int(self._rng.random() < rate - int(rate))
-
-    def _add_question(self, block: _Block) -> None:
-        question = int(self._rng.integers(len(self._model.questions)))
-        block.rows.append(self._model.questions[question])
-        block.owners.append(-1 - question)
-
-    def _ask(self, block: _Block) -> _Answered:
+    def _ask(self, block: Block) -> _Answered:
         """Encrypt a block's rows in random order, and let the server evaluate the head on them."""
         order = self._rng.permutation(len(block.rows))
         real = any(owner >= 0 for owner in block.owners)
@@ -318,7 +270,7 @@ class Run:
         if len(scores) and not zero[0].any() and wrong_rows(self.plan, scores, zero[1]):
             self._unopened += 1
 
-    def _judge(self, block: _Block, scores: NDArray[np.float64]) -> None:
+    def _judge(self, block: Block, scores: NDArray[np.float64]) -> None:
         """Count an answer's wrong canary answers and its scores outside of the range."""
         report = self.report
         asked = [(row, -1 - owner) for row, owner in enumerate(block.owners) if owner < 0]
@@ -331,7 +283,7 @@ class Run:
 
     def _result(
         self,
-        entry: _Extracted,
+        entry: Extracted,
         probabilities: NDArray[np.float64] | None,
         refusal: str | None,
         answer: Answer | None,
@@ -401,7 +353,7 @@ def find_unlike(model: ClientModel, image: ReadImage, features: NDArray[np.float
     return check_kind(made_from.card, image.kind) or made_from.judge(features[None])[0].reason or None
 
 
-def _find_cause(entry: _Extracted, label: str | None) -> Cause | None:
+def _find_cause(entry: Extracted, label: str | None) -> Cause | None:
     """Find the cause of an image's refusal: file, model or server."""
     if label is not None:
         return None
@@ -414,7 +366,9 @@ def choose_plan(plans: Sequence[Plan], images: int) -> Plan:
     """Choose the plan with the least server time for this number of images; the smallest batch if several are equal."""
 
     def cost(plan: Plan) -> float:
-        return -(-(images + 1) // plan.batch) * (1.0 + _SHARE * (plan.batch - 1))
+        first = 1 if plan.batch < KEPT_FROM else 0  # the question of the first request, beside the kept rows
+        requests = math.ceil((images + first) / images_a_request(plan))
+        return requests * (1.0 + _SHARE * (plan.batch - 1))
 
     return min(plans, key=cost)
 

@@ -24,6 +24,7 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_an_answer_replayed_for_another_request_is_refused",
             "test_an_answer_to_another_client_is_refused",
             "test_the_answer_to_a_full_request_is_refused_for_one_with_rows_to_spare",
+            "test_the_answer_to_a_full_request_is_refused_for_another_full_request",
         ),
         "a server that fails midway": ("test_a_server_that_fails_midway_leaves_rows_with_its_reason",),
     },
@@ -152,6 +153,7 @@ CONTROLS = frozenset(
         "test_a_crash_between_line_and_key_lets_the_log_continue",
         "test_names_in_any_script_stay_as_they_are",
         "test_loopback_and_https_need_no_option",
+        "test_full_requests_are_believed_where_every_answer_is_its_own",
         "test_every_attack_has_a_letter_and_every_letter_its_tests",
     }
 )

@@ -17,6 +17,7 @@ from he_infer import Client
 from he_infer.ckks.answer import write_answer
 from he_infer.ckks.engines.seal import primes
 from he_infer.ckks.planning.plan import Plan
+from he_infer.client import run
 from he_infer.client.connection.connection import Connection
 from he_infer.client.connection.session import Session
 from he_infer.client.key_registration import prove_keys, register_keys
@@ -197,6 +198,32 @@ def test_the_answer_to_a_full_request_is_refused_for_one_with_rows_to_spare(
     with hospital.client(canaries=0, in_flight=1) as client, pytest.raises(WrongAnswer, match="do not open"):
         client.classify(images)
     assert len(first) == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_answer_to_a_full_request_is_refused_for_another_full_request(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int
+) -> None:
+    """The key set is the same, the scores are in range, and no row is to spare: the kept row's question shows it."""
+    first: list[tuple[bytes, ...]] = []
+
+    def repeat(answer: Answer, plan: Plan) -> Answer:
+        first.append(answer.parts)
+        return replace(answer, parts=first[len(first) > 1 and -2])
+
+    forged(monkeypatch, repeat)
+    # Both requests draw their places and questions from it: by chance one pair in a hundred agrees.
+    monkeypatch.setattr(run, "system_generator", lambda: np.random.default_rng(seed))
+    with hospital.client(in_flight=1) as client, pytest.raises(WrongAnswer, match="test questions"):
+        client.classify(small_images(tmp_path / "many", 30))
+    assert len(first) == 2
+
+
+def test_full_requests_are_believed_where_every_answer_is_its_own(hospital: Hospital, tmp_path: Path) -> None:
+    with hospital.client(in_flight=1) as client:
+        results = client.classify(small_images(tmp_path / "many", 30))
+    assert all(result.classified for result in results)
+    assert len({result.receipt.request for result in results if result.receipt}) == 2
 
 
 def test_an_answer_that_cannot_be_parsed_is_an_error(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
