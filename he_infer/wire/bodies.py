@@ -1,6 +1,16 @@
-"""JSON bodies of the HTTP interface, as the server, its OpenAPI document and its clients use them."""
+"""JSON bodies of the HTTP interface, as the server, its OpenAPI document and its clients use them.
+
+Numbers have bounds, since a client must not compute with a time of 400 digits that a server states.
+"""
+
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+LAST_SECOND = 253_402_300_799
+"""Last second of the year 9999, since 1970; later times cannot be shown."""
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Seconds = Annotated[float, Field(ge=0, le=LAST_SECOND, allow_inf_nan=False)]
 
 
 class _Body(BaseModel):
@@ -30,16 +40,16 @@ class Health(_Body):
 class Protocol(_Body):
     """Versions of the envelope that this server speaks."""
 
-    min: int
-    max: int
+    min: Count
+    max: Count
 
 
 class BodyLimits(_Body):
     """Largest request bodies in bytes."""
 
-    keys: int
-    request: int
-    object: int
+    keys: Count
+    request: Count
+    object: Count
 
 
 class Info(_Body):
@@ -50,8 +60,8 @@ class Info(_Body):
     protocol: Protocol
     seal: str = Field(description="HE library and wire format; ciphertexts and keys of another one do not load.")
     engine: str = Field(description="Evaluation engine: native, or seal.")
-    receipt_key: str = Field(description="Ed25519 public key of the receipts, hex.")
-    time: int = Field(description="The server's clock, milliseconds since 1970.")
+    receipt_key: str = Field(pattern="^[0-9a-f]{64}$", description="Ed25519 public key of the receipts, hex.")
+    time: int = Field(ge=0, le=1000 * LAST_SECOND, description="The server's clock, milliseconds since 1970.")
     limits: BodyLimits
 
 
@@ -59,7 +69,7 @@ class PlanInfo(_Body):
     """One way to evaluate a model."""
 
     digest: str
-    batch: int = Field(description="Images a request.")
+    batch: Count = Field(description="Images a request.")
     needs_keys: bool = Field(description="Whether evaluation keys must be registered first.")
     plan: str = Field(description="The plan as JSON text; its digest is the one above.")
 
@@ -87,14 +97,14 @@ class KeysStored(_Body):
 
     plan: str
     key_set: str = Field(description="Id of the key set, chosen by the client.")
-    bytes: int
+    bytes: Count
 
 
 class KeysInfo(KeysStored):
     """Evaluation keys that are stored."""
 
     seal: str
-    created: float
+    created: Seconds
     usable: bool = Field(
         description="False after the server's HE library or model changed, or where the set ended one of its processes."
     )
@@ -110,10 +120,10 @@ class ObjectInfo(_Body):
     """A stored sealed object."""
 
     id: str
-    version: int = Field(description="Versions count from 1; each is stored once and never changed.")
-    size: int
+    version: Count = Field(description="Versions count from 1; each is stored once and never changed.")
+    size: Count
     sha256: str
-    created: float
+    created: Seconds
 
 
 class VersionList(_Body):

@@ -116,6 +116,14 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_range_of_an_object_is_no_longer_than_was_asked_for",
             "test_a_slow_answer_ends_in_a_timeout",
         ),
+        "numbers and listings of a hostile server": (
+            "test_a_clock_that_is_no_time_is_refused",
+            "test_a_signing_key_that_is_none_is_not_pinned",
+            "test_a_registration_with_an_impossible_number_is_refused",
+            "test_a_time_to_wait_that_is_no_number_is_ignored",
+            "test_an_answer_whose_time_is_no_number_of_microseconds_is_refused",
+            "test_a_listing_that_might_never_end_is_refused",
+        ),
         "control characters": (
             "test_control_characters_in_a_refusal_do_not_move_the_cursor",
             "test_control_characters_are_shown_as_text",

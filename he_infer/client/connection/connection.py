@@ -44,6 +44,7 @@ ANSWER_SECONDS = 120.0
 LEAST_RATE = 64 << 10
 """Minimum transfer rate of a large answer, bytes per second."""
 _MOST_REFUSAL = 64 << 10
+_MOST_DIGITS = 9
 Result = TypeVar("Result")
 Body = TypeVar("Body", bound=BaseModel)
 Parts = tuple[tuple[str, bytes], ...]
@@ -344,4 +345,7 @@ def trust(ca_file: Path | None, client_cert: Path | None = None) -> ssl.SSLConte
 
 
 def _seconds(header: str | None) -> float:
-    return float(header) if header and header.isdigit() else 1.0
+    """Read a Retry-After header in seconds; 1 where it is missing or not such a number."""
+    if header and header.isascii() and header.isdigit() and len(header) <= _MOST_DIGITS:
+        return float(header)
+    return 1.0

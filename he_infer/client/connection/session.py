@@ -6,6 +6,7 @@ It knows nothing of images or secret keys.
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -214,11 +215,20 @@ class Session:
         return self._connection.get(object_path(object_id, version), most=end - start, headers=headers).content
 
     def objects(self) -> Iterable[ObjectInfo]:
-        """All objects of this client in the order of their ids, each in its newest version."""
+        """All objects of this client in the order of their ids, each in its newest version.
+
+        Raises:
+            ProtocolMismatch: a page does not follow the one before: such a listing might never end.
+        """
         after: str | None = ""
         while after is not None:
             page = self._connection.parse(ObjectList, self._connection.get("/v1/objects", params={"after": after}))
+            names = [after, *(entry.id for entry in page.objects)]
+            if any(later <= earlier for earlier, later in pairwise(names)) or page.next not in (None, names[-1]):
+                raise ProtocolMismatch("The server lists its objects out of order. Do not use it; ask its operator.")
             yield from page.objects
+            if page.next is not None and not page.objects:
+                raise ProtocolMismatch("The server announces a further page after an empty one; ask its operator.")
             after = page.next
 
     def versions(self, object_id: str) -> list[ObjectInfo]:

@@ -59,7 +59,7 @@ class Answer:
             key_set=key_set,
         )
         server_us = envelope.header.get("server_us")
-        if not isinstance(server_us, int):
+        if isinstance(server_us, bool) or not isinstance(server_us, int) or not 0 <= server_us < 1 << 53:
             raise NotThisFormat("The server's answer does not state its time; install the same release on both sides.")
         return cls(
             parts=tuple(data for _, data in envelope.parts),
