@@ -91,6 +91,8 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "a spool over the quota": (
             "test_many_bodies_at_once_do_not_exceed_the_quota_on_disk",
+            "test_empty_objects_without_end_are_refused_by_their_number",
+            "test_spooled_requests_of_one_client_take_a_bounded_share_of_the_disk",
             "test_a_registration_beyond_the_quota_is_refused_before_its_body",
         ),
         "registrations in a loop": (

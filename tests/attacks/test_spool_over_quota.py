@@ -3,6 +3,11 @@
 import contextlib
 import time
 
+import pytest
+
+from he_infer.client.connection.session import Session
+from he_infer.errors import RequestRefused
+from he_infer.server.metadata.quota import BLOCK
 from tests.attacks.conftest import QUOTA
 from tests.attacks.kit import Scene, begin, read_answer
 
@@ -25,6 +30,19 @@ def test_many_bodies_at_once_do_not_exceed_the_quota_on_disk(scene: Scene) -> No
     while list(spool.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list(spool.iterdir()) == []
+    scene.no_defect()
+
+
+def test_empty_objects_without_end_are_refused_by_their_number(scene: Scene) -> None:
+    """An object without a byte takes a file, a block and a row all the same."""
+    with Session(scene.server.url, scene.small, patience=0) as session:
+        stored = [session.put_object(b"").id for _ in range(QUOTA // BLOCK)]
+        with pytest.raises(RequestRefused, match="one for each 4096 bytes") as caught:
+            session.put_object(b"")
+        assert caught.value.code == "quota"
+        for name in stored:
+            session.delete_object(name)
+        session.delete_object(session.put_object(b"").id)
     scene.no_defect()
 
 

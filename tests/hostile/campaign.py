@@ -98,8 +98,12 @@ def over_http(
                 honest.join()
             assert set(outcome.sent) <= set(everything[0].kinds)
         outcome.seconds = time.monotonic() - began
-        outcome.server_deaths = int(server.pid != pid or httpx2.get(f"{server.url}/readyz").status_code != 200)
-        text = httpx2.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {operator_token}"}).text
+        outcome.server_deaths = int(
+            server.pid != pid or httpx2.get(f"{server.url}/readyz", timeout=120.0).status_code != 200
+        )
+        text = httpx2.get(
+            f"{server.url}/metrics", headers={"Authorization": f"Bearer {operator_token}"}, timeout=120.0
+        ).text
         outcome.worker_deaths = _metric(text, "he_infer_worker_deaths_total")
         outcome.workers_overdue = _metric(text, "he_infer_worker_overdue_total")
         outcome.peak_megabytes = max(peak_megabytes(pid) for pid in processes(server.pid))
@@ -109,7 +113,7 @@ def over_http(
 def _send(
     outcome: Answered, server: LocalServer, mutations: Mutations, count: int, progress: Callable[[int], None] | None
 ) -> None:
-    with httpx2.Client(base_url=server.url, timeout=60.0, trust_env=False) as http:
+    with httpx2.Client(base_url=server.url, timeout=300.0, trust_env=False) as http:
         for _ in range(count):
             kind, message = mutations.draw()
             outcome.sent[kind] += 1
@@ -146,7 +150,7 @@ def _judge(outcome: Answered, kind: str, status: int, content: bytes) -> None:
 def _judge_bare(outcome: Answered, kind: str, server: LocalServer, message: Message) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     answer = b""
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
+    with socket.create_connection((host, int(port)), timeout=300) as connection:
         try:
             connection.sendall(message.body)
             connection.shutdown(socket.SHUT_WR)

@@ -1,7 +1,8 @@
 """Reads all request bodies, within bounds on bytes, time, memory and disk; only bytes that have arrived count.
 
 An announced length reserves nothing: an idle connection holds no memory that another client could use. A body must
-arrive at a minimum rate. Small bodies are held in memory, within a share for each client; larger ones go to the spool.
+arrive at a minimum rate. Small bodies are held in memory, within a share for each client; larger ones go to the spool,
+within a share of the same size.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ class BodyReader:
         self._run = run
         self._held = 0
         self._held_by: defaultdict[str, int] = defaultdict(int)
+        self._spooled_by: defaultdict[str, int] = defaultdict(int)
 
     @contextlib.asynccontextmanager
     async def whole(
@@ -70,10 +72,16 @@ class BodyReader:
                 self._release(caller.client_id, len(data))
             return
         with await self._run(lambda: self._spool.open(caller.client_id, limit=length, room=room)) as incoming:
-            async for piece in self.pieces(request, length):
-                await self._run(incoming.write, piece)
-            with incoming.mapped() as view:
-                yield view
+            held = 0
+            try:
+                async for piece in self.pieces(request, length):
+                    self._hold_spooled(caller.client_id, len(piece), length)
+                    held += len(piece)
+                    await self._run(incoming.write, piece)
+                with incoming.mapped() as view:
+                    yield view
+            finally:
+                self._release_spooled(caller.client_id, held)
 
     async def pieces(self, request: Request, length: int) -> AsyncIterator[bytes]:
         """Yield the body as it arrives.
@@ -114,6 +122,17 @@ class BodyReader:
         self._held_by[client_id] -= size
         if self._held_by[client_id] <= 0:
             del self._held_by[client_id]
+
+    def _hold_spooled(self, client_id: str, size: int, length: int) -> None:
+        """Count bytes of a body on the disk: all of one client's take a share, or one larger body its own length."""
+        if self._spooled_by[client_id] + size > max(self._settings.bodies_in_memory // _SHARE, length):
+            raise Refused(Code.BUSY, "Too many bodies of this client are being received; try again.", retry_after=1.0)
+        self._spooled_by[client_id] += size
+
+    def _release_spooled(self, client_id: str, size: int) -> None:
+        self._spooled_by[client_id] -= size
+        if self._spooled_by[client_id] <= 0:
+            del self._spooled_by[client_id]
 
 
 def announced_length(request: Request) -> int:

@@ -44,7 +44,7 @@ class Keys:
                     f"The key set {record.key_set} is registered for this plan with other bytes, and is never "
                     "replaced. Delete it first, or make a new key file.",
                 )
-            check_quota(sql, client_id, quota, sum(part.size for part in record.parts))
+            check_quota(sql, client_id, quota, sum(part.size for part in record.parts), blobs=len(record.parts))
             sql.execute(
                 KEYS.insert().values(
                     client_id=client_id,

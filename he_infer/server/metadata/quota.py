@@ -20,8 +20,14 @@ def read_quotas(row: sa.RowMapping) -> Quotas:
     return Quotas(**{column.name: row[column.name] for column in QUOTA_COLUMNS})
 
 
-def check_quota(sql: sa.Connection, client_id: str, quota: int | None, size: int) -> int | None:
-    """Check that a client may store so many bytes more.
+BLOCK = 4096
+"""Bytes of quota for each blob: what a blob takes on a disk, however small it is."""
+LEAST_BLOBS = 64
+"""Blobs that a client may store under the smallest quota."""
+
+
+def check_quota(sql: sa.Connection, client_id: str, quota: int | None, size: int, *, blobs: int = 1) -> int | None:
+    """Check that a client may store so many bytes, in so many blobs, more.
 
     Returns:
         Bytes that it may store beside what it has, or None where it has no quota.
@@ -31,13 +37,22 @@ def check_quota(sql: sa.Connection, client_id: str, quota: int | None, size: int
     """
     if quota is None:
         return None
-    objects = sa.select(sa.func.coalesce(sa.func.sum(OBJECTS.c.size), 0)).where(OBJECTS.c.client_id == client_id)
-    keys = sa.select(sa.func.coalesce(sa.func.sum(KEY_PARTS.c.size), 0)).join(KEYS, KEYS.c.key_id == KEY_PARTS.c.key_id)
-    used = int(sql.scalar(objects) or 0) + int(sql.scalar(keys.where(KEYS.c.client_id == client_id)) or 0)
+    objects = sa.select(sa.func.coalesce(sa.func.sum(OBJECTS.c.size), 0), sa.func.count())
+    keys = sa.select(sa.func.coalesce(sa.func.sum(KEY_PARTS.c.size), 0), sa.func.count())
+    keys = keys.join(KEYS, KEYS.c.key_id == KEY_PARTS.c.key_id)
+    object_bytes, versions = sql.execute(objects.where(OBJECTS.c.client_id == client_id)).one()
+    key_bytes, parts = sql.execute(keys.where(KEYS.c.client_id == client_id)).one()
+    used, stored, most = int(object_bytes) + int(key_bytes), int(versions) + int(parts), quota // BLOCK
     if used + size > quota:
         raise Refused(
             Code.QUOTA,
             f"This client may store {quota} bytes; {used} are used and {size} more were sent. "
             "Delete objects, or ask the operator for a larger quota.",
+        )
+    if stored + blobs > max(LEAST_BLOBS, most):
+        raise Refused(
+            Code.QUOTA,
+            f"This client may store {max(LEAST_BLOBS, most)} objects and parts of keys, one for each {BLOCK} bytes of "
+            f"its quota; {stored} are stored. Delete objects, or ask the operator for a larger quota.",
         )
     return quota - used

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from he_infer.client.blocks import KEPT_FROM, Block, BlockFiller, Extracted, ima
 from he_infer.client.images.reader import ReadImage
 
 QUESTIONS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-IMAGE = ReadImage(Path("x.png"), None, None, None, cast(Any, None), ())
+IMAGE = ReadImage(Path("x.png"))
 
 
 def plan(batch: int) -> Plan:

@@ -142,7 +142,9 @@ class Client:
 
     def post(self, body: bytes, **headers: str) -> httpx2.Response:
         sent = {"Authorization": f"Bearer {self.token}", **headers}
-        return httpx2.post(f"{self.server.url}/v1/models/{self.model.id}/classify", content=body, headers=sent)
+        return httpx2.post(
+            f"{self.server.url}/v1/models/{self.model.id}/classify", content=body, headers=sent, timeout=120.0
+        )
 
 
 @contextmanager
