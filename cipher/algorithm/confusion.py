@@ -16,35 +16,34 @@ from cipher.algorithm.tiles import Division
 from cipher.algorithm.words import Words
 
 
-def scramble(block: Words, vector: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> None:
+def scramble(block: Words, vector: Words, geometry: Geometry, image_key: bytes, engine: Engine) -> None:
     """Steps 1.1 to 1.4, 3, 4 and 5.1: the scrambled words of all partitions, one after the other, as one vector.
 
     Args:
         block: the grid's words, (rows * columns,); not changed.
         vector: receives the scrambled words; of the same size.
         geometry: shape of the grid.
-        key: the image's key, 32 bytes.
-        salt: the image's salt, 16 bytes.
+        image_key: from `cipher.algorithm.key_schedule.extract_key`.
         engine: the loops.
     """
     cut = geometry.rows // 2
     upper, lower = _halves(block, geometry)
     upper_part, lower_part = vector[: cut * geometry.columns], vector[cut * geometry.columns :]
-    division = _division(lower.shape[0], Stage.LOWER, Features.extract(upper, engine), geometry, key, salt, engine)
+    division = _division(lower.shape[0], Stage.LOWER, Features.extract(upper, engine), geometry, image_key, engine)
     engine.gather(lower, division, lower_part)
     # Features need rows and columns, so the scrambled half is laid out as the half was.
     features = Features.extract(lower_part.reshape(lower.shape), engine)
-    engine.gather(upper, _division(cut, Stage.UPPER, features, geometry, key, salt, engine), upper_part)
+    engine.gather(upper, _division(cut, Stage.UPPER, features, geometry, image_key, engine), upper_part)
 
 
-def unscramble(vector: Words, block: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> None:
+def unscramble(vector: Words, block: Words, geometry: Geometry, image_key: bytes, engine: Engine) -> None:
     """The inverse of `scramble`: fills `block` from `vector`."""
     cut = geometry.rows // 2
     upper, lower = _halves(block, geometry)
     upper_part, lower_part = vector[: cut * geometry.columns], vector[cut * geometry.columns :]
     features = Features.extract(lower_part.reshape(lower.shape), engine)
-    engine.scatter(upper_part, _division(cut, Stage.UPPER, features, geometry, key, salt, engine), upper)
-    division = _division(lower.shape[0], Stage.LOWER, Features.extract(upper, engine), geometry, key, salt, engine)
+    engine.scatter(upper_part, _division(cut, Stage.UPPER, features, geometry, image_key, engine), upper)
+    division = _division(lower.shape[0], Stage.LOWER, Features.extract(upper, engine), geometry, image_key, engine)
     engine.scatter(lower_part, division, lower)
 
 
@@ -54,8 +53,8 @@ def _halves(block: Words, geometry: Geometry) -> tuple[Words, Words]:
 
 
 def _division(
-    rows: int, stage: Stage, features: Features, geometry: Geometry, key: bytes, salt: bytes, engine: Engine
+    rows: int, stage: Stage, features: Features, geometry: Geometry, image_key: bytes, engine: Engine
 ) -> Division:
-    (subkey,) = update_key(key, salt, stage, geometry, features=features.label())
+    (subkey,) = update_key(image_key, stage, geometry, features=features.label())
     network = create_network(subkey, features.layers(), features.nodes(), engine)
     return divide(rows, geometry.columns, geometry.bits, features, KeyStream(network, engine), engine)

@@ -43,10 +43,10 @@ class DiffusionKeys:
     last_hash: bytes
 
     @classmethod
-    def derive(cls, key: bytes, salt: bytes, geometry: Geometry) -> "DiffusionKeys":
+    def derive(cls, image_key: bytes, geometry: Geometry) -> "DiffusionKeys":
         """Update the key for both directions."""
-        first_hash, block = update_key(key, salt, Stage.HORIZONTAL, geometry, count=2)
-        streams, last_hash = update_key(key, salt, Stage.VERTICAL, geometry, count=2)
+        first_hash, block = update_key(image_key, Stage.HORIZONTAL, geometry, count=2)
+        streams, last_hash = update_key(image_key, Stage.VERTICAL, geometry, count=2)
         return cls(first_hash, block, streams, last_hash)
 
 

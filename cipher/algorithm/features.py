@@ -43,16 +43,7 @@ class Features:
     @classmethod
     def extract(cls, half: Words, engine: Engine) -> "Features":
         """Extract the features of half of the grid, (rows, columns) words, at least one."""
-        rows, columns = half.shape
-        copy = half[:: -(-rows // MOST_SAMPLES), :: -(-columns // MOST_SAMPLES)].astype(np.int64)
-        low, high = int(copy.min()), int(copy.max())
-        copy = (copy - low) * 255 // max(1, high - low)
-        rows, columns = copy.shape
-        cuts = (
-            [index * rows // BLOCKS for index in range(BLOCKS + 1)],
-            [index * columns // BLOCKS for index in range(BLOCKS + 1)],
-        )
-        numbers = engine.measure(copy, cuts)
+        numbers = engine.measure(half, MOST_SAMPLES, BLOCKS)
         return cls(*(tuple(column) for column in numbers.T.tolist()))
 
     def label(self) -> bytes:

@@ -12,6 +12,7 @@ from cipher.algorithm.confusion import scramble, unscramble
 from cipher.algorithm.diffusion import DiffusionKeys, alter, restore
 from cipher.algorithm.engine import Engine, best
 from cipher.algorithm.geometry import Geometry, grid_of
+from cipher.algorithm.key_schedule import extract_key
 from cipher.algorithm.words import Words, check_type, from_words, to_words, word_type
 
 VERSION = 2
@@ -71,22 +72,22 @@ def encipher(words: Words, vector: Words, geometry: Geometry, key: bytes, salt: 
         salt: 16 bytes.
         engine: the loops.
     """
-    block = geometry.block
+    block, image_key = geometry.block, extract_key(key, salt)
     # 1.1 to 1.4 and 3 features, networks, their analysis and update; 4 confusion; 5.1 a vector.
-    scramble(words[:block], vector[:block], geometry, key, salt, engine)
+    scramble(words[:block], vector[:block], geometry, image_key, engine)
     vector[block:] = words[block:]
     # 5 diffusion: 5.3 update the key, 5.2 alter horizontally and vertically.
-    alter(_little_endian(vector), DiffusionKeys.derive(key, salt, geometry), engine)
+    alter(_little_endian(vector), DiffusionKeys.derive(image_key, geometry), engine)
     _little_endian(vector)
 
 
 def decipher(vector: Words, words: Words, geometry: Geometry, key: bytes, salt: bytes, engine: Engine) -> None:
     """The inverse of `encipher`, its steps in the opposite order; `vector` is overwritten."""
-    block = geometry.block
-    restore(_little_endian(vector), DiffusionKeys.derive(key, salt, geometry), engine)
+    block, image_key = geometry.block, extract_key(key, salt)
+    restore(_little_endian(vector), DiffusionKeys.derive(image_key, geometry), engine)
     _little_endian(vector)
     words[block:] = vector[block:]
-    unscramble(vector[:block], words[:block], geometry, key, salt, engine)
+    unscramble(vector[:block], words[:block], geometry, image_key, engine)
 
 
 def _little_endian(vector: Words) -> memoryview:

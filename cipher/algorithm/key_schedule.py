@@ -1,7 +1,8 @@
 """The cipher key's updates (steps 4.3 and 5.3): new subkeys, hence a new network, for every stage.
 
-HKDF-SHA256 (RFC 5869) with the image's salt and a label for the stage. The labels carry the grid's shape, and what
-steers the stage: the confusion's carry the features of the other half, the stream's the altered head.
+HKDF-SHA256 (RFC 5869) with the image's salt, extracted once an image and expanded for each stage with its label. The
+labels carry the grid's shape, and what steers the stage: the confusion's carry the features of the other half, the
+stream's the altered head.
 """
 
 from enum import StrEnum
@@ -25,18 +26,12 @@ class Stage(StrEnum):
     VERTICAL = "vertical alteration"
 
 
-def update_key(
-    key: bytes, salt: bytes, stage: Stage, geometry: Geometry, *, count: int = 1, features: bytes = b""
-) -> list[bytes]:
-    """The 32-byte subkeys of one stage of one image.
+def extract_key(key: bytes, salt: bytes) -> bytes:
+    """The image's own key, from which those of its stages are updated.
 
     Args:
         key: the cipher key of the image, 32 bytes.
         salt: 16 bytes, different for every image under the same key.
-        stage: which step of Algorithm 1 they are for.
-        geometry: shape of the grid.
-        count: number of subkeys.
-        features: further bytes that the subkeys depend on; empty for a stage without features.
 
     Raises:
         BadKey: a key or salt of another length.
@@ -45,8 +40,23 @@ def update_key(
         raise BadKey(
             f"The cipher takes a key of {KEY_SIZE} bytes and a salt of {SALT_SIZE}; got {len(key)}, {len(salt)}."
         )
+    return HKDF.extract(SHA256(), salt, key)
+
+
+def update_key(
+    image_key: bytes, stage: Stage, geometry: Geometry, *, count: int = 1, features: bytes = b""
+) -> list[bytes]:
+    """The 32-byte subkeys of one stage of one image.
+
+    Args:
+        image_key: from `extract_key`.
+        stage: which step of Algorithm 1 they are for.
+        geometry: shape of the grid.
+        count: number of subkeys.
+        features: further bytes that the subkeys depend on; empty for a stage without features.
+    """
     info = b"he-infer image cipher 2 " + stage.value.encode() + b" " + geometry.label() + b" " + features
-    return _split(HKDF(algorithm=SHA256(), length=KEY_SIZE * count, salt=salt, info=info).derive(key), count)
+    return _split(HKDFExpand(algorithm=SHA256(), length=KEY_SIZE * count, info=info).derive(image_key), count)
 
 
 def update_stream_keys(root: bytes, head: bytes) -> tuple[bytes, bytes]:

@@ -41,14 +41,19 @@ def create_network(stage_key: bytes, layers: int, nodes: int, engine: Engine) ->
         engine: the loops.
     """
     draws = _Draws(stage_key)
+    count = 4 * layers * nodes * (nodes + 1)
     while True:
-        seeds = draws.read(nodes)
-        chosen: list[NDArray[np.uint64]] = []
-        while len(chosen) < layers:
-            candidates = draws.read(4 * layers * nodes * (nodes + 1)).reshape(-1, nodes, nodes + 1)
-            good = engine.effective(candidates[:, :, :nodes])
-            chosen += list(candidates[good][: layers - len(chosen)])
-        drawn = np.array(chosen)
+        drawn = draws.read(nodes + count)
+        seeds, candidates = drawn[:nodes], drawn[nodes:]
+        chosen = np.empty((0, nodes, nodes + 1), np.uint64)
+        while True:
+            parameters = candidates.reshape(-1, nodes, nodes + 1)
+            good = engine.effective(parameters[:, :, :nodes])
+            chosen = np.concatenate([chosen, parameters[good]])
+            if len(chosen) >= layers:
+                break
+            candidates = draws.read(count)
+        drawn = chosen[:layers]
         network = Network(drawn[:, :, :nodes].copy(), drawn[:, :, nodes].copy(), seeds)
         if has_influence(network, engine):
             return network

@@ -34,8 +34,8 @@ def divide(rows: int, columns: int, bits: int, features: Features, stream: KeySt
         engine: the loops.
     """
     height, width = features.tile(bits)
-    first_row, first_column = (int(word) for word in stream.read(2, "<u8"))
-    manners = stream.read(MANNERS, "<u8")
+    beginning = stream.read(2 + MANNERS, "<u8")
+    first_row, first_column, manners = int(beginning[0]), int(beginning[1]), beginning[2:]
     bands = _cuts(first_row % height, height, rows)
     left = min(first_column % width, columns)
     across = (columns - left) // width
@@ -66,12 +66,9 @@ def _lay_strip(
 ) -> Strip:
     """A strip from its draws: one a tile, then one a row of each tile."""
     rows, count = int(bands[-1]), (len(bands) - 1) * across
-    order = engine.shuffle(draws[:count])
-    heights = np.repeat(bands[1:] - bands[:-1], across)[order]
-    places = np.empty(count, np.int64)
-    places[order] = heights.cumsum() - heights
+    places = engine.arrange(draws[:count], bands)
     turns = ((manners >> np.uint64(32)) * np.uint64(width) >> np.uint64(32)).astype(np.int64)
-    return Strip(column, across, width, word, places.reshape(-1, across), draws[count:].reshape(rows, across), turns)
+    return Strip(column, across, width, word, places, draws[count:].reshape(rows, across), turns)
 
 
 def _cuts(first: int, step: int, end: int) -> NDArray[np.int64]:

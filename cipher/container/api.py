@@ -139,8 +139,9 @@ def seal_file(
     Raises:
         StorageProblem: the source cannot be read, or the destination not be written.
     """
-    with reading(source) as plain, atomic_write(destination, mode=_SEALED_MODE) as target:
-        return seal_stream(plain, target, vault_key, span=span, options=_name_options(options, None, Path(source).name))
+    options = _name_options(options, None, Path(source).name)
+    with reading(source) as plain, atomic_write(destination, mode=_SEALED_MODE, syncs=options.syncs) as target:
+        return seal_stream(plain, target, vault_key, span=span, options=options)
 
 
 def open_file(

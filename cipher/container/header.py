@@ -240,9 +240,9 @@ class Header:
         """The same with its salt, and its identifier if it is a new object's."""
         return replace(self, salt=salt, object_id=object_id or self.object_id)
 
-    def prefix(self) -> bytes:
-        """The 16 bytes at the object's beginning."""
-        return PREFIX.pack(MAGIC, VERSION, self.kind, len(self.pack()), self.recipients, 0)
+    def prefix(self, packed: bytes) -> bytes:
+        """The 16 bytes at the object's beginning, before the public header that `pack` gave."""
+        return PREFIX.pack(MAGIC, VERSION, self.kind, len(packed), self.recipients, 0)
 
 
 def parse_prefix(data: bytes) -> tuple[Kind, int, int]:

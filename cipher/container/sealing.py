@@ -29,12 +29,13 @@ from cipher.container.header import (
     pad_names,
     parse_padded_names,
 )
-from cipher.container.object_keys import ContentHash, ObjectKeys, hedged, wrap
+from cipher.container.object_keys import ContentHash, ObjectKeys, hash_content, hedged, wrap
 from cipher.container.recipients import check, fill_slots
 from cipher.container.records import Buffer, Records
 from cipher.container.unlock import OpeningKey, unlock
 from cipher.container.version import ObjectVersion
 from cipher.errors import BadSpan, ContextMismatch, Damaged, SourceChanged
+from cipher.files.folder_syncs import FolderSyncs
 from cipher.keys.vault_key import VaultKey
 
 Progress = Callable[[int], None]
@@ -80,6 +81,8 @@ class Options:
     recipient_slots: int = 4
     """Number of recipient slots; it stays as it is."""
     progress: Progress | None = None
+    syncs: FolderSyncs | None = None
+    """Collects the folder of a sealed file, which the caller has flushed before it acknowledges the file."""
 
     def with_name(self, name: str | None) -> "Options":
         """The same with another name."""
@@ -162,10 +165,12 @@ def seal_segments(
         raise BadSpan(f"Groups of {draft.frames} frames do not fit the pixels, or chunks of {limit} bytes.")
     content = _content(source, payload)
     digest = content.hash(vault_key)
-    fresh = hedged(vault_key, draft.prefix() + draft.pack() + private_bytes, digest)
+    drafted = draft.pack()
+    fresh = hedged(vault_key, draft.prefix(drafted) + drafted + private_bytes, digest)
     header = draft.with_fresh(fresh.salt, None if following else fresh.object_id)
     keys = ObjectKeys.derive(fresh.data_key, fresh.salt)
-    prefix, header_bytes = header.prefix(), header.pack()
+    header_bytes = header.pack()
+    prefix = header.prefix(header_bytes)
     commitment = keys.commitment(prefix, header_bytes)
     records = Records(keys.sealing, commitment, 1 + count_chunks(header))
 
@@ -331,9 +336,7 @@ class _Memory:
 
     def hash(self, vault_key: VaultKey) -> bytes:
         """Digest of the content, for the object's randomness."""
-        found = ContentHash(vault_key)
-        found.update(self._data)
-        return found.digest()
+        return hash_content(self._data, vault_key)
 
     def cut(self, header: Header) -> Iterator[tuple[Chunk, Buffer]]:
         """The chunks and their bytes."""

@@ -257,7 +257,7 @@ def seal_region(
     if max(len(visible), len(container)) > _MOST_ELEMENT - 2:
         raise UnsupportedImage(f"{source.name} is too large: a DICOM element holds 4 GiB. Use the container form.")
     padding = 1 if len(container) % 2 else 2
-    with atomic_write(destination, mode=SEALED_MODE) as target:
+    with atomic_write(destination, mode=SEALED_MODE, syncs=options.syncs) as target:
         target.write(_head(shown))
         target.write(
             _LONG.pack(0x7FE0, 0x0010, b"OB" if image.itemsize == 1 else b"OW", 0, len(visible) + len(visible) % 2)

@@ -72,7 +72,7 @@ def seal_object(
             version = container.seal_stream(plain, body, vault_key, span=layout.span, options=options)
             length = body.tell()
             body.seek(0)
-            with atomic_write(destination, mode=SEALED_MODE) as target:
+            with atomic_write(destination, mode=SEALED_MODE, syncs=options.syncs) as target:
                 dicom_object.write_object(target, body, length, identifiers, encrypted)
     except OSError as error:
         raise StorageProblem(f"Cannot write {os.fspath(destination)}: {error.strerror or error}.") from error

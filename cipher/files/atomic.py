@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cipher.errors import AlreadyExists, StorageProblem
+from cipher.files.folder_syncs import FolderSyncs
 
 TEMPORARY_SUFFIX = ".he-infer-tmp"
 """Ending of the names of unfinished files. Such a file is never read, and may be removed when nothing is writing."""
@@ -33,7 +34,12 @@ def is_unfinished(name: str) -> bool:
 
 @contextmanager
 def atomic_write(
-    destination: str | os.PathLike[str], *, mode: int = PRIVATE, replace: bool = True, folder: int | None = None
+    destination: str | os.PathLike[str],
+    *,
+    mode: int = PRIVATE,
+    replace: bool = True,
+    folder: int | None = None,
+    syncs: FolderSyncs | None = None,
 ) -> Iterator[BinaryIO]:
     """Yield a file object; when the block ends without an error, its bytes *become* `destination`, at once and whole.
 
@@ -46,6 +52,8 @@ def atomic_write(
             another process makes it in the meantime.
         folder: descriptor of the open folder that `destination` lies in, where the caller has walked to it; the path
             then only serves messages.
+        syncs: collects the folder, which the caller has flushed before it acknowledges the file; flushed here if not
+            given.
 
     Raises:
         AlreadyExists: something has the name and `replace` is False.
@@ -64,10 +72,11 @@ def atomic_write(
             try:
                 yield handle
                 handle.flush()
-                os.fsync(handle.fileno())
+                _flush(handle.fileno())
                 handle.close()
                 place.publish(temporary, path.name, replace)
-                place.sync()
+                if syncs is None or not syncs.add(path.parent):
+                    place.sync()
             except FileExistsError:
                 raise AlreadyExists(f"{path} is there already and is not replaced; choose another name.") from None
             except OSError as error:
@@ -79,9 +88,16 @@ def atomic_write(
                 os.unlink(place.name(temporary), dir_fd=place.descriptor)
 
 
-def write_bytes(destination: str | os.PathLike[str], data: bytes, *, mode: int = PRIVATE, replace: bool = True) -> None:
+def write_bytes(
+    destination: str | os.PathLike[str],
+    data: bytes,
+    *,
+    mode: int = PRIVATE,
+    replace: bool = True,
+    syncs: FolderSyncs | None = None,
+) -> None:
     """Write `data` as `destination`, atomically; see `atomic_write`."""
-    with atomic_write(destination, mode=mode, replace=replace) as handle:
+    with atomic_write(destination, mode=mode, replace=replace, syncs=syncs) as handle:
         handle.write(data)
 
 
@@ -151,6 +167,12 @@ def _enter_folder(path: Path, folder: int | None) -> Iterator[_Place]:
         yield _Place(path.parent, descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush(descriptor: int) -> None:
+    """Flush a file's bytes and what it takes to read them; its times may follow later."""
+    flush = getattr(os, "fdatasync", os.fsync)
+    flush(descriptor)
 
 
 def _explain_refusal(path: Path, error: OSError) -> StorageProblem:

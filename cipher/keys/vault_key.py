@@ -23,6 +23,8 @@ class VaultKey:
 
     secret: bytes = field(repr=False)
     """32 bytes, uniformly random."""
+    _subkeys: dict[bytes, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Label -> subkey, once it has been asked for: sealing an object takes four."""
 
     def __post_init__(self) -> None:
         if len(self.secret) != SIZE:
@@ -91,5 +93,7 @@ class VaultKey:
         return cls(secret)
 
     def _subkey(self, label: bytes, length: int) -> bytes:
-        info = b"he-infer vault 1 " + label
-        return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self.secret)
+        if label not in self._subkeys:
+            info = b"he-infer vault 1 " + label
+            self._subkeys[label] = HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self.secret)
+        return self._subkeys[label]

@@ -27,6 +27,7 @@ from cipher.container.rekey import rekey_stream
 from cipher.container.sealing import Opening
 from cipher.errors import CipherError, StorageProblem, UnsupportedFormat
 from cipher.files.atomic import PRIVATE, atomic_write
+from cipher.files.folder_syncs import FolderSyncs
 from cipher.files.lock import exclusive
 from cipher.files.window import window
 from cipher.keys.vault_key import VaultKey
@@ -99,6 +100,7 @@ def seal_path(
     private: Mapping[str, str] | None = None,
     replaces: ObjectVersion | None = None,
     progress: Progress | None = None,
+    syncs: FolderSyncs | None = None,
 ) -> Sealing:
     """Seal a file; `destination` becomes the whole sealed object at once, or stays as it was.
 
@@ -116,6 +118,7 @@ def seal_path(
         private: further names to keep secret inside, beside the file's name and the original UIDs.
         replaces: the version that this one follows.
         progress: called with the payload bytes done.
+        syncs: collects the destination's folder, which the caller has flushed before it acknowledges the object.
 
     Raises:
         UnsupportedFormat: the DICOM form was asked for a file that is no DICOM, cannot be followed, or has no pixels;
@@ -126,7 +129,9 @@ def seal_path(
         StorageProblem: it cannot be read, or the destination not be written.
     """
     layout = layout or lay_out(source)
-    options = Options(private=dict(private or {}), replaces=replaces, recipients=tuple(shared), progress=progress)
+    options = Options(
+        private=dict(private or {}), replaces=replaces, recipients=tuple(shared), progress=progress, syncs=syncs
+    )
     if form == "region":
         from cipher.dicom.region import Region, seal_region
 

@@ -23,6 +23,7 @@ from cipher.container.describe import describe
 from cipher.container.sealing import Opening, Progress
 from cipher.errors import CipherError, StorageProblem, UnsupportedFormat
 from cipher.files.atomic import write_bytes
+from cipher.files.folder_syncs import FolderSyncs
 from cipher.files.tree import make_folder
 from cipher.keys.vault_key import VaultKey
 from cipher.vault.find import Found, Sort
@@ -65,6 +66,9 @@ class Protecting:
     any_file: bool = False
     """Whether files that are called DICOM and are not are sealed as opaque bytes, rather than refused."""
     versions: Versions = field(default_factory=dict)
+    syncs: FolderSyncs | None = field(default=None, compare=False)
+    """Collects the vault's folders, which the caller has flushed before it acknowledges the objects in them; each is
+    flushed with each object if not given."""
 
     def destination(self, found: Found) -> Path:
         """Path of the sealed object of an item in the vault."""
@@ -108,7 +112,7 @@ class Protecting:
         if found.sort is not Sort.FILE:
             options = Options(private=private, replaces=follows, recipients=self._shared())
             sealed = seal_bytes(b"", self.vault_key, options=options)
-            write_bytes(target, sealed, mode=SEALED_MODE)
+            write_bytes(target, sealed, mode=SEALED_MODE, syncs=self.syncs)
             moved(found.size)
             note = "" if not link or _stays_inside(found.inside, link) else f"a link that leads out of its tree: {link}"
             return replace(done, version=describe(sealed).version, sealed_bytes=len(sealed), note=note)
@@ -128,6 +132,7 @@ class Protecting:
             private=private,
             replaces=follows,
             progress=moved,
+            syncs=self.syncs,
         )
         return replace(done, version=made.version, sealed_bytes=target.stat().st_size, remark=made.remark)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cipher.errors import CipherError
+from cipher.files.folder_syncs import FolderSyncs
 from cipher.vault.batch import Work, run_batch
 from cipher.vault.find import Found
 from cipher.vault.outcome import Did, Outcome
@@ -95,6 +96,7 @@ def work_on(
     *,
     jobs: int | None = None,
     cores: int = 1,
+    syncs: FolderSyncs | None = None,
     progress: Callable[[int, int], None] = lambda done, moved: None,
 ) -> Tally:
     """Do `work` on all items.
@@ -105,10 +107,11 @@ def work_on(
         items: the items to work on.
         jobs: items to work on at a time; by the cores, where there is enough to do, if not given.
         cores: cores that may be used.
+        syncs: folders that the work collects; they are flushed at the end.
         progress: called with the items done and the bytes moved.
 
     Raises:
-        StorageProblem: a worker process died.
+        StorageProblem: a worker process died, or a folder could not be flushed.
     """
     total = sum(found.size for found in items)
     if jobs is None:
@@ -127,7 +130,11 @@ def work_on(
         moved(0)
 
     began = time.perf_counter()
-    tally.interrupted = not run_batch(work, items, jobs=jobs, threads=_THREADS, moved=moved, done=done)
+    try:
+        tally.interrupted = not run_batch(work, items, jobs=jobs, threads=_THREADS, moved=moved, done=done)
+    finally:
+        if syncs is not None:
+            syncs.finish()
     tally.seconds = time.perf_counter() - began
     place = {found.path: index for index, found in enumerate(items)}
     tally.outcomes.sort(key=lambda pair: place[pair[0].path])

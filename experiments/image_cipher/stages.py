@@ -88,7 +88,7 @@ def prepare_image(pixels: NDArray[np.generic]) -> Preparation:
     from cipher.algorithm.features import Features
     from cipher.algorithm.geometry import grid_of
     from cipher.algorithm.key_schedule import Stage as KeyStage
-    from cipher.algorithm.key_schedule import update_key
+    from cipher.algorithm.key_schedule import extract_key, update_key
     from cipher.algorithm.keystream import KeyStream
     from cipher.algorithm.network import create_network
     from cipher.algorithm.partition import divide
@@ -99,7 +99,7 @@ def prepare_image(pixels: NDArray[np.generic]) -> Preparation:
     grid = to_words(pixels)[: geometry.block].reshape(geometry.rows, geometry.columns)
     cut = geometry.rows // 2
     features = Features.extract(grid[:cut], engine)
-    (subkey,) = update_key(*_key_and_salt(), KeyStage.LOWER, geometry, features=features.label())
+    (subkey,) = update_key(extract_key(*_key_and_salt()), KeyStage.LOWER, geometry, features=features.label())
     network = create_network(subkey, features.layers(), features.nodes(), engine)
     lower = geometry.rows - cut
     division = divide(lower, geometry.columns, geometry.bits, features, KeyStream(network, engine), engine)
@@ -140,6 +140,7 @@ def _steps(pixels: NDArray[np.generic]) -> Iterator[tuple[str, str, NDArray[np.u
     from cipher.algorithm.diffusion import DiffusionKeys, alter_by_steps
     from cipher.algorithm.engine import best
     from cipher.algorithm.geometry import LEAST_SIDE, grid_of
+    from cipher.algorithm.key_schedule import extract_key
     from cipher.algorithm.words import to_words
     from cipher.errors import UnsupportedImage
 
@@ -150,9 +151,10 @@ def _steps(pixels: NDArray[np.generic]) -> Iterator[tuple[str, str, NDArray[np.u
     grid = (geometry.rows, geometry.columns)
     yield "cipher-1-plain.png", "1 the image as it is read", words.reshape(grid).copy()
     vector = np.empty_like(words)
-    scramble(words, vector, geometry, *_key_and_salt(), engine)
+    image_key = extract_key(*_key_and_salt())
+    scramble(words, vector, geometry, image_key, engine)
     yield "cipher-4-scrambled.png", "4.2 partitions scrambled, 5.1 moved into a vector", vector.reshape(grid)
-    steps = alter_by_steps(vector.view(np.uint8).data, DiffusionKeys.derive(*_key_and_salt(), geometry), engine)
+    steps = alter_by_steps(vector.view(np.uint8).data, DiffusionKeys.derive(image_key, geometry), engine)
     titles = {
         "cipher-5-head.png": "5.2 altered horizontally: the body into the head",
         "cipher-6-streams.png": "5.3 the key updated, 5.2 altered vertically: the head into the body",

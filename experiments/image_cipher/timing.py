@@ -198,6 +198,7 @@ def time_folder(folder: Path, files: int, side: int, jobs: int | None, progress:
     Raises:
         RuntimeError: a file was not sealed.
     """
+    from cipher.files.folder_syncs import FolderSyncs
     from cipher.vault.find import survey
     from cipher.vault.outcome import Did
     from cipher.vault.protecting import Protecting
@@ -211,14 +212,16 @@ def time_folder(folder: Path, files: int, side: int, jobs: int | None, progress:
     found = survey([source]).found
     key = VaultKey.generate()
     seal_array(make_test_image(64, np.uint16), key)  # machine code is loaded
+    syncs = FolderSyncs()
     os.sync()
     copy_seconds = _time_copy(source, folder / "copy")
     tally = work_on(
         "protect",
-        Protecting(folder / "vault", key),
+        Protecting(folder / "vault", key, syncs=syncs),
         found,
         jobs=jobs,
         cores=usable_cores(),
+        syncs=syncs,
         progress=lambda done, _: progress(done),
     )
     if tally.count(Did.SEALED) != files:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from cipher.algorithm.engine import Engine, by_name
 from cipher.algorithm.geometry import grid_of
 from cipher.algorithm.inner import encrypt_image
-from cipher.algorithm.key_schedule import Stage, update_key
+from cipher.algorithm.key_schedule import Stage, extract_key, update_key
 from cipher.algorithm.network import create_network
 from cipher.container import recipients as slots
 from cipher.container.api import ObjectVersion, Options, PixelSpan, rekey_bytes, seal_array, seal_bytes
@@ -125,7 +125,7 @@ def inner_vectors(engine: Engine) -> dict[str, dict[str, str]]:
 def network_vector(engine: Engine) -> dict[str, str]:
     """The steps on the way to a key stream, for whoever writes another implementation."""
     key, salt = key_and_salt("network")
-    (subkey,) = update_key(key, salt, Stage.LOWER, grid_of((64, 48), 2), features=bytes(128))
+    (subkey,) = update_key(extract_key(key, salt), Stage.LOWER, grid_of((64, 48), 2), features=bytes(128))
     network = create_network(subkey, 5, 6, engine)
     sheets = np.zeros(3 * network.sheet_bytes // 8, np.uint64)
     engine.add_stream(network, 0, sheets)

@@ -14,6 +14,9 @@ from cipher.algorithm.tiles import Division
 from cipher.algorithm.weights import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS, Network
 from cipher.algorithm.words import Words
 
+_AHEAD = 6
+"""Rows between the one that is moved and the one that is fetched from memory."""
+
 
 class CompiledEngine:
     """Needs numba."""
@@ -37,18 +40,17 @@ class CompiledEngine:
         _influence(network.weights, network.biases, network.seeds, changed)
         return changed
 
-    def measure(self, copy: NDArray[np.int64], cuts: tuple[list[int], list[int]]) -> NDArray[np.int64]:
+    def measure(self, half: Words, most: int, blocks: int) -> NDArray[np.int64]:
         """As `Engine.measure`."""
-        down, across = (np.array(places, np.int64) for places in cuts)
-        measured = np.zeros(((down.size - 1) * (across.size - 1), 4), np.int64)
-        _measure(copy, down, across, measured)
+        measured = np.zeros((blocks * blocks, 4), np.int64)
+        _measure(half, most, blocks, measured)
         return measured
 
-    def shuffle(self, draws: NDArray[np.uint32]) -> NDArray[np.int64]:
-        """As `Engine.shuffle`."""
-        order = np.empty(draws.size, np.int64)
-        _shuffle(draws, order)
-        return order
+    def arrange(self, draws: NDArray[np.uint32], bands: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As `Engine.arrange`."""
+        places = np.empty((bands.size - 1, draws.size // (bands.size - 1)), np.int64)
+        _arrange(draws, bands, places)
+        return places
 
     def gather(self, half: Words, division: Division, vector: Words) -> None:
         """As `Engine.gather`."""
@@ -83,13 +85,12 @@ def _add_stream(
     sheet_words = nodes * SHEET_INPUTS
     for start in range(0, words.size, sheet_words):
         begin = first + np.uint64(start // nodes) + seeds[0]
-        for i in range(SHEET_INPUTS):
-            a[0, i] = begin + np.uint64(i)
-        for node in range(1, nodes):
-            a[node, :] = seeds[node]
-        for layer in range(weights.shape[0]):
-            for node in range(nodes):
-                _run_node(weights[layer, node], biases[layer, node], a, b[node])
+        _run_first_layer(weights[0], biases[0], seeds, begin, a)
+        for layer in range(1, weights.shape[0]):
+            # Two nodes at a time share the loads of their inputs; of five nodes, the fourth is run twice.
+            for pair in range(0, nodes, 2):
+                node = min(pair, nodes - 2)
+                _run_nodes(weights[layer], biases[layer], node, a, b[node], b[node + 1])
             a, b = b, a
         for node in range(nodes):
             left = start + node * SHEET_INPUTS
@@ -105,31 +106,81 @@ def _add_stream(
 
 
 @inner
-def _run_node(weights: NDArray[np.uint64], bias: np.uint64, a: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
-    one = np.uint64(1)
-    left, right, top = np.uint64(ROTATION), np.uint64(64 - ROTATION), np.uint64(63)
-    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
-    if weights.size == 4:
+def _run_first_layer(
+    weights: NDArray[np.uint64],
+    biases: NDArray[np.uint64],
+    seeds: NDArray[np.uint64],
+    begin: np.uint64,
+    out: NDArray[np.uint64],
+) -> None:
+    """The first layer at inputs (begin + i, seeds[1], ...): all but the first are the same for the whole sheet."""
+    for node in range(seeds.size):
+        step = weights[node, 0]
+        total = biases[node] + step * begin
+        for source in range(1, seeds.size):
+            total += weights[node, source] * seeds[source]
+        line = out[node]
         for i in range(SHEET_INPUTS):
-            x = w0 * a[0, i] + w1 * a[1, i] + w2 * a[2, i] + w3 * a[3, i] + bias
-            x = x * (x << one | one)
-            x = x << left | x >> right
-            out[i] = x << one ^ (np.uint64(0) - (x >> top))
+            line[i] = _activate(total + step * np.uint64(i))
+
+
+@inner
+def _run_nodes(
+    weights: NDArray[np.uint64],
+    biases: NDArray[np.uint64],
+    node: int,
+    a: NDArray[np.uint64],
+    out: NDArray[np.uint64],
+    next_out: NDArray[np.uint64],
+) -> None:
+    """Two neighbouring nodes of a layer.
+
+    Vector units multiply 32 bits by 32: a product mod 2^64 is low x low, and the two mixed products moved up by 32. The
+    mixed ones of a node are summed before they are moved, and both nodes share the halves of the inputs.
+    """
+    low, up = np.uint64(0xFFFFFFFF), np.uint64(32)
+    w, v = weights[node], weights[node + 1]
+    bias, next_bias = biases[node], biases[node + 1]
+    wl0, wl1, wl2, wl3 = w[0] & low, w[1] & low, w[2] & low, w[3] & low
+    wh0, wh1, wh2, wh3 = w[0] >> up, w[1] >> up, w[2] >> up, w[3] >> up
+    vl0, vl1, vl2, vl3 = v[0] & low, v[1] & low, v[2] & low, v[3] & low
+    vh0, vh1, vh2, vh3 = v[0] >> up, v[1] >> up, v[2] >> up, v[3] >> up
+    if w.size == 4:
+        for i in range(SHEET_INPUTS):
+            l0, l1, l2, l3 = a[0, i] & low, a[1, i] & low, a[2, i] & low, a[3, i] & low
+            h0, h1, h2, h3 = a[0, i] >> up, a[1, i] >> up, a[2, i] >> up, a[3, i] >> up
+            mixed = l0 * wh0 + h0 * wl0 + l1 * wh1 + h1 * wl1 + l2 * wh2 + h2 * wl2 + l3 * wh3 + h3 * wl3
+            out[i] = _activate(l0 * wl0 + l1 * wl1 + l2 * wl2 + l3 * wl3 + bias + (mixed << up))
+            mixed = l0 * vh0 + h0 * vl0 + l1 * vh1 + h1 * vl1 + l2 * vh2 + h2 * vl2 + l3 * vh3 + h3 * vl3
+            next_out[i] = _activate(l0 * vl0 + l1 * vl1 + l2 * vl2 + l3 * vl3 + next_bias + (mixed << up))
         return
-    w4 = weights[4]
-    w5 = weights[5] if weights.size == 6 else np.uint64(0)
-    last = weights.size - 1
+    last = w.size - 1
+    w5 = w[5] if w.size == 6 else np.uint64(0)
+    v5 = v[5] if w.size == 6 else np.uint64(0)
+    wl4, wl5, wh4, wh5 = w[4] & low, w5 & low, w[4] >> up, w5 >> up
+    vl4, vl5, vh4, vh5 = v[4] & low, v5 & low, v[4] >> up, v5 >> up
     for i in range(SHEET_INPUTS):
-        x = w0 * a[0, i] + w1 * a[1, i] + w2 * a[2, i] + w3 * a[3, i] + w4 * a[4, i] + w5 * a[last, i] + bias
-        x = x * (x << one | one)
-        x = x << left | x >> right
-        out[i] = x << one ^ (np.uint64(0) - (x >> top))
+        l0, l1, l2, l3, l4, l5 = (
+            a[0, i] & low, a[1, i] & low, a[2, i] & low, a[3, i] & low, a[4, i] & low, a[last, i] & low,
+        )  # fmt: skip
+        h0, h1, h2, h3, h4, h5 = (
+            a[0, i] >> up, a[1, i] >> up, a[2, i] >> up, a[3, i] >> up, a[4, i] >> up, a[last, i] >> up,
+        )  # fmt: skip
+        mixed = l0 * wh0 + h0 * wl0 + l1 * wh1 + h1 * wl1 + l2 * wh2 + h2 * wl2
+        mixed += l3 * wh3 + h3 * wl3 + l4 * wh4 + h4 * wl4 + l5 * wh5 + h5 * wl5
+        total = l0 * wl0 + l1 * wl1 + l2 * wl2 + l3 * wl3 + l4 * wl4 + l5 * wl5
+        out[i] = _activate(total + bias + (mixed << up))
+        mixed = l0 * vh0 + h0 * vl0 + l1 * vh1 + h1 * vl1 + l2 * vh2 + h2 * vl2
+        mixed += l3 * vh3 + h3 * vl3 + l4 * vh4 + h4 * vl4 + l5 * vh5 + h5 * vl5
+        total = l0 * vl0 + l1 * vl1 + l2 * vl2 + l3 * vl3 + l4 * vl4 + l5 * vl5
+        next_out[i] = _activate(total + next_bias + (mixed << up))
 
 
 @inner
 def _activate(x: np.uint64) -> np.uint64:
     one = np.uint64(1)
-    x = x * (x << one | one)
+    low, high = x & np.uint64(0xFFFFFFFF), x >> np.uint64(32)
+    x = (low * low << one) + (low * high << np.uint64(34)) + x  # x (2 x + 1)
     x = x << np.uint64(ROTATION) | x >> np.uint64(64 - ROTATION)
     return x << one ^ (np.uint64(0) - (x >> np.uint64(63)))
 
@@ -214,44 +265,58 @@ def _influence(
 
 
 @kernel
-def _measure(
-    copy: NDArray[np.int64], down: NDArray[np.int64], across: NDArray[np.int64], out: NDArray[np.int64]
-) -> None:
+def _measure(half: Words, most: int, blocks: int, out: NDArray[np.int64]) -> None:
+    down, across = -(-half.shape[0] // most), -(-half.shape[1] // most)
+    rows, columns = -(-half.shape[0] // down), -(-half.shape[1] // across)
+    copy = np.empty((rows, columns), np.int64)
+    low = high = np.int64(half[0, 0])
+    for row in range(rows):
+        for column in range(columns):
+            value = np.int64(half[row * down, column * across])
+            copy[row, column] = value
+            low, high = min(low, value), max(high, value)
+    scale = max(1, high - low)
+    for row in range(rows):
+        for column in range(columns):
+            copy[row, column] = (copy[row, column] - low) * 255 // scale
     counts = np.empty(256, np.int64)
-    block = 0
-    for i in range(down.size - 1):
-        for j in range(across.size - 1):
-            top, bottom, left, right = down[i], down[i + 1], across[j], across[j + 1]
-            size = (bottom - top) * (right - left)
-            counts[:] = 0
-            total = squares = steps = collisions = np.int64(0)
-            for row in range(top, bottom):
-                for column in range(left, right):
-                    value = copy[row, column]
-                    total += value
-                    squares += value * value
-                    counts[value] += 1
-                    if row > top:
-                        steps += abs(value - copy[row - 1, column])
-                    if column > left:
-                        steps += abs(value - copy[row, column - 1])
-            if size:
-                for count in counts:
-                    collisions += count * count
-                out[block, 0] = total // size
-                out[block, 1] = (size * squares - total * total) // (size * size)
-                out[block, 2] = steps // size
-                out[block, 3] = size * size // collisions
-            block += 1
+    for block in range(blocks * blocks):
+        top, bottom = block // blocks * rows // blocks, (block // blocks + 1) * rows // blocks
+        left, right = block % blocks * columns // blocks, (block % blocks + 1) * columns // blocks
+        size = (bottom - top) * (right - left)
+        counts[:] = 0
+        total = squares = steps = collisions = np.int64(0)
+        for row in range(top, bottom):
+            for column in range(left, right):
+                value = copy[row, column]
+                total += value
+                squares += value * value
+                counts[value] += 1
+                if row > top:
+                    steps += abs(value - copy[row - 1, column])
+                if column > left:
+                    steps += abs(value - copy[row, column - 1])
+        if size:
+            for count in counts:
+                collisions += count * count
+            out[block, 0] = total // size
+            out[block, 1] = (size * squares - total * total) // (size * size)
+            out[block, 2] = steps // size
+            out[block, 3] = size * size // collisions
 
 
 @kernel
-def _shuffle(draws: NDArray[np.uint32], order: NDArray[np.int64]) -> None:
-    for i in range(order.size):
-        order[i] = i
+def _arrange(draws: NDArray[np.uint32], bands: NDArray[np.int64], places: NDArray[np.int64]) -> None:
+    across = places.shape[1]
+    order = np.arange(draws.size)
     for i in range(order.size - 1, 0, -1):
         other = np.int64(np.uint64(draws[i]) * np.uint64(i + 1) >> np.uint64(32))
         order[i], order[other] = order[other], order[i]
+    place = 0
+    for tile in order:
+        band = tile // across
+        places[band, tile % across] = place
+        place += bands[band + 1] - bands[band]
 
 
 @kernel
@@ -264,28 +329,33 @@ def _move_strip(
 
     Gives a number without meaning, so that the compiler keeps the loads that only bring memory closer.
     """
-    across = places.shape[1]
-    order = np.empty((across, bands[-1]), np.int64)
+    across, tallest = places.shape[1], 0
+    for band in range(places.shape[0]):
+        tallest = max(tallest, bands[band + 1] - bands[band])
+    order, rows = np.empty(tallest, np.int64), np.empty(tallest, np.int64)
     doubled = np.empty(2 * width, target.dtype)
-    vector = target if onward else source
+    half = source if onward else target
     line_of_cache = 64 // target.itemsize
     touched = 0
     for band in range(places.shape[0]):
         top, height = bands[band], bands[band + 1] - bands[band]
         for tile in range(across):
-            _order_rows(order[tile], top, height, tile, draws)
-        # Row after row of the half, so that it is read or written in the order of memory; the vector is not, and each
-        # of its rows is touched one row ahead, or the processor waits for most of them.
-        for i in range(height):
-            if i + 1 < height:
-                for tile in range(across):
-                    ahead = first_word + (places[band, tile] + order[tile, i + 1]) * width
+            _order_rows(order, top, height, tile, draws)
+            for i in range(height):
+                rows[order[i]] = i
+            corner = top * columns + column + tile * width
+            # Row after row of the vector, so that it is read or written in the order of memory; the half is not, and
+            # each of its rows is touched some rows ahead, or the processor waits for most of them.
+            for place in range(-_AHEAD, height):
+                if place + _AHEAD < height:
+                    ahead = corner + rows[place + _AHEAD] * columns
                     for word in range(ahead, ahead + width, line_of_cache):
-                        touched ^= vector[word]
-            for tile in range(across):
-                manner = draws[top + i, tile] >> np.uint32(28)
-                in_half = (top + i) * columns + column + tile * width
-                in_vector = first_word + (places[band, tile] + order[tile, i]) * width
+                        touched ^= half[word]
+                if place < 0:
+                    continue
+                manner = draws[top + rows[place], tile] >> np.uint32(28)
+                in_half = corner + rows[place] * columns
+                in_vector = first_word + (places[band, tile] + place) * width
                 begin, end = (in_half, in_vector) if onward else (in_vector, in_half)
                 row, moved = source[begin : begin + width], target[end : end + width]
                 _copy_turned(moved, row, doubled, turns[manner], bit_turns[manner])

@@ -35,17 +35,26 @@ class Engine(Protocol):
         """
         ...
 
-    def measure(self, copy: NDArray[np.int64], cuts: tuple[list[int], list[int]]) -> NDArray[np.int64]:
-        """Mean, variance, gradient and levels of each block of `copy` (values 0 ... 255): (blocks, 4).
+    def measure(self, half: Words, most: int, blocks: int) -> NDArray[np.int64]:
+        """Mean, variance, gradient and levels of blocks of a copy of `half`: (blocks * blocks, 4).
 
         Args:
-            copy: the samples; see `cipher.algorithm.features`.
-            cuts: rows and columns at which blocks begin and end, from 0 to the end.
+            half: (rows, columns), at least one word; see `cipher.algorithm.features`, which defines the numbers.
+            most: rows and columns of the copy, at most.
+            blocks: blocks along each side of the copy.
         """
         ...
 
-    def shuffle(self, draws: NDArray[np.uint32]) -> NDArray[np.int64]:
-        """0, 1, ... shuffled: from the last place i down to 1, exchange it with place draw(i) (i + 1) >> 32."""
+    def arrange(self, draws: NDArray[np.uint32], bands: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Place of each tile in a strip's part of the vector, as the number of rows before it: (bands, across).
+
+        The tiles, row by row, are shuffled: from the last place i down to 1, exchange it with place draw(i) (i + 1) >>
+        32.
+
+        Args:
+            draws: one a tile.
+            bands: (bands + 1,): first row of each row of tiles, and the number of rows.
+        """
         ...
 
     def gather(self, half: Words, division: Division, vector: Words) -> None:

@@ -26,11 +26,11 @@ class VectorisedEngine:
             piece = words[start : start + at_once]
             sheets = -(-piece.size // sheet_words)
             first = (first_sheet + start // sheet_words) * SHEET_INPUTS
-            entry = np.empty((network.nodes, sheets * SHEET_INPUTS), np.uint64)
-            entry[:] = network.seeds[:, None]
-            entry[0] += np.arange(first, first + sheets * SHEET_INPUTS, dtype=np.uint64)
-            state = _evaluate(network.weights, network.biases, entry)
-            state += entry
+            counter = np.arange(first, first + sheets * SHEET_INPUTS, dtype=np.uint64) + network.seeds[0]
+            state = _run_first_layer(network, counter)
+            state = _evaluate(network.weights[1:], network.biases[1:], state)
+            state[0] += counter
+            state[1:] += network.seeds[1:, None]
             stream = state.reshape(network.nodes, sheets, SHEET_INPUTS).transpose(1, 0, 2).reshape(-1)
             np.bitwise_xor(piece, stream[: piece.size], out=piece)
 
@@ -71,20 +71,27 @@ class VectorisedEngine:
             changed[layer] = np.bitwise_count(ends).sum(axis=(0, 3))
         return changed
 
-    def measure(self, copy: NDArray[np.int64], cuts: tuple[list[int], list[int]]) -> NDArray[np.int64]:
+    def measure(self, half: Words, most: int, blocks: int) -> NDArray[np.int64]:
         """As `Engine.measure`."""
-        down, across = cuts
-        blocks = [copy[top:bottom, left:right] for top, bottom in pairwise(down) for left, right in pairwise(across)]
-        return np.array([_measure(block) for block in blocks], np.int64)
+        copy = half[:: -(-half.shape[0] // most), :: -(-half.shape[1] // most)].astype(np.int64)
+        low = copy.min()
+        copy = (copy - low) * 255 // max(1, copy.max() - low)
+        down, across = ([index * side // blocks for index in range(blocks + 1)] for side in copy.shape)
+        parts = [copy[top:bottom, left:right] for top, bottom in pairwise(down) for left, right in pairwise(across)]
+        return np.array([_measure(part) for part in parts], np.int64)
 
-    def shuffle(self, draws: NDArray[np.uint32]) -> NDArray[np.int64]:
-        """As `Engine.shuffle`."""
+    def arrange(self, draws: NDArray[np.uint32], bands: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As `Engine.arrange`."""
         order = list(range(draws.size))
         numbers = draws.tolist()
         for place in range(draws.size - 1, 0, -1):
             other = numbers[place] * (place + 1) >> 32
             order[place], order[other] = order[other], order[place]
-        return np.array(order, np.int64)
+        across = draws.size // (bands.size - 1)
+        heights = np.repeat(np.diff(bands), across)[order]
+        places = np.empty(draws.size, np.int64)
+        places[order] = heights.cumsum() - heights
+        return places.reshape(-1, across)
 
     def gather(self, half: Words, division: Division, vector: Words) -> None:
         """As `Engine.gather`."""
@@ -147,16 +154,21 @@ def _sources(bands: NDArray[np.int64], strip: Strip) -> NDArray[np.int64]:
     heights = np.diff(bands)
     for height in np.unique(heights):
         tops = bands[:-1][heights == height]
-        draws = strip.draws[tops[:, None] + np.arange(height)] & 0xFFFF  # (bands, height, across)
-        order = np.broadcast_to(np.arange(height)[None, :, None], draws.shape).copy()
+        rows = np.arange(height)
+        draws = (strip.draws[(tops + rows[:, None]).reshape(-1)] & 0xFFFF).reshape(height, -1)  # (height, tiles)
+        tiles = np.arange(draws.shape[1])
+        # Place in `order`, flat, of the row that each place is exchanged with.
+        others = (draws * (rows[:, None] + 1).astype(np.uint32) >> 16) * np.uint32(tiles.size) + tiles
+        order = np.repeat(rows, tiles.size).reshape(height, -1)
+        flat = order.reshape(-1)
         for place in range(height - 1, 0, -1):
-            other = (draws[:, place : place + 1].astype(np.int64) * (place + 1)) >> 16
-            there = np.take_along_axis(order, other, axis=1)
-            np.put_along_axis(order, other, order[:, place : place + 1], axis=1)
-            order[:, place : place + 1] = there
-        targets = strip.places[heights == height][:, None, :] + order
-        rows = tops[:, None, None] + np.arange(height)[None, :, None]
-        source[targets] = rows * strip.across + np.arange(strip.across)
+            there = flat[others[place]]
+            flat[others[place]] = order[place]
+            order[place] = there
+        targets = order + strip.places[heights == height].reshape(-1)
+        source[targets] = ((tops + rows[:, None]) * strip.across)[:, :, None].repeat(strip.across, 2).reshape(
+            height, -1
+        ) + np.tile(np.arange(strip.across), tops.size)
     return source
 
 
@@ -185,6 +197,15 @@ def _flip_effect(parameters: NDArray[np.uint64], inputs: NDArray[np.uint64]) -> 
     signs = np.uint64(1) - (np.uint64(2) * (parameters & np.uint64(1)))  # +1, or -1 mod 2^64
     effect: NDArray[np.uint64] = signs[:, :, None] * inputs[None, : parameters.shape[1]]
     return effect
+
+
+def _run_first_layer(network: Network, counter: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The first layer at inputs (counter, seeds[1], ...): all but the first are the same."""
+    weights = network.weights[0]
+    constant = (weights[:, 1:] * network.seeds[1:]).sum(axis=1) + network.biases[0]
+    total = weights[:, :1] * counter
+    total += constant[:, None]
+    return _activate(total)
 
 
 def _evaluate(weights: NDArray[np.uint64], biases: NDArray[np.uint64], entry: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -9,6 +9,7 @@ import typer
 from he_infer.terminal import show_progress
 
 if TYPE_CHECKING:
+    from cipher.files.folder_syncs import FolderSyncs
     from cipher.vault.batch import Work
     from cipher.vault.find import Found
     from cipher.vault.outcome import Outcome
@@ -24,11 +25,17 @@ _SHOWN = 20
 """Most lines of one kind that are shown on the screen."""
 
 
-def work_on(verb: str, work: "Work[Found, Outcome]", items: "Sequence[Found]", jobs: int | None) -> "Tally":
-    """Do `work` on all items, with a progress bar on a terminal.
+def work_on(
+    verb: str,
+    work: "Work[Found, Outcome]",
+    items: "Sequence[Found]",
+    jobs: int | None,
+    syncs: "FolderSyncs | None" = None,
+) -> "Tally":
+    """Do `work` on all items, with a progress bar on a terminal; arguments as `cipher.vault.tally.work_on`.
 
     Raises:
-        StorageProblem: a worker process died.
+        StorageProblem: a worker process died, or a folder could not be flushed.
     """
     from cipher.vault import tally
     from he_infer.machine import usable_cores
@@ -40,6 +47,7 @@ def work_on(verb: str, work: "Work[Found, Outcome]", items: "Sequence[Found]", j
             items,
             jobs=jobs,
             cores=usable_cores(),
+            syncs=syncs,
             progress=lambda done, moved: show(moved, label=f"{verb} {done}/{len(items)}"),
         )
 

@@ -87,6 +87,7 @@ def protect(
 
     Example: `he-infer protect scans/ --to vault/ --key hospital.key`
     """
+    from cipher.files.folder_syncs import FolderSyncs
     from cipher.files.tree import make_folder
     from cipher.vault.find import survey
     from cipher.vault.keyring import Keyring
@@ -124,6 +125,7 @@ def protect(
     make_folder(to)
     home = to.resolve()
     files = assign_stored_paths(seen.found, ledger, ledger.vault_at(str(home)))
+    syncs = FolderSyncs()
     work = Protecting(
         to,
         keyring.vault_key,
@@ -136,8 +138,9 @@ def protect(
         region=chosen,
         any_file=any_file,
         versions=ledger.versions(),
+        syncs=syncs,
     )
-    tally = work_on("protect", work, files, jobs) if files else Tally("protect")
+    tally = work_on("protect", work, files, jobs, syncs) if files else Tally("protect")
     tally.passed_over += seen.passed_over
     tally.failures += seen.problems
     sealed = [outcome for _, outcome in tally.outcomes if outcome.version]

@@ -14,7 +14,7 @@ from cipher.algorithm.engine import Engine, by_name
 from cipher.algorithm.engine.vectorised import logistic, rotate, tent
 from cipher.algorithm.features import LEAST_LAYERS, LEAST_NODES, MOST_LAYERS, MOST_NODES, Features
 from cipher.algorithm.geometry import Geometry, grid_of
-from cipher.algorithm.key_schedule import Stage, update_key
+from cipher.algorithm.key_schedule import Stage, extract_key, update_key
 from cipher.algorithm.keystream import KeyStream
 from cipher.algorithm.network import create_network, has_influence
 from cipher.algorithm.partition import divide
@@ -24,6 +24,7 @@ from tests.cipher import by_the_document
 from tests.cipher.recipes import engines
 
 KEY, SALT = bytes(range(32)), bytes(range(16))
+IMAGE_KEY = extract_key(KEY, SALT)
 
 
 @pytest.fixture(params=engines(), ids=lambda engine: engine.name)
@@ -109,7 +110,7 @@ class TestKeySchedule:
         grids = [Geometry(64, 64, 0, 8), Geometry(64, 64, 0, 16), Geometry(64, 63, 64, 8)]
         salts, features = [bytes(16), bytes(15) + b"\1"], [b"", b"x"]
         subkeys = [
-            update_key(KEY, salt, stage, grid, count=2, features=feature)
+            update_key(extract_key(KEY, salt), stage, grid, count=2, features=feature)
             for stage in Stage for grid in grids for salt in salts for feature in features
         ]  # fmt: skip
         assert len({subkey for both in subkeys for subkey in both}) == 2 * len(Stage) * 3 * 2 * 2
@@ -216,8 +217,8 @@ class TestConfusion:
         grid = Geometry(*shape, 0, 8 * np.dtype(word).itemsize)
         block = np.random.default_rng(3).integers(0, 200, grid.block).astype(word)
         vector, back = np.empty_like(block), np.empty_like(block)
-        scramble(block, vector, grid, KEY, SALT, engine)
-        unscramble(vector, back, grid, KEY, SALT, engine)
+        scramble(block, vector, grid, IMAGE_KEY, engine)
+        unscramble(vector, back, grid, IMAGE_KEY, engine)
         np.testing.assert_array_equal(back, block)
 
     def test_words_move_within_tiles_and_bits_within_words(self, engine: Engine) -> None:
@@ -227,7 +228,7 @@ class TestConfusion:
         vector = np.empty_like(block)
         places, bits = set(), set()
         for seed in range(24):
-            scramble(block, vector, grid, seed.to_bytes(32, "big"), SALT, engine)
+            scramble(block, vector, grid, extract_key(seed.to_bytes(32, "big"), SALT), engine)
             (place,) = np.flatnonzero(vector)
             assert place < grid.block // 2, "the word stays in its half"
             places.add(int(place))
@@ -256,7 +257,7 @@ class TestConfusion:
         other[: grid.block // 2] = 7
         vectors = [np.empty_like(one) for _ in range(2)]
         for block, vector in zip((one, other), vectors, strict=True):
-            scramble(block, vector, grid, KEY, SALT, engine)
+            scramble(block, vector, grid, IMAGE_KEY, engine)
         lower = [np.sort(vector[grid.block // 2 :]) for vector in vectors]
         assert (vectors[0][grid.block // 2 :] != vectors[1][grid.block // 2 :]).mean() > 0.9
         assert lower[0].size == lower[1].size
@@ -265,7 +266,7 @@ class TestConfusion:
 class TestDiffusion:
     @pytest.mark.parametrize("count", [16, 17, 23, 24, 25, 100, 9000])
     def test_diffusion_is_undone(self, engine: Engine, count: int) -> None:
-        keys = DiffusionKeys.derive(KEY, SALT, Geometry(1, count, 0, 8))
+        keys = DiffusionKeys.derive(IMAGE_KEY, Geometry(1, count, 0, 8))
         plain = np.random.default_rng(3).bytes(count)
         data = bytearray(plain)
         alter(memoryview(data), keys, engine)
@@ -274,14 +275,14 @@ class TestDiffusion:
         assert data == plain
 
     def test_subkeys_are_all_different(self) -> None:
-        keys = DiffusionKeys.derive(KEY, SALT, Geometry(4, 4, 0, 8))
+        keys = DiffusionKeys.derive(IMAGE_KEY, Geometry(4, 4, 0, 8))
         assert len({keys.first_hash, keys.block, keys.streams, keys.last_hash}) == 4
 
     @pytest.mark.parametrize("forwards", [True, False])
     def test_any_changed_bit_changes_half_of_all_bits_either_way(self, forwards: bool) -> None:
         """The first version's decryption changed at most 64 words; this one is a strong permutation both ways."""
         numpy_engine = by_name("numpy")
-        keys = DiffusionKeys.derive(KEY, SALT, Geometry(1, 4000, 0, 8))
+        keys = DiffusionKeys.derive(IMAGE_KEY, Geometry(1, 4000, 0, 8))
         step = alter if forwards else restore
         for place in (0, 8 * 15 + 7, 8 * 16, 31_999):
             one, other = bytearray(4000), bytearray(4000)
@@ -293,7 +294,7 @@ class TestDiffusion:
 
     def test_big_endian_path_gives_the_same_bytes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         numpy_engine = by_name("numpy")
-        keys = DiffusionKeys.derive(KEY, SALT, Geometry(1, 5000, 0, 8))
+        keys = DiffusionKeys.derive(IMAGE_KEY, Geometry(1, 5000, 0, 8))
         made = []
         for order in ("little", "big"):
             monkeypatch.setattr("cipher.algorithm.diffusion.sys.byteorder", order)

@@ -251,6 +251,7 @@ class TestAtomicWrites:
             replace(*names, **folders)
 
         monkeypatch.setattr(os, "fsync", watched_fsync)
+        monkeypatch.setattr(os, "fdatasync", watched_fsync, raising=False)
         monkeypatch.setattr(os, "replace", watched_replace)
         write_bytes(tmp_path / "file", b"data")
         assert calls == ["file", "rename", "folder"]
