@@ -1,6 +1,7 @@
 """Runs the server process: import guard, settings, service, uvicorn. `he-infer serve` becomes this process."""
 
 import datetime
+import gc
 import json
 import os
 import resource
@@ -121,6 +122,9 @@ def _run(settings: ServerSettings, service: Service, listener: socket.socket, st
     )
     scheme = "https" if settings.tls_cert else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    # What the server is made of lives as long as it does: no collection needs to look at it again.
+    gc.collect()
+    gc.freeze()
     server = _Server(config, settings, f"{scheme}://{host}:{port}", port)
     # uvicorn handles the signals itself while it runs; before and after that, this handler passes them on to it.
     stop.call_instead(server.finish)

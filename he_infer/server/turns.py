@@ -73,8 +73,13 @@ class Turn:
         self._ended = False
 
     def end(self) -> None:
-        """End the turn from another thread; a second call changes nothing."""
-        self._loop.call_soon_threadsafe(self.end_here)
+        """End the turn from another thread; a second call changes nothing.
+
+        The event loop is woken only where somebody waits for a turn of this client: waking it costs more than a turn's
+        bookkeeping, which is done when the loop next looks.
+        """
+        if self._turns.give_back(self, self._lane):
+            self._loop.call_soon_threadsafe(self._turns.collect)
 
     def end_here(self) -> None:
         """End the turn from the event loop's thread; a second call changes nothing."""
@@ -107,6 +112,8 @@ class Turns:
         self._burst = self._rate * _ALLOWANCE_SECONDS
         self._clock = clock
         self._lanes: dict[str, _Lane] = {}
+        self._given_back: deque[Turn] = deque()
+        """Turns that other threads have ended, and that are not counted as ended yet."""
 
     @asynccontextmanager
     async def of(self, name: str, *, begun: bool = False) -> AsyncIterator[None]:
@@ -119,6 +126,7 @@ class Turns:
         Raises:
             Refused: `busy` where too many of the client's requests wait already.
         """
+        self.collect()
         lane = self._enter(name)
         if lane.running >= self._bound(name):
             if len(lane.waiting) >= self._waiting and not begun:
@@ -126,6 +134,7 @@ class Turns:
                 raise Refused(Code.BUSY, "Too many requests of this client wait; try again in 1 s.", retry_after=1.0)
             place = asyncio.get_running_loop().create_future()
             lane.waiting.append(place)
+            self.collect()  # a turn that was given back just before saw nobody wait
             try:
                 await place
             except asyncio.CancelledError:
@@ -143,6 +152,16 @@ class Turns:
         finally:
             _turn.reset(token)
             turn.end_here()
+
+    def give_back(self, turn: Turn, name: str) -> bool:
+        """Take a turn back, in any thread; tells whether a request waits for it, so that `collect` is to be called."""
+        self._given_back.append(turn)
+        return bool(self._lanes[name].waiting)
+
+    def collect(self) -> None:
+        """Count the turns that were given back as ended."""
+        while self._given_back:
+            self._given_back.popleft().end_here()
 
     def release(self, name: str) -> None:
         """Count a turn as ended, and give the next ones."""

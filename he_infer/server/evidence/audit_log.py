@@ -86,11 +86,12 @@ class AuditLog:
             }
             if last is None:
                 self._key.begin()
-            digest = _hash(entry)
+            text = canonical_json(entry)
+            digest = hashlib.sha256(text).hexdigest()
             with self._key.of_line(number) as key:
-                sealed = {**entry, "hash": digest, "mac": "" if key is None else seal(key, digest)}
-                _write_whole(file, canonical_json(sealed) + b"\n")
-            self._last = (_state(file), sealed)
+                mac = "" if key is None else seal(key, digest)
+                _write_whole(file, b'%b,"hash":"%b","mac":"%b"}\n' % (text[:-1], digest.encode(), mac.encode()))
+            self._last = (_state(file), {**entry, "hash": digest})
 
     def _find_last(self, file: io.FileIO) -> dict[str, Any] | None:
         """Return the last line: remembered where nobody else has written since, otherwise read from the file's end."""

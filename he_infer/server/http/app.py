@@ -7,11 +7,12 @@ import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from he_infer import __version__
 from he_infer.server.http import health, inference, objects, refusals
 from he_infer.server.http.admission import Admission
-from he_infer.server.http.classify import ClassifyFirst
+from he_infer.server.http.classify import Classify, ClassifyFirst
 from he_infer.server.http.middleware import Observation
 from he_infer.server.service import Service
 from he_infer.wire.refusals import Refused
@@ -19,7 +20,7 @@ from he_infer.wire.refusals import Refused
 _Answer = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def build_app(service: Service) -> FastAPI:
+def build_app(service: Service) -> ASGIApp:
     """Make the ASGI application over a service, which it stops at shutdown."""
 
     @contextlib.asynccontextmanager
@@ -45,9 +46,8 @@ def build_app(service: Service) -> FastAPI:
     )
     for kind, answer in answers:
         app.add_exception_handler(kind, _counted(admission, answer))
-    app.add_middleware(ClassifyFirst, service=service, admission=admission)
-    app.add_middleware(Observation, service=service)  # added last, it is the outer one
-    return app
+    app.add_middleware(Observation, service=service)
+    return ClassifyFirst(Observation(Classify(service, admission), service), app)
 
 
 def _counted(admission: Admission, answer: _Answer) -> _Answer:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from he_infer.server.metadata import Caller
 from he_infer.server.settings import ServerSettings
@@ -91,19 +92,20 @@ class BodyReader:
         """
         settings, loop = self._settings, asyncio.get_running_loop()
         begun, received = loop.time(), 0
-        stream = request.stream()
-        while True:
+        more = length > 0
+        while more:
             try:
                 async with asyncio.timeout_at(begun + settings.body_seconds + received / settings.body_rate):
-                    piece = await anext(stream, None)
+                    message = await request.receive()
             except TimeoutError as error:
                 raise Refused(
                     Code.BODY_TIMEOUT,
                     f"The body came more slowly than {settings.body_rate} bytes a second; {received} of {length} bytes "
                     f"came.",
                 ) from error
-            if piece is None:
-                return
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            piece, more = message.get("body", b""), message.get("more_body", False)
             received += len(piece)
             if received > length:
                 raise Refused(Code.TOO_LARGE, f"The body has more bytes than the {length} that were announced.")

@@ -1,6 +1,7 @@
-"""Answers classification requests before the framework's router sees them.
+"""Answers classification requests before the framework sees them.
 
-The router's matching, dependencies and validation cost a quarter of the server's own processor time for a linear head.
+The framework's middleware, matching, dependencies and validation cost a quarter of the server's own processor time for
+a linear head.
 The route stands in the router too, which documents it and answers what is not exactly of its form; both call `answer`.
 """
 
@@ -48,32 +49,47 @@ async def answer(service: Service, admission: Admission, request: Request, token
 
 
 class ClassifyFirst:
-    """Middleware that answers classification requests itself and passes everything else on.
+    """Application that has classification requests answered by one application, and everything else by another.
 
     Args:
-        app: the application that answers everything else.
+        classify: an application over `Classify`.
+        rest: the framework's application.
+    """
+
+    def __init__(self, classify: ASGIApp, rest: ASGIApp) -> None:
+        self._classify = classify
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] == "http" and scope["method"] == "POST" and _PATH.fullmatch(scope["path"]):
+            await self._classify(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+
+class Classify:
+    """Application that answers classification requests, and gets no others.
+
+    Args:
         service: the service that classifies.
         admission: authentication, threads and bodies.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, admission: Admission) -> None:
-        self._app = app
+    def __init__(self, service: Service, admission: Admission) -> None:
         self._service = service
         self._admission = admission
         self._route = _Route()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        found = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if found is None:
-            await self._app(scope, receive, send)
-            return
+        model = scope["path"].split("/")[3]
         scope["route"] = self._route
         request = Request(scope, receive, send)
         scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
         bearer = token if scheme.lower() == "bearer" and token else None
         try:
-            response = await answer(self._service, self._admission, request, bearer, found.group(1))
+            response = await answer(self._service, self._admission, request, bearer, model)
         except Refused as refused:
             await self._admission.count_refusal(request, refused)
             response = await answer_refused(request, refused)

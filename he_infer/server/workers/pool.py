@@ -6,6 +6,7 @@ JSON and raw parts), and workers share no lock or pipe, so that SIGKILL at any m
 
 import math
 import multiprocessing
+import select
 import signal
 import threading
 import time
@@ -76,6 +77,7 @@ class _Slot:
         self._entry = entry
         self._context = multiprocessing.get_context("forkserver")
         self._process: BaseProcess | None = None
+        self._ended = select.poll()  # has an event once the process has ended
         self._connection: Connection[bytes, bytes] | None = None
         self._deadline: float | None = None
         self._overdue = False
@@ -93,13 +95,11 @@ class _Slot:
             _Died, _Overdue: it ended before it was ready.
             Refused: it says why it cannot work (a bundle that it cannot read, say).
         """
-        if self._process is not None and self._process.is_alive() and self._connection is not None:
+        if self._process is not None and self._connection is not None and not self._ended.poll(0):
             return
         self.stop()
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=self._entry, args=(theirs, self._config), name="he-infer-worker", daemon=True
-        )
+        process = self._context.Process(target=self._entry, args=(theirs, self._config), daemon=True)
         try:
             with interrupts_held():
                 process.start()
@@ -110,15 +110,13 @@ class _Slot:
             theirs.close()
         with self._lock:
             self._process, self._connection = process, ours
-        hello, _ = self._exchange(None, (), _START_SECONDS)
+        self._ended = select.poll()
+        self._ended.register(process.sentinel, select.POLLIN)
+        hello, _ = self.exchange(None, (), _START_SECONDS)
         if "error" in hello:
             self.stop()
             raise Refused(Code.INTERNAL, str(hello["message"]))
         self.hello = hello
-
-    def call(self, header: Mapping[str, Any], parts: Sequence[bytes], seconds: float) -> Reply:
-        """Send one message and wait for its answer, at most `seconds`."""
-        return self._exchange(header, parts, seconds)
 
     def check_deadline(self, now: float) -> None:
         """Kill the process where it is past its deadline; called from the pool's watchdog."""
@@ -130,15 +128,16 @@ class _Slot:
     def stop(self) -> None:
         """End the process, if there is one."""
         with self._lock:
-            process, connection = self._process, self._connection
-            self._process = self._connection = None
+            process, self._process = self._process, None
+            connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
         if process is not None:
             _end(process)
             process.close()
 
-    def _exchange(self, header: Mapping[str, Any] | None, parts: Sequence[bytes], seconds: float) -> Reply:
+    def exchange(self, header: Mapping[str, Any] | None, parts: Sequence[bytes], seconds: float) -> Reply:
+        """Send one message, where there is one, and wait for an answer, at most `seconds`."""
         connection, process = self._connection, self._process
         if connection is None or process is None:
             raise _Died
@@ -354,15 +353,15 @@ class WorkerPool:
             job.future.set_result(reply)
 
     def _call(self, slot: _Slot, job: _Job) -> Reply:
-        header, parts = slot.call(job.header, job.parts, self._wall_seconds)
+        header, parts = slot.exchange(job.header, job.parts, self._wall_seconds)
         if header.get("needs") and job.supply is not None:
             try:
                 supplied = job.supply()
             except Exception:  # and raised again
                 # The worker waits for parts that will not come: tell it, so that the pipe stays in step.
-                slot.call({"abort": True}, (), self._wall_seconds)
+                slot.exchange({"abort": True}, (), self._wall_seconds)
                 raise
-            header, parts = slot.call({"supplied": len(supplied)}, supplied, self._wall_seconds)
+            header, parts = slot.exchange({"supplied": len(supplied)}, supplied, self._wall_seconds)
         if "error" in header:
             raise Refused(Code(header["error"]), str(header["message"]))
         return header, parts
