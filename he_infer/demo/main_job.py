@@ -120,7 +120,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
         folder.mkdir()
     steps = Steps(console, 7)
     with prepare_engines():
-        dataset = _read(options, console, steps)
+        dataset = _read(options, steps)
         with steps.step("Owner: train the model") as step:
             bundle = _train(dataset, options, step)
             bundle.save(owner / "model.hebundle")
@@ -205,7 +205,7 @@ def _prepare(out: Path) -> None:
     (out / MARK).write_text("Made by 'he-infer demo'; the next demo empties this folder.\n", encoding="utf-8")
 
 
-def _read(options: DemoOptions, console: Console, steps: Steps) -> Dataset:
+def _read(options: DemoOptions, steps: Steps) -> Dataset:
     with steps.step("Read real images") as step:
         dataset = datasets.load(options.data)
         step.result = (
@@ -213,7 +213,7 @@ def _read(options: DemoOptions, console: Console, steps: Steps) -> Dataset:
             f"images of {dataset.size[0]}x{dataset.size[1]}, {len(dataset.classes)} classes"
         )
     for note in dataset.notes:
-        console.print(f"      {note}", markup=False, highlight=False, style="yellow", soft_wrap=False)
+        steps.remark(note, "yellow")
     return dataset
 
 

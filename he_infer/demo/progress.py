@@ -1,4 +1,4 @@
-"""Numbered steps on the terminal: a bar while a step runs, one line when it is done."""
+"""Numbered steps on the terminal: a bar while a step runs, its time and result when it is done."""
 
 import time
 from collections.abc import Iterator
@@ -6,8 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
 
 from he_infer.terminal import Progress, show_progress
+
+_INDENT = 6
+"""Columns by which what is said of a step is indented."""
 
 
 @dataclass
@@ -44,4 +49,10 @@ class Steps:
             step = Step(move)
             yield step
         seconds = time.perf_counter() - started
-        self._console.print(f"{label:<36} {seconds:6.1f} s   {step.result}", markup=False, highlight=False)
+        self._console.print(f"{label:<36} {seconds:6.1f} s", markup=False, highlight=False)
+        if step.result:
+            self.remark(step.result)
+
+    def remark(self, text: str, style: str = "") -> None:
+        """Print a sentence below its step, indented however narrow the terminal is."""
+        self._console.print(Padding(Text(text, style), (0, 0, 0, _INDENT)), markup=False, highlight=False)
