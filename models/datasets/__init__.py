@@ -1,5 +1,6 @@
 """Data sets for classification: MedMNIST's layout, image folders, DICOM folders with a table, and the modality set."""
 
+import os
 from pathlib import Path
 
 from models.datasets import medmnist_index
@@ -44,13 +45,13 @@ def load(name_or_path: str | Path, *, seed: int = 0, side: int | None = None) ->
 
 
 def _load_path(path: Path, seed: int, side: int | None) -> Dataset:
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib raises for names that are too long
         from models.datasets.dicom_table import find_table, load_table
         from models.datasets.folder import load_folder
 
         table = find_table(path)
         return load_folder(path, seed=seed, side=side) if table is None else load_table(table, seed=seed, side=side)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - as above
         raise NoSuchDataset(
             f"There is no data set '{path}': neither a file, nor a folder, nor a known name. Known names: {MODALITY}, "
             f"{', '.join(medmnist_index.ENTRIES)} (the latter also as NAME_64, NAME_128, NAME_224)."

@@ -1,5 +1,6 @@
 """Checks whether a set can be learned from: errors for unusable data, notes for facts that a reader must know."""
 
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -13,14 +14,18 @@ _IMBALANCE = 20
 _FEW = 10
 """A class with fewer images in a split gets a note: its figures then depend on chance."""
 
+_NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories: control characters, halves of surrogate pairs (bytes that are not UTF-8), line breaks."""
+
 
 def checked(dataset: Dataset) -> Dataset:
     """The set with notes on overlap, imbalance and rare classes.
 
     Raises:
-        BadContents: an empty split, a single class, shapes or labels that contradict each other, pixels that are not
-            numbers, a class that is tested but never trained on.
+        BadContents: a class name that cannot be shown, an empty split, a single class, shapes or labels that contradict
+            each other, pixels that are not numbers, a class that is tested but never trained on.
     """
+    _check_names(dataset)
     for name, split in dataset.splits():
         _check_split(dataset, name)
         if len(split) == 0:
@@ -44,6 +49,16 @@ def checked(dataset: Dataset) -> Dataset:
                 "Add training images of them, or leave these images out."
             )
     return dataset.with_notes(*_overlaps(dataset), *_rarities(dataset))
+
+
+def _check_names(dataset: Dataset) -> None:
+    """Refuse class names that no report can show: blank, with line breaks, control characters or broken bytes."""
+    for name in dataset.classes:
+        if not name.strip() or any(unicodedata.category(character) in _NOT_SHOWN for character in name):
+            raise BadContents(
+                f"'{dataset.name}' has a class called {name!a}. Reports show class names: give it a name in UTF-8 "
+                "without line breaks and control characters."
+            )
 
 
 def _check_split(dataset: Dataset, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -54,7 +55,12 @@ def load_table(table: Path, *, seed: int, side: int | None = None) -> Dataset:
         BadContents: a file of the table is missing, or bears two labels, or an unknown split.
     """
     rows = _rows(table)
-    columns = {name.strip().lower().replace(" ", "_"): name for name in rows[0][1]}
+    columns: dict[str, str] = {}
+    for name in rows[0][1]:
+        if columns.setdefault(_plain(name), name) != name:
+            raise BadLayout(
+                f"{table} has the columns '{columns[_plain(name)]}' and '{name}', which mean the same. Remove one."
+            )
     file_column = _column(table, columns, FILE_COLUMNS)
     label_column = _column(table, columns, LABEL_COLUMNS)
     split_column = next((columns[name] for name in SPLIT_COLUMNS if name in columns), None)
@@ -77,10 +83,13 @@ def load_table(table: Path, *, seed: int, side: int | None = None) -> Dataset:
             _split(table, number, row[split_column]) if split_column else None,
             row[patient_column].strip() or None if patient_column else None,
         )
-        if items.setdefault(path, item).label != label:
-            raise BadContents(
-                f"{table}, line {number}: {file} bears two labels, '{items[path].label}' and '{label}'. Keep one."
-            )
+        first = items.setdefault(path, item)
+        for what in ("label", "split", "patient"):
+            earlier, later = getattr(first, what), getattr(item, what)
+            if earlier != later:
+                raise BadContents(
+                    f"{table}, line {number}: {file} bears two {what}s, '{earlier}' and '{later}'. Keep one."
+                )
     if missing:
         raise BadContents(
             f"{len(missing)} of the {len(rows)} files that {table} names are missing, the first is {missing[0]}. They "
@@ -139,10 +148,14 @@ def _column(table: Path, columns: dict[str, str], names: tuple[str, ...]) -> str
 def _find(folder: Path, file: str) -> Path | None:
     root = folder.resolve()
     for candidate in (folder / file, folder / f"{file}.dcm"):
-        # A table must not reach files outside its own folder.
-        if candidate.is_file() and candidate.resolve().is_relative_to(root):
+        # A table must not reach files outside its own folder. pathlib's is_file raises for names that are too long.
+        if os.path.isfile(candidate) and candidate.resolve().is_relative_to(root):  # noqa: PTH113
             return candidate
     return None
+
+
+def _plain(column: str) -> str:
+    return column.strip().lower().replace(" ", "_")
 
 
 def _split(table: Path, number: int, value: str | None) -> str:

@@ -7,6 +7,7 @@ from models.datasets.dataset import Dataset
 from models.datasets.gather import Labelled, gather
 from models.errors import BadContents, BadLayout, NotAnImage
 from models.images.load import KINDS, sniff
+from models.images.walk import describe_entry, walk_files
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -30,7 +31,7 @@ def load_folder(path: Path, *, seed: int, side: int | None = None) -> Dataset:
     Images are found by their content. Other files are left out, and counted in a note.
 
     Raises:
-        BadLayout: an empty folder, or one without class folders.
+        BadLayout: an empty folder, one without class folders, or other folders beside those of the splits.
         BadContents: a single class, or a class folder without images.
     """
     if not any(path.iterdir()):
@@ -43,7 +44,15 @@ def load_folder(path: Path, *, seed: int, side: int | None = None) -> Dataset:
         )
     others: list[Path] = []
     named = [folder for folder in subfolders if folder.name.lower() in _SPLIT_NAMES]
-    if any(_SPLIT_NAMES[folder.name.lower()] == "train" for folder in named) and named == subfolders:
+    splits = {_SPLIT_NAMES[folder.name.lower()] for folder in named}
+    if "train" in splits and len(splits) > 1 and named != subfolders:
+        beside = next(folder for folder in subfolders if folder not in named)
+        raise BadLayout(
+            f"{path} holds train and test folders, and {beside.name} beside them: it would become a class. Move "
+            f"{beside.name} elsewhere, or give {', '.join(folder.name for folder in named)} other names if they are "
+            "classes."
+        )
+    if "train" in splits and named == subfolders:
         items = [
             item
             for folder in named
@@ -56,7 +65,7 @@ def load_folder(path: Path, *, seed: int, side: int | None = None) -> Dataset:
     dataset = gather(path.resolve().name, items, seed=seed, side=side)
     if not others:
         return dataset
-    kinds = Counter(file.suffix.lower() or "no suffix" for file in others)
+    kinds = Counter(describe_entry(file) for file in others)
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     return dataset.with_notes(f"{len(others)} file(s) that are no image were left out ({listed}), first {others[0]}.")
 
@@ -74,11 +83,9 @@ def _labelled(folders: list[Path], split: str | None, others: list[Path]) -> lis
     items: list[Labelled] = []
     for folder in folders:
         files = []
-        for file in sorted(folder.rglob("*")):
-            if file.name.startswith(".") or not file.is_file():
-                continue
+        for file in walk_files(folder):
             # A file with an image's suffix and other content: the reader refuses it with a reason.
-            if _is_image(file) or file.suffix.lower() in _NAMED_LIKE_IMAGES:
+            if _is_image(file) or (file.is_file() and file.suffix.lower() in _NAMED_LIKE_IMAGES):
                 files.append(file)
             else:
                 others.append(file)

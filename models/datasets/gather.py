@@ -1,6 +1,7 @@
 """Makes a data set of labelled image files: one size, and no patient or picture in two splits."""
 
 import hashlib
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -195,10 +196,9 @@ def _describe_images(loaded: Sequence[_Loaded], side: int) -> list[str]:
 
 def _classes(labels: Sequence[str]) -> tuple[str, ...]:
     """The names in order: by number where all are numbers, else by the alphabet."""
-    names = set(labels)
-    if all(name.lstrip("-").isdigit() for name in names):
-        return tuple(sorted(names, key=int))
-    return tuple(sorted(names))
+    names = sorted(set(labels))
+    # Numbers in the digits 0-9: '²' is a digit to Python, but no number. '1' and '01' keep the alphabet's order.
+    return tuple(sorted(names, key=int) if all(re.fullmatch("-?[0-9]+", name) for name in names) else names)
 
 
 def _check_given(name: str, given: Sequence[str | None]) -> None:

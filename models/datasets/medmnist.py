@@ -4,8 +4,6 @@ Layout: `{train,val,test}_images` (N, H, W) or (N, H, W, 3), `{train,val,test}_l
 """
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -101,21 +99,29 @@ def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         raise NoSuchDataset(f"There is no file {path}. Give a data set file (.npz), a folder, or a known name.")
     try:
         with zipfile.ZipFile(path) as archive:
-            names = list_members(archive)
-            missing = [name for name in wanted if name not in names]
-            if missing:
-                raise BadLayout(
-                    f"{path} lacks {', '.join(missing)}. An .npz data set needs {', '.join(wanted)}; this file has "
-                    f"{', '.join(names) or 'nothing'}."
-                )
-            return {name: read_member(archive, name) for name in [*wanted, "classes"] if name in names}
-    except (ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            return _read_members(path, archive, wanted)
+    except BadLayout:
+        raise
+    except MemoryError as error:
+        raise BadLayout(f"{path} announces arrays that do not fit into memory. Reduce or divide the set.") from error
+    except Exception as error:  # numpy, zipfile and the parser of array headers raise many kinds on foreign bytes
         if _is_single_array(path):
             raise BadLayout(f"{path} is a single array, not an .npz file with {', '.join(wanted)}.") from error
         raise BadLayout(
             f"{path} cannot be read as an .npz data set ({type(error).__name__}). Expected a whole file with "
             f"{', '.join(wanted)} and no pickled objects: fetch or export it again."
         ) from error
+
+
+def _read_members(path: Path, archive: zipfile.ZipFile, wanted: list[str]) -> dict[str, np.ndarray[Any, Any]]:
+    names = list_members(archive)
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise BadLayout(
+            f"{path} lacks {', '.join(missing)}. An .npz data set needs {', '.join(wanted)}; this file has "
+            f"{', '.join(names) or 'nothing'}."
+        )
+    return {name: read_member(archive, name) for name in [*wanted, "classes"] if name in names}
 
 
 def _is_single_array(path: Path) -> bool:

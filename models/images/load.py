@@ -5,6 +5,7 @@ The values are those that a viewer shows: rescaled, windowed, MONOCHROME1 turned
 A file's kind is found from its content, not from its name.
 """
 
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,17 +53,21 @@ def sniff(path: Path) -> Literal["dicom", "raster"] | None:
     """A file's kind by its first bytes; None where it is no image that is read here.
 
     Raises:
-        NotAnImage: no such file, a folder, or one that cannot be opened.
+        NotAnImage: no such file, a folder, a pipe or another special file, or one that cannot be opened.
     """
     from models.images.dicom import looks_like
 
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            link = " Links to folders are not followed: give the folder itself." if path.is_symlink() else ""
+            raise NotAnImage(f"{path} is a folder; an image file was expected.{link}")
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for its other end
+            raise NotAnImage(f"{path} is a pipe, a device or another special file; an image file was expected.")
         with path.open("rb") as file:
             head = file.read(136)
     except FileNotFoundError:
         raise NotAnImage(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise NotAnImage(f"{path} is a folder; an image file was expected.") from None
     except OSError as error:
         raise NotAnImage(f"{path} cannot be opened: {error.strerror}.") from error
     if looks_like(head):

@@ -58,6 +58,8 @@ def choose_range(splits: Mapping[str, NDArray[Any]]) -> ValueRange:
     if len(kinds) != 1:
         raise InputError(f"Pixels come as {', '.join(sorted(map(str, kinds)))}. Save all of them as one type.")
     (kind,) = kinds
+    if kind.kind not in "iufb":
+        raise InputError(f"Pixels are of type {kind}. Expected whole numbers, or fractions.")
     for name, array in splits.items():
         bad = count_not_finite(array)
         if bad:
@@ -164,8 +166,6 @@ def _limits(kind: np.dtype[Any], low: float, high: float) -> tuple[float, float]
             return 0.0, 255.0
         if low >= -1 - _SLACK and high <= 1 + _SLACK:
             return -1.0, 1.0
-    if kind.kind not in "iufb":
-        raise InputError(f"Pixels are of type {kind}. Expected whole numbers, or fractions.")
     raise InputError(
         f"Pixels of type {kind} run from {low:g} to {high:g}, and nothing says which value is black and which white. "
         "Expected 0..255 or 0..65535, or as fractions 0..1 or -1..1: scale them (Hounsfield units by a window)."

@@ -1,5 +1,6 @@
 """Folders of images and DICOM tables: files read, splits made, and inputs refused."""
 
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -315,3 +316,88 @@ def test_table_exported_by_another_program_is_read(text: str, tmp_path: Path) ->
 def test_a_table_that_contradicts_itself_is_refused_by_its_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=message):
         datasets.load(_exported(tmp_path / "d", text))
+
+
+# Names, links and rows that contradict each other
+
+
+def _classes_of(root: Path, *names: str) -> tuple[str, ...]:
+    part = split(20, 3, side=32)
+    for index, image in enumerate(part.images):
+        png(root / names[index % len(names)] / f"{index}.png", image)
+    return datasets.load(root).classes
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (("10", "9"), ("9", "10")),
+        (("-1", "0"), ("-1", "0")),
+        (("²", "³"), ("²", "³")),  # digits to Python, but no numbers
+        (("--5", "5"), ("--5", "5")),
+        (("1", "01"), ("01", "1")),  # one number: the order must not depend on Python's hash seed
+        (("٤", "٣"), ("٣", "٤")),
+    ],
+)
+def test_class_names_that_look_like_numbers_are_ordered(
+    names: tuple[str, str], order: tuple[str, str], tmp_path: Path
+) -> None:
+    assert _classes_of(tmp_path, *names) == order
+
+
+@pytest.mark.parametrize("name", [" ", "two\nlines", "red\x1b[31m", "\x7f", "\u2028", os.fsdecode(b"\xff\xfe")])
+def test_class_name_that_cannot_be_shown_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadContents, match="has a class called") as caught:
+        _classes_of(tmp_path, "plain", name)
+    assert str(caught.value).isascii()
+
+
+def test_class_name_with_brackets_accents_and_joiners_is_kept(tmp_path: Path) -> None:
+    names = ("[red]", "Pneumonie à vírus", "می\u200cشود")
+    assert set(_classes_of(tmp_path, *names)) == set(names)
+
+
+def test_folder_beside_train_and_test_is_refused_as_a_class(tmp_path: Path) -> None:
+    for prefix in ("train", "test"):
+        _folder(tmp_path, prefix=prefix)
+    png(tmp_path / "docs" / "figure.png", np.zeros((32, 32), np.uint8))
+    with pytest.raises(BadLayout, match="docs beside them"):
+        datasets.load(tmp_path)
+
+
+def test_links_pipes_and_names_that_are_not_entered_are_counted(tmp_path: Path) -> None:
+    root, elsewhere = _folder(tmp_path / "own"), _folder(tmp_path / "elsewhere")
+    (root / "a" / "more").symlink_to(elsewhere, target_is_directory=True)
+    (root / "a" / "loop").symlink_to(root, target_is_directory=True)
+    (root / "a" / "lost.png").symlink_to("nowhere.png")
+    os.mkfifo(root / "b" / "pipe.png")
+    dataset = datasets.load(root)
+    assert sum(len(part) for _, part in dataset.splits()) == 20
+    note = " ".join(dataset.notes)
+    assert "4 file(s) that are no image were left out (3 link to a folder or to nothing, 1 pipe" in note
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 5000, "x" * 300 + ".csv"])
+def test_data_set_with_a_very_long_name_is_missing(name: str) -> None:
+    with pytest.raises(DatasetError, match="There is no data set"):
+        datasets.load(name)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "error", "message"),
+    [
+        ("file,label,split", "0.png,a,test", BadContents, "line 22: 0.png bears two splits, 'train' and 'test'"),
+        ("file,label,patient", "0.png,a,p9", BadContents, "line 22: 0.png bears two patients, 'train' and 'p9'"),
+        ("file,label,Label", "0.png,a,train", BadLayout, "'label' and 'Label', which mean the same"),
+        ("file,label,split", "x" * 5000 + ",a,train", BadContents, "1 of the 21 files"),
+    ],
+)
+def test_rows_that_contradict_each_other_are_refused(
+    header: str, row: str, error: type[DatasetError], message: str, tmp_path: Path
+) -> None:
+    for index, image in enumerate(split(20, 3, side=32).images):
+        png(tmp_path / f"{index}.png", image)
+    rows = [f"{index}.png,{'ab'[index % 2]},train" for index in range(20)]
+    (tmp_path / "labels.csv").write_text("\n".join([header, *rows, row]))
+    with pytest.raises(error, match=message):
+        datasets.load(tmp_path)

@@ -304,3 +304,46 @@ def test_names_of_classes_in_the_file_are_taken(tmp_path: Path) -> None:
     for wrong in (["only"], ["a", "a"], [["a", "b"]], ["a", ""], [0.5, 1.5]):
         with pytest.raises(BadContents, match="classes"):
             datasets.load(npz(tmp_path / "own.npz", classes=np.array(wrong)))
+
+
+ONE_ARRAY = "{'descr': '|u1', 'fortran_order': False, 'shape': (%s), }"
+
+
+def _write_members(path: Path, header: str, flags: int = 0, method: int | None = None) -> Path:
+    """An .npz file whose arrays have this header; `flags` and `method` are set in the archive's directory."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in arrays():
+            padded = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded)
+    raw = bytearray(path.read_bytes())
+    at = raw.find(b"PK\x01\x02")
+    while at >= 0:
+        raw[at + 8] |= flags
+        raw[at + 10] = raw[at + 10] if method is None else method
+        at = raw.find(b"PK\x01\x02", at + 4)
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "settings", "message"),
+    [
+        (ONE_ARRAY % "10**9, 28, 28", {}, "cannot be read as an .npz data set"),
+        (ONE_ARRAY % "1000000000, 2800, 28", {}, "do not fit into memory"),
+        (ONE_ARRAY % "1000000000000000000000, 28, 28", {}, "cannot be read as an .npz data set"),
+        (ONE_ARRAY % "-1, 28, 28", {}, "cannot be read as an .npz data set"),
+        ("{'descr': ((((((((", {}, "cannot be read as an .npz data set"),
+        (ONE_ARRAY % "1, 28, 28", {"flags": 1}, "cannot be read as an .npz data set"),  # encrypted
+        (ONE_ARRAY % "1, 28, 28", {"method": 99}, "cannot be read as an .npz data set"),
+    ],
+)
+def test_hostile_archive_gives_one_line(header: str, settings: dict[str, int], message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadLayout, match=message):
+        datasets.load(_write_members(tmp_path / "own.npz", header, **settings))
+
+
+@pytest.mark.parametrize("kind", ["U3", "S3", "c8", "M8[s]"])
+def test_pixels_that_are_no_numbers_are_refused(kind: str, tmp_path: Path) -> None:
+    changes = {f"{name}_images": arrays()[f"{name}_images"].astype(kind) for name in ("train", "val", "test")}
+    with pytest.raises(BadContents, match="Pixels are of type"):
+        datasets.load(npz(tmp_path / "own.npz", **changes))
