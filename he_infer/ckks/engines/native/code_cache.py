@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 
 _MANIFEST = "manifest.json"
-_LOCK = "lock"
+_LOCK, _BUILDING = ".lock", ".building"
+"""Suffixes of a version's lock and of its unfinished compilation. A version's own lock: installations of one user share
+the folder, and none waits while another one compiles its version."""
 _SOURCES = Path(__file__).parent / "kernels"
-_BUILDING = "building"
 _KEPT = 8
 """Number of versions kept in a folder: several installations of one user share it."""
 _numba_settings = threading.Lock()
@@ -77,7 +78,7 @@ def _load(folder: Path, on_progress: Progress | None) -> "Kernels":
     with _loading:
         if folder not in _loaded:
             check_private(folder)
-            with _locked(folder / _LOCK):
+            with _locked(folder / f"{fingerprint()}{_LOCK}", on_progress):
                 _loaded[folder] = _open(folder, on_progress)
         return _loaded[folder]
 
@@ -92,7 +93,9 @@ def _open(folder: Path, on_progress: Progress | None) -> "Kernels":
         return _compile(place)
     if on_progress is not None:
         on_progress("compiling the native engine, once for this version and processor: some 20 to 60 seconds")
-    building = folder / _BUILDING
+    building = folder / f"{place.name}{_BUILDING}"
+    if building.exists():  # a compilation that was interrupted
+        _remove(building)
     building.mkdir(mode=0o700)
     kernels = _compile(building)
     _write_manifest(building)
@@ -179,11 +182,13 @@ def _compile(place: Path) -> "Kernels":
 
 
 def _forget_others(folder: Path, place: Path) -> None:
-    """Remove the files of interrupted compilations, and all but the latest few versions."""
-    others = [path for path in folder.iterdir() if path not in (folder / _LOCK, place)]
-    versions = sorted((path for path in others if path.name != _BUILDING), key=lambda path: -path.lstat().st_mtime)
+    """Remove all but the latest few versions, and interrupted compilations; not those that a process works on."""
+    others = [path for path in folder.iterdir() if path.suffix != _LOCK and path.stem != place.name]
+    versions = sorted((path for path in others if path.suffix != _BUILDING), key=lambda path: -path.lstat().st_mtime)
     for path in {*others} - {*versions[: _KEPT - 1]}:
-        _remove(path)
+        with _try_lock(folder / f"{path.stem}{_LOCK}") as free:
+            if free:
+                _remove(path)
 
 
 def _remove(path: Path) -> None:
@@ -194,11 +199,36 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time compile: the others wait, and then load its result."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+def _locked(path: Path, on_progress: Progress | None) -> Iterator[None]:
+    """Let one process at a time compile a version: the others wait, and then load its result."""
+    with _try_lock(path) as free:
+        if free:
+            yield
+            return
+    if on_progress is not None:
+        on_progress("another process is compiling the native engine; waiting for its result")
+    descriptor = _open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _try_lock(path: Path) -> Iterator[bool]:
+    """Hold a lock during the context if no other process does; tell whether it is held."""
+    descriptor = _open_lock(path)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)

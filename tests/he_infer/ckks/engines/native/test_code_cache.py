@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_truncated_cache_is_compiled_again(tmp_path: Path, monkeypatch: pytest.M
 
     def build(place: Path) -> object:
         built.append(place)
-        if place.name == "building":
+        if place.suffix == ".building":
             (place / "code.nbc").write_bytes(b"machine code")
         return object()
 
@@ -86,11 +87,12 @@ def test_truncated_cache_is_compiled_again(tmp_path: Path, monkeypatch: pytest.M
     code_cache._open(tmp_path, said.append)
     code_cache._open(tmp_path, said.append)
     entry = tmp_path / code_cache.fingerprint()
-    assert built == [tmp_path / "building", entry]
+    building = tmp_path / f"{entry.name}.building"
+    assert built == [building, entry]
     (entry / "code.nbc").write_bytes(b"machine")
-    (tmp_path / "building").mkdir()
+    building.mkdir()
     code_cache._open(tmp_path, said.append)
-    assert built[2:] == [tmp_path / "building"]
+    assert built[2:] == [building]
     assert (entry / "code.nbc").read_bytes() == b"machine code"
     assert len(said) == 2
 
@@ -102,10 +104,46 @@ def test_old_versions_are_removed_but_for_a_few(tmp_path: Path, monkeypatch: pyt
         old.mkdir()
         os.utime(old, (number, number))
     code_cache._open(tmp_path, None)
-    assert {path.name for path in tmp_path.iterdir()} == {
+    assert {path.name for path in tmp_path.iterdir() if path.suffix != ".lock"} == {
         code_cache.fingerprint(),
         *(f"version{number}" for number in range(5, 12)),
     }
+
+
+def test_compilation_of_another_version_is_neither_waited_for_nor_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_cache, "_compile", lambda place: object())
+    monkeypatch.setattr(code_cache, "_loaded", {})
+    (tmp_path / "native" / "other.building").mkdir(parents=True)
+    (tmp_path / "native" / "stopped.building").mkdir()
+    (tmp_path / "native").chmod(0o700)
+    said: list[str] = []
+    with code_cache._locked(tmp_path / "native" / "other.lock", said.append):
+        code_cache.load_kernels(tmp_path / "native", said.append)
+    assert (tmp_path / "native" / "other.building").exists()
+    assert not (tmp_path / "native" / "stopped.building").exists()
+    assert len(said) == 1
+
+
+def test_waiting_for_the_same_version_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    waited = threading.Event()
+
+    def note(line: str) -> None:
+        said.append(line)
+        waited.set()
+
+    def wait() -> None:
+        with code_cache._locked(tmp_path / "one.lock", note):
+            said.append("got it")
+
+    with code_cache._locked(tmp_path / "one.lock", None):
+        other = threading.Thread(target=wait)
+        other.start()
+        assert waited.wait(timeout=60)
+    other.join(timeout=60)
+    assert said == ["another process is compiling the native engine; waiting for its result", "got it"]
 
 
 @pytest.mark.slow  # compiles twice: a minute of processor time
