@@ -8,7 +8,9 @@ import errno
 import json
 import os
 import secrets
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 PRIVATE = 0o600
@@ -19,6 +21,8 @@ SHARED = 0o666
 
 def write_bytes(path: Path, data: bytes, *, mode: int = SHARED, replace: bool = True) -> None:
     """Write a file whole or not at all, and sync it and its folder.
+
+    A device, a pipe or an open file (/dev/null, /dev/stdout, /dev/fd/3) is written to, and never replaced.
 
     Args:
         path: the file; its folder must exist.
@@ -31,7 +35,11 @@ def write_bytes(path: Path, data: bytes, *, mode: int = SHARED, replace: bool = 
         FileExistsError: the file exists and `replace` is False.
         OSError: the folder is missing or not writable, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
+    if replace and _is_special(path):
+        with path.open("wb") as file:
+            file.write(data)
+        return
+    temporary = _name_temporary(path)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
@@ -41,8 +49,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = SHARED, replace: bool = 
         if replace:
             temporary.replace(path)
         else:
-            # A link, unlike a rename, fails where the name is taken.
-            os.link(temporary, path)
+            _link(temporary, path)
     except OSError as error:
         error.filename, error.filename2 = str(path), None  # the temporary name would mean nothing to a user
         raise
@@ -58,10 +65,10 @@ def expect_writable(*paths: Path | None) -> None:
         paths: files to be written; None is left out.
 
     Raises:
-        OSError: a file is a folder, or its folder is missing or not writable for this user.
+        OSError: a file is a folder, its name is too long, or its folder is missing or not writable for this user.
     """
     for path in paths:
-        if path is None:
+        if path is None or _is_special(path):
             continue
         folder = path.resolve().parent
         if path.is_dir():
@@ -71,17 +78,19 @@ def expect_writable(*paths: Path | None) -> None:
         elif not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             problem, named = errno.EACCES, path
         else:
+            with suppress(FileNotFoundError):
+                path.lstat()  # fails for a name that is too long
             continue
         raise OSError(problem, os.strerror(problem), str(named))
 
 
 def write_text(path: Path, text: str, *, mode: int = SHARED) -> None:
-    """Write UTF-8 text; see `write_bytes`.
+    """Write UTF-8 text; see `write_bytes`. Bytes of file names that are not UTF-8 become escapes, valid in JSON.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full.
     """
-    write_bytes(path, text.encode(), mode=mode)
+    write_bytes(path, text.encode(errors="backslashreplace"), mode=mode)
 
 
 def write_json(path: Path, figures: Mapping[str, object], *, mode: int = SHARED) -> None:
@@ -102,11 +111,40 @@ def append_text(path: Path, text: str, *, mode: int = PRIVATE) -> None:
     new = not path.exists()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
         file.flush()
         os.fsync(file.fileno())
     if new:
         sync(path.parent)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path is a device, a pipe, or a name of an open file such as /dev/stdout or /dev/fd/1."""
+    try:
+        mode = path.stat().st_mode
+        link = path.readlink() if path.is_symlink() else Path()
+    except OSError:
+        return False
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return True
+    return any(str(place).startswith("/proc/") for place in (link, path.parent.resolve()))
+
+
+def _name_temporary(path: Path) -> Path:
+    # Of the name 40 characters, which are at most 160 bytes: file systems count bytes.
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless the name is taken: a link, unlike a rename, then fails."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No links here (FAT, some network file systems): reserve the name, then rename over the reservation.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE))
+        temporary.replace(path)
 
 
 def sync(path: Path) -> None:

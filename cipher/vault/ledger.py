@@ -183,7 +183,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     lock = Path(path).with_name(Path(path).name + ".lock")
     try:
-        handle = lock.open("ab")
+        handle = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, PRIVATE), "ab")
     except OSError as error:
         raise StorageProblem(f"Cannot lock the ledger {os.fspath(path)}: {error.strerror or error}.") from error
     with handle, exclusive(handle):

@@ -2,6 +2,7 @@
 
 A stored path is the file's path as the sealing system had it, its parts joined by "/". Every part that a file system
 allows is taken: anything but an empty part, ".", "..", a NUL or a "/". Bytes that are no text (Linux) are kept too.
+A name is stored as its bytes say in UTF-8, whatever the locale of the sealing or of the restoring process is.
 Restoring on Linux and macOS gives the same name back; Windows forbids more, and there the forbidden characters are
 written as %XX. Where two stored paths would have one place, the later one gets a number.
 """
@@ -27,11 +28,11 @@ _LONGEST = 255
 
 def to_stored(path: str) -> str:
     """A path as text that a sealed object can hold, whatever its bytes are."""
+    raw = os.fsencode(path)
     try:
-        path.encode()
-    except UnicodeEncodeError:
-        return _BYTES + os.fsencode(path).hex()
-    return path
+        return raw.decode()
+    except UnicodeDecodeError:
+        return _BYTES + raw.hex()
 
 
 def from_stored(stored: str) -> str:
@@ -40,10 +41,9 @@ def from_stored(stored: str) -> str:
     Raises:
         UnsupportedFormat: text that `to_stored` does not make.
     """
-    if not stored.startswith(_BYTES):
-        return stored
     try:
-        return os.fsdecode(bytes.fromhex(stored.removeprefix(_BYTES)))
+        raw = bytes.fromhex(stored.removeprefix(_BYTES)) if stored.startswith(_BYTES) else stored.encode()
+        return os.fsdecode(raw)
     except ValueError:
         raise UnsupportedFormat(f"The sealed object's path {stored!r} is not one that sealing writes.") from None
 

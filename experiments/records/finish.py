@@ -36,14 +36,18 @@ def format_command(name: str, *words: object, **options: object) -> str:
 
 
 def refuse_missing_folders(**files: Path | None) -> None:
-    """Refuse a missing output folder before the work rather than after it.
+    """Refuse an output file that cannot be written before the work rather than after it.
 
     Raises:
         typer.BadParameter: the folder of a file that is to be written does not exist.
+        OSError: the file cannot be written.
     """
+    from he_infer.files import expect_writable
+
     for option, path in files.items():
         if path is not None and not path.absolute().parent.is_dir():
             raise typer.BadParameter(f"the folder {path.absolute().parent} does not exist", param_hint=f"--{option}")
+        expect_writable(path)
 
 
 def write_outcome(

@@ -4,6 +4,7 @@ Layout: `{train,val,test}_images` (N, H, W) or (N, H, W, 3), `{train,val,test}_l
 """
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 

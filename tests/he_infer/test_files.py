@@ -105,3 +105,77 @@ def test_output_in_a_read_only_folder_is_refused_for_an_ordinary_user() -> None:
         )
         folder.chmod(0o755)
     assert done.stdout.strip() == str(folder / "new")
+
+
+def test_name_of_85_wide_characters_is_written(tmp_path: Path) -> None:
+    target = tmp_path / ("\u80f8" * 85)  # 255 bytes
+    files.expect_writable(target)
+    files.write_bytes(target, b"1")
+    assert target.read_bytes() == b"1"
+
+
+def test_pipe_and_open_file_are_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.expect_writable(pipe)
+        files.write_json(pipe, {"a": 1})
+        assert json.loads(os.read(reader, 100)) == {"a": 1}
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    with (tmp_path / "open").open("wb") as opened:
+        link = tmp_path / "stdout"
+        link.symlink_to(f"/proc/self/fd/{opened.fileno()}")
+        files.write_text(link, "text")
+        files.write_text(Path(f"/dev/fd/{opened.fileno()}"), "text")
+    assert link.is_symlink()
+    assert (tmp_path / "open").read_text() == "text"
+    files.write_text(Path("/dev/null"), "text")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_full_device_is_reported_and_stays(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        files.write_text(Path("/dev/full"), "text")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_link_to_a_plain_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "foreign").write_text("stays")
+    (tmp_path / "results").symlink_to("foreign")
+    files.write_text(tmp_path / "results", "new")
+    assert ((tmp_path / "foreign").read_text(), (tmp_path / "results").read_text()) == ("stays", "new")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("missing/a.json", FileNotFoundError), ("folder", IsADirectoryError), ("n" * 300, OSError), ("file/a", OSError)],
+)
+def test_output_that_cannot_be_written_fails_before_the_work(name: str, error: type[OSError], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(error):
+        files.expect_writable(None, tmp_path / "good.json", tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_file_name_that_is_no_utf8_is_an_escape_in_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff.png")
+    files.write_json(tmp_path / "a.json", {"path": name})
+    files.append_text(tmp_path / "a.txt", name)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"path": name}
+    assert (tmp_path / "a.txt").read_text() == "\\udcff.png"
+
+
+def test_create_only_write_works_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    files.write_bytes(tmp_path / "key", b"first", mode=files.PRIVATE, replace=False)
+    with pytest.raises(FileExistsError):
+        files.write_bytes(tmp_path / "key", b"second", mode=files.PRIVATE, replace=False)
+    assert (tmp_path / "key").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]

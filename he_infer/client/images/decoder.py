@@ -7,6 +7,7 @@ float32. The last message of a request has the member `end`, or `refusal` with o
 
 import json
 import logging
+import os
 import struct
 import sys
 from dataclasses import asdict
@@ -29,16 +30,16 @@ def main() -> None:
     _load()
     for line in sys.stdin.buffer:
         request = json.loads(line)
+        # As bytes: the client's locale may encode names in another way than this process.
+        path = Path(os.fsdecode(bytes.fromhex(request["path"])))
         try:
-            _decode(Path(request["path"]), request["frames"], out)
+            _decode(path, request["frames"], out)
             _send(out, {"end": True})
         except MemoryError:
-            _send(
-                out, {"refusal": f"{request['path']} needs more memory than the decoder is allowed; it was not read."}
-            )
+            _send(out, {"refusal": f"{path} needs more memory than the decoder is allowed; it was not read."})
         except Exception as error:
             known = type(error).__module__ in ("models.errors", "he_infer.errors")
-            text = str(error) if known else f"{request['path']} cannot be decoded ({type(error).__name__})."
+            text = str(error) if known else f"{path} cannot be decoded ({type(error).__name__})."
             _send(out, {"refusal": " ".join(text.split())})
 
 

@@ -136,7 +136,7 @@ class _Decoder:
         deadline = time.monotonic() + seconds + (_START_SECONDS if self._fresh else 0.0)
         self._fresh = False
         try:
-            self._process.stdin.write(json.dumps({"path": str(path), "frames": frames}).encode() + b"\n")
+            self._process.stdin.write(json.dumps({"path": os.fsencode(path).hex(), "frames": frames}).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
             raise _DecoderFailed("was not read: its decoder ended.") from error

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cipher.errors import UnsupportedFormat
 from cipher.keys.vault_key import VaultKey
 from cipher.vault.find import survey
 from cipher.vault.ledger import Entry, Ledger
@@ -177,3 +180,29 @@ def test_file_that_became_a_folder_does_not_block_what_is_below_it(tmp_path: Pat
     ledger.record("ab", Entry(1, "v", "x.sealed", "in/a", str(tmp_path / "in" / "a")))
     (item,) = assign_stored_paths(survey([tmp_path / "in"]).found, ledger, "v")
     assert item.inside == f"{tmp_path.name}/in/a/b"
+
+
+# How a process in a plain C locale sees names whose bytes are UTF-8: Python's own switches to UTF-8 are off.
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("raw", [b"\xc3\xa9.dcm", b"\xff.dcm", b"plain.dcm"])
+def test_name_is_stored_and_restored_by_its_bytes_in_any_locale(raw: bytes) -> None:
+    stored = to_stored(os.fsdecode(raw))
+    script = (
+        "import os, sys\n"
+        "from cipher.vault.names import from_stored, to_stored\n"
+        f"stored = to_stored(os.fsdecode({raw!r}))\n"
+        f"assert stored == {stored!a}, ascii(stored)\n"
+        f"assert os.fsencode(from_stored({stored!a})) == {raw!r}\n"
+        "print(sys.getfilesystemencoding())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, **ASCII_LOCALE}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ascii\n", "")
+
+
+def test_stored_path_that_is_no_unicode_text_is_refused() -> None:
+    with pytest.raises(UnsupportedFormat, match="is not one that sealing writes"):
+        from_stored("\ud800")

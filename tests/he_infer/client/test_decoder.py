@@ -1,0 +1,41 @@
+"""Requests to the decoding process: file names travel as bytes, whatever the locale of either side is."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from he_infer.client.images.reader import ImageReader
+from tests.models.kit import png
+
+LOCALES = [{"PYTHONUTF8": "1"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+
+
+@pytest.mark.parametrize("name", [b"\xc3\xa9.png", b"\xff.png", b"two\nlines.png"])
+def test_name_of_any_bytes_is_read(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(name)
+    png(path.with_name("plain.png"), np.zeros((9, 7), np.uint8)).rename(path)
+    with ImageReader(1) as reader:
+        (image,) = reader.read(path)
+    assert image.pixels is not None
+    assert image.pixels.shape == (9, 7)
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_decoder_takes_the_bytes_of_a_name_in_any_locale(locale: dict[str, str], tmp_path: Path) -> None:
+    path = png(tmp_path / "é.png", np.zeros((9, 7), np.uint8))
+    request = json.dumps({"path": os.fsencode(path).hex(), "frames": "middle"}).encode() + b"\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "he_infer.client.images.decoder", str(2 << 30)],
+        input=request,
+        env={**os.environ, **locale},
+        capture_output=True,
+        check=True,
+    )
+    (length,) = struct.unpack("<I", done.stdout[:4])
+    assert json.loads(done.stdout[4 : 4 + length])["shape"] == [9, 7]
