@@ -92,6 +92,10 @@ class Connection:
         insecure_http: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
+        if not self.url.lower().startswith(("http://", "https://")):
+            raise ServerUnreachable(
+                f"{self.url!r} is not a usable address of a server. Expected https://HOST, or http://127.0.0.1:PORT."
+            )
         if not insecure_http:
             refuse_plain_http(self.url)
         self._patience = patience

@@ -52,9 +52,10 @@ def _load() -> None:
 def _decode(path: Path, frames: Any, out: BinaryIO) -> None:
     import numpy as np
 
-    from models.images.load import load_frames
+    from models.images.load import load_frames, sniff
 
-    refuse_inflating(path)
+    if sniff(path) == "dicom":  # refuses pipes, which would wait for their other end, and whatever cannot be opened
+        refuse_inflating(path)
     for image in load_frames(path, frames):
         pixels = np.ascontiguousarray(image.pixels, dtype="<f4")
         known = asdict(image.identifiers) if image.identifiers else {}

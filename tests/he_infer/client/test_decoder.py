@@ -39,3 +39,14 @@ def test_decoder_takes_the_bytes_of_a_name_in_any_locale(locale: dict[str, str],
     )
     (length,) = struct.unpack("<I", done.stdout[:4])
     assert json.loads(done.stdout[4 : 4 + length])["shape"] == [9, 7]
+
+
+def test_pipe_and_broken_link_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "lost.png").symlink_to("nowhere.png")
+    with ImageReader(1) as reader:  # had the decoder waited for the pipe, it would have been ended
+        refusals = [reader.read(tmp_path / name)[0].refusal for name in ("pipe.png", "lost.png")]
+    assert refusals == [
+        f"{tmp_path}/pipe.png is a pipe, a device or another special file; an image file was expected.",
+        f"There is no file {tmp_path}/lost.png.",
+    ]
