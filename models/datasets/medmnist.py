@@ -103,8 +103,6 @@ def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
             return _read_members(path, archive, wanted)
     except BadLayout:
         raise
-    except MemoryError as error:
-        raise BadLayout(f"{path} announces arrays that do not fit into memory. Reduce or divide the set.") from error
     except Exception as error:  # numpy, zipfile and the parser of array headers raise many kinds on foreign bytes
         if _is_single_array(path):
             raise BadLayout(f"{path} is a single array, not an .npz file with {', '.join(wanted)}.") from error

@@ -326,19 +326,19 @@ def _write_members(path: Path, header: str, flags: int = 0, method: int | None =
 
 
 @pytest.mark.parametrize(
-    ("header", "settings", "message"),
+    ("header", "settings"),
     [
-        (ONE_ARRAY % "10**9, 28, 28", {}, "cannot be read as an .npz data set"),
-        (ONE_ARRAY % "1000000000, 2800, 28", {}, "do not fit into memory"),
-        (ONE_ARRAY % "1000000000000000000000, 28, 28", {}, "cannot be read as an .npz data set"),
-        (ONE_ARRAY % "-1, 28, 28", {}, "cannot be read as an .npz data set"),
-        ("{'descr': ((((((((", {}, "cannot be read as an .npz data set"),
-        (ONE_ARRAY % "1, 28, 28", {"flags": 1}, "cannot be read as an .npz data set"),  # encrypted
-        (ONE_ARRAY % "1, 28, 28", {"method": 99}, "cannot be read as an .npz data set"),
+        (ONE_ARRAY % "10**9, 28, 28", {}),
+        (ONE_ARRAY % "1000000000, 2800, 28", {}),
+        (ONE_ARRAY % "1000000000000000000000, 28, 28", {}),
+        (ONE_ARRAY % "-1, 28, 28", {}),
+        ("{'descr': ((((((((", {}),
+        (ONE_ARRAY % "1, 28, 28", {"flags": 1}),  # encrypted
+        (ONE_ARRAY % "1, 28, 28", {"method": 99}),
     ],
 )
-def test_hostile_archive_gives_one_line(header: str, settings: dict[str, int], message: str, tmp_path: Path) -> None:
-    with pytest.raises(BadLayout, match=message):
+def test_hostile_archive_gives_one_line(header: str, settings: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(BadLayout, match=r"cannot be read as an \.npz data set"):
         datasets.load(_write_members(tmp_path / "own.npz", header, **settings))
 
 
