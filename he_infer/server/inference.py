@@ -214,12 +214,13 @@ class InferenceService:
                 key_set if plan.needs_keys else None,
                 self._seal,
                 self._limits.hidden_daily_queries if model.policy == HIDDEN else None,
+                asked=time.time(),
             )
             record = self._check_keys(plan, key_set, self._metadata.questions.admit(caller, question))
             try:
                 reply, out = self._evaluate(caller, plan, record, envelope)
             except Refused:
-                self._metadata.queries.refund(caller.client_id, model_id, plan.batch)
+                self._metadata.queries.refund(caller.client_id, model_id, plan.batch, question.asked)
                 raise
             answer = self._answer(model, digest, key_set, body, reply, out)
             details["bytes"] = len(answer)

@@ -95,6 +95,7 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_spooled_requests_of_one_client_take_a_bounded_share_of_the_disk",
             "test_a_registration_beyond_the_quota_is_refused_before_its_body",
         ),
+        "refunds after midnight": ("test_requests_that_fail_after_midnight_gain_no_queries",),
         "registrations in a loop": (
             "test_registrations_beyond_the_limit_are_refused_and_others_go_on",
             "test_registrations_whose_body_never_comes_are_counted_too",

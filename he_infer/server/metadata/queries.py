@@ -1,7 +1,5 @@
 """Store of past requests: nonces against replays, and counts of images against the extraction of a model."""
 
-import time
-
 import sqlalchemy as sa
 
 from he_infer.server.metadata.database import Database
@@ -31,12 +29,12 @@ class Queries:
             lock_row(sql, client_id)
             self._replays.accept(sql, client_id, nonce, sent, expires, durable=True)
 
-    def refund(self, client_id: str, model: str, images: int) -> None:
-        """Take back a count for a request that was admitted and then not evaluated.
+    def refund(self, client_id: str, model: str, images: int, asked: float) -> None:
+        """Take back a count for a request that was admitted at a Unix time and then not evaluated.
 
-        A count from before midnight stays, so that a refund never gains queries.
+        It is taken from the day on which it was counted: taken from the next one, it would gain queries there.
         """
-        here = (QUERIES.c.client_id == client_id) & (QUERIES.c.day == int(time.time() // DAY))
+        here = (QUERIES.c.client_id == client_id) & (QUERIES.c.day == int(asked // DAY))
         with self._transaction() as sql:
             update = QUERIES.update().where(here, QUERIES.c.model == model, QUERIES.c.images >= images)
             sql.execute(update.values(images=QUERIES.c.images - images))

@@ -4,8 +4,7 @@ This is the hot path, so the statements are SQL text: building them from SQLAlch
 database's own work.
 """
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from he_infer.server.metadata.database import Database
@@ -49,6 +48,8 @@ class Question:
     """HE library and wire format that the evaluation keys must have."""
     daily_default: int | None = None
     """Images a day with this model for a client that has no daily limit."""
+    asked: float = field(kw_only=True)
+    """Unix time on whose day the images are counted."""
 
 
 class Questions:
@@ -80,7 +81,7 @@ class Questions:
             return self._admit(sql, caller, question, durable=True)
 
     def _admit(self, sql: PlainSql, caller: Caller, question: Question, *, durable: bool) -> KeyRecord | None:
-        now, who = time.time(), caller.client_id
+        now, who = question.asked, caller.client_id
         day = int(now // DAY)
         lock_row(sql, who)
         record = None

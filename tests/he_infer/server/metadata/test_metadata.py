@@ -26,7 +26,7 @@ def database(database_url: str) -> Iterator[Metadata]:
 
 
 def admit(database: Metadata, caller: Caller, nonce: str, expires: float, model: str, images: int) -> None:
-    database.questions.admit(caller, Question(model, "p", images, nonce, time.time(), expires, None))
+    database.questions.admit(caller, Question(model, "p", images, nonce, time.time(), expires, None, asked=time.time()))
 
 
 def client(database: Metadata, name: str = "a", **quotas: int) -> tuple[Caller, NewToken]:
@@ -162,7 +162,7 @@ def test_the_daily_limit_counts_images_and_refunds(database: Metadata) -> None:
     admit(database, caller, "n1", soon, "m", 3)
     with refused(Code.QUERY_LIMIT):
         admit(database, caller, "n2", soon, "m", 3)
-    database.queries.refund(caller.client_id, "m", 3)
+    database.queries.refund(caller.client_id, "m", 3, time.time())
     admit(database, caller, "n2", soon, "m2", 5)
     assert database.queries.count(caller.client_id, int(time.time() // 86400)) == 5
 
@@ -261,13 +261,18 @@ def test_total_query_limit_holds_for_each_model_and_does_not_reset(
     admit(database, caller, "n3", later, "m", 1)
 
 
-def test_a_refund_after_midnight_gains_nothing(database: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refund_after_midnight_is_taken_from_the_day_of_the_count(
+    database: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caller, _ = client(database, daily_queries=3)
-    admit(database, caller, "n1", time.time() + 60, "m", 3)
-    tomorrow = time.time() + 86400
+    today = time.time()
+    admit(database, caller, "n1", today + 60, "m", 3)
+    tomorrow = today + 86400
     monkeypatch.setattr(time, "time", lambda: tomorrow)
-    database.queries.refund(caller.client_id, "m", 3)
-    assert database.queries.count(caller.client_id, int(tomorrow // 86400)) == 0
+    admit(database, caller, "n2", tomorrow + 60, "m", 2)
+    database.queries.refund(caller.client_id, "m", 3, today)
+    assert database.queries.count(caller.client_id, int(today // 86400)) == 0
+    assert database.queries.count(caller.client_id, int(tomorrow // 86400)) == 2
 
 
 def test_registrations_an_hour_are_counted_apart_from_requests_and_over_a_restart(
@@ -487,7 +492,8 @@ def test_question_gets_its_own_keys_and_counts_only_with_usable_ones(database: M
     def ask(nonce: str, **changes: object) -> KeyRecord | None:
         asked = {"key_set": "ab" * 16, "plan": "p" * 64, "seal": "seal", **changes}
         return database.questions.admit(
-            caller, Question(model="m", images=2, nonce=nonce, sent=time.time(), expires=soon, **asked)
+            caller,
+            Question(model="m", images=2, nonce=nonce, sent=time.time(), asked=time.time(), expires=soon, **asked),
         )
 
     assert ask("n1") == kept
@@ -510,7 +516,9 @@ def test_the_default_of_hidden_models_holds_where_a_client_has_no_limit(database
     soon = time.time() + 60
 
     def ask(caller: Caller, nonce: str, model: str = "m") -> None:
-        database.questions.admit(caller, Question(model, "p", 3, nonce, time.time(), soon, None, "", 4))
+        database.questions.admit(
+            caller, Question(model, "p", 3, nonce, time.time(), soon, None, "", 4, asked=time.time())
+        )
 
     ask(free, "n1")
     with refused(Code.QUERY_LIMIT):

@@ -62,7 +62,7 @@ class Machine:
 
     def ask(self, nonce: str, sent: float, images: int = 1) -> Code | None:
         try:
-            question = Question("m", "p", images, nonce, sent, self.now + 2 * WINDOW, None)
+            question = Question("m", "p", images, nonce, sent, self.now + 2 * WINDOW, None, asked=self.now)
             self.metadata.questions.admit(self.caller, question)
         except Refused as refused:
             return refused.code
@@ -177,7 +177,8 @@ from he_infer.server.tokens import Scope
 metadata = Metadata(sys.argv[1])
 caller = authenticate(metadata, sys.argv[2], Scope.CLASSIFY)
 for number in range(10**6):
-    metadata.questions.admit(caller, Question("m", "p", 1, f"n{number}", time.time(), time.time() + 600, None))
+    now = time.time()
+    metadata.questions.admit(caller, Question("m", "p", 1, f"n{number}", now, now + 600, None, asked=now))
     print(number, flush=True)
 """
     url = f"sqlite:///{tmp_path / 'm.sqlite3'}"
@@ -193,7 +194,9 @@ for number in range(10**6):
     caller = authenticate(metadata, token.text, Scope.CLASSIFY)
     for number in range(printed):
         with pytest.raises(Refused) as refused:
-            metadata.questions.admit(caller, Question("m", "p", 1, f"n{number}", time.time(), time.time() + 600, None))
+            metadata.questions.admit(
+                caller, Question("m", "p", 1, f"n{number}", time.time(), time.time() + 600, None, asked=time.time())
+            )
         assert refused.value.code is Code.REPLAYED
     assert metadata.queries.count(caller.client_id, int(time.time() // 86400)) >= printed
     metadata.close()

@@ -87,7 +87,7 @@ def limits(folder: Path, kind: str, url: str) -> None:
 
     def ask() -> None:
         now = time.time()
-        metadata.questions.admit(caller, Question("m", "p", 1, f"{next(count)}", now, now + 60, None))
+        metadata.questions.admit(caller, Question("m", "p", 1, f"{next(count)}", now, now + 60, None, asked=now))
 
     admit = median(ask, 200)
     print(
