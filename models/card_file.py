@@ -35,7 +35,7 @@ def read_card_file(path: Path) -> dict[str, Any]:
     """
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no TOML file: {error}") from error
     unknown = sorted(set(given) - {*_TEXTS, "image", "findings"})
     if unknown:

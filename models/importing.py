@@ -55,7 +55,7 @@ class Normalisation:
         """
         try:
             given = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{path} is no TOML file: {error}") from error
         unknown = sorted(set(given) - {"mean", "std", "white", "layout"})
         white, layout = given.get("white", 1), given.get("layout")

@@ -109,7 +109,7 @@ def load_grid(path: Path) -> list[GridRun]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise GridError(f"There is no grid file {path}. Expected a TOML file with tables [[grid]].") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise GridError(f"{path} cannot be read as TOML: {error}.") from error
     tables = values.get("grid")
     if set(values) != {"grid"} or not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):

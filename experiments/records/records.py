@@ -84,7 +84,7 @@ class Record:
         """
         try:
             values = json.loads(line, parse_constant=_no_constant)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RecordError(f"not JSON ({error})") from error
         if not isinstance(values, dict) or "version" not in values:
             raise RecordError("not a record: an object with a member 'version' was expected")

@@ -87,7 +87,7 @@ def read_profiles(path: Path) -> dict[str, Profile]:
             f"There is no configuration file {path}. Write one with a table [profiles.NAME], or name "
             f"another in {VARIABLE}."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not a TOML file in UTF-8: {error}") from error
     tables = content.get("profiles", {})
     if set(content) - {"profiles"} or not isinstance(tables, dict):

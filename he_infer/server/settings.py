@@ -27,7 +27,7 @@ def _default_workers() -> int:
 class ServerSettings(BaseSettings):
     """Everything an operator may set. Sizes are bytes, times are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", allow_inf_nan=False)
 
     bundles: tuple[Path, ...] = Field(
         min_length=1, description="Bundle files (.hebundle) to serve; only their heads are read."
@@ -174,7 +174,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> ServerSetting
     if config is not None:
         try:
             values = tomllib.loads(config.read_text(encoding="utf-8-sig"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"{config} is not a TOML file: {error}.") from error
         values = {name: value for name, value in values.items() if not _in_environment(name)}
     values |= {name: value for name, value in overrides.items() if value is not None}

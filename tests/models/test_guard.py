@@ -195,6 +195,7 @@ def test_owner_card_file_replaces_members(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("licence = [", "no TOML"),
+        ("licence = " + "[" * 5000, "no TOML"),
         ("author = 'me'", "unknown member 'author'"),
         ("licence = 3", "'licence' must be a text"),
         ("[image]\nsize = 3", "'image' must be a table"),

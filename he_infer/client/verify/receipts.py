@@ -143,7 +143,7 @@ def read(path: Path) -> list[Receipt]:
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         whole = None
     if isinstance(whole, dict) and "receipts" in whole:
         entries = list(whole["receipts"]) if isinstance(whole["receipts"], list) else []

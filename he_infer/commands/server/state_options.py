@@ -32,15 +32,19 @@ SigningKey = Annotated[
     ),
 ]
 
+_MOST = 2**63 - 1
+"""Largest number that the database holds."""
+
 StorageQuota = Annotated[
-    int | None, typer.Option(min=0, help="Bytes that the client may store: sealed objects and evaluation keys.")
+    int | None,
+    typer.Option(min=0, max=_MOST, help="Bytes that the client may store: sealed objects and evaluation keys."),
 ]
-DailyQueries = Annotated[int | None, typer.Option(min=0, help="Images that the client may classify a day.")]
+DailyQueries = Annotated[int | None, typer.Option(min=0, max=_MOST, help="Images that the client may classify a day.")]
 TotalQueries = Annotated[
-    int | None, typer.Option(min=0, help="Images that the client may classify with any one model, ever.")
+    int | None, typer.Option(min=0, max=_MOST, help="Images that the client may classify with any one model, ever.")
 ]
 RequestsPerMinute = Annotated[
-    int | None, typer.Option(min=1, help="Requests of any kind that the client may send a minute.")
+    int | None, typer.Option(min=1, max=_MOST, help="Requests of any kind that the client may send a minute.")
 ]
 RegistrationsPerHour = Annotated[
     int | None, typer.Option(min=1, help="Evaluation keys that the client may register an hour, counted by plan.")

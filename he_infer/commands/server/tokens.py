@@ -20,6 +20,9 @@ from he_infer.commands.server.state_options import (
 )
 from he_infer.terminal import PlainTable, make_console
 
+MAX_DAYS = 36_500
+"""Longest life of a token that is given one, days: later dates have no calendar form on every system."""
+
 app = typer.Typer(help="Make, list, rotate and revoke the bearer tokens of a server's clients.", no_args_is_help=True)
 audit_app = typer.Typer(help="Check a server's audit log.", no_args_is_help=True)
 
@@ -33,7 +36,7 @@ def add(
         typer.Option(help="classify, store or admin; repeat for several.", show_default="classify and store"),
     ] = None,
     days: Annotated[
-        float | None, typer.Option(min=0, help="Days until the token expires; by default it does not.")
+        float | None, typer.Option(min=0, max=MAX_DAYS, help="Days until the token expires; by default it does not.")
     ] = None,
     storage_quota: StorageQuota = None,
     daily_queries: DailyQueries = None,
@@ -177,4 +180,9 @@ def verify(
 
 
 def _date(seconds: float | None) -> str:
-    return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
+    if seconds is None:
+        return "-"
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):  # stored before expiries were bounded
+        return "in the far future"

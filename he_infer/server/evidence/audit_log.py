@@ -237,7 +237,7 @@ def _hash(entry: Mapping[str, Any]) -> str:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         entry = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
 

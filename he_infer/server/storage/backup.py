@@ -257,7 +257,7 @@ def _check_manifest(folder: Path, key: bytes | None) -> None:
         manifest: Any = json.loads((folder / MANIFEST).read_bytes())
     except FileNotFoundError as error:
         raise NotThisFormat(f"{folder} holds no {MANIFEST}: it is no backup, or one that was broken off.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotThisFormat(f"{folder / MANIFEST} is not JSON; the backup is damaged.") from error
     if (
         not isinstance(manifest, dict)

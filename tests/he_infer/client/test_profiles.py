@@ -33,6 +33,7 @@ def test_paths_are_relative_to_the_configuration_file(tmp_path: Path) -> None:
         ("[profiles.a]\ntoken = 'hei_x'", "alone"),
         ("[profiles.a]\nurl = 3", "alone"),
         ("[profiles", "not a TOML file"),
+        ("a = " + "[" * 5000, "not a TOML file"),
         ("[profiles.b]\nurl = 'https://x'", "no profile 'a'; it has: b"),
         ("", "no profile 'a'; it has: none"),
     ],

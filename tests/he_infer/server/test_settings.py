@@ -57,6 +57,9 @@ def test_settings_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
         ({"batches": (0,)}, "batches"),
         ({"batches": (2, 2)}, "batches"),
         ({"precision": 0.0}, "precision"),
+        ({"precision": float("inf")}, "precision"),
+        ({"clock_window": float("inf")}, "clock_window"),
+        ({"read_seconds": float("nan")}, "read_seconds"),
         ({"tls_cert": Path("c.pem")}, "tls_cert and tls_key"),
         ({"max_request": 1 << 40}, "bodies_in_memory"),
         ({"colour": "red"}, "colour"),
@@ -68,9 +71,10 @@ def test_a_wrong_setting_is_named(overrides: dict[str, object], named: str) -> N
         load_settings(**{"bundles": BUNDLES, **overrides})
 
 
-def test_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"\xff\xfe not toml", b"a = " + b"[" * 5000])
+def test_file_that_is_not_toml_is_named(content: bytes, tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
-    config.write_bytes(b"\xff\xfe not toml")
+    config.write_bytes(content)
     with pytest.raises(UsageError, match=r"server\.toml"):
         load_settings(config, bundles=BUNDLES)
 

@@ -145,7 +145,7 @@ def is_whole(place: Path) -> bool:
     try:
         wanted = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
         return bool(wanted == _digests(place)) and bool(wanted)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 

@@ -43,7 +43,7 @@ class Spool:
             try:
                 arrived = path.stat().st_mtime_ns
                 entry = ImageEntry(**json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError):
+            except (OSError, ValueError, TypeError, RecursionError):
                 continue
             yield entry, arrived
 

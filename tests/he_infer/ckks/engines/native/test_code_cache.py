@@ -62,6 +62,7 @@ def write_entry(place: Path) -> None:
         lambda place: (place / "manifest.json").unlink(),
         lambda place: (place / "manifest.json").write_text("{}"),
         lambda place: (place / "manifest.json").write_text("{" + '"a":' * 10_000),
+        lambda place: (place / "manifest.json").write_text("[" * 100_000),
         lambda place: (place / "manifest.json").write_bytes(b"\xff\xfe"),
     ],
 )
