@@ -15,11 +15,6 @@ def main() -> None:
     import argparse
     import tempfile
 
-    from tests.attacks.beside import measure
-    from tests.attacks.hostile import KINDS
-    from tests.campaign import show, write
-    from tests.he_infer.server.support.kit import full_size_bundle, write_bundle
-
     parser = argparse.ArgumentParser(
         prog="python -m tests.attacks", description="Hostile clients beside an honest one."
     )
@@ -33,7 +28,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     chosen = parser.parse_args()
     figures: dict[str, Any] = {}
+    # First: pytest rewrites the asserts of its plugins, and refuses those that were imported before it.
     tries = {} if chosen.no_letters else try_all()
+    from tests.attacks.beside import measure
+    from tests.attacks.hostile import KINDS
+    from tests.campaign import show, write
+    from tests.he_infer.server.support.kit import full_size_bundle, write_bundle
+
+    if chosen.json:
+        write(chosen.json, {"attacks": tries, "beside": figures})
     with tempfile.TemporaryDirectory(prefix="he-infer-attacks-") as name:
         folder = Path(name)
         bundle = write_bundle(folder / "b.hebundle") if chosen.toy else full_size_bundle(folder / "b.hebundle")
