@@ -25,7 +25,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from cipher.dicom import attributes as dicom_attributes
-from cipher.dicom.region import RegionObject, read_region
+from cipher.dicom.region_object import RegionObject, read_region
 from cipher.dicom.span import read_attributes
 from cipher.dicom.uids import Identifiers
 from cipher.dicom.values import items, number, quiet, text

@@ -34,7 +34,8 @@ from cipher.keys.vault_key import VaultKey
 
 if TYPE_CHECKING:
     from cipher.dicom.object import SealedObject
-    from cipher.dicom.region import Region, RegionObject
+    from cipher.dicom.region import Region
+    from cipher.dicom.region_object import RegionObject
     from cipher.dicom.span import DicomLayout
     from cipher.dicom.uids import Identifiers
 
@@ -122,7 +123,7 @@ def seal_path(
 
     Raises:
         UnsupportedFormat: the DICOM form was asked for a file that is no DICOM, cannot be followed, or has no pixels;
-            the region form for one whose pixels are not plain words.
+            the region form for one whose pixels cannot be decoded here, or are no integers.
         BadSpan: the region form without a region in the image.
         BadKey: the DICOM form without a recipient.
         SourceChanged: the file changed meanwhile.
@@ -133,7 +134,8 @@ def seal_path(
         private=dict(private or {}), replaces=replaces, recipients=tuple(shared), progress=progress, syncs=syncs
     )
     if form == "region":
-        from cipher.dicom.region import Region, seal_region
+        from cipher.dicom.region import Region
+        from cipher.dicom.region_sealing import seal_region
 
         if layout is None or not layout.is_dicom:
             raise UnsupportedFormat(
@@ -214,7 +216,7 @@ def original_bytes(opening: Opening, source: PathLike) -> Iterator[bytes | memor
     if opening.header.kind is not Kind.REGION:
         yield from opening.payload()
         return
-    from cipher.dicom.region import compose
+    from cipher.dicom.region_object import compose
 
     with reading(source) as handle:
         yield from compose(handle, opening)
@@ -266,7 +268,9 @@ def describe_path(source: PathLike) -> SealedDescription:
             return SealedDescription("container", describe_stream(handle), None)
         inner = window(handle, found.container_at, found.container_bytes)
         described = describe_stream(inner)
-        form: Form = "region" if described.kind is Kind.REGION else "dicom"
+        from cipher.dicom.region_object import RegionObject
+
+        form: Form = "region" if isinstance(found, RegionObject) else "dicom"
         return SealedDescription(form, described, found.identifiers)
 
 

@@ -31,7 +31,7 @@ with atheris.instrument_imports(include=["cipher"]):
     from cipher.container.header import MAGIC, PREFIX, SLOTS_AT, Kind
     from cipher.container.sealing import Opening
     from cipher.dicom.object import read_object, write_object
-    from cipher.dicom.region import compose
+    from cipher.dicom.region_object import compose
     from cipher.dicom.uids import Identifiers
     from cipher.errors import CipherError
     from cipher.keys import passphrase
