@@ -24,8 +24,9 @@ from cipher.algorithm.words import check_type
 from cipher.container.beginning import Source, reading
 from cipher.container.describe import Description, describe
 from cipher.container.header import Kind, Segment
+from cipher.container.opening import Opened, Opening
 from cipher.container.rekey import rekey_bytes, rekey_file
-from cipher.container.sealing import Opened, Opening, Options, PixelSpan, Progress, seal_segments, seal_stream
+from cipher.container.sealing import Options, PixelSpan, Progress, seal_segments, seal_stream
 from cipher.container.version import ObjectVersion
 from cipher.errors import UnsupportedFormat
 from cipher.files.atomic import PRIVATE, atomic_write

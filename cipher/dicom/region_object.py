@@ -17,7 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from pydicom import Dataset
 
-from cipher.container.sealing import Opening, PixelSpan
+from cipher.container.opening import Opening
+from cipher.container.sealing import PixelSpan
 from cipher.dicom.frames import StoredFrames, is_interleaved
 from cipher.dicom.region import Box
 from cipher.dicom.span import PixelElement, find_span, read_attributes

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
-from cipher.container.sealing import Opening, Progress
+from cipher.container.opening import Opening
+from cipher.container.sealing import Progress
 from cipher.container.sharing import share_stream, unshare_stream
 from cipher.container.unlock import OpeningKey
 from cipher.keys.vault_key import VaultKey

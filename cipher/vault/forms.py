@@ -23,8 +23,8 @@ from cipher.container.api import Description, ObjectVersion, Opened, Options, Pr
 from cipher.container.beginning import reading
 from cipher.container.describe import describe_stream
 from cipher.container.header import MAGIC, Kind
+from cipher.container.opening import Opening
 from cipher.container.rekey import rekey_stream
-from cipher.container.sealing import Opening
 from cipher.errors import CipherError, StorageProblem, UnsupportedFormat
 from cipher.files.atomic import PRIVATE, atomic_write
 from cipher.files.folder_syncs import FolderSyncs

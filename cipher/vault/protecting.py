@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from cipher.container.api import ObjectVersion, Options, seal_bytes
 from cipher.container.describe import describe
-from cipher.container.sealing import Opening, Progress
+from cipher.container.opening import Opening
+from cipher.container.sealing import Progress
 from cipher.errors import CipherError, StorageProblem, UnsupportedFormat
 from cipher.files.atomic import write_bytes
 from cipher.files.folder_syncs import FolderSyncs

@@ -10,7 +10,8 @@ from typing import BinaryIO
 from numpy.lib import format as npy
 
 from cipher.container.header import Kind, Segment
-from cipher.container.sealing import Opening, Progress
+from cipher.container.opening import Opening
+from cipher.container.sealing import Progress
 from cipher.container.unlock import OpeningKey
 from cipher.errors import AlreadyExists, CipherError, StorageProblem
 from cipher.files.atomic import PRIVATE, atomic_write, write_link

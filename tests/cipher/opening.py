@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 from cipher.container.api import ObjectVersion, Opened, open_stream
-from cipher.container.sealing import Opening
+from cipher.container.opening import Opening
 from cipher.keys.vault_key import VaultKey
 from cipher.vault.forms import sealed_container
 

@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["cipher"]):
     from cipher.container.api import describe, open_array, open_bytes, rekey_bytes, seal_array, seal_bytes, verify
     from cipher.container.beginning import recipient_position
     from cipher.container.header import MAGIC, PREFIX, SLOTS_AT, Kind
-    from cipher.container.sealing import Opening
+    from cipher.container.opening import Opening
     from cipher.dicom.object import read_object, write_object
     from cipher.dicom.region_object import compose
     from cipher.dicom.uids import Identifiers

@@ -3,7 +3,9 @@
 The four sweeps of version 1 are solved for one after the other, the last one first:
 
     oracle.py      the victim: enciphers chosen images of 1024 x 32 words, and counts them
-    solvers.py     equations modulo 2^w, solved bit by bit
+    solvers.py     equations modulo 2^w, solved whole or by trying one unknown
+    cell_keys.py   the key of a cell, solved bit by bit
+    line_keys.py   keys of two words or lines, solved bit by bit
     sweeps.py      a sweep undone in many images at once
     upward.py      last sweep (up): constants from images that differ in one pixel
     downward.py    third sweep (down): a key word for each cell

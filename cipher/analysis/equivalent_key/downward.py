@@ -9,15 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cipher.analysis.equivalent_key.cell_keys import keys_by_low_bits, offset_and_key
+from cipher.analysis.equivalent_key.line_keys import two_keys
 from cipher.analysis.equivalent_key.oracle import COLUMNS, ROWS, AttackFailed, Grid, Oracle
-from cipher.analysis.equivalent_key.solvers import (
-    Ints,
-    keys_by_low_bits,
-    linear,
-    offset_and_key,
-    q_tables,
-    two_keys,
-)
+from cipher.analysis.equivalent_key.solvers import Ints, linear, q_tables
 from cipher.analysis.equivalent_key.sweeps import Grids, fit_down, undo_down
 from cipher.analysis.equivalent_key.upward import Rows, Upward
 

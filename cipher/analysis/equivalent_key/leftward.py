@@ -9,19 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cipher.analysis.equivalent_key.cell_keys import find_addend_and_key, keys_by_low_bits, offset_and_key
 from cipher.analysis.equivalent_key.downward import Downward
+from cipher.analysis.equivalent_key.line_keys import addend_key_offset, key_and_offset_of_row
 from cipher.analysis.equivalent_key.oracle import COLUMNS, ROWS, AttackFailed, Grid, Oracle, most_voted
-from cipher.analysis.equivalent_key.solvers import (
-    Ints,
-    addend_key_offset,
-    constants_by_lowest_bit,
-    find_addend_and_key,
-    key_and_offset_of_row,
-    keys_by_low_bits,
-    linear,
-    offset_and_key,
-    q_tables,
-)
+from cipher.analysis.equivalent_key.solvers import Ints, constants_by_lowest_bit, linear, q_tables
 from cipher.analysis.equivalent_key.sweeps import Grids, fit_left, undo_left
 
 _CAP = 1 << 17

@@ -5,20 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cipher.analysis.equivalent_key.leftward import Leftward
-from cipher.analysis.equivalent_key.oracle import COLUMNS, ROWS, AttackFailed, Grid, Oracle, most_voted
-from cipher.analysis.equivalent_key.solvers import (
-    Ints,
-    constants_by_lowest_bit,
+from cipher.analysis.equivalent_key.cell_keys import (
     find_addend_and_key,
     find_only_key,
-    key_then_addend,
     keys_by_low_bits,
-    linear,
     offset_and_key,
-    q_tables,
-    two_keys,
 )
+from cipher.analysis.equivalent_key.leftward import Leftward
+from cipher.analysis.equivalent_key.line_keys import key_then_addend, two_keys
+from cipher.analysis.equivalent_key.oracle import COLUMNS, ROWS, AttackFailed, Grid, Oracle, most_voted
+from cipher.analysis.equivalent_key.solvers import Ints, constants_by_lowest_bit, linear, q_tables
 from cipher.analysis.equivalent_key.sweeps import Grids, fit_right, undo_right
 
 _CAP = 1 << 17

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipher.algorithm.engine.kernel import inner, kernel
-from cipher.analysis.equivalent_key.solvers import Ints, addend_and_key, only_key
+from cipher.analysis.equivalent_key.cell_keys import addend_and_key, only_key
+from cipher.analysis.equivalent_key.solvers import Ints
 
 Grids = NDArray[Any]
 
@@ -40,7 +41,9 @@ def fit_down(
     """Find the last sweep's key of each cell from row 2 on, row by row, and undo the third sweep with it.
 
     Row 0 of y, and keys of rows 0 and 1, are given. Images in which a cell is not touched have the same word there
-    before the third sweep. In the last row an addend e is found besides the key.
+    before the third sweep. In the last row an addend e is found besides the key. Two keys can fit a cell, one under
+    each parity (where the low halves of its words before the sweep are 0 in all bases); the row below tells which is
+    right.
 
     Args:
         u: the images, the last sweep undone but for its keys.
@@ -64,23 +67,13 @@ def fit_down(
     mask, top = (1 << bits) - 1, 1 << (bits - 1)
     unclear = 0
     addends = np.zeros(columns, np.int64)
-    groups = base.max() + 1
-    number, taken = np.empty(MOST_FITTED, np.int64), np.zeros(groups, np.int64)
+    other = np.full((rows, columns), -1, np.int64)
+    number = np.empty(MOST_FITTED, np.int64)
     words, even, odd = np.empty(MOST_FITTED, np.int64), np.empty(MOST_FITTED, np.int64), np.empty(MOST_FITTED, np.int64)
     for r in range(1, rows):
         for c in range(columns):
             beside = (c + shift) % columns
-            n = 0
-            taken[:] = 0
-            for group in range(groups):
-                for back in range(images):
-                    i = images - 1 - back
-                    if base[i] == group and not touched[i, r, c] and taken[group] < MOST_FITTED // groups:
-                        taken[group] += 1
-                        number[n], words[n] = group, u[i, r, c]
-                        s = (a * np.int64(y[i, r - 1, c]) + b * np.int64(y[i, r - 1, beside]) + offset[c]) & mask
-                        even[n], odd[n] = q[s], q[s ^ top]
-                        n += 1
+            n = _collect_cell(u, touched, base, y, r, c, a, b, shift, offset, q, mask, number, words, even, odd)
             if r == 1:
                 fits, fits_odd = True, True
                 for t in range(1, n):
@@ -95,10 +88,32 @@ def fit_down(
             elif r < rows - 1:
                 k = only_key(words[:n], even[:n], number[:n], bits)
                 k_odd = only_key(words[:n], odd[:n], number[:n], bits)
+                for choice in range(1, 4):
+                    if k != -1 or k_odd != -1:
+                        break
+                    # No key fits: of two that fitted above, the wrong one was taken there.
+                    if (choice & 1 and other[r - 1, c] < 0) or (choice & 2 and other[r - 1, beside] < 0):
+                        continue
+                    for again in range(2):
+                        if choice & 1:
+                            _turn(u, y, v, r - 1, c, a, b, shift, offset, keys, other, parity, q, mask)
+                        if choice & 2:
+                            _turn(u, y, v, r - 1, beside, a, b, shift, offset, keys, other, parity, q, mask)
+                        if again:
+                            break
+                        n = _collect_cell(
+                            u, touched, base, y, r, c, a, b, shift, offset, q, mask, number, words, even, odd
+                        )
+                        k = only_key(words[:n], even[:n], number[:n], bits)
+                        k_odd = only_key(words[:n], odd[:n], number[:n], bits)
+                        if k != -1 or k_odd != -1:
+                            break
                 if k >= 0 and k_odd == -1:
                     keys[r, c] = k
                 elif k_odd >= 0 and k == -1:
                     keys[r, c], parity[r, c] = k_odd, top
+                elif k >= 0 and k_odd >= 0:
+                    keys[r, c], other[r, c] = k, k_odd
                 else:
                     unclear += 1
                     keys[r, c] = max(k, k_odd, 0)
@@ -118,6 +133,39 @@ def fit_down(
                 _undo_down_cell(u, y, v, i, r, c, a, b, shift, offset, keys, addend, parity, q, mask)
     v[:, 0] = y[:, 0]
     return addends, unclear
+
+
+@inner
+def _collect_cell(
+    u: Grids, touched: Grids, base: Ints, y: Grids, r: int, c: int, a: int, b: int, shift: int, offset: Ints, q: Ints,
+    mask: int, number: Ints, words: Ints, even: Ints, odd: Ints,
+) -> int:  # fmt: skip
+    """Words of a cell that is not touched, and what the third sweep adds to them under either parity; their number."""
+    images, groups, beside = u.shape[0], base.max() + 1, (c + shift) % u.shape[2]
+    n = 0
+    for group in range(groups):
+        taken = 0
+        for back in range(images):
+            i = images - 1 - back
+            if base[i] == group and not touched[i, r, c] and taken < MOST_FITTED // groups:
+                taken += 1
+                number[n], words[n] = group, u[i, r, c]
+                s = (a * np.int64(y[i, r - 1, c]) + b * np.int64(y[i, r - 1, beside]) + offset[c]) & mask
+                even[n], odd[n] = q[s], q[s ^ ((mask + 1) >> 1)]
+                n += 1
+    return n
+
+
+@inner
+def _turn(
+    u: Grids, y: Grids, v: Grids, r: int, c: int, a: int, b: int, shift: int, offset: Ints, keys: Ints, other: Ints,
+    parity: Ints, q: Ints, mask: int,
+) -> None:  # fmt: skip
+    """Take the other one of two keys that fit a cell."""
+    keys[r, c], other[r, c] = other[r, c], keys[r, c]
+    parity[r, c] ^= (mask + 1) >> 1
+    for i in range(u.shape[0]):
+        _undo_down_cell(u, y, v, i, r, c, a, b, shift, offset, keys, 0, parity, q, mask)
 
 
 @inner

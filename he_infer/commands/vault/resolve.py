@@ -32,7 +32,7 @@ def resolve(
 
     Example: `he-infer resolve vault/ --key hospital.key`
     """
-    from cipher.container.sealing import Opening
+    from cipher.container.opening import Opening
     from cipher.errors import CipherError
     from cipher.vault.forms import describe_path, sealed_container
     from cipher.vault.keyring import Keyring

@@ -5,8 +5,11 @@ import pytest
 
 from cipher.algorithm.engine import best
 from cipher.analysis.equivalent_key.attack import SHAPE, find_equivalent_key
+from cipher.analysis.equivalent_key.cell_keys import offset_and_key
+from cipher.analysis.equivalent_key.line_keys import key_then_addend
 from cipher.analysis.equivalent_key.oracle import Oracle
-from cipher.analysis.equivalent_key.solvers import key_then_addend, linear, offset_and_key, q_tables
+from cipher.analysis.equivalent_key.solvers import linear, q_tables
+from cipher.analysis.equivalent_key.sweeps import fit_down
 from cipher.analysis.equivalent_key.upward import solve_upward
 from cipher.analysis.pixels import Image
 from cipher.analysis.subject import Inner, Subject, Version1
@@ -49,6 +52,44 @@ def test_unseen_version_1_image_is_read(bits: int) -> None:
     secret = np.random.default_rng(2).integers(0, 1 << bits, SHAPE).astype(word)
     assert outcome.share_read(secret, encrypt_with(Version1(), secret)) > 0.9
     assert outcome.images < 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 7])
+def test_key_with_a_cell_that_two_keys_fit_is_read(seed: int) -> None:
+    """For these keys the attack once took the wrong one of two keys, and gave up at the second sweep."""
+    drawn = np.random.default_rng(1000 + seed)
+    key, salt = drawn.bytes(32), drawn.bytes(16)
+    outcome = find_equivalent_key(lambda image: Version1().encrypt(image, key, salt), 8, np.random.default_rng(seed))
+    secret = np.random.default_rng(2).integers(0, 256, SHAPE).astype(np.uint8)
+    assert outcome.share_read(secret, Version1().encrypt(secret, key, salt)) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_two_keys_that_fit_a_cell_the_row_below_tells_the_right_one(seed: int) -> None:
+    rng, (q, _) = np.random.default_rng(seed), q_tables(8)
+    images, rows, columns, a, b, shift, top = 400, 7, 4, 161, 43, 2, 128
+    base = np.repeat(np.arange(4), images // 4)
+    plain = rng.integers(0, 256, (4, rows, columns))
+    plain[:, 3, 1] &= 0xF0  # the low half is 0 in all bases: q's top bit can be mistaken for a bit of the key
+    touched = rng.random((images, rows, columns)) < 0.3
+    touched[:, 0] = True
+    v = np.where(touched, rng.integers(0, 256, touched.shape), plain[base])
+    offset, keys = rng.integers(0, 256, columns), rng.integers(0, 256, (rows, columns))
+    y = v.copy()
+    for row in range(1, rows):
+        for column in range(columns):
+            sums = a * y[:, row - 1, column] + b * y[:, row - 1, (column + shift) % columns] + offset[column]
+            y[:, row, column] = (v[:, row, column] + q[sums & 255]) & 255
+    u = (y ^ keys).astype(np.uint16)
+    found, parity = np.zeros((rows, columns), np.int64), np.zeros((rows, columns), np.int64)
+    found[:2] = keys[:2] & ~top
+    y_found, v_found = np.zeros(u.shape, np.uint16), np.zeros(u.shape, np.uint16)
+    y_found[:, 0] = u[:, 0] ^ found[0].astype(np.uint16)
+    fit_down(u, touched, base, y_found, v_found, a, b, shift, offset, found, parity, q, 8)
+    inner = slice(1, rows - 1)
+    np.testing.assert_array_equal(found[inner] & ~top, keys[inner] & ~top)
+    np.testing.assert_array_equal(v_found[:, inner] & ~top, v[:, inner] & ~top)
 
 
 # The solvers, on equations whose solution is known

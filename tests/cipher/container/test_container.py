@@ -105,7 +105,7 @@ def test_files_are_restored_with_name_and_mode(tmp_path: Path) -> None:
 def test_the_inner_cipher_image_lies_inside() -> None:
     """The payload that AES-GCM seals is the cipher image, not the picture."""
     from cipher.algorithm.inner import decrypt_image
-    from cipher.container.sealing import Opening
+    from cipher.container.opening import Opening
 
     image = np.zeros((64, 64), np.uint16)
     sealed = seal_array(image, KEY)
@@ -228,7 +228,7 @@ class TestSpans:
 
 def test_a_source_that_changes_while_it_is_sealed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A source of 64 MiB or less is read once; of a larger one the second reading is compared with the first."""
-    monkeypatch.setattr("cipher.container.sealing.WHOLE", 50)
+    monkeypatch.setattr("cipher.container.content.WHOLE", 50)
 
     class Changing(io.BytesIO):
         def seek(self, offset: int, whence: int = 0, /) -> int:

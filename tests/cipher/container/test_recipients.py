@@ -11,8 +11,8 @@ import pytest
 from cipher.container.api import Options, describe, open_bytes, seal_array, seal_bytes
 from cipher.container.beginning import recipient_position
 from cipher.container.header import RECIPIENT_SIZE
+from cipher.container.opening import Opening
 from cipher.container.rekey import rekey_bytes
-from cipher.container.sealing import Opening
 from cipher.container.sharing import share_stream, unshare_stream
 from cipher.errors import AlreadyExists, BadKey, BadSpan, Damaged, WrongKey
 from cipher.keys.recipient_key import RecipientKey

@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from cipher.container.api import open_bytes
 from cipher.container.header import Kind
-from cipher.container.sealing import Opening
+from cipher.container.opening import Opening
 from cipher.dicom.frames import Frame, StoredFrames
 from cipher.dicom.region import Box, Region, load_mask
 from cipher.errors import (
