@@ -90,14 +90,14 @@ def _attributes_of(source: Path, layout: DicomLayout) -> Dataset:
         raise UnsupportedFormat(f"{source.name} is not a DICOM file, and cannot become a sealed DICOM object. {advice}")
     attributes, element = layout.attributes, layout.element
     if layout.transfer_syntax == DeflatedExplicitVRLittleEndian:
-        attributes, element = _inflated(source)
+        attributes, element = _inflate(source)
     if attributes is None or element is None:
         why = layout.remark if attributes is None else "it holds no pixel data"
         raise UnsupportedFormat(f"{source.name} cannot become a sealed DICOM object: {why}. {advice}")
     return attributes
 
 
-def _inflated(source: Path) -> tuple[Dataset | None, PixelElement | None]:
+def _inflate(source: Path) -> tuple[Dataset | None, PixelElement | None]:
     """The attributes of a deflated data set (PS3.5 A.5), inflated up to a bound, as a small file may become huge."""
     with reading(source) as handle:
         data = handle.read(_MOST_DEFLATED)

@@ -98,11 +98,11 @@ def assign_places(wanted: Sequence[Wanted], *, windows: bool, folding: bool) -> 
     for item in sorted(set(wanted), key=lambda item: (-len(item.parts), item.parts, item.owner)):
         local = tuple(windows_name(part) for part in item.parts) if windows else item.parts
         for number in range(1, len(wanted) + 2):
-            place = local if number == 1 else (*local[:-1], _numbered(local[-1], number))
+            place = local if number == 1 else (*local[:-1], _add_number(local[-1], number))
             this, above = key(place), [key(place[:length]) for length in range(1, len(place))]
             blocked = any(parent in files and not files[parent].is_folder for parent in above)
             if blocked:  # only where normalised or escaped names meet: the whole branch moves aside
-                place = (_numbered(place[0], number + 1), *place[1:])
+                place = (_add_number(place[0], number + 1), *place[1:])
                 this, above = key(place), [key(place[:length]) for length in range(1, len(place))]
                 blocked = any(parent in files and not files[parent].is_folder for parent in above)
             if not blocked and this not in files and (item.is_folder or this not in folders):
@@ -123,7 +123,7 @@ def windows_name(part: str) -> str:
     return text
 
 
-def _numbered(name: str, number: int) -> str:
+def _add_number(name: str, number: int) -> str:
     """`scan.dcm` becomes `scan~2.dcm`; cut where the file system's longest name would be passed."""
     stem, dot, ending = name.rpartition(".")
     if not stem:

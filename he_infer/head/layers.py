@@ -209,7 +209,11 @@ class Head:
             if place is not None:
                 weight = _spread(weight, place, room, axis=1)
             place = None
-            if isinstance(layer, Convolution) and index < len(affine) - 1 and _padded(layer.room) <= _padded(len(bias)):
+            if (
+                isinstance(layer, Convolution)
+                and index < len(affine) - 1
+                and _pad_count(layer.room) <= _pad_count(len(bias))
+            ):
                 place, room = layer.places, layer.room
                 weight, bias = _spread(weight, place, room, axis=0), _spread(bias, place, room, axis=0)
             lowered.append(Linear(weight, bias))
@@ -339,6 +343,6 @@ def _spread(values: NDArray[np.float64], place: NDArray[np.int64], room: int, ax
     return spread
 
 
-def _padded(count: int) -> int:
+def _pad_count(count: int) -> int:
     """Round up to a power of two, the length that a layer takes in a ciphertext."""
     return 1 << (count - 1).bit_length()

@@ -91,7 +91,7 @@ class ServerPart:
     @staticmethod
     def of(path: Path, file: BundleFile) -> "ServerPart":
         """Verify a server's part that was read already; raises as `load` does."""
-        publication = _verified(path, file, SERVER)
+        publication = _verify(path, file, SERVER)
         plans = _plans(path, file, publication.head)
         if file.head.digest != publication.head:
             raise NotAuthentic(f"{path}: its head is not the published one. Fetch the part again.")
@@ -131,7 +131,7 @@ class ClientPart:
     @staticmethod
     def of(path: Path, file: BundleFile) -> "ClientPart":
         """Verify a client's part that was read already; raises as `load` does."""
-        publication = _verified(path, file, CLIENT)
+        publication = _verify(path, file, CLIENT)
         plans = _plans(path, file, publication.head)
         classes, width = len(file.classes), plans[0].width
         try:
@@ -194,7 +194,7 @@ def fingerprint(public_key: str) -> str:
     return " ".join(public_key[start : start + 8] for start in range(0, len(public_key), 8))
 
 
-def _verified(path: Path, file: BundleFile, part: str) -> Publication:
+def _verify(path: Path, file: BundleFile, part: str) -> Publication:
     if file.part != part:
         raise NotThisFormat(
             f"{path} is the {file.part} part of a model; expected the {part} part. 'he-infer publish' writes both from "

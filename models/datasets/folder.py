@@ -56,10 +56,10 @@ def load_folder(path: Path, *, seed: int, side: int | None = None) -> Dataset:
         items = [
             item
             for folder in named
-            for item in _labelled(_subfolders(folder), _SPLIT_NAMES[folder.name.lower()], others)
+            for item in _find_labelled(_subfolders(folder), _SPLIT_NAMES[folder.name.lower()], others)
         ]
     else:
-        items = _labelled(subfolders, None, others)
+        items = _find_labelled(subfolders, None, others)
     if not items:
         raise BadContents(f"No image was found below {path}. Expected {KINDS} files.")
     dataset = gather(path.resolve().name, items, seed=seed, side=side)
@@ -78,7 +78,7 @@ def _subfolders(path: Path) -> list[Path]:
     )
 
 
-def _labelled(folders: list[Path], split: str | None, others: list[Path]) -> list[Labelled]:
+def _find_labelled(folders: list[Path], split: str | None, others: list[Path]) -> list[Labelled]:
     """The images below each class folder; files that are none are added to `others`."""
     items: list[Labelled] = []
     for folder in folders:

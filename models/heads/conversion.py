@@ -195,7 +195,7 @@ def compare(
             np.log(np.maximum(values, _LEAST_PROBABILITY))
             for values in (wanted, shares / shares.sum(axis=1, keepdims=True))
         )
-    wanted, reached = _centred(wanted), _centred(reached)
+    wanted, reached = _centre(wanted), _centre(reached)
     if wanted.shape != reached.shape:
         raise HeadError(f"{what} gives scores of shape {wanted.shape}; the head gives {reached.shape}.")
     error = float(np.abs(wanted - reached).max())
@@ -222,6 +222,6 @@ def two_scores(weight: NDArray[Any], bias: NDArray[Any]) -> tuple[Matrix, Matrix
     return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
 
 
-def _centred(scores: Matrix) -> Matrix:
+def _centre(scores: Matrix) -> Matrix:
     """Scores less their mean: log-probabilities and scores before softmax differ by a number a row."""
     return np.asarray(scores - scores.mean(axis=1, keepdims=True))

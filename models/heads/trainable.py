@@ -75,7 +75,7 @@ class PolynomialHead(nn.Module):
     def export(self) -> Head:
         """The layers in float64, batch normalisation folded."""
         weight, bias = (v.detach().double().numpy() for v in (self.hidden.weight, self.hidden.bias))
-        scale, shift = _folded(self.norm)
+        scale, shift = _fold(self.norm)
         first = Linear(weight * scale[:, None], bias * scale + shift)
         coefficients = tuple(float(c) for c in self.coefficients.detach().double())
         return Head((first, Polynomial(coefficients), _linear(self.out)))
@@ -107,13 +107,13 @@ class ConvolutionHead(nn.Module):
 
     def export(self) -> Head:
         """The layers in float64: a convolution, x^2, and one linear layer that pools."""
-        scale, shift = _folded(self.norm)
+        scale, shift = _fold(self.norm)
         kernel = self.conv.weight.detach().double().numpy()
         shape = (self.channels, MAP_SIDE, MAP_SIDE)
         first = Convolution(kernel, np.zeros(len(kernel)), shape, padding=1).scaled(scale)
         first = Convolution(first.weight, shift, shape, padding=1)
         last = _linear(self.out)
-        scale, shift = _folded(self.pooled)
+        scale, shift = _fold(self.pooled)
         bias = last.bias + last.weight @ shift
         side = MAP_SIDE // CELLS
         cells = (last.weight * scale).reshape(len(bias), -1, CELLS, 1, CELLS, 1) / side**2
@@ -184,7 +184,7 @@ def make(kind: str, width: int, classes: int, hidden: int | None = None, offset:
     raise HeadError(f"There is no head of the kind '{kind}'. Expected one of {', '.join(KINDS)}.")
 
 
-def _folded(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _fold(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Factor and shift of each channel that a trained batch normalisation comes to."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:

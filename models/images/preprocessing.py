@@ -71,7 +71,7 @@ class Preprocessing:
         total, squares, count = np.zeros(channels), np.zeros(channels), 0
         _check(images)
         for rows in _iterate_together(images, size * size * channels):
-            part = plain._scaled(images[rows]).astype(np.float64)
+            part = plain._scale(images[rows]).astype(np.float64)
             total = total + part.sum(axis=(0, 2, 3))
             squares = squares + (part**2).sum(axis=(0, 2, 3))
             count += part.shape[0] * part.shape[2] * part.shape[3]
@@ -105,14 +105,14 @@ class Preprocessing:
             _check(images)
             result = reserve_array((len(images), self.channels, self.size, self.size), np.float32)
             for rows in _iterate_together(images, self.size * self.size * self.channels):
-                result[rows] = self._scaled(images[rows])
+                result[rows] = self._scale(images[rows])
             return result
         if not images:
             raise InputError("No image was given. At least one is needed.")
         single = [np.asarray(image)[None] for image in images]
         for image in single:
             _check(image)
-        return np.concatenate([self._scaled(image) for image in single])
+        return np.concatenate([self._scale(image) for image in single])
 
     @property
     def digest(self) -> str:
@@ -148,9 +148,9 @@ class Preprocessing:
                 "The bundle's preprocessing is incomplete or invalid. Export the bundle again."
             ) from error
 
-    def _scaled(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def _scale(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """(N, H, W[, 3]) -> (N, channels, size, size), network input."""
-        pixels = self._sized(images)
+        pixels = self._fit_size(images)
         if self.scaling == "image":
             mean = pixels.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
             std = pixels.std(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
@@ -160,7 +160,7 @@ class Preprocessing:
             scaled = (pixels - mean) / std
         return np.ascontiguousarray(scaled, dtype=np.float32)
 
-    def _sized(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def _fit_size(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """(N, H, W[, 3]) -> (N, channels, size, size) in display units."""
         pixels = to_display(images)
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
@@ -172,7 +172,7 @@ class Preprocessing:
         side = min(pixels.shape[2:])
         top, left = (pixels.shape[2] - side) // 2, (pixels.shape[3] - side) // 2
         pixels = pixels[:, :, top : top + side, left : left + side]
-        return pixels if side == self.size else _resized(pixels, self.size)
+        return pixels if side == self.size else _resize(pixels, self.size)
 
 
 def _check(images: NDArray[Any]) -> None:
@@ -189,7 +189,7 @@ def _iterate_together(images: NDArray[Any], outputs: int) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _resized(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def _resize(pixels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """Square images (N, C, side, side) resampled to (N, C, size, size): bilinear, antialiased where they shrink."""
     from PIL import Image
 

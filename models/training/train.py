@@ -192,7 +192,7 @@ def _train(
     for tower in range(count):
         share = hidden if count == 1 else (hidden or HIDDEN) // count
         one = _Trainer(dataset, head, width // count, share, seed * count + tower, recipe)
-        best.append(one.run(None if progress is None else _shifted(progress, tower, count)))
+        best.append(one.run(None if progress is None else _shift(progress, tower, count)))
         trainers.append(one)
     trainer = trainers[0]
     extractor = trainer.extractor if count == 1 else Towers.of([one.extractor for one in trainers])
@@ -370,7 +370,7 @@ class _Trainer:
         return Epoch(number, of, loss, reached.accuracy, reached.auc, val_loss, better, seconds)
 
 
-def _shifted(progress: Progress, tower: int, count: int) -> Progress:
+def _shift(progress: Progress, tower: int, count: int) -> Progress:
     """The progress of one tower as a part of the whole: its epochs counted on from those of the towers before it."""
     return lambda epoch: progress(replace(epoch, number=tower * epoch.of + epoch.number, of=count * epoch.of))
 

@@ -71,7 +71,7 @@ class ClearEngine(Engine):
         drawn = self._random.normal(0.0, deviation, (2, *held.slots.shape))
         return Held(held.slots + drawn[0] + 1j * drawn[1], held.level, held.scale)
 
-    def _switched(self, held: Held, key: str) -> Held:
+    def _switch(self, held: Held, key: str) -> Held:
         if self._random is None:
             return held
         if key not in self._keys:
@@ -105,13 +105,13 @@ class ClearEngine(Engine):
         return Held(value.slots + plain.slots, value.level, value.scale)
 
     def _rotate(self, value: Any, steps: int, keys: EvaluationKeys) -> Held:
-        return self._switched(Held(np.roll(value.slots, -steps, axis=-1), value.level, value.scale), f"rotate {steps}")
+        return self._switch(Held(np.roll(value.slots, -steps, axis=-1), value.level, value.scale), f"rotate {steps}")
 
     def _conjugate(self, value: Any, keys: EvaluationKeys) -> Held:
-        return self._switched(Held(np.conj(value.slots), value.level, value.scale), "conjugate")
+        return self._switch(Held(np.conj(value.slots), value.level, value.scale), "conjugate")
 
     def _multiply(self, left: Any, right: Any, keys: EvaluationKeys) -> Held:
-        return self._switched(Held(left.slots * right.slots, left.level, left.scale * right.scale), "relinearise")
+        return self._switch(Held(left.slots * right.slots, left.level, left.scale * right.scale), "relinearise")
 
     def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Held:
         return self._noisy(value, self._model.zero)

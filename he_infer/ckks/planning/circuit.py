@@ -125,7 +125,7 @@ def build_circuit(head: Head) -> Circuit:
         layers[index + 1] = Linear(after.weight * factor, after.bias + moved)
         activations.append(activation)
         known = head.sizes[index]
-        measured.append(None if known is None else _measured(known, polynomial, shift, factor, constant))
+        measured.append(None if known is None else _measure(known, polynomial, shift, factor, constant))
     for index, activation in enumerate(activations):
         kept = _varying(layers[index])
         layers[index], layers[index + 1] = _without_constants(layers[index], activation, layers[index + 1], kept)
@@ -162,7 +162,7 @@ def _power_towards_one(layer: Linear) -> float:
     return 1.0 if _SMALL <= norm <= _LARGE else 2.0 ** -round(math.log2(norm))
 
 
-def _measured(
+def _measure(
     known: NDArray[np.float64], polynomial: Polynomial, shift: float, factor: float, constant: float
 ) -> Measured:
     """Derive the sizes of an activation from those of the polynomial's inputs.
