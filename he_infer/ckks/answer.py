@@ -98,10 +98,16 @@ def draw_noise(width: int, selection: Selection) -> NDArray[np.uint64]:
     `shift_of_noise`, when it opens the answer.
     """
     doubled = selection.second >= 0
+    single, wide = widths_of_noise(width)
     noise = np.empty(len(doubled), dtype=np.uint64)
-    noise[~doubled] = draw_below(width, int((~doubled).sum()))
-    noise[doubled] = draw_below(round(width * math.sqrt(2)), int(doubled.sum()))
+    noise[~doubled] = draw_below(single, int((~doubled).sum()))
+    noise[doubled] = draw_below(wide, int(doubled.sum()))
     return noise
+
+
+def widths_of_noise(width: int) -> tuple[int, int]:
+    """Return the bounds of the noise of a coefficient and of a sum of two."""
+    return width, round(width * math.sqrt(2))
 
 
 def draw_below(bound: int, count: int) -> NDArray[np.uint64]:
@@ -109,7 +115,7 @@ def draw_below(bound: int, count: int) -> NDArray[np.uint64]:
 
     Rejection sampling: reducing modulo the bound would be biased towards small numbers.
     """
-    below = np.uint64((1 << max(bound - 1, 1).bit_length()) - 1)
+    below = np.uint64(mask_for(bound))
     numbers = np.frombuffer(secrets.token_bytes(8 * count), dtype="<u8") & below
     while (outside := numbers >= np.uint64(bound)).any():
         drawn = np.frombuffer(secrets.token_bytes(8 * int(outside.sum())), dtype="<u8")
@@ -117,10 +123,15 @@ def draw_below(bound: int, count: int) -> NDArray[np.uint64]:
     return numbers.astype(np.uint64)
 
 
+def mask_for(bound: int) -> int:
+    """Return the mask under which uniform words are drawn until one is below the bound."""
+    return (1 << max(bound - 1, 1).bit_length()) - 1
+
+
 def shift_of_noise(width: int, selection: Selection) -> NDArray[np.float64]:
     """Return (numbers,) the mean of `draw_noise`, in residues."""
-    wide = np.where(selection.second >= 0, round(width * math.sqrt(2)), width)
-    return np.asarray(np.maximum(wide - 1, 0) / 2)
+    single, wide = widths_of_noise(width)
+    return np.asarray(np.maximum(np.where(selection.second >= 0, wide, single) - 1, 0) / 2)
 
 
 def _sum_modulo(selection: Selection, coefficients: NDArray[np.uint64], prime: int) -> NDArray[np.uint64]:

@@ -77,6 +77,11 @@ class EncodedHead:
         Returns:
             The plan's answers at level 0, re-randomised if the plan refreshes; `answer` selects what is sent.
         """
+        answers = self.compute(values, keys)
+        return [self.engine.refresh(answer, keys) for answer in answers] if self.plan.refreshes else answers
+
+    def compute(self, values: Sequence[Value], keys: EvaluationKeys) -> list[Value]:
+        """Evaluate as `run` does, without re-randomising: such answers must not be sent under `hidden`."""
         engine, held = self.engine, list(values)
         for hidden in self._hidden:
             held = [self._activate(value, hidden, keys) for value in self._linear(held, hidden, keys)]
@@ -86,7 +91,7 @@ class EncodedHead:
             answer = engine.add_plain(answer, constant)
             for _ in range(self._walk.output_level):
                 answer = engine.rescale(answer)
-            answers.append(engine.refresh(answer, keys) if self.plan.refreshes else answer)
+            answers.append(answer)
         return answers
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from he_infer.ckks.answer import write_answer
 from he_infer.ckks.encoded_head import EncodedHead
 from he_infer.ckks.engines.choice import EngineChoice
-from he_infer.ckks.engines.protocol import EvaluationKeys, Value
+from he_infer.ckks.engines.protocol import EvaluationKeys
 from he_infer.ckks.engines.seal import SealEngine
 from he_infer.ckks.planning.circuit import build_circuit
 from he_infer.ckks.planning.cost import count_primitives, keeps_weights
@@ -66,13 +66,10 @@ class Evaluator:
                     "The plan needs evaluation keys, and none were given. Register them with 'he-infer keys register'."
                 )
             keys = self._engine.load_keys({}, (), relinearise=False, public=False)
-        prime = self._engine.primes[0]
-        return [
-            write_answer(self.plan, target, self._engine.read_polynomials(answer), prime)
-            for target, answer in enumerate(self._run(parts, keys))
-        ]
-
-    def _run(self, parts: Sequence[bytes], keys: EvaluationKeys) -> list[Value]:
         if self._steps is None:
-            return self._compiled.run(parts, keys)
-        return self._steps.run([self._engine.load(data, self.plan.input_scale) for data in parts], keys)
+            return self._compiled.answer(parts, keys)
+        values = [self._engine.load(data, self.plan.input_scale) for data in parts]
+        return [
+            write_answer(self.plan, target, self._engine.read_polynomials(answer), self._engine.primes[0])
+            for target, answer in enumerate(self._steps.run(values, keys))
+        ]

@@ -1,6 +1,6 @@
 """The engine's protocol on compiled kernels. It holds no secret key."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from he_infer.ckks.engines.native.code_cache import load_kernels
 from he_infer.ckks.engines.native.expanded import write_out
 from he_infer.ckks.engines.native.kernels import packing
-from he_infer.ckks.engines.native.kernels.drawing import draw_zeros
+from he_infer.ckks.engines.native.kernels.drawing import count_zero_bytes, random_bytes
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.engines.native.kernels.execution import (
     ADD,
@@ -25,14 +25,14 @@ from he_infer.ckks.engines.native.kernels.execution import (
 )
 from he_infer.ckks.engines.native.kernels.ring import Doubles, build_ring, galois_places, internal_places
 from he_infer.ckks.engines.native.kernels.scratch import make_scratch
-from he_infer.ckks.engines.native.kernels.seeds import block_roots, blocks_for
+from he_infer.ckks.engines.native.kernels.seeds import WORKING_WORDS, Bytes
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, PlainValue, Value
 from he_infer.ckks.engines.seal import primes, read_keys, shape_of_fresh, shapes_of_keys
 from he_infer.ckks.fresh_ciphertext import MAGIC, check_fresh
 from he_infer.ckks.key_shapes import GALOIS, PUBLIC, RELIN
 from he_infer.ckks.layouts.ring import conjugation, galois_element, to_coefficients
 from he_infer.ckks.parameters import Parameters
-from he_infer.ckks.planning.message_sizes import SEED_BYTES
+from he_infer.ckks.planning.message_sizes import SEED_BYTES, count_fresh_bytes
 from he_infer.ckks.planning.order import Digits
 from he_infer.ckks.seal_format import CiphertextShape, Seeded, find_ciphertext, find_keys
 from he_infer.errors import NotThisFormat
@@ -67,8 +67,9 @@ class NativeEngine(Engine):
         self.size = parameters.ring_size
         self.ring = build_ring(self.size, self.primes)
         self.scratch = make_scratch(self.size, parameters.levels + 1)
-        self.words = np.empty(len(self.primes) * self.size + 576, dtype=np.uint64)
+        self.words = np.empty(self.size + WORKING_WORDS, dtype=np.uint64)
         self._fresh = shape_of_fresh(parameters, 1.0)
+        self.fresh_bytes = count_fresh_bytes(self.size, tuple(prime.bit_length() for prime in self._fresh.primes))
         self._bits = np.array([prime.bit_length() for prime in self.primes], dtype=np.int64)
         self._seal_bits = np.full(len(self.primes), packing.SEAL_BITS, dtype=np.int64)
 
@@ -94,12 +95,12 @@ class NativeEngine(Engine):
         for name, body in bodies.items():
             shape = shapes.parts[name]
             if isinstance(shape, CiphertextShape):
-                self._open(find_ciphertext(body, shape), chain, block, offsets[PUBLIC])
+                self._open_key(find_ciphertext(body, shape), block, offsets[PUBLIC])
                 continue
             for place, digits in find_keys(body, shape).items():
                 start = offsets[2 * place + 1 if name == GALOIS else RELIN]
                 for index, digit in enumerate(digits):
-                    self._open(digit, chain, block, start + index * step)
+                    self._open_key(digit, block, start + index * step)
         data = {"block": block, "offsets": offsets}
         size = sum(shapes.sizes.values())
         return EvaluationKeys(self.parameters.id, frozenset(elements), relinearise, public, data, size)
@@ -116,15 +117,32 @@ class NativeEngine(Engine):
         Raises:
             FormatError: not a ciphertext of these parameters.
         """
-        check_fresh(data, self._fresh)  # before memory is allocated
+        self.check_fresh(data)  # before memory is allocated
         out = np.empty(2 * (self.parameters.levels + 1) * self.size)
-        self.load_into(data, out, 0)
+        self.open_fresh(np.frombuffer(data, dtype=np.uint8), 0, 1, out, 0)
         return Value(self.parameters.levels, scale, self.parameters.id, out)
 
-    def load_into(self, data: bytes, out: Doubles, to: int) -> None:
-        """Parse a request's ciphertext into out[to:], (2, levels + 1, N); see `load`."""
-        check_fresh(data, self._fresh)
-        self._expand(data, len(MAGIC), self._bits, data[-SEED_BYTES:], len(self._fresh.primes), out, to)
+    def check_fresh(self, data: bytes) -> None:
+        """Check a request's ciphertext by its beginning and length.
+
+        Raises:
+            FormatError: not a ciphertext of these parameters.
+        """
+        if len(data) != self.fresh_bytes or not data.startswith(MAGIC):
+            check_fresh(data, self._fresh)
+
+    def open_fresh(self, packed: Bytes, first: int, count: int, out: Doubles, step: int) -> None:
+        """Parse ciphertexts that lie one after another, and have been checked, from the one at index `first`.
+
+        Each becomes (2, levels + 1, N) elements of `out`, `step` elements after the one before.
+
+        Raises:
+            NotThisFormat: a residue is not below its prime.
+        """
+        begin = first * self.fresh_bytes
+        seeds_at = begin + self.fresh_bytes - SEED_BYTES
+        rows = len(self._fresh.primes)
+        self._open(packed, begin + len(MAGIC), self._bits, packed, seeds_at, count, rows, out, 0, step)
 
     def dump(self, value: Value) -> bytes:
         """Serialize a ciphertext as a SEAL object, not compressed."""
@@ -142,22 +160,34 @@ class NativeEngine(Engine):
         residues: NDArray[np.uint64] = np.where(ordered < 0, ordered + moduli, ordered).astype(np.uint64)
         return residues
 
-    def _open(self, seeded: Seeded, rows: int, out: Doubles, at: int) -> None:
-        self._expand(seeded.body, seeded.at, self._seal_bits, seeded.seed, rows, out, at)
+    def _open_key(self, seeded: Seeded, out: Doubles, to: int) -> None:
+        body, seed = (np.frombuffer(data, dtype=np.uint8) for data in (seeded.body, seeded.seed))
+        self._open(body, seeded.at, self._seal_bits, seed, 0, 1, len(self.primes), out, to, 0)
 
-    def _expand(
-        self, data: bytes, at: int, bits: NDArray[np.int64], seed: bytes, rows: int, out: Doubles, to: int
+    def _open(
+        self,
+        data: Bytes,
+        at: int,
+        bits: NDArray[np.int64],
+        seeds: Bytes,
+        seeds_at: int,
+        count: int,
+        rows: int,
+        out: Doubles,
+        to: int,
+        step: int,
     ) -> None:
-        """Write a ciphertext (2, rows, N) to out[to:], from its first polynomial at data[at:] and the other's seed.
+        """Write ciphertexts (2, rows, N) to `out`, from their first polynomials and the others' seeds.
 
         Raises:
             NotThisFormat: a residue is not below its prime.
         """
-        roots = block_roots(seed, blocks_for(rows, self.size))
-        packed = np.frombuffer(data, dtype=np.uint8)
-        state = self.kernels.open_seeded(packed, at, bits, roots, rows, self.size, out, to, self.words, self.ring)
-        if state != packing.SETTLED:
-            raise NotThisFormat("The ciphertext has a residue that is not below its prime, or a seed that gives none.")
+        stride = self.fresh_bytes
+        opened = self.kernels.open_seeded(
+            data, at, stride, bits, seeds, seeds_at, count, rows, self.size, out, to, step, self.words, self.ring
+        )
+        if not opened:
+            raise NotThisFormat("The ciphertext has a residue that is not below its prime.")
 
     def run(
         self,
@@ -242,13 +272,16 @@ class NativeEngine(Engine):
         return self.run(MULTIPLY, left, self._rows(left), np.empty_like(left), right=right, keys=block, key=key)
 
     def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Doubles:
-        samples = self.draw_zeros(1)[0]
+        samples = self.draw_zeros(1)
         block, key = keys.data["block"], keys.data["offsets"][PUBLIC]
         return self.run(ADD_ZERO, value, level + 1, np.empty_like(value), right=samples, keys=block, key=key)
 
-    def draw_zeros(self, count: int) -> NDArray[np.float64]:
-        """Draw (count, 3 N) the random polynomials u, e0, e1 of fresh encryptions of zero; see `drawing`."""
-        return draw_zeros(count, self.size, self.kernels.fill_ternary, self.kernels.fill_errors)
+    def draw_zeros(self, count: int, draw: Callable[[int], Bytes] = random_bytes) -> Doubles:
+        """Draw (count * 3 N,) the random polynomials u, e0, e1 of fresh encryptions of zero; see `drawing`."""
+        samples = np.empty(count * 3 * self.size)
+        while not self.kernels.fill_zeros(draw(count * count_zero_bytes(self.size)), count, self.size, samples):
+            pass
+        return samples
 
     def _rescale(self, value: Any) -> Doubles:
         rows = self._rows(value)

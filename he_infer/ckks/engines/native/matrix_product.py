@@ -1,22 +1,21 @@
-"""The sums of a feature-major batch as two matrix products.
+"""The sums of a feature-major batch as one matrix product, block by block of a request's ciphertexts.
 
-There each answer is a sum of all inputs times single numbers. One after another, a product and its reduction take some
-ten operations a residue. Here an input x is split into h and l, x = h 2^s + l, so short that sums of whole numbers W h
-and W l are exact in double precision. BLAS computes them, and one reduction a sum is left.
+There each answer is a sum of all inputs times single numbers; `kernels.products` computes them. A block of inputs is
+parsed and used while it is in the processor's cache, so that the whole request is never in memory as residues.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from he_infer.ckks.engines.native.kernels.entry_points import Kernels
+from he_infer.ckks.engines.native.kernels.products import BLOCK, PAGE
 from he_infer.ckks.engines.native.kernels.ring import Doubles
 
 _EXACT = 2.0**52
-_INT64_BITS = 62
-_BLOCK = 64
-"""Inputs that are split at a time: what is split stays in the processor's cache."""
+_APART = 64
+"""Elements between inputs: at a power of two's distance they would share a few places of the L1 cache."""
 LEAST_TERMS = 1024
 """Fewer products are not worth the matrix."""
 
@@ -30,58 +29,62 @@ class Sum:
 
 
 class MatrixProduct:
-    """Sums over inputs that lie one after another at the beginning of a program's registers.
+    """Sums over all inputs of a program.
 
     Args:
         sums: the sums.
         inputs: number of inputs.
         length: residues of an input, both polynomials.
         prime: the one prime of the inputs.
+        kernels: compiled code.
     """
 
-    def __init__(self, sums: Sequence[Sum], inputs: int, length: int, prime: int) -> None:
-        self._outputs = [each.out for each in sums]
-        self._inputs, self._length, self._prime = inputs, length, prime
-        self._shift = _find_shift(prime)
+    def __init__(self, sums: Sequence[Sum], inputs: int, length: int, prime: int, kernels: Kernels) -> None:
+        self._outputs = np.array([each.out for each in sums], dtype=np.int64)
+        self._inputs, self._length, self._prime, self._kernels = inputs, length, prime, kernels
         self._weights = _to_matrix(sums, inputs)
-        block = min(_BLOCK, inputs)
-        self._high, self._low = np.empty((block, length)), np.empty((block, length))
-        self._sums = np.empty((2, len(sums), length))
-        self._part = np.empty((len(sums), length))
+        self._step = length + _APART
+        self._held = np.empty(min(BLOCK, inputs) * self._step)
+        self._halves = np.empty(2 * BLOCK * PAGE)
+        unit = 1 << _find_shift(prime)
+        self._unit, self._unit_modulo = float(unit), float(unit if unit <= prime // 2 else unit - prime)
 
     @staticmethod
     def suits(sums: Sequence[Sum], inputs: int, prime: int) -> bool:
-        """Tell whether there are enough terms, and all sums are exact."""
+        """Tell whether there are enough terms, and all sums of a block are exact."""
         if sum(len(each.terms) for each in sums) < LEAST_TERMS:
             return False
         shift = _find_shift(prime)
-        largest = float(np.abs(_to_matrix(sums, inputs)).sum(axis=1).max())
+        sizes = np.abs(_to_matrix(sums, inputs))
+        largest = max(float(sizes[:, start : start + BLOCK].sum(axis=1).max()) for start in range(0, inputs, BLOCK))
         piece = max(2.0**shift, prime / 2.0**shift + 1)
-        return largest * piece < _EXACT and prime.bit_length() + shift <= _INT64_BITS
+        return largest * piece < _EXACT
 
-    def run(self, registers: Doubles) -> None:
-        """Compute the sums of the inputs in the registers, between -p/2 and p/2."""
-        values = registers[: self._inputs * self._length].reshape(self._inputs, self._length)
-        unit = 2.0**self._shift
-        self._sums[:] = 0.0
-        for start in range(0, self._inputs, _BLOCK):
-            block = values[start : start + _BLOCK]
-            high, low = self._high[: len(block)], self._low[: len(block)]
-            np.multiply(block, 1.0 / unit, out=high)
-            np.rint(high, out=high)
-            np.multiply(high, -unit, out=low)
-            np.add(low, block, out=low)
-            weights = self._weights[:, start : start + _BLOCK]
-            for total, pieces in zip(self._sums, (high, low), strict=True):
-                np.matmul(weights, pieces, out=self._part)
-                np.add(total, self._part, out=total)
-        for high_sum, low_sum, to in zip(*self._sums, self._outputs, strict=True):
-            registers[to : to + self._length] = self._join(high_sum, low_sum)
+    def run(self, load: Callable[[int, int, Doubles, int], None], registers: Doubles) -> None:
+        """Compute the sums into the registers.
 
-    def _join(self, high: Doubles, low: Doubles) -> NDArray[np.int64]:
-        prime = self._prime
-        residues = ((high.astype(np.int64) % prime << self._shift) + low.astype(np.int64)) % prime
-        return np.where(residues > prime // 2, residues - prime, residues)
+        Args:
+            load: writes residues between -p/2 and p/2; called with the first input, the number of inputs, the array,
+                and the distance of two inputs in it.
+            registers: where the sums go.
+        """
+        for first in range(0, self._inputs, BLOCK):
+            count = min(BLOCK, self._inputs - first)
+            load(first, count, self._held, self._step)
+            self._kernels.add_block(
+                self._held,
+                self._step,
+                count,
+                self._length,
+                self._weights,
+                first,
+                registers,
+                self._outputs,
+                self._halves,
+                float(self._prime),
+                self._unit,
+                self._unit_modulo,
+            )
 
 
 def _find_shift(prime: int) -> int:

@@ -1,6 +1,7 @@
 """A plan as a compiled program: one call a request, which releases the GIL and allocates nothing.
 
-A feature-major batch begins with a `MatrixProduct`, and the compiled program does the rest.
+A feature-major batch begins with a `MatrixProduct`, and the compiled program does the rest. Re-randomising is not part
+of a program: `answer_writer` does it as it serializes the answers.
 
 `Recorder` is an engine that computes nothing: it records operations as a list of instructions on registers. So a plan's
 order of operations is defined in one place, `encoded_head`, for every engine. `Program` places the registers in one
@@ -9,6 +10,7 @@ array, by the last use of each, and the encoded weights in another.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,6 @@ from he_infer.ckks.engines.native.engine import NativeEngine
 from he_infer.ckks.engines.native.kernels.execution import (
     ADD,
     ADD_ENCODED,
-    ADD_ZERO,
     COLUMNS,
     DROP,
     FOLD,
@@ -30,12 +31,9 @@ from he_infer.ckks.engines.native.kernels.execution import (
 from he_infer.ckks.engines.native.kernels.ring import Doubles, galois_places
 from he_infer.ckks.engines.native.matrix_product import MatrixProduct, Sum
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
-from he_infer.ckks.key_shapes import PUBLIC, RELIN
+from he_infer.ckks.key_shapes import RELIN
 from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.errors import EngineError
-
-_SAMPLES = 3
-"""Number of random polynomials in a fresh encryption of zero."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,6 @@ class Recorder(Engine):
         self.instructions: list[Instruction] = []
         self.blocks: list[Doubles] = []
         self.inputs: list[Register] = []
-        self.samples: list[Register] = []
         self._registers = 0
         self._encoded = 0
 
@@ -144,9 +141,7 @@ class Recorder(Engine):
         return self._record(MULTIPLY, left.rows, left, right=right, key=RELIN)
 
     def _refresh(self, value: Any, level: int, keys: EvaluationKeys) -> Register:
-        samples = self._new(0)
-        self.samples.append(samples)
-        return self._record(ADD_ZERO, value.rows, value, right=samples, key=PUBLIC)
+        raise EngineError("A program ends before its answers are re-randomised.")
 
     def _rescale(self, value: Any) -> Register:
         return self._record(RESCALE, value.rows - 1, value)
@@ -181,17 +176,18 @@ class Program:
         sums = self._find_sums(instructions, recorder.inputs)
         # They read inputs alone, so they may come first.
         rest = [each for each in instructions if each not in sums]
-        instructions = [*sums, *rest]
         self._offsets, size = place_registers(
-            instructions,
-            [*recorder.inputs, *recorder.samples],
+            [*(replace(each, left=()) for each in sums), *rest],  # the product has its own memory for inputs
+            [] if sums else recorder.inputs,
             {value.data.number for value in outputs},
-            lambda register: (2 * register.rows or _SAMPLES) * self.native.size,
+            lambda register: 2 * register.rows * self.native.size,
         )
         self.registers = np.zeros(size)
-        self._inputs = [self._offsets[register.number] for register in recorder.inputs]
-        self._samples = [self._offsets[register.number] for register in recorder.samples]
-        rotations = sorted({each.key for each in instructions if isinstance(each.key, int)})
+        self.places = [self._offsets[value.data.number] for value in outputs]
+        """Offsets of the outputs in the registers."""
+        self._packed = np.zeros(len(recorder.inputs) * self.native.fresh_bytes, dtype=np.uint8)
+        self._input_step = 2 * (self.native.parameters.levels + 1) * self.native.size
+        rotations = sorted({each.key for each in rest if isinstance(each.key, int)})
         places = [galois_places(element, self.native.size) for element in rotations]
         self._places = np.stack(places) if places else np.zeros((1, 1), dtype=np.int32)
         self._product = self._make_product(sums, recorder.inputs)
@@ -202,11 +198,11 @@ class Program:
         """Instructions of one run, without those of the matrix product."""
         return len(self._code)
 
-    def run(self, fill: Callable[[int, Doubles, int], None], keys: EvaluationKeys) -> list[Value]:
+    def run(self, parts: Sequence[bytes], keys: EvaluationKeys) -> list[Value]:
         """Evaluate one request.
 
         Args:
-            fill: called with each input's index, the registers and the offset where it must write the ciphertext.
+            parts: the serialized inputs.
             keys: keys from `NativeEngine.load_keys`, for the program's plan.
 
         Returns:
@@ -214,17 +210,16 @@ class Program:
 
         Raises:
             EngineError: the keys are of another plan.
+            FormatError: a part is not a fresh ciphertext of the program's parameters.
         """
         if keys.parameters_id != self.native.parameters.id or keys.data["offsets"] != self._keys:
             raise EngineError("Evaluation keys of another plan were handed to the engine.")
-        for index, offset in enumerate(self._inputs):
-            fill(index, self.registers, offset)
         native, size = self.native, self.native.size
-        if self._product is not None:
-            self._product.run(self.registers)
-        if self._samples:
-            for offset, drawn in zip(self._samples, native.draw_zeros(len(self._samples)), strict=True):
-                self.registers[offset : offset + drawn.size] = drawn
+        self._take(parts)
+        if self._product is None:
+            native.open_fresh(self._packed, 0, len(parts), self.registers, self._input_step)
+        else:
+            self._product.run(partial(native.open_fresh, self._packed), self.registers)
         held = self.registers
         native.kernels.execute(
             self._code,
@@ -242,6 +237,13 @@ class Program:
         )
         return [replace(value, data=self._view(value.data)) for value in self._outputs]
 
+    def _take(self, parts: Sequence[bytes]) -> None:
+        """Check a request's ciphertexts, and copy them one after another."""
+        size, view = self.native.fresh_bytes, self._packed.data
+        for index, part in enumerate(parts):
+            self.native.check_fresh(part)
+            view[index * size : (index + 1) * size] = part
+
     def _find_sums(self, instructions: Sequence[Instruction], inputs: Sequence[Register]) -> list[Instruction]:
         """Find the instructions that one matrix product replaces: all of them, or none where it does not suit."""
         given = {register.number for register in inputs}
@@ -252,12 +254,16 @@ class Program:
             and all(plain.constant for plain in each.plains)
             and all(register.rows == 1 and register.number in given for register in each.left)
         ]
+        others = {number for each in instructions if each not in found for number in each.reads}
+        if given & (others | {value.data.number for value in self._outputs}):
+            return []
         sums = [self._to_sum(each, inputs, 0) for each in found]
         return found if sums and MatrixProduct.suits(sums, len(inputs), self.native.primes[0]) else []
 
     def _make_product(self, found: Sequence[Instruction], inputs: Sequence[Register]) -> MatrixProduct | None:
         sums = [self._to_sum(each, inputs, self._offsets[each.out.number]) for each in found]
-        return MatrixProduct(sums, len(inputs), 2 * self.native.size, self.native.primes[0]) if sums else None
+        length, prime = 2 * self.native.size, self.native.primes[0]
+        return MatrixProduct(sums, len(inputs), length, prime, self.native.kernels) if sums else None
 
     def _to_sum(self, each: Instruction, inputs: Sequence[Register], out: int) -> Sum:
         places = {register.number: index for index, register in enumerate(inputs)}

@@ -1,24 +1,27 @@
-"""Small random polynomials from uniform bytes, without bias.
+"""Small random polynomials and numbers from uniform bytes, without bias.
 
 The secret of a fresh encryption is ternary, its errors are centred binomial of 2 x 21 bits as SEAL draws them (standard
-deviation 3.24).
+deviation 3.24). Both, and the noise of an answer, come from AES-256-CTR under a key from the operating system.
 """
 
 import secrets
-from collections.abc import Callable
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native.kernels.compiling import inlined
+from he_infer.ckks.engines.native.kernels.compiling import Lanes, helper, inlined
+from he_infer.ckks.engines.native.kernels.lanes import load_64, short_to_doubles, splat_word, store
 from he_infer.ckks.engines.native.kernels.ring import Doubles
 
 _TRITS = 5
 _TERNARY_BOUND = 3**_TRITS
-"""A byte below 243 is five uniform trits; others are drawn again."""
+"""A byte below 243 is five uniform trits; others are passed over."""
 _ERROR_BYTES = 6
-_HALF_BITS = 0x1FFFFF
+_HALF_BITS = 21
+_HALF = np.uint64((1 << _HALF_BITS) - 1)
+_LOWEST = np.uint64(0xFF)
+_PAIRS, _FOURS, _EIGHTS = (np.uint64(each * 0x0101010101010101) for each in (0x55, 0x33, 0x0F))
 
 Bytes = NDArray[np.uint8]
 
@@ -30,54 +33,65 @@ def random_bytes(count: int) -> Bytes:
     return np.frombuffer(stream.update(bytes(count)), dtype=np.uint8)
 
 
-def fill_ternary(raw: Bytes, out: Doubles, to: int, count: int) -> int:
-    """Write uniform -1, 0, 1 to out[to : to + count] by rejection sampling; returns how many the bytes gave."""
+def count_zero_bytes(n: int) -> int:
+    """Count the bytes that one fresh encryption of zero takes: a ninth more than needed, a twentieth is passed over."""
+    return n * 2 // 9 + 2 * _ERROR_BYTES * n
+
+
+@helper
+def fill_ternary(raw: Bytes, at: int, length: int, out: Doubles, to: int, count: int) -> bool:
+    """Write `count` uniform -1, 0, 1 by rejection sampling; false if the bytes do not suffice."""
     made = 0
-    for value in raw:
-        if value < _TERNARY_BOUND:
-            left = int(value)
-            for _ in range(_TRITS):
-                if made == count:
-                    return made
-                out[to + made] = float(left % 3 - 1)
-                left //= 3
+    for k in range(at, at + length):
+        left = np.uint32(raw[k])
+        if left < _TERNARY_BOUND:
+            for _ in range(min(_TRITS, count - made)):
+                out[to + made] = np.float64(left % np.uint32(3)) - 1.0
+                left //= np.uint32(3)
                 made += 1
-    return made
+    return made == count
 
 
 @inlined
-def count_ones(number: int) -> int:
-    """Count the ones among the lowest 21 bits."""
-    number &= _HALF_BITS
-    number -= (number >> 1) & 0x155555
-    number = (number & 0x333333) + ((number >> 2) & 0x333333)
-    number = (number + (number >> 4)) & 0x0F0F0F
-    return (number + (number >> 8) + (number >> 16)) & 0xFF
+def _differences(first: Lanes, second: Lanes) -> Lanes:
+    """Ones among the lowest 21 bits of the first words, less those of the second."""
+    half, width = splat_word(_HALF), splat_word(np.uint64(32))
+    x = (first & half) | (second & half) << width
+    x = x - (x >> splat_word(np.uint64(1)) & splat_word(_PAIRS))
+    x = (x & splat_word(_FOURS)) + (x >> splat_word(np.uint64(2)) & splat_word(_FOURS))
+    x = (x + (x >> splat_word(np.uint64(4)))) & splat_word(_EIGHTS)
+    x = x + (x >> splat_word(np.uint64(8))) + (x >> splat_word(np.uint64(16)))
+    lowest = splat_word(_LOWEST)
+    return short_to_doubles(x & lowest) - short_to_doubles(x >> width & lowest)
 
 
-def fill_errors(raw: Bytes, out: Doubles, to: int, count: int) -> None:
-    """Write centred binomial errors to out[to : to + count], from six bytes each."""
+@helper
+def fill_errors(raw: Bytes, at: int, out: Doubles, to: int, count: int) -> None:
+    """Write centred binomial errors, a multiple of 32, from six bytes each.
+
+    Each three words a, b, c give four errors: the lowest 42 bits of each, and bits 42 to 62 of a and of b.
+    """
+    shift = splat_word(np.uint64(_HALF_BITS))
+    for k in range(0, count, 32):
+        byte = at + _ERROR_BYTES * k
+        a, b, c = load_64(raw, byte), load_64(raw, byte + 64), load_64(raw, byte + 128)
+        store(out, to + k, _differences(a, a >> shift))
+        store(out, to + k + 8, _differences(b, b >> shift))
+        store(out, to + k + 16, _differences(c, c >> shift))
+        store(out, to + k + 24, _differences(a >> shift >> shift, b >> shift >> shift))
+
+
+def fill_zeros(raw: Bytes, count: int, n: int, out: Doubles) -> bool:
+    """Write (count, 3 n) the u, e0, e1 of fresh encryptions of zero; false if too many bytes were passed over.
+
+    Whether bytes suffice does not depend on the numbers that they give, so drawing all again adds no bias.
+    """
+    ternary = n * 2 // 9
+    each = ternary + 2 * _ERROR_BYTES * n  # as `count_zero_bytes` says
+    enough = True
     for index in range(count):
-        b = _ERROR_BYTES * index
-        ones = count_ones(int(raw[b]) | int(raw[b + 1]) << 8 | int(raw[b + 2]) << 16)
-        others = count_ones(int(raw[b + 3]) | int(raw[b + 4]) << 8 | int(raw[b + 5]) << 16)
-        out[to + index] = float(ones - others)
-
-
-def draw_zeros(
-    count: int,
-    size: int,
-    ternary: Callable[[Bytes, Doubles, int, int], int] = fill_ternary,
-    errors: Callable[[Bytes, Doubles, int, int], None] = fill_errors,
-    draw: Callable[[int], Bytes] = random_bytes,
-) -> NDArray[np.float64]:
-    """Draw (count, 3 size) the u, e0, e1 of public-key encryptions of zero. The functions may be the compiled ones."""
-    samples = np.empty((count, 3 * size))
-    errors_at = max(64, size * 2 // 9)
-    raw = draw(count * (errors_at + 2 * _ERROR_BYTES * size)).reshape(count, -1)
-    for sample, own in zip(samples, raw, strict=True):
-        made = ternary(own[:errors_at], sample, 0, size)
-        while made < size:  # a byte in twenty is rejected, and a tenth more than needed was drawn
-            made += ternary(draw(max(64, (size - made) * 2 // 9)), sample, made, size - made)
-        errors(own[errors_at:], sample, size, 2 * size)
-    return samples
+        at, to = index * each, 3 * n * index
+        if not fill_ternary(raw, at, ternary, out, to, n):
+            enough = False
+        fill_errors(raw, at + ternary, out, to + n, 2 * n)
+    return enough

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 from numba import types as _types
 
-from he_infer.ckks.engines.native.kernels import drawing, execution, packing
+from he_infer.ckks.engines.native.kernels import answers, drawing, execution, packing, products
 from he_infer.ckks.engines.native.kernels.compiling import OPTIONS
 from he_infer.ckks.engines.native.kernels.ring import Ring
 from he_infer.ckks.engines.native.kernels.scratch import Scratch
@@ -15,6 +15,7 @@ from he_infer.ckks.engines.native.kernels.scratch import Scratch
 types: Any = _types
 _doubles, _matrix, _cube = types.float64[::1], types.float64[:, ::1], types.float64[:, :, ::1]
 _words, _integers = types.uint64[::1], types.int64[::1]
+_bytes = types.uint8[::1]
 _given = types.Array(types.uint8, 1, "C", readonly=True)
 _ring = types.NamedTuple(
     [*(_doubles,) * 2, *(_words,) * 2, *(_matrix,) * 9, _cube],
@@ -29,9 +30,10 @@ class Kernels:
     """Compiled functions, documented at the functions of the same name. All release the GIL."""
 
     execute: Callable[..., None]
-    open_seeded: Callable[..., int]
-    fill_ternary: Callable[..., int]
-    fill_errors: Callable[..., None]
+    open_seeded: Callable[..., bool]
+    add_block: Callable[..., None]
+    fill_zeros: Callable[..., bool]
+    write_answers: Callable[..., bool]
 
 
 def compile_kernels(*, cache: bool) -> Kernels:
@@ -57,28 +59,69 @@ def compile_kernels(*, cache: bool) -> Kernels:
         ),
         open_seeded=_compiled(
             packing.open_seeded,
-            types.int64(
+            types.boolean(
                 _given,
                 _offset,
+                _offset,
                 _integers,
-                _words,
+                _given,
+                _offset,
+                _offset,
                 _offset,
                 _offset,
                 _doubles,
+                _offset,
                 _offset,
                 _words,
                 _ring,
             ),
             cache,
         ),
-        fill_ternary=_compiled(
-            drawing.fill_ternary,
-            types.int64(_given, _doubles, _offset, _offset),
+        add_block=_compiled(
+            products.add_block,
+            types.void(
+                _doubles,
+                _offset,
+                _offset,
+                _offset,
+                _matrix,
+                _offset,
+                _doubles,
+                _integers,
+                _doubles,
+                types.float64,
+                types.float64,
+                types.float64,
+            ),
             cache,
         ),
-        fill_errors=_compiled(
-            drawing.fill_errors,
-            types.void(_given, _doubles, _offset, _offset),
+        fill_zeros=_compiled(
+            drawing.fill_zeros,
+            types.boolean(_given, _offset, _offset, _doubles),
+            cache,
+        ),
+        write_answers=_compiled(
+            answers.write_answers,
+            types.boolean(
+                _doubles,
+                _integers,
+                _doubles,
+                _offset,
+                _doubles,
+                _given,
+                _integers,
+                _integers,
+                _integers,
+                _words,
+                _offset,
+                types.float64,
+                _bytes,
+                _integers,
+                _offset,
+                _ring,
+                _scratch,
+                _words,
+            ),
             cache,
         ),
     )

@@ -150,7 +150,15 @@ def _binary(operation: Callable[..., Any], value: Any, method: str) -> None:
 
 for _operation, _method in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
     _binary(_operation, f64x8, _method)
-for _operation, _method in ((operator.add, "add"), (operator.xor, "xor"), (operator.and_, "and_")):
+for _operation, _method in (
+    (operator.add, "add"),
+    (operator.sub, "sub"),
+    (operator.xor, "xor"),
+    (operator.and_, "and_"),
+    (operator.or_, "or_"),
+    (operator.lshift, "shl"),
+    (operator.rshift, "lshr"),
+):
     _binary(_operation, u64x8, _method)
 
 
@@ -160,6 +168,16 @@ def multiply_subtract(typingctx: Any, a: Any, b: Any, c: Any) -> tuple[Any, _Gen
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _call(builder, "llvm.fma.v8f64", _DOUBLES, [args[0], args[1], builder.fneg(args[2])])
+
+    return f64x8(f64x8, f64x8, f64x8), generate
+
+
+@intrinsic
+def add_product(typingctx: Any, c: Any, a: Any, b: Any) -> tuple[Any, _Generator]:
+    """C + a b, rounded once."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _call(builder, "llvm.fma.v8f64", _DOUBLES, [args[1], args[2], args[0]])
 
     return f64x8(f64x8, f64x8, f64x8), generate
 
@@ -256,6 +274,56 @@ def to_doubles(typingctx: Any, a: Any) -> tuple[Any, _Generator]:
     return f64x8(u64x8), generate
 
 
+_MANTISSA = 1 << 52
+_TWO_52 = float(_MANTISSA)
+
+
+@intrinsic
+def short_to_doubles(typingctx: Any, a: Any) -> tuple[Any, _Generator]:
+    """Words below 2^52 as float64: two instructions, where a conversion of any word takes several."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.or_(args[0], ir.Constant(_WORDS, [0x433 << 52] * WIDTH))
+        return builder.fsub(builder.bitcast(bits, _DOUBLES), ir.Constant(_DOUBLES, [_TWO_52] * WIDTH))
+
+    return f64x8(u64x8), generate
+
+
+@intrinsic
+def doubles_to_short(typingctx: Any, a: Any) -> tuple[Any, _Generator]:
+    """Whole numbers of 0 .. 2^52 - 1 as words."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.bitcast(builder.fadd(args[0], ir.Constant(_DOUBLES, [_TWO_52] * WIDTH)), _WORDS)
+        return builder.and_(bits, ir.Constant(_WORDS, [_MANTISSA - 1] * WIDTH))
+
+    return u64x8(f64x8), generate
+
+
+@intrinsic
+def positive(typingctx: Any, a: Any, p: Any) -> tuple[Any, _Generator]:
+    """A where it is not negative, else a + p."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zero = ir.Constant(_DOUBLES, [0.0] * WIDTH)
+        return builder.fadd(args[0], builder.select(builder.fcmp_ordered("<", args[0], zero), args[1], zero))
+
+    return f64x8(f64x8, f64x8), generate
+
+
+@intrinsic
+def join_bits(typingctx: Any, a: Any) -> tuple[Any, _Generator]:
+    """The bitwise or of all eight words."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        name, word = "llvm.vector.reduce.or.v8i64", ir.IntType(64)
+        kind = ir.FunctionType(word, [_WORDS])
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        return builder.call(function, list(args))
+
+    return types.uint64(u64x8), generate
+
+
 @intrinsic
 def any_at_least(typingctx: Any, a: Any, b: Any) -> tuple[Any, _Generator]:
     """Tell whether any word of a is at least b's, compared as unsigned numbers."""
@@ -267,13 +335,35 @@ def any_at_least(typingctx: Any, a: Any, b: Any) -> tuple[Any, _Generator]:
     return types.boolean(u64x8, u64x8), generate
 
 
-@intrinsic
-def load_unaligned(typingctx: Any, array: Any, byte: Any) -> tuple[Any, _Generator]:
-    """The little-endian 64-bit word at a byte of a uint8 array."""
+def _byte_loader(bits: int) -> Any:
+    """Make a loader of eight little-endian numbers of 8, 16, 32 or 64 bits at a byte of a uint8 array."""
+    narrow = ir.VectorType(ir.IntType(bits), WIDTH)
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        word = builder.load(_element(context, builder, sig, args, ir.IntType(64)))
-        word.align = _BYTE_ALIGNED
-        return word
+    def load_bytes(typingctx: Any, array: Any, byte: Any) -> tuple[Any, _Generator]:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            loaded = builder.load(_element(context, builder, sig, args, narrow))
+            loaded.align = _BYTE_ALIGNED
+            return builder.zext(loaded, _WORDS)
 
-    return types.uint64(array, types.intp), generate
+        return u64x8(array, types.intp), generate
+
+    return intrinsic(load_bytes)
+
+
+def _byte_storer(bits: int) -> Any:
+    """Make the inverse of `_byte_loader`: the lowest bits of eight words."""
+    narrow = ir.VectorType(ir.IntType(bits), WIDTH)
+
+    def store_bytes(typingctx: Any, array: Any, byte: Any, words: Any) -> tuple[Any, _Generator]:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            stored = builder.store(builder.trunc(args[2], narrow), _element(context, builder, sig, args[:2], narrow))
+            stored.align = _BYTE_ALIGNED
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, u64x8), generate
+
+    return intrinsic(store_bytes)
+
+
+load_8, load_16, load_32, load_64 = (_byte_loader(bits) for bits in (8, 16, 32, 64))
+store_8, store_16, store_32 = (_byte_storer(bits) for bits in (8, 16, 32))

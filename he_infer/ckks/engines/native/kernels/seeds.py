@@ -1,12 +1,12 @@
 """Uniform polynomials from SEAL's 64-byte seeds: BLAKE2Xb in counter mode, rejection sampling, residues.
 
 The result equals SEAL's bit for bit. SEAL's generator fills 4096 bytes at a time with BLAKE2Xb of a counter, keyed with
-the seed. `hashlib` computes the root of each block of 4096 bytes. This module computes its 64 leaves, eight at a time:
-through `hashlib` the leaves would cost more than evaluating a linear head. Source: Aumasson, Neves, Wilcox-O'Hearn and
-Winnerlein, "BLAKE2X" (2016); RFC 7693.
-"""
+the seed: a root, and 64 leaves of 64 bytes. Eight compressions run at a time, for eight roots or eight leaves. Source:
+Aumasson, Neves, Wilcox-O'Hearn and Winnerlein, "BLAKE2X" (2016); RFC 7693.
 
-import hashlib
+Eight leaves are eight vectors, each with one word of every leaf. In the order of `ring` these are eight pieces of a
+polynomial, so nothing is transposed.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,26 @@ from he_infer.ckks.engines.native.kernels.lanes import (
     store_words,
     to_doubles,
 )
-from he_infer.ckks.engines.native.kernels.modular import reduced, times_constant, transposed
+from he_infer.ckks.engines.native.kernels.modular import reduced, times_constant
 from he_infer.ckks.engines.native.kernels.ring import Doubles, Ring
 
+Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
 _BLOCK_BYTES = 4096
 _BLOCK_WORDS = _BLOCK_BYTES // 8
-SPARE_BLOCKS = 2
-"""Spare blocks for rejected words. A word is rejected with probability at most 2^-14: 1024 spare words are ample."""
+_LEAVES = _BLOCK_WORDS // 8
+
+# Places in the working memory behind a polynomial's words.
+_SPARE = 0
+"""(512,) a block whose words replace rejected ones, in the order of a ring of 512."""
+_STATE = _SPARE + _BLOCK_WORDS
+"""(8, 8) a chaining value, a vector a word."""
+_MESSAGE = _STATE + 64
+"""(16, 8)."""
+_ROOTS = _MESSAGE + 128
+"""(8, 8) the roots of eight blocks, a vector a word."""
+WORKING_WORDS = _ROOTS + 64
 
 # BLAKE2b's initial state and the order of message words in its twelve rounds, RFC 7693.
 _IV = np.array(
@@ -62,31 +73,20 @@ _ROUNDS = (
     (6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5),
     (10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0),
 )
-_ORDER = np.array([*_ROUNDS, *_ROUNDS[:2]], dtype=np.int64)
-# A leaf's parameter block: 64 bytes out, no fan-out or depth, leaves of 64 bytes, inner length 64, output of 4096.
-_WORD_0 = np.uint64(int(_IV[0]) ^ (64 | 64 << 32))
-_WORD_1 = np.uint64(int(_IV[1]) ^ (_BLOCK_BYTES << 32))
-_WORD_2 = np.uint64(int(_IV[2]) ^ (64 << 8))
-_COUNTED = np.uint64(int(_IV[4]) ^ 64)
-_LAST = np.uint64(int(_IV[6]) ^ 0xFFFFFFFFFFFFFFFF)
+_ORDER = 8 * np.array([*_ROUNDS, *_ROUNDS[:2]], dtype=np.int64)
+# A root's parameter block: 64 bytes out, a key of 64 bytes, fan-out and depth 1, output of 4096.
+_ROOT_0 = np.uint64(int(_IV[0]) ^ (64 | 64 << 8 | 1 << 16 | 1 << 24))
+_ROOT_1 = np.uint64(int(_IV[1]) ^ (_BLOCK_BYTES << 32))
+# A leaf's: 64 bytes out, no fan-out or depth, leaves of 64 bytes, inner length 64, output of 4096.
+_LEAF_0 = np.uint64(int(_IV[0]) ^ (64 | 64 << 32))
+_LEAF_2 = np.uint64(int(_IV[2]) ^ (64 << 8))
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_NONE = np.uint64(0)
+_KEY_BYTES = np.uint64(128)
+_KEY_AND_COUNTER_BYTES = np.uint64(136)
+_ROOT_BYTES = np.uint64(64)
 _LANES = np.arange(8, dtype=np.uint64)
 _LOW_HALF = np.uint64(0xFFFFFFFF)
-
-
-def block_roots(seed: bytes, count: int) -> NDArray[np.uint64]:
-    """Compute (count * 8,) the BLAKE2Xb roots of the generator's first blocks of 4096 bytes."""
-    roots = [
-        hashlib.blake2b(
-            counter.to_bytes(8, "little"), key=seed, digest_size=64, node_offset=_BLOCK_BYTES << 32
-        ).digest()
-        for counter in range(count)
-    ]
-    return np.frombuffer(b"".join(roots), dtype="<u8").astype(np.uint64)
-
-
-def blocks_for(rows: int, n: int) -> int:
-    """Count the blocks that `expand` takes for (rows, n) residues."""
-    return rows * n // _BLOCK_WORDS + SPARE_BLOCKS
 
 
 @inlined
@@ -103,105 +103,127 @@ def _mix(a: Lanes, b: Lanes, c: Lanes, d: Lanes, x: Lanes, y: Lanes) -> tuple[La
 
 
 @helper
-def fill_block(roots: Words, root: int, out: Words, to: int, leaves: Words) -> None:
-    """Write the 512 words of one block, from its root's eight words at `root`; leaves (64,) is working memory."""
-    lane = load_words(_LANES, 0)
-    first, third = splat_word(_WORD_0), splat_word(_WORD_2)
-    for start in range(0, 64, 8):
-        second = splat_word(_WORD_1) ^ (splat_word(np.uint64(start)) + lane)
-        v0, v1, v2, v3 = first, second, third, splat_word(_IV[3])
-        v4, v5, v6, v7 = splat_word(_IV[4]), splat_word(_IV[5]), splat_word(_IV[6]), splat_word(_IV[7])
-        v8, v9, v10, v11 = splat_word(_IV[0]), splat_word(_IV[1]), splat_word(_IV[2]), splat_word(_IV[3])
-        v12, v13, v14, v15 = splat_word(_COUNTED), splat_word(_IV[5]), splat_word(_LAST), splat_word(_IV[7])
-        for number in range(12):
-            m = _ORDER[number]
-            v0, v4, v8, v12 = _mix(v0, v4, v8, v12, _message(roots, root, m[0]), _message(roots, root, m[1]))
-            v1, v5, v9, v13 = _mix(v1, v5, v9, v13, _message(roots, root, m[2]), _message(roots, root, m[3]))
-            v2, v6, v10, v14 = _mix(v2, v6, v10, v14, _message(roots, root, m[4]), _message(roots, root, m[5]))
-            v3, v7, v11, v15 = _mix(v3, v7, v11, v15, _message(roots, root, m[6]), _message(roots, root, m[7]))
-            v0, v5, v10, v15 = _mix(v0, v5, v10, v15, _message(roots, root, m[8]), _message(roots, root, m[9]))
-            v1, v6, v11, v12 = _mix(v1, v6, v11, v12, _message(roots, root, m[10]), _message(roots, root, m[11]))
-            v2, v7, v8, v13 = _mix(v2, v7, v8, v13, _message(roots, root, m[12]), _message(roots, root, m[13]))
-            v3, v4, v9, v14 = _mix(v3, v4, v9, v14, _message(roots, root, m[14]), _message(roots, root, m[15]))
-        store_words(leaves, 0, first ^ v0 ^ v8)
-        store_words(leaves, 8, second ^ v1 ^ v9)
-        store_words(leaves, 16, third ^ v2 ^ v10)
-        store_words(leaves, 24, splat_word(_IV[3]) ^ v3 ^ v11)
-        store_words(leaves, 32, splat_word(_IV[4]) ^ v4 ^ v12)
-        store_words(leaves, 40, splat_word(_IV[5]) ^ v5 ^ v13)
-        store_words(leaves, 48, splat_word(_IV[6]) ^ v6 ^ v14)
-        store_words(leaves, 56, splat_word(_IV[7]) ^ v7 ^ v15)
-        for leaf in range(8):
-            for word in range(8):
-                out[to + (start + leaf) * 8 + word] = leaves[8 * word + leaf]
+def compress(words: Words, work: int, count: np.uint64, final: np.uint64, to: int, stride: int) -> None:
+    """Compress eight message blocks into their chaining values; word w of the results goes to words[to + w stride].
 
-
-@inlined
-def _message(roots: Words, root: int, index: int) -> Lanes:
-    return splat_word(roots[root + index] if index < 8 else np.uint64(0))
-
-
-@helper
-def settle(words: Words, at: int, out: Doubles, to: int, j: int, n: int, ring: Ring) -> None:
-    """Reduce 64-bit words in SEAL's order to residues modulo prime j in the order of `ring`."""
-    p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
-    w, share = splat(ring.halves[j, 0]), splat(ring.halves[j, 1])
-    s = n // 8
-    for i in range(0, s, 8):
-        b = at + 8 * i
-        c0, c1, c2, c3, c4, c5, c6, c7 = transposed(
-            _residues(words, b, w, share, p, r),
-            _residues(words, b + 8, w, share, p, r),
-            _residues(words, b + 16, w, share, p, r),
-            _residues(words, b + 24, w, share, p, r),
-            _residues(words, b + 32, w, share, p, r),
-            _residues(words, b + 40, w, share, p, r),
-            _residues(words, b + 48, w, share, p, r),
-            _residues(words, b + 56, w, share, p, r),
-        )
-        k = to + i
-        store(out, k, c0)
-        store(out, k + s, c1)
-        store(out, k + 2 * s, c2)
-        store(out, k + 3 * s, c3)
-        store(out, k + 4 * s, c4)
-        store(out, k + 5 * s, c5)
-        store(out, k + 6 * s, c6)
-        store(out, k + 7 * s, c7)
-
-
-@inlined
-def _residues(words: Words, at: int, w: Lanes, share: Lanes, p: Lanes, r: Lanes) -> Lanes:
-    word = load_words(words, at)
-    high = times_constant(to_doubles(high_halves(word)), w, share, p)
-    return reduced(high + to_doubles(word & splat_word(_LOW_HALF)), p, r)
-
-
-@helper
-def expand(roots: Words, rows: int, n: int, out: Doubles, to: int, words: Words, ring: Ring) -> bool:
-    """Expand the seed's polynomial (rows, n) modulo the first primes; returns false if the spare blocks ran out.
-
-    words (rows n + 576,) is working memory.
+    count is the number of bytes up to this block's end, final is all ones for the last block and else zero.
     """
-    total = rows * n
-    leaves = words[total + _BLOCK_WORDS :]
-    for block in range(total // _BLOCK_WORDS):
-        fill_block(roots, 8 * block, words, block * _BLOCK_WORDS, leaves)
-    block, spare = total // _BLOCK_WORDS, _BLOCK_WORDS
+    h, m = work + _STATE, work + _MESSAGE
+    v0, v1, v2, v3 = (
+        load_words(words, h),
+        load_words(words, h + 8),
+        load_words(words, h + 16),
+        load_words(words, h + 24),
+    )
+    v4, v5, v6, v7 = (
+        load_words(words, h + 32),
+        load_words(words, h + 40),
+        load_words(words, h + 48),
+        load_words(words, h + 56),
+    )
+    v8, v9, v10, v11 = splat_word(_IV[0]), splat_word(_IV[1]), splat_word(_IV[2]), splat_word(_IV[3])
+    v12, v13 = splat_word(_IV[4] ^ count), splat_word(_IV[5])
+    v14, v15 = splat_word(_IV[6] ^ final), splat_word(_IV[7])
+    for number in range(12):
+        o = _ORDER[number]
+        v0, v4, v8, v12 = _mix(v0, v4, v8, v12, load_words(words, m + o[0]), load_words(words, m + o[1]))
+        v1, v5, v9, v13 = _mix(v1, v5, v9, v13, load_words(words, m + o[2]), load_words(words, m + o[3]))
+        v2, v6, v10, v14 = _mix(v2, v6, v10, v14, load_words(words, m + o[4]), load_words(words, m + o[5]))
+        v3, v7, v11, v15 = _mix(v3, v7, v11, v15, load_words(words, m + o[6]), load_words(words, m + o[7]))
+        v0, v5, v10, v15 = _mix(v0, v5, v10, v15, load_words(words, m + o[8]), load_words(words, m + o[9]))
+        v1, v6, v11, v12 = _mix(v1, v6, v11, v12, load_words(words, m + o[10]), load_words(words, m + o[11]))
+        v2, v7, v8, v13 = _mix(v2, v7, v8, v13, load_words(words, m + o[12]), load_words(words, m + o[13]))
+        v3, v4, v9, v14 = _mix(v3, v4, v9, v14, load_words(words, m + o[14]), load_words(words, m + o[15]))
+    store_words(words, to, load_words(words, h) ^ v0 ^ v8)
+    store_words(words, to + stride, load_words(words, h + 8) ^ v1 ^ v9)
+    store_words(words, to + 2 * stride, load_words(words, h + 16) ^ v2 ^ v10)
+    store_words(words, to + 3 * stride, load_words(words, h + 24) ^ v3 ^ v11)
+    store_words(words, to + 4 * stride, load_words(words, h + 32) ^ v4 ^ v12)
+    store_words(words, to + 5 * stride, load_words(words, h + 40) ^ v5 ^ v13)
+    store_words(words, to + 6 * stride, load_words(words, h + 48) ^ v6 ^ v14)
+    store_words(words, to + 7 * stride, load_words(words, h + 56) ^ v7 ^ v15)
+
+
+@helper
+def find_roots(seed: Bytes, at: int, first: int, words: Words, work: int) -> None:
+    """Compute the roots of the generator's blocks `first` to `first + 7` from the seed at seed[at : at + 64]."""
+    h, m = work + _STATE, work + _MESSAGE
+    for word in range(8):
+        store_words(words, h + 8 * word, splat_word(_IV[word]))
+        held = _NONE
+        for byte in range(8):
+            held |= np.uint64(seed[at + 8 * word + byte]) << np.uint64(8 * byte)
+        store_words(words, m + 8 * word, splat_word(held))
+        store_words(words, m + 64 + 8 * word, splat_word(_NONE))
+    store_words(words, h, splat_word(_ROOT_0))
+    store_words(words, h + 8, splat_word(_ROOT_1))
+    compress(words, work, _KEY_BYTES, _NONE, h, 8)
+    store_words(words, m, splat_word(np.uint64(first)) + load_words(_LANES, 0))
+    for word in range(1, 8):
+        store_words(words, m + 8 * word, splat_word(_NONE))
+    compress(words, work, _KEY_AND_COUNTER_BYTES, _ALL, work + _ROOTS, 8)
+
+
+@helper
+def fill_block(block: int, words: Words, work: int, to: int, stride: int) -> None:
+    """Write the 512 words of a block, whose root is among the present eight.
+
+    Word w of leaf l goes to words[to + w stride + l].
+    """
+    h, m = work + _STATE, work + _MESSAGE
+    for word in range(8):
+        store_words(words, m + 8 * word, splat_word(words[work + _ROOTS + 8 * word + block % 8]))
+        store_words(words, h + 8 * word, splat_word(_IV[word]))
+    store_words(words, h, splat_word(_LEAF_0))
+    store_words(words, h + 16, splat_word(_LEAF_2))
+    for leaf in range(0, _LEAVES, 8):
+        number = splat_word(np.uint64(leaf)) + load_words(_LANES, 0)
+        store_words(words, h + 8, splat_word(_ROOT_1) ^ number)
+        compress(words, work, _ROOT_BYTES, _ALL, to + leaf, stride)
+
+
+@helper
+def expand(seed: Bytes, at: int, rows: int, n: int, out: Doubles, to: int, words: Words, ring: Ring) -> None:
+    """Expand the seed's polynomial (rows, n) modulo the first primes, in the order of `ring`.
+
+    words (n + WORKING_WORDS,) is working memory.
+    """
+    s = n // 8
+    blocks, spare_block, spare, roots = n // _BLOCK_WORDS, rows * n // _BLOCK_WORDS, _BLOCK_WORDS, -1
     for j in range(rows):
+        for block in range(blocks):
+            number = j * blocks + block
+            if number // 8 != roots:
+                roots = number // 8
+                find_roots(seed, at, 8 * roots, words, n)
+            fill_block(number, words, n, block * _LEAVES, s)
         bound = ring.bounds[j]
         bounds = splat_word(bound)
-        for start in range(j * n, j * n + n, 8):
-            if any_at_least(load_words(words, start), bounds):
-                for k in range(start, start + 8):
-                    while words[k] >= bound:
-                        if spare == _BLOCK_WORDS:
-                            if 8 * block >= roots.shape[0]:
-                                return False
-                            fill_block(roots, 8 * block, words, total, leaves)
-                            block += 1
-                            spare = 0
-                        words[k] = words[total + spare]
-                        spare += 1
-        settle(words, j * n, out, to + j * n, j, n, ring)
-    return True
+        p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
+        w, share = splat(ring.halves[j, 0]), splat(ring.halves[j, 1])
+        for start in range(0, s, 8):
+            rejected = False
+            for k in range(start, n, s):
+                if any_at_least(load_words(words, k), bounds):
+                    rejected = True
+            if rejected:
+                for leaf in range(start, start + 8):
+                    for place in range(leaf, n, s):  # in the order in which SEAL draws
+                        while words[place] >= bound:
+                            if spare == _BLOCK_WORDS:
+                                if spare_block // 8 != roots:
+                                    roots = spare_block // 8
+                                    find_roots(seed, at, 8 * roots, words, n)
+                                fill_block(spare_block, words, n, n + _SPARE, _LEAVES)
+                                spare_block += 1
+                                spare = 0
+                            words[place] = words[n + _SPARE + spare % 8 * _LEAVES + spare // 8]
+                            spare += 1
+            for k in range(start, n, s):
+                store(out, to + j * n + k, _residues(load_words(words, k), w, share, p, r))
+
+
+@inlined
+def _residues(word: Lanes, w: Lanes, share: Lanes, p: Lanes, r: Lanes) -> Lanes:
+    high = times_constant(to_doubles(high_halves(word)), w, share, p)
+    return reduced(high + to_doubles(word & splat_word(_LOW_HALF)), p, r)

@@ -5,49 +5,71 @@ from collections import Counter
 
 import numpy as np
 
-from he_infer.ckks.engines.native.kernels.drawing import draw_zeros
+from he_infer.ckks.engines.native.engine import NativeEngine
+from he_infer.ckks.engines.native.kernels.drawing import count_zero_bytes
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
+from he_infer.ckks.parameters import Parameters
+
+SIZE = 1152
+TERNARY_BYTES = 256
+HALF = (1 << 21) - 1
+
+
+def fill(kernels: Kernels, ternary: np.ndarray, errors: np.ndarray) -> tuple[bool, np.ndarray]:
+    raw, out = np.concatenate([ternary, errors]).astype(np.uint8), np.full(3 * SIZE, np.nan)
+    assert len(raw) == count_zero_bytes(SIZE)
+    return kernels.fill_zeros(raw, 1, SIZE, out), out
+
+
+def trits_of(values: np.ndarray) -> list[list[int]]:
+    return [[value // 3**place % 3 - 1 for place in range(5)] for value in values.tolist() if value < 243]
 
 
 def test_every_accepted_byte_gives_each_trit_equally_often(kernels: Kernels) -> None:
-    """243 of 256 bytes are accepted; each of the three trits occurs 405 times, 81 times at each of the five places."""
-    out = np.full(2000, np.nan)
-    made = kernels.fill_ternary(np.arange(256, dtype=np.uint8), out, 0, 2000)
-    assert made == 5 * 243
-    trits = out[:made].reshape(243, 5)
-    for place in trits.T:
-        assert Counter(place.tolist()) == {-1.0: 81, 0.0: 81, 1.0: 81}
-    assert len({tuple(row) for row in trits}) == 243
-    assert np.isnan(out[made:]).all()
+    every = np.random.default_rng(0).permutation(TERNARY_BYTES)
+    wanted = trits_of(every)
+    assert len({tuple(trits) for trits in wanted}) == 243
+    for place in zip(*wanted, strict=True):
+        assert Counter(place) == {-1: 81, 0: 81, 1: 81}
+    enough, out = fill(kernels, every, np.zeros(12 * SIZE))
+    assert enough
+    assert out[:SIZE].tolist() == [trit for trits in wanted for trit in trits][:SIZE]
 
 
-def test_rejected_bytes_are_drawn_again(kernels: Kernels) -> None:
+def test_too_many_rejected_bytes_are_reported(kernels: Kernels) -> None:
+    ternary = np.full(TERNARY_BYTES, 121)
+    ternary[: TERNARY_BYTES - SIZE // 5] = 255  # one byte too few is left
+    assert not fill(kernels, ternary, np.zeros(12 * SIZE))[0]
+
+
+def test_zeros_are_drawn_again_until_bytes_suffice(kernels: Kernels) -> None:
     draws: list[int] = []
 
     def draw(count: int) -> np.ndarray:
         draws.append(count)
         return np.full(count, 255 if len(draws) < 3 else 121, dtype=np.uint8)
 
-    samples = draw_zeros(1, 1024, kernels.fill_ternary, kernels.fill_errors, draw)[0]
-    assert len(draws) == 3  # two that gave nothing and one that sufficed; the first one held the errors, too
-    assert set(samples[:1024]) <= {-1.0, 0.0, 1.0}
+    engine = NativeEngine(Parameters(2048, (41,)), kernels)
+    samples = engine.draw_zeros(2, draw)
+    assert draws == 3 * [2 * count_zero_bytes(2048)]
+    assert set(samples[:2048]) <= {-1.0, 0.0, 1.0}
 
 
 def test_errors_are_differences_of_ones_among_21_bits(kernels: Kernels) -> None:
-    rng = np.random.default_rng(0)
-    raw = rng.integers(0, 256, 6 * 5000, dtype=np.uint8)
-    raw[:6], raw[6:12] = (0xFF, 0xFF, 0xFF, 0, 0, 0), (0, 0, 0xE0, 0xFF, 0xFF, 0x1F)
-    out = np.empty(5000)
-    kernels.fill_errors(raw, out, 0, 5000)
-    triples = raw.reshape(5000, 2, 3).astype(int)
-    words = (triples[..., 0] | triples[..., 1] << 8 | triples[..., 2] << 16) & 0x1FFFFF
-    wanted = [bin(a).count("1") - bin(b).count("1") for a, b in words]
-    assert out.tolist() == wanted
-    assert (out[0], out[1]) == (21, -21)
+    words = np.random.default_rng(1).integers(0, 1 << 64, (2 * SIZE // 32, 3, 8), dtype=np.uint64)
+    words[0, :, 0], words[0, :, 1] = HALF, HALF << 21
+    wanted = []
+    for group in words.tolist():
+        halves = [(word & HALF, word >> 21 & HALF) for piece in group for word in piece]
+        halves += [(first >> 42 & HALF, second >> 42 & HALF) for first, second in zip(*group[:2], strict=True)]
+        wanted += [first.bit_count() - second.bit_count() for first, second in halves]
+    _, out = fill(kernels, np.zeros(TERNARY_BYTES), np.frombuffer(words.tobytes(), dtype=np.uint8))
+    assert out[SIZE:].tolist() == wanted
+    assert (out[SIZE], out[SIZE + 1]) == (21, -21)
 
 
 def test_samples_have_deviations_of_their_distributions(kernels: Kernels) -> None:
-    samples = draw_zeros(3, 8192, kernels.fill_ternary, kernels.fill_errors)
+    samples = NativeEngine(Parameters(8192, (41,)), kernels).draw_zeros(3).reshape(3, -1)
     assert (samples[0] != samples[1]).mean() > 0.5
     ternary, errors = samples[2, :8192], samples[2, 8192:]
     # Six deviations of the estimate: fails once in hundreds of millions of runs.
