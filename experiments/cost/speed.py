@@ -46,6 +46,14 @@ class Row:
     """Number-theoretic transforms of one prime that the evaluation itself takes, see `work`."""
     key_bytes_read: int
     """Bytes of evaluation keys that its key switches read."""
+    multiplications: int
+    """Multiplications and multiply-adds of the plan on the native engine, counted."""
+    moved_bytes: int
+    """Keys, encoded weights, request and answer."""
+    fma_bound_ms: float | None
+    """Time of the multiplications at this core's measured peak; None where numba is absent."""
+    memory_bound_ms: float | None
+    """Time of the bytes at the measured bandwidth of memory."""
     server_ms: float
     server_ms_low: float
     """First quartile."""
@@ -254,6 +262,7 @@ def _list_primitives(plan: "Plan", head: "Head") -> list[tuple[str, int]]:
 def _make_row(job: Job, head: "Head", side: _Side, peer: tuple[float, float] | None) -> Row:
     import numpy as np
 
+    from he_infer.ckks.engines.native.support import find_obstacle
     from he_infer.ckks.planning.circuit import build_circuit
     from he_infer.ckks.planning.cost import estimate_cost
     from he_infer.client.primitive_times import calibrate
@@ -267,6 +276,11 @@ def _make_row(job: Job, head: "Head", side: _Side, peer: tuple[float, float] | N
     median = float(np.median(side.server))
     low, high = np.percentile(side.server, [25, 75])
     work = count_work(plan, circuit)
+    bounds: tuple[float, float] | tuple[None, None] = (None, None)
+    if find_obstacle() is None:
+        from experiments.cost.machine_peaks import measure_peaks
+
+        bounds = measure_peaks().bound_ms(work.multiplications, work.moved_bytes)
     return Row(
         job=job.name if job.policy == "hidden" else f"{job.name}, {job.policy}",
         engine=side.engine,
@@ -275,6 +289,10 @@ def _make_row(job: Job, head: "Head", side: _Side, peer: tuple[float, float] | N
         key_switches=plan.key_switches,
         transforms=work.transforms,
         key_bytes_read=work.key_bytes,
+        multiplications=work.multiplications,
+        moved_bytes=work.moved_bytes,
+        fma_bound_ms=bounds[0],
+        memory_bound_ms=bounds[1],
         server_ms=median,
         server_ms_low=float(low),
         server_ms_high=float(high),
@@ -359,6 +377,9 @@ def _show(console: Any, row: Row) -> None:
         table.add_row("TenSEAL mm", f"{row.tenseal_mm_ms:.0f} ms an image, {row.ratio:.0f} times the server's")
     work = f"{row.key_switches} key switches, {row.transforms} transforms"
     table.add_row("work", f"{work}, {row.key_bytes_read / 1e6:.1f} MB of keys read")
+    if row.fma_bound_ms is not None and row.memory_bound_ms is not None:
+        counted = f"{row.multiplications / 1e6:.2f} M multiplications, {row.moved_bytes / 1e6:.2f} MB"
+        table.add_row("counted", f"{counted}; {row.fma_bound_ms:.3f} and {row.memory_bound_ms:.3f} ms at the peaks")
     sizes = f"{row.bytes_up / 1e3:.1f} KB, {row.bytes_down / 1e3:.1f} KB, {row.evaluation_key_bytes / 1e6:.2f} MB"
     table.add_row("up, down, keys", sizes)
     table.add_row("client", f"encrypt {row.client_encrypt_ms:.2f} ms, decrypt {row.client_decrypt_ms:.2f} ms")

@@ -4,7 +4,7 @@ import pytest
 
 from experiments.cost.speed import Job, make_head, measure
 from experiments.cost.speed_peer import milliseconds
-from experiments.cost.work import count_work
+from experiments.cost.work import count_forward, count_inverse, count_work
 from he_infer.ckks.planning.circuit import build_circuit
 from he_infer.ckks.planning.search import make_plan
 from he_infer.head.layers import Head
@@ -26,6 +26,10 @@ def test_speed_rows_have_consistent_figures(job: Job) -> None:
         assert row.engine != "SEAL" or row.weight_bytes > row.predicted_weight_bytes / 1.2
         assert row.bytes_up == row.predicted_bytes_up
         assert (row.transforms > 100) == (row.key_switches > 0)
+        assert row.moved_bytes > row.key_bytes_read + row.bytes_up + row.bytes_down
+        if row.fma_bound_ms is not None and row.memory_bound_ms is not None:
+            assert row.fma_bound_ms > 0
+            assert row.memory_bound_ms > 0
 
 
 def test_work_of_a_key_switch_is_that_of_its_primes() -> None:
@@ -37,6 +41,27 @@ def test_work_of_a_key_switch_is_that_of_its_primes() -> None:
     assert by_primes == {1: 6, 2: 12, 3: 20}
     assert work.transforms >= plan.key_switches * by_primes[1]
     assert work.key_bytes % (2 * plan.parameters.ring_size * 8) == 0
+
+
+@pytest.mark.parametrize("size", [2048, 4096, 8192])
+def test_multiplications_of_a_transform_are_those_of_its_butterflies_and_reductions(size: int) -> None:
+    """A butterfly takes four; a reduction takes two, and there are between one and two a residue and pass."""
+    stages = size.bit_length() - 1
+    butterflies = 4 * stages * size // 2
+    for count in (count_forward(size), count_inverse(size)):
+        assert butterflies + 2 * size <= count <= butterflies + 2 * size * stages
+
+
+def test_linear_head_is_counted_by_hand() -> None:
+    """512 to 10 modulo one prime: parsing, products, biases, and for each answer a zero and two inverse transforms."""
+    head = make_head((512, 10))
+    plan = make_plan(head)
+    work, size = count_work(plan, build_circuit(head)), plan.parameters.ring_size
+    assert work.transforms == 3 * plan.targets
+    answer = (4 + 12 + 1) * size + count_forward(size) + 2 * count_inverse(size)
+    products = 12 * size * plan.sources * plan.targets
+    assert work.multiplications == 8 * size * plan.sources + products + answer * plan.targets
+    assert work.key_bytes == 0
 
 
 def test_tenseal_computes_the_same_head() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from he_infer.ckks.engines.native.engine import NativeEngine
@@ -117,7 +117,7 @@ def test_rotation_that_is_used_twice_is_not_joined() -> None:
     assert len(join_folds([rotate, Instruction(ADD, d, (c,), right=b)], set())) == 2
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_registers_that_live_together_never_overlap(data: st.DataObject) -> None:
     given_count = data.draw(st.integers(1, 4))
