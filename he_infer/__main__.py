@@ -1,5 +1,5 @@
 """`python -m he_infer` is `he-infer`."""
 
-from he_infer.cli import main
+from he_infer.entry import main
 
 main()

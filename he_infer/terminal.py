@@ -164,8 +164,6 @@ def run(app: typer.Typer) -> None:
     use_any_encoding()
     try:
         app()
-    except KeyboardInterrupt:  # while the command line is built; typer handles those of a running command
-        sys.exit(130)
     except Exception as error:
         line = explain(error)
         if line is None:

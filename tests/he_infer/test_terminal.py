@@ -8,7 +8,6 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
@@ -68,16 +67,6 @@ def test_ctrl_c_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(SystemExit) as stopped:
         console.run(app)
-    assert stopped.value.code == 130
-
-
-def test_ctrl_c_before_the_command_starts_gives_exit_code_130_without_a_traceback() -> None:
-    class Interrupted(typer.Typer):
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as stopped:
-        console.run(Interrupted())
     assert stopped.value.code == 130
 
 
