@@ -78,7 +78,7 @@ def test_an_image_that_needs_more_memory_than_its_decoder_has_is_refused(tmp_pat
 FAILING = """
 import json, os, sys, time
 for line in sys.stdin:
-    path = json.loads(line)["path"]
+    path = bytes.fromhex(json.loads(line)["path"]).decode()
     if path.endswith("hang.png"):
         time.sleep(60)
     if path.endswith("crash.png"):
