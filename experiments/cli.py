@@ -4,6 +4,7 @@ import typer
 
 from experiments.accuracy.command import accuracy
 from experiments.accuracy.crossval import crossval
+from experiments.cost.compare_peers import peers
 from experiments.cost.price import price
 from experiments.cost.speed import speed
 from experiments.cost.tail import tail
@@ -35,6 +36,7 @@ for command, name, panel in (
     (crossval, "crossval", "Encrypted inference"),
     (tail, "tail", "Encrypted inference"),
     (speed, "speed", "Encrypted inference"),
+    (peers, "peers", "Encrypted inference"),
     (price, "price", "Encrypted inference"),
     (inversion, "inversion", "What leaks"),
     (membership, "membership", "What leaks"),

@@ -1,8 +1,5 @@
 """Paths to a head's scores: in clear, encrypted here, TenSEAL's own vectors, Concrete ML elsewhere."""
 
-import json
-import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +10,8 @@ from numpy.typing import NDArray
 
 from experiments.cost import tenseal_peer
 from experiments.cost.one_by_one import PathReply, TimedScores, time_one_by_one
+from experiments.cost.other_interpreter import PeerProgram
 from experiments.encrypted import find_engine
-from experiments.errors import ExperimentError
 from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.packing import pack, unpack
 from he_infer.ckks.planning.search import make_plan
@@ -28,7 +25,7 @@ Features = NDArray[np.floating]
 Scores = Callable[[NDArray[Any]], NDArray[np.float64]]
 CONCRETE = "Concrete ML"
 _CONCRETE_BITS = 8
-_CONCRETE_SECONDS = 3600
+_CONCRETE_PROGRAM = PeerProgram(CONCRETE, "peers.concrete_peer", "concrete-ml")
 
 
 @dataclass(frozen=True)
@@ -135,27 +132,8 @@ def classify_with_concrete(
     Raises:
         ExperimentError: the interpreter has no Concrete ML, or it failed; the message has its last words.
     """
-    with tempfile.TemporaryDirectory() as name:
-        data = Path(name) / "data.npz"
-        np.savez(data, train=train, labels=split.labels, test=features, bits=np.array(_CONCRETE_BITS))
-        command = [str(python), "-B", str(Path(__file__).with_name("concrete_peer.py")), str(data)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_CONCRETE_SECONDS, check=False)  # noqa: S603 - the user's own interpreter
-        except OSError as error:
-            raise ExperimentError(
-                f"{python} cannot be started ({error.strerror}). Name a Python interpreter."
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise ExperimentError(
-                f"Concrete ML was not done within {_CONCRETE_SECONDS} s; use a smaller --limit."
-            ) from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        raise ExperimentError(
-            f"Concrete ML did not run with {python}: {last}. Install it there: python -m venv concrete; "
-            "concrete/bin/pip install concrete-ml"
-        )
-    found: dict[str, Any] = json.loads(done.stdout)
+    arrays = {"train": train, "labels": split.labels, "test": features}
+    found = _CONCRETE_PROGRAM.run(python, **arrays, bits=_CONCRETE_BITS)
     said, clear = (np.array(found[key]).argmax(axis=1) for key in ("answers", "clear"))
     return PriceRow(
         "linear",

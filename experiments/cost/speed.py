@@ -129,7 +129,7 @@ def speed(
             if peer and job.widths not in peers:
                 from experiments.cost.speed_peer import milliseconds
 
-                peers[job.widths] = milliseconds(make_head(job.widths), _features(3, job.widths[0]), 3)
+                peers[job.widths] = milliseconds(make_head(job.widths), make_features(3, job.widths[0]), 3)
             found = measure(job, max(3, repeats // 5) if job.batch > _SINGLE else repeats, peers.get(job.widths))
         rows += found
         for row in found:
@@ -202,7 +202,7 @@ def measure(job: Job, repeats: int, peer: tuple[float, float] | None) -> list[Ro
     head = make_head(job.widths)
     sides = [_prepare(job, head, *variant) for variant in list_variants(head)]
     for index in range(repeats):
-        x = _features(job.batch, job.widths[0], seed=1 + index)
+        x = make_features(job.batch, job.widths[0], seed=1 + index)
         expected = head.evaluate(x)
         for side in sides:
             plan = side.plan
@@ -272,7 +272,7 @@ def _make_row(job: Job, head: "Head", side: _Side, peer: tuple[float, float] | N
     after = calibrate(plan.parameters, _list_primitives(plan, head), engine=side.choice)
     prices = {name: (price + after[name]) / 2 for name, price in side.before.items()}
     predicted, limit = estimate_cost(plan, circuit, side.before), estimate_cost(plan, circuit, prices)
-    clear = head.evaluate(_features(256, job.widths[0]))
+    clear = head.evaluate(make_features(256, job.widths[0]))
     median = float(np.median(side.server))
     low, high = np.percentile(side.server, [25, 75])
     work = count_work(plan, circuit)
@@ -351,7 +351,7 @@ def _serve(job: Job, choice: "EngineChoice", ready: Any, go: Any) -> None:
     evaluator = Evaluator(plan, head, choice)
     parts = secret.evaluation_keys(plan)
     keys = evaluator.load_keys(parts) if parts else None
-    sent = secret.encrypt(pack(plan, _features(job.batch, job.widths[0])), plan.input_scale)
+    sent = secret.encrypt(pack(plan, make_features(job.batch, job.widths[0])), plan.input_scale)
     evaluator.evaluate(sent, keys)
     ready.wait()
     go.wait()
@@ -359,7 +359,8 @@ def _serve(job: Job, choice: "EngineChoice", ready: Any, go: Any) -> None:
         evaluator.evaluate(sent, keys)
 
 
-def _features(images: int, width: int, *, seed: int = 1) -> Any:
+def make_features(images: int, width: int, *, seed: int = 1) -> Any:
+    """Random features (images, width) within the planned bound."""
     import numpy as np
 
     return np.clip(np.random.default_rng(seed).normal(size=(images, width)), -4, 4)

@@ -1,4 +1,4 @@
-"""A linear head under Concrete ML, run by an interpreter that has it: `PYTHON concrete_peer.py DATA.npz`.
+"""A linear head under Concrete ML, run by an interpreter that has it: `PYTHON -m peers.concrete_peer DATA.npz`.
 
 Concrete ML pins its own torch, so it cannot live beside this project. `he-experiments price --concrete-python PYTHON`
 starts this file there; it imports nothing of the project. DATA.npz holds `train` (n, width), `labels` (n,), `test`
