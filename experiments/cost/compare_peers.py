@@ -154,14 +154,16 @@ def _measure_tenseal(name: str, head: "Head") -> PeerRow:
 def _show(console: Any, name: str, rows: list[PeerRow]) -> None:
     from rich.table import Table
 
+    from experiments.present.screen_tables import format_short
+
     fastest = min(row.cpu_ms for row in rows)
     table = Table(title=f"{name}, one image a request", title_justify="left")
     for column in ("library", "parameters", "ms (quartiles)", "times", "error", "licence"):
         table.add_column(column)
     for row in rows:
-        spread = f"{row.cpu_ms:.3g}"
+        spread = format_short(row.cpu_ms)
         if row.cpu_ms_low is not None and row.cpu_ms_high is not None:
-            spread += f" ({row.cpu_ms_low:.3g} to {row.cpu_ms_high:.3g})"
-        times = f"{row.cpu_ms / fastest:.3g}"
+            spread += f" ({format_short(row.cpu_ms_low)} to {format_short(row.cpu_ms_high)})"
+        times = format_short(row.cpu_ms / fastest)
         table.add_row(row.library, row.parameters, spread, times, f"{row.max_abs_error:.0e}", row.licence)
     console.print(table)

@@ -213,7 +213,7 @@ _PATHS = {
 
 
 def _show(console: "Console", dataset: "Dataset", rows: "list[PriceRow]") -> None:
-    from experiments.present.screen_tables import grouped_table
+    from experiments.present.screen_tables import format_short, grouped_table
 
     title = f"{dataset.name}: the first test images of {len(dataset.test)}, one at a time"
     figures = ("accu-\nracy", "wall\nms", "TenSEAL\ntakes", "CPU\nms", "KB up\n+down", "keys\nKB", "error")
@@ -223,9 +223,9 @@ def _show(console: "Console", dataset: "Dataset", rows: "list[PriceRow]") -> Non
             (
                 f"{_PATHS.get(row.path, row.path)} ({row.images})",
                 f"{row.accuracy:.3f}",
-                _short(row.wall_ms),
+                format_short(row.wall_ms),
                 "" if row.ratio is None or not row.bytes_up else f"{1 / row.ratio:.0f} x",
-                _short(row.cpu_ms),
+                format_short(row.cpu_ms),
                 f"{row.bytes_up / 1e3:.0f}+{row.bytes_down / 1e3:.0f}" if row.bytes_up else "",
                 f"{math.ceil(row.key_bytes / 1e3):,}" if row.key_bytes else "",
                 f"{row.largest_error:.0e}" if row.largest_error else "",
@@ -237,7 +237,3 @@ def _show(console: "Console", dataset: "Dataset", rows: "list[PriceRow]") -> Non
     console.print(
         "TenSEAL takes: how many times as long on the wall for the same head. KB an image, keys once.", highlight=False
     )
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value >= 0.01 else f"{value:.3f}"
