@@ -150,9 +150,12 @@ class _Slot:
             return pipe.receive(connection, _MAX_REPLY)
         except (EOFError, OSError, FormatError) as error:
             _end(process)
-            if self._overdue or process.exitcode == -signal.SIGXCPU:
+            exitcode = process.exitcode
+            # Forgotten at once: its sentinel may not show the end yet, although the exit code has come through it.
+            self.stop()
+            if self._overdue or exitcode == -signal.SIGXCPU:
                 raise _Overdue from error
-            raise _Died(crashed=-(process.exitcode or 0) in _CRASHES) from error
+            raise _Died(crashed=-(exitcode or 0) in _CRASHES) from error
         finally:
             with self._lock:
                 self._deadline = None
