@@ -48,7 +48,7 @@ class RegionObject:
     span: PixelSpan
     """The visible pixels."""
     pixels_sha256: str
-    """Of their bytes, in hex."""
+    """SHA-256 of the visible pixels' bytes, in hexadecimal."""
     container_at: int
     container_bytes: int
 

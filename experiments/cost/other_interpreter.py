@@ -21,7 +21,7 @@ class PeerProgram:
     module: str
     """As `python -m` takes it, seen from `folder`."""
     packages: str
-    """What `pip install` is to install for it."""
+    """Arguments of `pip install` that bring what the module imports."""
     folder: Path = Path(__file__).parent
     seconds: float = 3600
 

@@ -50,4 +50,4 @@ def grouped_table(
 
 def format_short(value: float) -> str:
     """A figure with two digits or more, and never as a power of ten."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value >= 0.01 else f"{value:.3f}"
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}" if value >= 0.01 else f"{value:.3f}"
