@@ -17,17 +17,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cipher.algorithm.engine.protocol import Engine
 from cipher.algorithm.features import LEAST_LAYERS, LEAST_NODES
 from cipher.algorithm.geometry import LEAST_BYTES, Geometry
+from cipher.algorithm.gmac import Gmac, hash_whole
 from cipher.algorithm.key_schedule import Stage, update_key, update_stream_keys
 from cipher.algorithm.network import create_network
 from cipher.algorithm.weights import Network
 
 HEAD = LEAST_BYTES
-_NONCE = bytes(12)
 _SHEETS_AT_ONCE = 32
 """Sheets of the network's stream, 8 or 12 KiB each, that are added at a time."""
 
@@ -65,38 +64,45 @@ def alter(data: memoryview, keys: DiffusionKeys, engine: Engine) -> None:
 def alter_by_steps(data: memoryview, keys: DiffusionKeys, engine: Engine) -> Iterator[str]:
     """As `alter`, stopping after each direction to give its name."""
     head, body = data[:HEAD], data[HEAD:]
-    mixed = _xor(head, _hash(keys.first_hash, body))
+    mixed = _xor(head, hash_whole(keys.first_hash, body))
     head[:] = Cipher(algorithms.AES(keys.block), modes.ECB()).encryptor().update(mixed)  # noqa: S305 - one block
     yield "horizontally"
-    add_streams(body, keys.streams, bytes(head), engine)
+    last_hash = Gmac(keys.last_hash)
+    for piece in add_streams(body, keys.streams, bytes(head), engine):
+        last_hash.update(piece)
     yield "vertically"
-    head[:] = _xor(head, _hash(keys.last_hash, body))
+    head[:] = _xor(head, last_hash.digest())
     yield "horizontally again"
 
 
 def restore(data: memoryview, keys: DiffusionKeys, engine: Engine) -> None:
     """The inverse of `alter`."""
     head, body = data[:HEAD], data[HEAD:]
-    changed = _xor(head, _hash(keys.last_hash, body))
-    add_streams(body, keys.streams, changed, engine)
+    changed = _xor(head, hash_whole(keys.last_hash, body))
+    first_hash = Gmac(keys.first_hash)
+    for piece in add_streams(body, keys.streams, changed, engine):
+        first_hash.update(piece)
     mixed = Cipher(algorithms.AES(keys.block), modes.ECB()).decryptor().update(changed)  # noqa: S305 - one block
-    head[:] = _xor(mixed, _hash(keys.first_hash, body))
+    head[:] = _xor(mixed, first_hash.digest())
 
 
-def add_streams(body: memoryview, root: bytes, head: bytes, engine: Engine) -> None:
-    """Add both key streams to the body, in place: AES-256-CTR, and the network's."""
+def add_streams(body: memoryview, root: bytes, head: bytes, engine: Engine) -> Iterator[memoryview]:
+    """Add both key streams to the body, in place: AES-256-CTR, and the network's.
+
+    Gives the body piece by piece, each as soon as it is altered: it is in the processor's cache then.
+    """
     if not len(body):
         return
     aes_key, network_key = update_stream_keys(root, head)
     aes = Cipher(algorithms.AES(aes_key), modes.CTR(bytes(16))).encryptor()
     layers, nodes = LEAST_LAYERS + head[0] % 2, LEAST_NODES + 2 * (head[1] % 2)
     network = create_network(network_key, layers, nodes, engine)
-    # A piece at a time, so that both streams meet it in the processor's cache.
     for first_sheet in range(0, -(-len(body) // network.sheet_bytes), _SHEETS_AT_ONCE):
         begin = first_sheet * network.sheet_bytes
         piece = body[begin : begin + _SHEETS_AT_ONCE * network.sheet_bytes]
         aes.update_into(piece, piece)
         _add_network(piece, network, first_sheet, engine)
+        yield piece
 
 
 def _add_network(piece: memoryview, network: Network, first_sheet: int, engine: Engine) -> None:
@@ -109,10 +115,6 @@ def _add_network(piece: memoryview, network: Network, first_sheet: int, engine: 
         engine.add_stream(network, first_sheet + last_sheet, rest)
         stream = rest.astype("<u8", copy=False).tobytes()[whole - last_sheet * network.sheet_bytes : behind]
         piece[whole:] = _xor(piece[whole:], stream)
-
-
-def _hash(key: bytes, body: memoryview) -> bytes:
-    return AESGCM(key).encrypt(_NONCE, b"", body)
 
 
 def _xor(first: bytes | memoryview, second: bytes) -> bytes:

@@ -15,6 +15,8 @@ Nobody has proved or attacked this construction. No security rests on it: its st
 independent key. See docs/cipher-reduction.md.
 """
 
+import math
+
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
@@ -41,20 +43,13 @@ def create_network(stage_key: bytes, layers: int, nodes: int, engine: Engine) ->
         engine: the loops.
     """
     draws = _Draws(stage_key)
-    count = 4 * layers * nodes * (nodes + 1)
+    candidates, chosen = (4 * layers, nodes, nodes + 1), np.empty((layers, nodes, nodes + 1), np.uint64)
     while True:
-        drawn = draws.read(nodes + count)
-        seeds, candidates = drawn[:nodes], drawn[nodes:]
-        chosen = np.empty((0, nodes, nodes + 1), np.uint64)
-        while True:
-            parameters = candidates.reshape(-1, nodes, nodes + 1)
-            good = engine.effective(parameters[:, :, :nodes])
-            chosen = np.concatenate([chosen, parameters[good]])
-            if len(chosen) >= layers:
-                break
-            candidates = draws.read(count)
-        drawn = chosen[:layers]
-        network = Network(drawn[:, :, :nodes].copy(), drawn[:, :, nodes].copy(), seeds)
+        seeds = draws.read((nodes,))
+        filled = 0
+        while filled < layers:
+            filled = engine.choose(draws.read(candidates), chosen, filled)
+        network = Network(chosen[:, :, :nodes].copy(), chosen[:, :, nodes].copy(), seeds)
         if has_influence(network, engine):
             return network
 
@@ -79,5 +74,6 @@ class _Draws:
     def __init__(self, key: bytes) -> None:
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
-    def read(self, count: int) -> NDArray[np.uint64]:
-        return np.frombuffer(self._encryptor.update(bytes(8 * count)), "<u8").astype(np.uint64)
+    def read(self, shape: tuple[int, ...]) -> NDArray[np.uint64]:
+        drawn = self._encryptor.update(bytes(8 * math.prod(shape)))
+        return np.frombuffer(drawn, "<u8").astype(np.uint64).reshape(shape)

@@ -95,10 +95,9 @@ def open_array(
         if opening.header.kind is not Kind.ARRAY:
             raise UnsupportedFormat("This sealed object holds a file, not an array; restore it as a file.")
         segment = opening.header.segments[0]
-        payload = bytearray()
-        for piece in opening.payload():
-            payload += piece
-    return np.frombuffer(payload, segment.numpy_type()).reshape(segment.shape)
+        payload = np.empty(segment.nbytes, np.uint8)
+        opening.read_into(payload.data)
+    return payload.view(segment.numpy_type()).reshape(segment.shape)
 
 
 def seal_bytes(

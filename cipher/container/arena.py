@@ -4,17 +4,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 _KEPT = 32 * 2**20
 """Most bytes that a thread keeps in each buffer between objects."""
+
+_NOTHING = memoryview(b"")
 
 _free = threading.local()
 
 
 class Arena:
-    """Two buffers that grow to the largest chunk. A view is valid until the same buffer is asked for again."""
+    """Buffers that grow to the largest chunk. A view is valid until the same buffer is asked for again."""
 
     def __init__(self) -> None:
-        self._buffers = [bytearray(), bytearray()]
+        self._buffers = [_NOTHING] * 3
 
     @classmethod
     @contextmanager
@@ -25,7 +29,7 @@ class Arena:
         try:
             yield arena
         finally:
-            arena._buffers = [buffer if len(buffer) <= _KEPT else bytearray() for buffer in arena._buffers]
+            arena._buffers = [buffer if len(buffer) <= _KEPT else _NOTHING for buffer in arena._buffers]
             _free.arena = arena
 
     def first(self, size: int) -> memoryview:
@@ -33,10 +37,16 @@ class Arena:
         return self._take(0, size)
 
     def second(self, size: int) -> memoryview:
-        """As `first`, from the other buffer."""
+        """As `first`, from another buffer."""
         return self._take(1, size)
+
+    def third(self, size: int) -> memoryview:
+        """As `first`, from another buffer."""
+        return self._take(2, size)
 
     def _take(self, index: int, size: int) -> memoryview:
         if len(self._buffers[index]) < size:
-            self._buffers[index] = bytearray(size)  # a new one: views of the old one may still be in use
-        return memoryview(self._buffers[index])[:size]
+            # A new one: views of the old one may still be in use. NumPy asks for large pages, of which the processor
+            # remembers enough for rows that lie anywhere.
+            self._buffers[index] = np.empty(size, np.uint8).data
+        return self._buffers[index][:size]

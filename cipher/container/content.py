@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from cipher.algorithm.gmac import Gmac, hash_whole
+from cipher.container.arena import Arena
 from cipher.container.chunks import WHOLE, Chunk, cut
 from cipher.container.header import Header
-from cipher.container.object_keys import ContentHash, hash_content
 from cipher.container.records import Buffer
 from cipher.errors import SourceChanged
 from cipher.keys.vault_key import VaultKey
@@ -21,7 +22,7 @@ class Memory:
 
     def hash(self, vault_key: VaultKey) -> bytes:
         """Digest of the content, for the object's randomness."""
-        return hash_content(self._data, vault_key)
+        return hash_whole(vault_key.content_key(), self._data)
 
     def cut(self, header: Header) -> Iterator[tuple[Chunk, Buffer]]:
         """The chunks and their bytes."""
@@ -39,8 +40,8 @@ class File:
 
     def hash(self, vault_key: VaultKey) -> bytes:
         """Digest of the content, for the object's randomness."""
-        found = ContentHash(vault_key)
-        self._again = ContentHash(vault_key)
+        found = Gmac(vault_key.content_key())
+        self._again = Gmac(vault_key.content_key())
         self._source.seek(0)
         while piece := self._source.read(_READ):
             found.update(piece)
@@ -64,8 +65,8 @@ class File:
             raise _explain_change()
 
 
-def read_content(source: BinaryIO | memoryview, length: int) -> Memory | File:
-    """The content of `length` bytes: a file of up to 64 MiB is read now.
+def read_content(source: BinaryIO | memoryview, length: int, arena: Arena) -> Memory | File:
+    """The content of `length` bytes: a file of up to 64 MiB is read now, into the arena's third buffer.
 
     Raises:
         SourceChanged: the file has another length.
@@ -75,10 +76,13 @@ def read_content(source: BinaryIO | memoryview, length: int) -> Memory | File:
     if length > WHOLE:
         return File(source)
     source.seek(0)
-    whole = source.read(length + 1)
-    if len(whole) != length:
+    whole = arena.third(length + 1)
+    count = 0
+    while added := source.readinto(whole[count:]):  # type: ignore[attr-defined]  # BinaryIO lacks what files have
+        count += added
+    if count != length:
         raise _explain_change()
-    return Memory(whole)
+    return Memory(whole[:length])
 
 
 def _explain_change() -> SourceChanged:

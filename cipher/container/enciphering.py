@@ -30,20 +30,20 @@ def encipher_chunk(plain: Buffer, chunk: Chunk, keys: ObjectKeys, salt: bytes, n
 
 
 def decipher_chunk(
-    enciphered: memoryview, chunk: Chunk, keys: ObjectKeys, salt: bytes, number: int, arena: Arena
+    enciphered: memoryview, chunk: Chunk, keys: ObjectKeys, salt: bytes, number: int, plain: memoryview
 ) -> memoryview:
-    """The chunk's bytes, in the arena's second buffer."""
+    """The chunk's bytes, in `plain`, which has room for as many as are enciphered."""
     dtype, shape = np.dtype(chunk.dtype), chunk.shape
     if len(enciphered) > chunk.nbytes:
         dtype, shape = np.dtype(np.uint8), (len(enciphered),)
     geometry = grid_of(shape, dtype.itemsize)
     vector = _words(_in_byte_order(_words(enciphered, dtype), dtype), dtype)
-    words = _words(arena.second(len(enciphered)), dtype)
+    words = _words(plain, dtype)
     decipher(vector, words, geometry, keys.inner, keys.inner_salt(salt, number), best())
-    plain = _in_byte_order(words, dtype)
-    if any(plain[chunk.nbytes :]):
+    found = _in_byte_order(words, dtype)
+    if any(found[chunk.nbytes :]):
         raise Damaged("The padding of the sealed object was changed; restore it from a backup.")
-    return plain[: chunk.nbytes]
+    return found[: chunk.nbytes]
 
 
 def _words(data: memoryview, dtype: np.dtype[np.generic]) -> Words:

@@ -9,9 +9,7 @@ import hashlib
 import hmac
 import os
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
@@ -20,8 +18,6 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 from cipher.container.header import Slot
 from cipher.errors import Damaged, WrongKey
 from cipher.keys.vault_key import VaultKey
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +29,13 @@ class Fresh:
     object_id: bytes
 
 
-class ContentHash:
-    """GHASH of an object's content under a key that only the vault has (GMAC at a fixed nonce).
-
-    Two contents have the same hash with a probability of 2^-100 or less, for whoever does not know the key; the hash
-    itself never leaves `hedged`.
-    """
-
-    def __init__(self, vault_key: VaultKey) -> None:
-        self._mac = Cipher(algorithms.AES(vault_key.content_key()), modes.GCM(bytes(12))).encryptor()
-
-    def update(self, piece: Buffer) -> None:
-        """Add bytes."""
-        self._mac.authenticate_additional_data(piece)
-
-    def digest(self) -> bytes:
-        """16 bytes; nothing can be added afterwards."""
-        self._mac.finalize()
-        return self._mac.tag
-
-
-def hash_content(content: Buffer, vault_key: VaultKey) -> bytes:
-    """As `ContentHash`, of content that is held in memory."""
-    return AESGCM(vault_key.content_key()).encrypt(bytes(12), b"", content)
-
-
 def hedged(vault_key: VaultKey, context: bytes, content_digest: bytes) -> Fresh:
     """Draw an object's data key, salt and (should it be a new object) identifier.
 
     Args:
         vault_key: keys the mixing, so that the salt, which is public, tells nothing of the content.
         context: the header without the values that are drawn here.
-        content_digest: digest of the payload, from `ContentHash`.
+        content_digest: GMAC of the payload under the vault's content key; it is not shown to anybody.
     """
     random = os.urandom(32)
     mixed = hmac.new(vault_key.hedging_key(), random + hashlib.sha256(context).digest() + content_digest, "sha256")

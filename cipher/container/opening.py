@@ -14,7 +14,7 @@ from cipher.container.beginning import read_beginning
 from cipher.container.chunks import Chunk, count_chunks, cut
 from cipher.container.enciphering import decipher_chunk
 from cipher.container.header import TAG_SIZE, Kind, parse_padded_names
-from cipher.container.recipients import check
+from cipher.container.recipients import check, list_recipients
 from cipher.container.records import Records
 from cipher.container.sealing import Progress
 from cipher.container.unlock import OpeningKey, unlock
@@ -64,6 +64,7 @@ class Opening:
         if expect is not None:
             expect.admit(self.version)
         self.header = header
+        self.recipients = list_recipients(beginning.recipients)
         self._source = source
         self._records = Records(self._keys.sealing, beginning.commitment, beginning.records)
         names = bytearray(header.private_length)
@@ -94,7 +95,23 @@ class Opening:
         """
         with Arena.borrow() as arena:
             for number, chunk in enumerate(cut(self.header)):
-                yield decipher_chunk(self._open(chunk, arena), chunk, self._keys, self.header.salt, number, arena)
+                yield self._decipher(chunk, number, arena, arena.second(chunk.enciphered_bytes))
+
+    def read_into(self, whole: memoryview) -> None:
+        """Write the whole payload into memory of its size. After an error nothing in it is to be used.
+
+        Raises:
+            Damaged: a record was changed.
+        """
+        done = 0
+        with Arena.borrow() as arena:
+            for number, chunk in enumerate(cut(self.header)):
+                room = whole[done : done + chunk.nbytes]
+                if chunk.nbytes == chunk.enciphered_bytes:
+                    self._decipher(chunk, number, arena, room)
+                else:
+                    room[:] = self._decipher(chunk, number, arena, arena.second(chunk.enciphered_bytes))
+                done += chunk.nbytes
 
     def frames(self, first: int, last: int) -> NDArray[np.generic]:
         """Frames `first` to `last - 1` of the image, counted from 0; only the groups that hold them are read.
@@ -123,7 +140,7 @@ class Opening:
                     self._source.seek(size, os.SEEK_CUR)
                     continue
                 self._records.skip_to(number + 1)
-                found += decipher_chunk(self._open(chunk, arena), chunk, self._keys, self.header.salt, number, arena)
+                found += self._decipher(chunk, number, arena, arena.second(chunk.enciphered_bytes))
                 if skipped < 0:
                     skipped = (first - begins) * pixels.frame_bytes
                 if begins + chunk.shape[0] >= last:
@@ -138,6 +155,9 @@ class Opening:
             if self.header.segments[0].pixels
             else count_chunks(replace(self.header, segments=self.header.segments[:1]))
         )
+
+    def _decipher(self, chunk: Chunk, number: int, arena: Arena, plain: memoryview) -> memoryview:
+        return decipher_chunk(self._open(chunk, arena), chunk, self._keys, self.header.salt, number, plain)
 
     def _open(self, chunk: Chunk, arena: Arena) -> memoryview:
         enciphered = arena.first(chunk.enciphered_bytes)

@@ -14,7 +14,7 @@ from cipher.container.header import EMPTY_SLOT, SLOTS, Slot, parse_slot
 from cipher.container.object_keys import ObjectKeys, unwrap, wrap
 from cipher.container.recipients import check
 from cipher.errors import Damaged, StorageProblem, WrongKey
-from cipher.files.lock import exclusive
+from cipher.files.lock import open_exclusive
 from cipher.keys.vault_key import VaultKey
 
 
@@ -32,7 +32,7 @@ def rekey_file(path: str | os.PathLike[str], old: VaultKey, new: VaultKey) -> bo
         StorageProblem: the file cannot be read or written.
     """
     try:
-        with Path(path).open("r+b") as handle, exclusive(handle):
+        with open_exclusive(Path(path)) as handle:
             return rekey_stream(handle, old, new)
     except OSError as error:
         raise StorageProblem(f"Cannot rekey {os.fspath(path)}: {error.strerror or error}.") from error

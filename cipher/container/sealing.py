@@ -15,6 +15,7 @@ from cipher.container.enciphering import encipher_chunk
 from cipher.container.header import (
     EMPTY_SLOT,
     MOST_PRIVATE,
+    MOST_RECIPIENTS,
     TAG_SIZE,
     Header,
     Kind,
@@ -26,7 +27,7 @@ from cipher.container.object_keys import ObjectKeys, hedged, wrap
 from cipher.container.recipients import fill_slots
 from cipher.container.records import Records
 from cipher.container.version import ObjectVersion
-from cipher.errors import BadSpan
+from cipher.errors import BadKey, BadSpan
 from cipher.files.folder_syncs import FolderSyncs
 from cipher.keys.vault_key import VaultKey
 
@@ -126,6 +127,9 @@ def seal_segments(
         segment.check()
     payload = sum(segment.nbytes for segment in segments)
     limit = options.chunk_bytes or chunk_limit(payload)
+    slots = max(options.recipient_slots, len(options.recipients))
+    if options.recipient_slots < 0 or slots > MOST_RECIPIENTS:
+        raise BadKey(f"A sealed object opens for at most {MOST_RECIPIENTS} recipients; asked for {slots} slots.")
     following = options.replaces.following() if options.replaces else None
     draft = Header(
         kind=kind,
@@ -137,25 +141,24 @@ def seal_segments(
         private_length=len(private_bytes),
         segments=segments,
         frames=frames_in_group(segments, limit) if options.frames is None else options.frames,
-        recipients=max(options.recipient_slots, len(options.recipients)),
+        recipients=slots,
         labels=dict(options.labels),
     )
     if not draft.frames_fit():
         raise BadSpan(f"Groups of {draft.frames} frames do not fit the pixels, or chunks of {limit} bytes.")
-    content = read_content(source, payload)
-    digest = content.hash(vault_key)
-    drafted = draft.pack()
-    fresh = hedged(vault_key, draft.prefix(drafted) + drafted + private_bytes, digest)
-    header = draft.with_fresh(fresh.salt, None if following else fresh.object_id)
-    keys = ObjectKeys.derive(fresh.data_key, fresh.salt)
-    header_bytes = header.pack()
-    prefix = header.prefix(header_bytes)
-    commitment = keys.commitment(prefix, header_bytes)
-    records = Records(keys.sealing, commitment, 1 + count_chunks(header))
-
-    shared = fill_slots(header.recipients, options.recipients, keys, fresh.data_key)
-    target.write(prefix + wrap(fresh.data_key, vault_key).pack() + EMPTY_SLOT + shared + header_bytes + commitment)
     with Arena.borrow() as arena:
+        content = read_content(source, payload, arena)
+        digest = content.hash(vault_key)
+        drafted = draft.pack()
+        fresh = hedged(vault_key, draft.prefix(drafted) + drafted + private_bytes, digest)
+        header = draft.with_fresh(fresh.salt, None if following else fresh.object_id)
+        keys = ObjectKeys.derive(fresh.data_key, fresh.salt)
+        header_bytes = header.pack()
+        prefix = header.prefix(header_bytes)
+        commitment = keys.commitment(prefix, header_bytes)
+        records = Records(keys.sealing, commitment, 1 + count_chunks(header))
+        shared = fill_slots(header.recipients, options.recipients, keys, fresh.data_key)
+        target.write(prefix + wrap(fresh.data_key, vault_key).pack() + EMPTY_SLOT + shared + header_bytes + commitment)
         sealed = arena.second(len(private_bytes) + TAG_SIZE)
         records.seal(private_bytes, sealed)
         target.write(sealed)

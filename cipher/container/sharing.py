@@ -15,10 +15,11 @@ from cipher.keys.recipient_key import key_id_of
 def share_stream(handle: BinaryIO, key: OpeningKey, public: X25519PublicKey, *, recovery: bool = False) -> bool:
     """Add a recipient to an object that is open for reading and writing, and that the caller has locked.
 
-    128 bytes are written; the body is not touched.
+    128 bytes are written; the body is not touched. A recipient who is there already is only marked for recovery, if
+    that is asked for and was not done before.
 
     Returns:
-        Whether the recipient is new.
+        Whether anything was written.
 
     Raises:
         BadKey: no slot is free.
@@ -28,11 +29,15 @@ def share_stream(handle: BinaryIO, key: OpeningKey, public: X25519PublicKey, *, 
     beginning = read_beginning(handle)
     data_key, keys = unlock(beginning, key)
     check([slot if is_whole(slot) else EMPTY_RECIPIENT for slot in beginning.recipients], keys)
-    if any(found.key_id == key_id_of(public).hex() for found in list_recipients(beginning.recipients)):
+    key_id = key_id_of(public).hex()
+    there = next((found for found in list_recipients(beginning.recipients) if found.key_id == key_id), None)
+    if there is not None and (there.recovery or not recovery):
         return False
     free = next(
         (n for n, slot in enumerate(beginning.recipients) if slot == EMPTY_RECIPIENT or not is_whole(slot)), None
     )
+    if there is not None:
+        free = there.slot
     if free is None:
         raise BadKey(
             f"All {len(beginning.recipients)} recipient slots of the sealed object are taken; remove a recipient, "

@@ -79,7 +79,7 @@ def run_image_keys(request: PaperRequest) -> PaperResult:
     }
     return PaperResult(
         title="Fig. 6f: image keys from networks, and their randomness",
-        parameters={"sequences": sequences, "stage": str(Stage.HORIZONTAL), "shape": [512, 512], "bits": 16},
+        parameters={"sequences": sequences, "stage": str(Stage.LOWER), "shape": [512, 512], "bits": 16},
         figures=figures,
         picture=draw_randomness([ours, control]),
         lines=(

@@ -19,11 +19,19 @@ class Engine(Protocol):
         """Xor the network's key stream into `words`, in place, from the beginning of sheet `first_sheet` on."""
         ...
 
-    def effective(self, candidates: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Whether each weight matrix (C, N, N) is effective: (C,).
+    def choose(self, candidates: NDArray[np.uint64], chosen: NDArray[np.uint64], filled: int) -> int:
+        """Copy effective layers, in their order, into `chosen` from place `filled` on, until it is full.
 
-        A matrix is effective if it is invertible mod 2 (hence mod 2^64) and any two of its weights differ in at least
+        A layer is effective if its weights are invertible mod 2 (hence mod 2^64) and any two of them differ in at least
         `cipher.algorithm.weights.LEAST_DISTANCE` bits.
+
+        Args:
+            candidates: (C, N, N + 1): rows of weights, and a bias behind each.
+            chosen: (L, N, N + 1).
+            filled: places that are full.
+
+        Returns:
+            Places that are full now.
         """
         ...
 

@@ -1,5 +1,6 @@
 """The loops with numpy alone: as much as possible at a time, and nothing that leaves the processor's cache."""
 
+import functools
 from collections.abc import Iterator
 from itertools import combinations, pairwise
 
@@ -10,7 +11,9 @@ from cipher.algorithm.tiles import Division, Strip
 from cipher.algorithm.weights import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS, Network
 from cipher.algorithm.words import Words
 
-_SHEETS_AT_ONCE = 32
+_SHEETS_AT_ONCE = 8
+_MOVED_AT_ONCE = 1 << 17
+"""Bytes of rows that are moved at a time."""
 
 
 class VectorisedEngine:
@@ -21,64 +24,78 @@ class VectorisedEngine:
     def add_stream(self, network: Network, first_sheet: int, words: NDArray[np.uint64]) -> None:
         """As `Engine.add_stream`."""
         sheet_words = network.nodes * SHEET_INPUTS
-        at_once = _SHEETS_AT_ONCE * sheet_words
-        for start in range(0, words.size, at_once):
-            piece = words[start : start + at_once]
-            sheets = -(-piece.size // sheet_words)
-            first = (first_sheet + start // sheet_words) * SHEET_INPUTS
-            counter = np.arange(first, first + sheets * SHEET_INPUTS, dtype=np.uint64) + network.seeds[0]
-            state = _run_first_layer(network, counter)
-            state = _evaluate(network.weights[1:], network.biases[1:], state)
-            state[0] += counter
-            state[1:] += network.seeds[1:, None]
-            stream = state.reshape(network.nodes, sheets, SHEET_INPUTS).transpose(1, 0, 2).reshape(-1)
-            np.bitwise_xor(piece, stream[: piece.size], out=piece)
+        sheets = max(1, min(_SHEETS_AT_ONCE, -(-words.size // sheet_words)))
+        counter = np.arange(sheets * SHEET_INPUTS, dtype=np.uint64) + network.seeds[0]
+        counter += np.uint64(first_sheet * SHEET_INPUTS)
+        room = np.empty((3, network.nodes, counter.size), np.uint64)
+        for start in range(0, words.size, sheets * sheet_words):
+            piece = words[start : start + sheets * sheet_words]
+            state = _run(network, counter, *room)
+            stream = state.reshape(network.nodes, sheets, SHEET_INPUTS).transpose(1, 0, 2)
+            if piece.size == stream.size:
+                whole = piece.reshape(stream.shape)
+                np.bitwise_xor(whole, stream, out=whole)
+            else:
+                piece ^= stream.reshape(-1)[: piece.size]
+            counter += np.uint64(counter.size)
 
-    def effective(self, candidates: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """As `Engine.effective`."""
+    def choose(self, candidates: NDArray[np.uint64], chosen: NDArray[np.uint64], filled: int) -> int:
+        """As `Engine.choose`."""
         nodes = candidates.shape[1]
-        flat = candidates.reshape(len(candidates), -1)
-        first, second = np.array(list(combinations(range(flat.shape[1]), 2))).T
+        found = candidates[_full_rank(candidates[:, :, :nodes])]
+        flat = found[:, :, :nodes].reshape(-1, nodes * nodes)
+        first, second = _pairs(nodes * nodes)
         distances = np.bitwise_count(flat[:, first] ^ flat[:, second])
-        bits = ((candidates & np.uint64(1)) << np.arange(nodes, dtype=np.uint64)).sum(axis=2).astype(np.int64)
-        return np.asarray((distances.min(axis=1) >= LEAST_DISTANCE) & _full_rank(bits))
+        found = found[distances.min(axis=1) >= LEAST_DISTANCE][: len(chosen) - filled]
+        chosen[filled : filled + len(found)] = found
+        return filled + len(found)
 
     def influence(self, network: Network) -> NDArray[np.int64]:
         """As `Engine.influence`."""
         layers, nodes = network.layers, network.nodes
-        entry = np.empty((nodes, PROBES), np.uint64)
-        entry[:] = network.seeds[:, None]
-        entry[0] += np.arange(PROBES, dtype=np.uint64)
-        states = [entry]
+        # The states of all changed networks are columns beside the unchanged one's, so that a layer is computed once
+        # for all that were changed before it.
+        state = np.repeat(network.seeds[:, None], PROBES, axis=1)
+        state[0] += np.arange(PROBES, dtype=np.uint64)
+        parameters = np.concatenate([network.weights, network.biases[:, :, None]], axis=2)
+        flips = np.uint64(1) - (np.uint64(2) * (parameters & np.uint64(1)))  # +1, or -1 mod 2^64
+        ones, every = np.ones((1, PROBES), np.uint64), np.arange(nodes)
         for layer in range(layers):
-            states.append(_evaluate(network.weights[layer : layer + 1], network.biases[layer : layer + 1], states[-1]))
-        changed = np.zeros((layers, nodes, nodes + 2), np.int64)
-        for layer in range(layers):
-            before, after = states[layer], states[layer + 1]
-            weights, biases = network.weights[layer], network.biases[layer]
-            # (node, change, node of the layer, probe): only the changed node's own output differs.
-            sums = (weights[:, :, None] * before[None]).sum(axis=1) + biases[:, None]
-            deltas = np.concatenate(
-                [_flip_effect(weights, before), _flip_effect(biases[:, None], np.ones_like(before))], 1
-            )
-            fresh = np.broadcast_to(after, (nodes, nodes + 2, nodes, PROBES)).copy()
-            for node in range(nodes):
-                fresh[node, : nodes + 1, node] = _activate(sums[node] + deltas[node])
-                fresh[node, nodes + 1, node] = 0
-            state = fresh.transpose(2, 0, 1, 3).reshape(nodes, -1)
-            state = _evaluate(network.weights[layer + 1 :], network.biases[layer + 1 :], state)
-            ends = state.reshape(nodes, nodes, nodes + 2, PROBES) ^ states[layers][:, None, None, :]
-            changed[layer] = np.bitwise_count(ends).sum(axis=(0, 3))
-        return changed
+            sums = network.weights[layer] @ state + network.biases[layer, :, None]
+            inputs = np.concatenate([state[:, :PROBES], ones])
+            # Only the output of the node whose parameter was changed differs: (node, parameter, probe).
+            changed = sums[:, None, :PROBES] + flips[layer, :, :, None] * inputs
+            activated = _activate(np.concatenate([sums, changed.reshape(nodes, -1)], axis=1))
+            after, changed = np.split(activated, [sums.shape[1]], axis=1)
+            fresh = np.empty((nodes, nodes, nodes + 2, PROBES), np.uint64)  # (output, changed node, change, probe)
+            fresh[:] = after[:, None, None, :PROBES]
+            fresh[every, every, : nodes + 1] = changed.reshape(nodes, nodes + 1, PROBES)
+            fresh[every, every, nodes + 1] = 0
+            state = np.concatenate([after, fresh.reshape(nodes, -1)], axis=1)
+        ends = state[:, PROBES:].reshape(nodes, layers, nodes, nodes + 2, PROBES)
+        differing = np.bitwise_count(ends ^ state[:, None, None, None, :PROBES])
+        return np.asarray(differing.sum(axis=(0, 4), dtype=np.int64))
 
     def measure(self, half: Words, most: int, blocks: int) -> NDArray[np.int64]:
         """As `Engine.measure`."""
         copy = half[:: -(-half.shape[0] // most), :: -(-half.shape[1] // most)].astype(np.int64)
         low = copy.min()
         copy = (copy - low) * 255 // max(1, copy.max() - low)
-        down, across = ([index * side // blocks for index in range(blocks + 1)] for side in copy.shape)
-        parts = [copy[top:bottom, left:right] for top, bottom in pairwise(down) for left, right in pairwise(across)]
-        return np.array([_measure(part) for part in parts], np.int64)
+        cuts = [[index * side // blocks for index in range(blocks + 1)] for side in copy.shape]
+        down, across = (np.repeat(np.arange(blocks), np.diff(cut)) for cut in cuts)
+        steps = np.zeros_like(copy)
+        steps[1:] += np.abs(np.diff(copy, axis=0)) * (down[1:] == down[:-1])[:, None]
+        steps[:, 1:] += np.abs(np.diff(copy, axis=1)) * (across[1:] == across[:-1])
+        planes = np.stack([copy, copy * copy, steps])
+        bands = np.stack([planes[:, top:bottom].sum(axis=1) for top, bottom in pairwise(cuts[0])], axis=1)
+        sums = np.stack([bands[:, :, left:right].sum(axis=2) for left, right in pairwise(cuts[1])], axis=2)
+        total, squares, steps = sums.reshape(3, -1)
+        values = copy + 256 * (blocks * down[:, None] + across)
+        counts = np.bincount(values.reshape(-1), minlength=256 * blocks * blocks).reshape(-1, 256)
+        size, collisions = counts.sum(axis=1), (counts * counts).sum(axis=1)
+        least = np.maximum(size, 1)  # an empty block's sums are zero
+        variances = (size * squares - total * total) // (least * least)
+        return np.stack([total // least, variances, steps // least, size * size // np.maximum(collisions, 1)], axis=1)
 
     def arrange(self, draws: NDArray[np.uint32], bands: NDArray[np.int64]) -> NDArray[np.int64]:
         """As `Engine.arrange`."""
@@ -95,35 +112,50 @@ class VectorisedEngine:
 
     def gather(self, half: Words, division: Division, vector: Words) -> None:
         """As `Engine.gather`."""
-        bits = 8 * half.itemsize
-        for strip in division.strips:
+        for strip, places in _places(division):
             tiles, part = _views(half, vector, strip)
-            for chosen, rows, across, turn, bit in _by_manner(division, strip):
-                words = _rotate(tiles[rows, across], bit, bits)
-                part[chosen, : strip.width - turn] = words[:, turn:]
-                part[chosen, strip.width - turn :] = words[:, :turn]
+            for rows in _pieces(tiles):
+                manners = strip.draws[rows] >> 28
+                part[places[rows]] = _turn(tiles[rows], strip.turns[manners], division.bit_turns[manners])
 
     def scatter(self, vector: Words, division: Division, half: Words) -> None:
         """As `Engine.scatter`."""
-        bits = 8 * half.itemsize
-        for strip in division.strips:
+        for strip, places in _places(division):
             tiles, part = _views(half, vector, strip)
-            for chosen, rows, across, turn, bit in _by_manner(division, strip):
-                words = _rotate(part[chosen], (bits - bit) % bits, bits)
-                tiles[rows, across] = np.concatenate(
-                    [words[:, strip.width - turn :], words[:, : strip.width - turn]], axis=1
-                )
+            for rows in _pieces(tiles):
+                manners = strip.draws[rows] >> 28
+                back = (strip.width - strip.turns[manners]) % strip.width
+                tiles[rows] = _turn(part[places[rows]], back, -division.bit_turns[manners])
 
 
-def _measure(block: NDArray[np.int64]) -> tuple[int, int, int, int]:
-    count = block.size
-    if not count:
-        return 0, 0, 0, 0
-    total, squares = int(block.sum()), int((block * block).sum())
-    steps = int(np.abs(np.diff(block, axis=0)).sum()) + int(np.abs(np.diff(block, axis=1)).sum())
-    counts = np.bincount(block.reshape(-1), minlength=256)
-    levels = count * count // int((counts * counts).sum())
-    return total // count, (count * squares - total * total) // (count * count), steps // count, levels
+def _places(division: Division) -> Iterator[tuple[Strip, NDArray[np.int64]]]:
+    """For each strip: before which of its rows in the vector each row of each tile lies, (rows, across)."""
+    bands = division.bands
+    heights = np.diff(bands)
+    # All tiles of the half are shuffled side by side, the tallest first, so that those that have a row are a run.
+    tallest = np.argsort(-heights, kind="stable")
+    height, tops = int(heights[tallest[0]]), bands[tallest]
+    rows = tops + np.arange(height)[:, None]  # (height, bands)
+    inside = np.arange(height)[:, None] < heights[tallest]
+    draws = np.concatenate([strip.draws for strip in division.strips], axis=1)
+    tiles = heights.size * draws.shape[1]
+    drawn = (draws & 0xFFFF)[np.where(inside, rows, 0)].reshape(height, tiles)
+    # Index in `order`, flat, of the row that each place is exchanged with.
+    others = (drawn * np.arange(1, height + 1, dtype=np.uint32)[:, None] >> 16) * np.uint32(tiles)
+    others = others + np.arange(tiles)
+    order = np.repeat(np.arange(height), tiles).reshape(height, tiles)
+    flat = order.reshape(-1)
+    for place, run in zip(range(height - 1, 0, -1), (inside.sum(axis=1) * draws.shape[1]).tolist()[:0:-1], strict=True):
+        own, other = order[place, :run], others[place, :run]
+        there = flat[other]
+        flat[other] = own
+        own[:] = there
+    every = np.empty(draws.shape, np.int64)
+    every[rows[inside]] = order.reshape(height, heights.size, -1)[inside]
+    column = 0
+    for strip in division.strips:
+        yield strip, every[:, column : column + strip.across] + np.repeat(strip.places, heights, axis=0)
+        column += strip.across
 
 
 def _views(half: Words, vector: Words, strip: Strip) -> tuple[Words, Words]:
@@ -133,94 +165,67 @@ def _views(half: Words, vector: Words, strip: Strip) -> tuple[Words, Words]:
     return tiles, vector[strip.first_word : strip.first_word + words].reshape(-1, strip.width)
 
 
-def _by_manner(
-    division: Division, strip: Strip
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int, int]]:
-    """For each manner: its rows in the vector, the rows and tiles they come from, by how much words and bits turn."""
-    source = _sources(division.bands, strip)
-    manners = (strip.draws.reshape(-1)[source] >> 28).astype(np.uint8)
-    sorted_rows = np.argsort(manners, kind="stable")
-    ends = np.cumsum(np.bincount(manners, minlength=len(strip.turns)))
-    for manner, (start, end) in enumerate(zip(ends - np.diff(ends, prepend=0), ends, strict=True)):
-        chosen = sorted_rows[start:end]
-        if chosen.size:
-            rows, across = np.divmod(source[chosen], strip.across)
-            yield chosen, rows, across, int(strip.turns[manner]), int(division.bit_turns[manner])
+def _pieces(tiles: Words) -> Iterator[slice]:
+    """Runs of a strip's rows that stay in the processor's cache."""
+    step = max(1, _MOVED_AT_ONCE // (tiles[0].size * tiles.itemsize))
+    return (slice(start, start + step) for start in range(0, len(tiles), step))
 
 
-def _sources(bands: NDArray[np.int64], strip: Strip) -> NDArray[np.int64]:
-    """For each of the strip's rows in the vector the row it comes from: row of the half * across + tile."""
-    source = np.empty(strip.draws.size, np.int64)
-    heights = np.diff(bands)
-    for height in np.unique(heights):
-        tops = bands[:-1][heights == height]
-        rows = np.arange(height)
-        draws = (strip.draws[(tops + rows[:, None]).reshape(-1)] & 0xFFFF).reshape(height, -1)  # (height, tiles)
-        tiles = np.arange(draws.shape[1])
-        # Place in `order`, flat, of the row that each place is exchanged with.
-        others = (draws * (rows[:, None] + 1).astype(np.uint32) >> 16) * np.uint32(tiles.size) + tiles
-        order = np.repeat(rows, tiles.size).reshape(height, -1)
-        flat = order.reshape(-1)
-        for place in range(height - 1, 0, -1):
-            there = flat[others[place]]
-            flat[others[place]] = order[place]
-            order[place] = there
-        targets = order + strip.places[heights == height].reshape(-1)
-        source[targets] = ((tops + rows[:, None]) * strip.across)[:, :, None].repeat(strip.across, 2).reshape(
-            height, -1
-        ) + np.tile(np.arange(strip.across), tops.size)
-    return source
+def _turn(words: Words, turns: NDArray[np.int64], bits: NDArray[np.int64]) -> Words:
+    """Rows of words (..., width), turned by so many words, and each word to the left by so many bits."""
+    width, most = words.shape[-1], 8 * words.itemsize - 1
+    up, down = ((turn & most).astype(words.dtype)[..., None] for turn in (bits, -bits))
+    # Each row is written twice, side by side, and read from where it begins.
+    doubled = np.empty((*turns.shape, 2 * width), words.dtype)
+    np.bitwise_or(words << up, words >> down, out=doubled[..., :width])
+    doubled[..., width:] = doubled[..., :width]
+    begins = np.arange(0, doubled.size, 2 * width) + turns.reshape(-1)
+    runs: Words = np.ndarray((doubled.size - width + 1, width), words.dtype, doubled, strides=2 * (words.itemsize,))
+    return runs[begins].reshape(words.shape)
 
 
-def _rotate(words: Words, bit: int, bits: int) -> Words:
-    if not bit:
-        return words
-    turned: Words = (words << words.dtype.type(bit)) | (words >> words.dtype.type(bits - bit))
-    return turned
+@functools.cache
+def _pairs(count: int) -> NDArray[np.int64]:
+    """All pairs of `count` indices, (2, pairs)."""
+    return np.array(list(combinations(range(count), 2))).T
 
 
-def _full_rank(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each bit matrix, given as rows of bits (C, N), has full rank: no sum of its rows is zero."""
-    count = rows.shape[1]
-    good = np.ones(len(rows), np.bool_)
-    for subset in range(1, 1 << count):
-        total = np.zeros(len(rows), np.int64)
-        for row in range(count):
-            if subset >> row & 1:
-                total ^= rows[:, row]
-        good &= total != 0
-    return good
+def _full_rank(matrices: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each matrix (C, N, N) is invertible mod 2: no sum of its rows' lowest bits is zero."""
+    nodes = matrices.shape[1]
+    rows = ((matrices & np.uint64(1)) << np.arange(nodes, dtype=np.uint64)).sum(axis=2)
+    sums = np.zeros((len(matrices), 1), np.uint64)
+    for row in range(nodes):
+        sums = np.concatenate([sums, sums ^ rows[:, row, None]], axis=1)
+    return np.asarray((sums[:, 1:] != 0).all(axis=1))
 
 
-def _flip_effect(parameters: NDArray[np.uint64], inputs: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Change of a node's sum at inputs (S, P) when the lowest bit of each parameter (N, S) is flipped: (N, S, P)."""
-    signs = np.uint64(1) - (np.uint64(2) * (parameters & np.uint64(1)))  # +1, or -1 mod 2^64
-    effect: NDArray[np.uint64] = signs[:, :, None] * inputs[None, : parameters.shape[1]]
-    return effect
-
-
-def _run_first_layer(network: Network, counter: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The first layer at inputs (counter, seeds[1], ...): all but the first are the same."""
-    weights = network.weights[0]
-    constant = (weights[:, 1:] * network.seeds[1:]).sum(axis=1) + network.biases[0]
-    total = weights[:, :1] * counter
-    total += constant[:, None]
-    return _activate(total)
-
-
-def _evaluate(weights: NDArray[np.uint64], biases: NDArray[np.uint64], entry: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Some layers' outputs for inputs (N, count): (N, count). The input is left as it is."""
-    state, total, rest = entry.copy(), np.empty_like(entry), np.empty_like(entry)
-    for layer, bias in zip(weights, biases, strict=True):
-        np.multiply(layer[:, :1], state[0], out=total)
-        np.add(total, bias[:, None], out=total)
-        for source in range(1, len(layer)):
-            np.multiply(layer[:, source : source + 1], state[source], out=rest)
-            np.add(total, rest, out=total)
+def _run(
+    network: Network,
+    counter: NDArray[np.uint64],
+    state: NDArray[np.uint64],
+    total: NDArray[np.uint64],
+    rest: NDArray[np.uint64],
+) -> NDArray[np.uint64]:
+    """The network's outputs for inputs (counter, seeds[1], ...), in one of three arrays (N, count)."""
+    weights, biases, seeds = network.weights, network.biases, network.seeds
+    # To the first layer all inputs but the first are the same.
+    constant = (weights[0, :, 1:] * seeds[1:]).sum(axis=1) + biases[0]
+    np.multiply(weights[0, :, :1], counter, out=total)
+    np.add(total, constant[:, None], out=total)
+    for layer in range(network.layers):
+        if layer:
+            np.multiply(weights[layer, :, :1], state[0], out=total)
+            np.add(total, biases[layer, :, None], out=total)
+            for source in range(1, network.nodes):
+                np.multiply(weights[layer, :, source : source + 1], state[source], out=rest)
+                np.add(total, rest, out=total)
         logistic(total, rest)
         rotate(rest, total)
         tent(total, rest)
         state, rest = rest, state
+    state[0] += counter
+    state[1:] += seeds[1:, None]
     return state
 
 

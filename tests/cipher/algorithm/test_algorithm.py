@@ -38,6 +38,13 @@ def stream_of(network: Network, sheets: int, engine: Engine, first: int = 0) -> 
     return words
 
 
+def effective(weights: NDArray[np.uint64], engine: Engine) -> NDArray[np.uint64]:
+    """The effective ones of some layers' weights (C, N, N)."""
+    layers = np.concatenate([weights, np.zeros((*weights.shape[:2], 1), np.uint64)], axis=2)
+    chosen = np.empty_like(layers)
+    return chosen[: engine.choose(layers, chosen, 0), :, :-1]
+
+
 class TestGeometry:
     @pytest.mark.parametrize(
         ("shape", "itemsize", "expected"),
@@ -121,7 +128,7 @@ class TestNetwork:
         for seed in range(8):
             network = create_network(seed.to_bytes(32, "big"), 5, 4 + seed % 3, engine)
             assert network.weights.shape == (5, 4 + seed % 3, 4 + seed % 3)
-            assert engine.effective(network.weights).all()
+            assert len(effective(network.weights, engine)) == 5
             for weights in network.weights.tolist():
                 assert by_the_document.effective(weights)
 
@@ -131,8 +138,17 @@ class TestNetwork:
         singular[0, 1] = singular[0, 0] ^ np.uint64(0xFFFF_FFFF_0000)
         twin[0, :, :] = fair[0, 0, 0] & ~np.uint64(1) | np.eye(4, dtype=np.uint64)
         near[0, 2, 1] = near[0, 0, 0] ^ np.uint64((1 << LEAST_DISTANCE - 1) - 2)
-        found = engine.effective(np.concatenate([fair, singular, twin, near]))
-        assert found.tolist() == [True, False, False, False], "twin: all weights share their high 63 bits"
+        found = effective(np.concatenate([singular, twin, fair, near, fair + np.uint64(2)]), engine)
+        # Of the twin all weights share their high 63 bits.
+        np.testing.assert_array_equal(found, np.concatenate([fair, fair + np.uint64(2)]))
+
+    def test_layers_are_taken_until_there_are_enough(self, engine: Engine) -> None:
+        drawn = create_network(KEY, 6, 4, engine)
+        layers = np.concatenate([drawn.weights, drawn.biases[:, :, None]], axis=2)
+        chosen = np.zeros((5, 4, 5), np.uint64)
+        assert engine.choose(layers[:2], chosen, 1) == 3
+        assert engine.choose(layers[2:], chosen, 3) == 5
+        np.testing.assert_array_equal(chosen, np.concatenate([np.zeros((1, 4, 5), np.uint64), layers[:4]]))
 
     @pytest.mark.parametrize("where", ["weight", "node"])
     def test_parameter_without_influence_is_seen(self, where: str, engine: Engine) -> None:
