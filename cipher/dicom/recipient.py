@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
@@ -157,7 +158,9 @@ def load_certificate(path: str | os.PathLike[str]) -> x509.Certificate:
         pem = b"-----BEGIN" in data
         certificate = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
     except ValueError:
-        raise BadKey(f"{path} is no X.509 certificate (PEM or DER).") from None
+        raise BadKey(
+            f"{path} is no X.509 certificate (PEM or DER). A public key without one is given with --share-with."
+        ) from None
     check_certificate(certificate)
     return certificate
 
@@ -168,6 +171,12 @@ def check_certificate(certificate: x509.Certificate) -> None:
     Raises:
         BadKey: not RSA, or fewer than 2048 bits.
     """
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size < LEAST_RSA_BITS:
-        raise BadKey(f"A recipient's certificate must be for an RSA key of at least {LEAST_RSA_BITS} bits.")
+        raise BadKey(
+            f"A recipient's certificate must be for an RSA key of at least {LEAST_RSA_BITS} bits. An X25519 public key "
+            "needs no certificate and is given with --share-with."
+        )

@@ -2,11 +2,13 @@
 
 import hashlib
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from cipher.container.beginning import reading
@@ -29,12 +31,9 @@ class Box:
         Raises:
             BadSpan: not four numbers, or an empty box.
         """
-        try:
-            box = cls(*(int(part) for part in said.split(",")))
-        except (TypeError, ValueError):
-            raise BadSpan(
-                f"A region is written x,y,width,height in pixels, such as 0,0,200,40; got {said!r}."
-            ) from None
+        if not re.fullmatch("-?[0-9]{1,9}(,-?[0-9]{1,9}){3}", said):
+            raise BadSpan(f"A region is written x,y,width,height in pixels, such as 0,0,200,40; got {said[:60]!r}.")
+        box = cls(*map(int, said.split(",")))
         if box.x < 0 or box.y < 0 or box.width < 1 or box.height < 1:
             raise BadSpan(f"The region {said} is empty or begins outside the image.")
         return box
@@ -96,7 +95,7 @@ def load_mask(path: Path) -> NDArray[np.bool_]:
         data = handle.read()
     try:
         if path.suffix.lower() == ".npy":
-            mask = np.load(io.BytesIO(data), allow_pickle=False)
+            mask = npy.read_array(io.BytesIO(data), allow_pickle=False)
         else:
             from PIL import Image
 
@@ -108,4 +107,6 @@ def load_mask(path: Path) -> NDArray[np.bool_]:
         raise UnsupportedImage(f"{path.name} is no mask: neither a NumPy file nor a picture.") from error
     if mask.ndim != 2:
         raise UnsupportedImage(f"{path.name} is no mask: it has {mask.ndim} axes, and a mask rows and columns.")
+    if mask.dtype.kind not in "buif":
+        raise UnsupportedImage(f"{path.name} is no mask: its values are of type {mask.dtype}, and no numbers.")
     return np.asarray(mask != 0)

@@ -6,6 +6,7 @@ the renames, and leaves no mixture. Knows nothing of what the files are.
 """
 
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -40,11 +41,7 @@ class FolderSyncs:
             folders, self._folders = self._folders, set()
         for folder in sorted(folders):
             try:
-                descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                flush_folder(folder)
             except OSError as error:
                 raise StorageProblem(
                     f"Cannot flush the folder {folder} to the disk: {error.strerror or error}. What was written to it "
@@ -57,3 +54,20 @@ class FolderSyncs:
     def __setstate__(self, _: dict[str, object]) -> None:
         FolderSyncs.__init__(self)
         self._collects = False
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that new names in it survive a power cut.
+
+    Windows can neither open nor flush a folder; its renames are journalled.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,7 @@
 """Folders below a target that may hold links: they are walked and made one by one, and no link is followed.
 
-Knows nothing of what the files are.
+A folder that is made is flushed to the disk with its name, so that what is written into it is not lost with it. Knows
+nothing of what the files are.
 """
 
 import os
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cipher.errors import StorageProblem
+from cipher.files.folder_syncs import flush_folder
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
 
@@ -21,9 +23,25 @@ def make_folder(folder: Path) -> None:
         StorageProblem: it cannot be made, or something else is in its place.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_with_parents(folder)
     except OSError as error:
         raise StorageProblem(f"Cannot make the folder {folder}: {error.strerror or error}.") from error
+
+
+def _make_with_parents(folder: Path) -> None:
+    try:
+        folder.mkdir()
+    except FileNotFoundError:
+        if folder.parent == folder:
+            raise
+        _make_with_parents(folder.parent)
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        return
+    with suppress(PermissionError):  # a folder that may be written and not read cannot be opened for it
+        flush_folder(folder.parent)
 
 
 @contextmanager
@@ -80,6 +98,7 @@ def _step(descriptor: int, part: str, at: Path) -> int:
     try:
         with suppress(FileExistsError):
             os.mkdir(part, dir_fd=descriptor)
+            os.fsync(descriptor)
         return os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
     except OSError as error:
         if at.is_symlink():

@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from cipher.errors import BadKey, Damaged, StorageProblem
+from cipher.errors import BadKey, CipherError, Damaged, StorageProblem
 from cipher.files.atomic import PRIVATE, write_bytes
 from cipher.keys import passphrase as passphrases
 
@@ -47,7 +47,7 @@ class RecipientKey:
         """Write the private key to a new file under the passphrase, and the public one beside it; give its path.
 
         Raises:
-            AlreadyExists: one of the files is there.
+            AlreadyExists: one of the files is there; the other one is not made either.
             BadKey: an empty passphrase.
             StorageProblem: a file cannot be written.
         """
@@ -55,7 +55,11 @@ class RecipientKey:
         secret = passphrases.seal(self.private.private_bytes_raw(), passphrase, PURPOSE, cost=cost)
         write_bytes(path, secret, mode=PRIVATE, replace=False)
         pem = self.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        write_bytes(public, pem, mode=_PUBLIC_MODE, replace=False)
+        try:
+            write_bytes(public, pem, mode=_PUBLIC_MODE, replace=False)
+        except CipherError:
+            Path(path).unlink(missing_ok=True)  # nobody can have used it
+            raise
         return public
 
     @classmethod

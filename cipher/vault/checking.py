@@ -103,5 +103,6 @@ class Unsharing:
         with changing(found.path) as inner:
             gone = [unshare_stream(inner, self.key, key_id) for key_id in self.key_ids]
         moved(found.size)
-        note = "" if any(gone) else "was not shared with that recipient"
+        absent = [key_id[:8] for key_id, was in zip(self.key_ids, gone, strict=True) if not was]
+        note = f"was not shared with {', '.join(absent)}" if absent else ""
         return Outcome(Did.UNSHARED if any(gone) else Did.ALREADY_THERE, str(found.path), note=note)

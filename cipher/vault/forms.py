@@ -28,7 +28,7 @@ from cipher.container.rekey import rekey_stream
 from cipher.errors import CipherError, StorageProblem, UnsupportedFormat
 from cipher.files.atomic import PRIVATE, atomic_write
 from cipher.files.folder_syncs import FolderSyncs
-from cipher.files.lock import exclusive
+from cipher.files.lock import open_exclusive
 from cipher.files.window import window
 from cipher.keys.vault_key import VaultKey
 
@@ -248,7 +248,7 @@ def changing(path: PathLike) -> Iterator[BinaryIO]:
         StorageProblem: the file system refused.
     """
     try:
-        with Path(path).open("r+b") as handle, exclusive(handle):
+        with open_exclusive(Path(path)) as handle:
             found = _locate(handle)
             yield handle if found is None else window(handle, found.container_at, found.container_bytes)
     except OSError as error:

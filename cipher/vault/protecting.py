@@ -26,6 +26,7 @@ from cipher.errors import CipherError, StorageProblem, UnsupportedFormat
 from cipher.files.atomic import write_bytes
 from cipher.files.folder_syncs import FolderSyncs
 from cipher.files.tree import make_folder
+from cipher.keys.recipient_key import key_id_of
 from cipher.keys.vault_key import VaultKey
 from cipher.vault.find import Found, Sort
 from cipher.vault.forms import ENDINGS, Form, lay_out, seal_path, sealed_container
@@ -106,17 +107,22 @@ class Protecting:
         if before is not None and before[1]:
             moved(found.size)
             sealed_bytes = target.stat().st_size
-            return replace(done, version=before[0], plain_bytes=found.size, sealed_bytes=sealed_bytes)
+            lacking = {key_id_of(public).hex() for public, recovery in self._shared() if not recovery} - before[2]
+            note = f"is there already and stays closed to {_short(lacking)}; he-infer share opens it" if lacking else ""
+            return replace(done, version=before[0], plain_bytes=found.size, sealed_bytes=sealed_bytes, note=note)
         make_folder(target.parent)
         done = replace(done, did=Did.SEALED_ANEW if before else Did.SEALED, plain_bytes=state.st_size)
         follows = before[0] if before else None
+        lost = before[2] - {key_id_of(public).hex() for public, _ in self._shared()} if before else set()
+        done = replace(done, note=f"is no longer shared with {_short(lost)}, as the file changed" if lost else "")
         if found.sort is not Sort.FILE:
             options = Options(private=private, replaces=follows, recipients=self._shared())
             sealed = seal_bytes(b"", self.vault_key, options=options)
             write_bytes(target, sealed, mode=SEALED_MODE, syncs=self.syncs)
             moved(found.size)
-            note = "" if not link or _stays_inside(found.inside, link) else f"a link that leads out of its tree: {link}"
-            return replace(done, version=describe(sealed).version, sealed_bytes=len(sealed), note=note)
+            if link and not _stays_inside(found.inside, link):
+                done = replace(done, note=f"a link that leads out of its tree: {link}")
+            return replace(done, version=describe(sealed).version, sealed_bytes=len(sealed))
         layout = lay_out(found.path)
         self._refuse_unreadable(found, layout)
         made = seal_path(
@@ -140,8 +146,8 @@ class Protecting:
     def _shared(self) -> tuple[tuple[X25519PublicKey, bool], ...]:
         return tuple((X25519PublicKey.from_public_bytes(raw), recovery) for raw, recovery in self.shared)
 
-    def _existing(self, target: Path, private: dict[str, str]) -> tuple[ObjectVersion, bool]:
-        """The version of the object that is there, and whether it holds the item as it is now."""
+    def _existing(self, target: Path, private: dict[str, str]) -> tuple[ObjectVersion, bool, set[str]]:
+        """The version of the object that is there, whether it holds the item as it is now, and its recipients' ids."""
         try:
             with sealed_container(target) as (inner, bound):
                 opening = Opening(inner, self.vault_key, associated=bound)
@@ -156,7 +162,8 @@ class Protecting:
             raise StorageProblem(
                 f"{target} is there already and belongs to another project. Choose another vault, or hidden names."
             )
-        return opening.version, all(opening.opened.private.get(name) == value for name, value in private.items())
+        same = all(opening.opened.private.get(name) == value for name, value in private.items())
+        return opening.version, same, {recipient.key_id for recipient in opening.recipients}
 
     def _refuse_unreadable(self, found: Found, layout: "DicomLayout | None") -> None:
         if self.any_file or self.form != "container" or found.path.suffix.lower() not in DICOM_NAMES:
@@ -274,6 +281,10 @@ def _stays_inside(inside: str, link: str) -> bool:
         return False
     place = os.path.normpath(PurePosixPath(inside).parent / link)
     return place.split("/")[0] == inside.split("/")[0]
+
+
+def _short(key_ids: Iterable[str]) -> str:
+    return ", ".join(key_id[:8] for key_id in sorted(key_ids))
 
 
 def _pseudonym(vault_key: VaultKey, path: str) -> str:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -68,7 +68,7 @@ class Restoring:
                     return self._restore_link(from_stored(private.get("link", "")), target, folder)
         with enter(self.folder, parts[:-1]) as folder:
             if not self.overwrite and _is_there(target, folder):
-                if not _same_content(opening, source, target, folder, moved):
+                if not _holds(_content(opening, source), target, folder, moved):
                     raise _in_the_way(target)
                 return Did.ALREADY_THERE
             try:
@@ -85,13 +85,18 @@ class Restoring:
         pixels = opening.frames(first, last)
         parts = (*parts[:-1], f"{parts[-1]}.frames-{first}-{last}.npy")
         target = self.folder.joinpath(*parts)
+        content = io.BytesIO()
+        npy.write_array(content, pixels, allow_pickle=False)
+        did = Did.RESTORED
         with enter(self.folder, parts[:-1]) as folder:
             try:
                 with atomic_write(target, mode=PRIVATE, replace=self.overwrite, folder=folder) as handle:
-                    npy.write_array(handle, pixels, allow_pickle=False)
+                    handle.write(content.getbuffer())
             except AlreadyExists:
-                raise _in_the_way(target) from None
-        return Outcome(Did.RESTORED, str(target), opening.version, pixels.nbytes, found.size)
+                if not _holds([content.getbuffer()], target, folder):
+                    raise _in_the_way(target) from None
+                did = Did.ALREADY_THERE
+        return Outcome(did, str(target), opening.version, pixels.nbytes, found.size)
 
     def _restore_link(self, link: str, target: Path, folder: int | None) -> Did:
         try:
@@ -160,11 +165,13 @@ def _is_there(target: Path, folder: int | None) -> bool:
     return True
 
 
-def _same_content(opening: Opening, source: Path, target: Path, folder: int | None, moved: Progress) -> bool:
-    """Whether a file holds exactly what the object does; a link or a folder does not.
+def _holds(
+    pieces: Iterable[bytes | memoryview], target: Path, folder: int | None, moved: Progress = lambda count: None
+) -> bool:
+    """Whether a file holds exactly these pieces; a link or a folder does not.
 
     Raises:
-        Damaged: the object was changed.
+        Damaged: they come from an object that was changed.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -173,7 +180,7 @@ def _same_content(opening: Opening, source: Path, target: Path, folder: int | No
         return False
     try:
         with os.fdopen(descriptor, "rb") as handle:
-            for piece in _content(opening, source):
+            for piece in pieces:
                 if handle.read(len(piece)) != piece:
                     return False
                 moved(len(piece))

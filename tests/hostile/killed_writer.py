@@ -1,6 +1,6 @@
 """Kills a writer at every line that it executes, and checks the files that are left.
 
-    python -m tests.hostile.killed_writer seal|restore|rekey|save|dicom FOLDER
+    python -m tests.hostile.killed_writer seal|restore|rekey|share|save|dicom FOLDER
 
 The writer runs in a forked child that is traced line by line; at line n of the writing modules the child sends itself
 SIGKILL. For n = 0, 1, 2, ... until a child finishes, the parent looks at the files. Prints the number of points tried;
@@ -18,22 +18,29 @@ from typing import Any
 from cipher.container import api as container
 from cipher.container import object_keys as keys
 from cipher.container import records as record
-from cipher.container import rekey, sealing
+from cipher.container import rekey, sealing, sharing
 from cipher.container.api import Options, open_bytes, open_file, rekey_file, seal_bytes, seal_file
+from cipher.container.opening import Opening
 from cipher.dicom import object as dicom_object
 from cipher.dicom import sealed as dicom
 from cipher.dicom.recipient import Recipient
-from cipher.errors import WrongKey
+from cipher.errors import Damaged, WrongKey
 from cipher.files import atomic
 from cipher.keys.passphrase import ARGON2ID, Cost
+from cipher.keys.recipient_key import RecipientKey
 from cipher.keys.vault_key import VaultKey
-from cipher.vault import forms
+from cipher.vault import checking, forms
+from cipher.vault.checking import Sharing
+from cipher.vault.find import Found
 from cipher.vault.forms import seal_path
 from tests.cipher.opening import read_sealed
 from tests.cipher.packaged import packaged
 
 KEY, OTHER = VaultKey(bytes(range(32))), VaultKey(bytes(32))
-TRACED = {module.__file__ for module in (atomic, container, dicom, dicom_object, forms, keys, record, rekey, sealing)}
+TRACED = {
+    module.__file__
+    for module in (atomic, checking, container, dicom, dicom_object, forms, keys, record, rekey, sealing, sharing)
+}
 CHEAP = Cost(ARGON2ID, 64, 1, 1)
 OLD, NEW = b"old" * 1000, b"new" * 1500
 
@@ -129,6 +136,30 @@ def _look_rekeyed(folder: Path) -> str:
     return "" if open_bytes((folder / "object").read_bytes(), OTHER) == OLD else "it could not be finished"
 
 
+_RECIPIENTS = [RecipientKey.generate() for _ in range(2)]
+
+
+def _share(folder: Path) -> None:
+    found = Found(folder / "object", "object", 0)
+    Sharing(KEY, tuple(key.public.public_bytes_raw() for key in _RECIPIENTS))(found, lambda count: None)
+
+
+def _look_shared(folder: Path) -> str:
+    """The vault's key opens it, or a half-written slot is seen; sharing again finishes it."""
+    try:
+        if open_bytes((folder / "object").read_bytes(), KEY) != OLD:
+            return "the object opens to other bytes"
+    except Damaged as error:
+        if "half written" not in str(error):
+            return str(error)
+    _share(folder)
+    for key in (KEY, *_RECIPIENTS):
+        with (folder / "object").open("rb") as handle:
+            if b"".join(map(bytes, Opening(handle, key).payload())) != OLD:
+                return "it could not be finished"
+    return ""
+
+
 def _save(folder: Path) -> None:
     KEY.save(folder / "key", "old", cost=CHEAP)
 
@@ -156,6 +187,7 @@ def _look_dicom(folder: Path) -> str:
 SCENES: dict[str, tuple[Callable[[Path], object], Callable[[Path], object], Callable[[Path], str]]] = {
     "seal": (_prepare_seal, _seal, _look_sealed),
     "restore": (_prepare_restore, _restore, _look_restored),
+    "share": (lambda folder: (folder / "object").write_bytes(seal_bytes(OLD, KEY)), _share, _look_shared),
     "rekey": (lambda folder: (folder / "object").write_bytes(seal_bytes(OLD, KEY)), _rekey, _look_rekeyed),
     "dicom": (lambda folder: _seal_dicom(folder, 0), lambda folder: _seal_dicom(folder, 1), _look_dicom),
     "save": (lambda folder: (folder / "key").unlink(missing_ok=True), _save, _look_saved),

@@ -32,7 +32,14 @@ def run(code: str, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.
 @posix
 @pytest.mark.parametrize(
     ("what", "least"),
-    [("seal", 80), ("restore", 60), ("rekey", 40), ("save", 15), pytest.param("dicom", 150, marks=pytest.mark.slow)],
+    [
+        ("seal", 80),
+        ("restore", 60),
+        ("rekey", 40),
+        ("share", 40),
+        ("save", 15),
+        pytest.param("dicom", 150, marks=pytest.mark.slow),
+    ],
 )
 def test_kill_at_any_line_of_a_write_leaves_a_whole_object(what: str, least: int, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -44,7 +51,7 @@ def test_kill_at_any_line_of_a_write_leaves_a_whole_object(what: str, least: int
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout) >= least
-    if what != "rekey":  # which writes in place
+    if what not in ("rekey", "share"):  # which write in place
         assert any(path.name.endswith(TEMPORARY_SUFFIX) for path in tmp_path.iterdir()), "some died in mid-write"
 
 
@@ -154,6 +161,52 @@ def test_a_full_disk_is_a_clear_error_and_changes_nothing(tmp_path: Path) -> Non
     done = run(code, str(disk), str(plain), prefix=("unshare", "-rm"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("No space left on device. Nothing was changed.") == 2
+
+
+@pytest.mark.skipif(not _may_mount(), reason="needs unshare and the right to mount a tmpfs of one's own")
+def test_sharing_needs_no_space_and_says_that_a_disk_cannot_be_written(tmp_path: Path) -> None:
+    """A real disk of 64 KiB, first full, then mounted for reading alone."""
+    code = """
+        import subprocess, sys
+        from pathlib import Path
+        folder = Path(sys.argv[1])
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], check=True)
+        from cipher.container.api import seal_bytes
+        from cipher.errors import StorageProblem
+        from cipher.keys.passphrase import ARGON2ID, Cost
+        from cipher.keys.recipient_key import RecipientKey
+        from cipher.keys.vault_key import VaultKey
+        from cipher.vault.checking import Sharing, Unsharing
+        from cipher.vault.find import Found
+        key, doctor = VaultKey(bytes(range(32))), RecipientKey.generate()
+        (folder / "object").write_bytes(seal_bytes(b"old", key))
+        try:
+            (folder / "filling").write_bytes(bytes(1 << 20))
+        except OSError as error:
+            print(error.strerror)
+        try:
+            doctor.save(folder / "doctor.key", "words", cost=Cost(ARGON2ID, 64, 1, 1))
+        except StorageProblem as error:
+            print(error)
+        found = Found(folder / "object", "object", 0)
+        share = Sharing(key, (doctor.public.public_bytes_raw(),))
+        print(share(found, lambda count: None).did.value)
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        for work in (share, Unsharing(key, (doctor.key_id,))):
+            try:
+                work(found, lambda count: None)
+            except StorageProblem as error:
+                print(error)
+        print(sorted(path.name for path in folder.iterdir()))
+    """
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = run(code, str(disk), prefix=("unshare", "-rm"))
+    assert done.returncode == 0, done.stderr
+    full, key, shared, *refused, left = done.stdout.splitlines()
+    assert (full, shared, left) == ("No space left on device", "shared", "['filling', 'object']")
+    assert key.startswith("Cannot write ")
+    assert refused == [f"Cannot change {disk / 'object'}: Read-only file system."] * 2
 
 
 @pytest.mark.parametrize("call", ["fdatasync", "replace"])

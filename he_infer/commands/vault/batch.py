@@ -9,6 +9,7 @@ import typer
 from he_infer.terminal import show_progress
 
 if TYPE_CHECKING:
+    from cipher.errors import CipherError
     from cipher.files.folder_syncs import FolderSyncs
     from cipher.vault.batch import Work
     from cipher.vault.find import Found
@@ -69,7 +70,7 @@ def conclude(tally: "Tally", json_file: Path | None) -> None:
         raise tally.failures[0][1]
     _print_remarks(tally)
     _print_some([f"passed over: {path}: {why}" for path, why in tally.passed_over])
-    _print_some([f"failed: {found.path}: {' '.join(str(error).split())}" for found, error in tally.failures])
+    print_failures(tally.failures)
     _print_some(tally.discrepancies)
     parts = [f"{did.value} {count}" for did in Did if (count := tally.count(did))]
     for label, count in (
@@ -91,6 +92,11 @@ def conclude(tally: "Tally", json_file: Path | None) -> None:
         raise typer.Exit(INTERRUPTED)
     if not tally.complete:
         raise typer.Exit(1)
+
+
+def print_failures(failures: "Sequence[tuple[Found, CipherError]]") -> None:
+    """Print one line for each item that failed."""
+    _print_some([f"failed: {found.path}: {' '.join(str(error).split())}" for found, error in failures])
 
 
 def _print_some(lines: list[str]) -> None:

@@ -166,12 +166,12 @@ def _region(boxes: list[str], mask: Path | None) -> "Region | None":
 
 
 def _public_keys(paths: list[Path]) -> list[bytes]:
-    """X25519 public keys from files, 32 bytes each."""
+    """X25519 public keys from files, 32 bytes each; a key that is named twice counts once."""
     if not paths:
         return []
     from cipher.keys.recipient_key import load_public_key
 
-    return [load_public_key(path).public_bytes_raw() for path in paths]
+    return list(dict.fromkeys(load_public_key(path).public_bytes_raw() for path in paths))
 
 
 def _certificates(paths: list[Path]) -> list[bytes]:

@@ -2,9 +2,6 @@
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Sources
@@ -16,6 +13,7 @@ from he_infer.commands.vault.key_options import (
     open_keyring,
     open_recipient_key,
 )
+from he_infer.terminal import PlainTable, make_console
 
 
 def resolve(
@@ -46,7 +44,7 @@ def resolve(
         else open_recipient_key(recipient_key, passphrase_file)
     )
     names = ("project", "PatientID", "StudyInstanceUID", "SOPInstanceUID")
-    table = Table("object", "patient here", *names, box=box.SIMPLE)
+    table = PlainTable("object", "patient here", *names, box=box.SIMPLE)
     figures, failures = [], [f"{found.path}: {error}" for found, error in selection.problems]
     for found in selection.objects:
         try:
@@ -59,7 +57,7 @@ def resolve(
             failures.append(f"{found.path}: {error}")
             continue
         values = [private.get(name, "") for name in names]
-        table.add_row(Text(found.path.name), Text(said.patient_id), *map(Text, values))
+        table.add_row(found.path.name, said.patient_id, *values)
         here = {
             "path": str(found.path),
             "patient_id": said.patient_id,
@@ -67,7 +65,7 @@ def resolve(
             "sop_instance": said.instance,
         }
         figures.append({**here, "original": dict(zip(names, values, strict=True))})
-    Console(width=None if Console().is_terminal else 240).print(table)
+    make_console(width=None if make_console().is_terminal else 240).print(table)
     for line in failures:
         typer.echo(f"failed: {' '.join(line.split())}", err=True)
     if json_file is not None:

@@ -1,5 +1,6 @@
 """`he-infer restore` and `he-infer verify`: sealed objects opened, or only checked."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -166,9 +167,9 @@ def _parse_frames(text: str | None) -> tuple[int, int] | None:
 
     if text is None:
         return None
-    first, colon, last = text.partition(":")
-    if not (
-        colon and first.isascii() and first.isdigit() and last.isascii() and last.isdigit() and int(first) < int(last)
-    ):
-        raise UsageError(f"--frames {text!r} is no range; give the first frame and the one after the last, as 10:20.")
-    return int(first), int(last)
+    found = re.fullmatch("([0-9]{1,9}):([0-9]{1,9})", text)
+    if found is None or int(found[1]) >= int(found[2]):
+        raise UsageError(
+            f"--frames {text[:40]!r} is no range; give the first frame and the one after the last, as 10:20."
+        )
+    return int(found[1]), int(found[2])

@@ -5,9 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Jobs, Sources
@@ -19,10 +16,15 @@ from he_infer.commands.vault.key_options import (
     open_keyring,
     open_recipient_key,
 )
+from he_infer.terminal import PlainTable, make_console
 
 if TYPE_CHECKING:
     from cipher.container.unlock import OpeningKey
+    from cipher.vault.batch import Work
     from cipher.vault.find import Found
+    from cipher.vault.outcome import Outcome
+    from cipher.vault.selection import Selection
+    from cipher.vault.tally import Tally
 
 
 def recipient_key(
@@ -59,17 +61,18 @@ def share(
 ) -> None:
     """Let further public keys open sealed objects; 128 bytes an object are written, whatever its size.
 
-    Only whoever can open an object can share it. Interrupt at any time and run the command again.
+    Only whoever can open an object can share it. Objects that a recipient opens already are left alone. Interrupt at
+    any time and run the command again.
 
     Example: `he-infer share vault/ --with doctor.key.pub --key hospital.key`
     """
     from cipher.keys.recipient_key import load_public_key
     from cipher.vault.checking import Sharing
-    from he_infer.commands.vault.batch import conclude, work_on
+    from he_infer.commands.vault.batch import conclude
 
-    public = tuple(load_public_key(path).public_bytes_raw() for path in recipient)
-    objects, opening = _select(paths, key, recipient_key, passphrase_file)
-    conclude(work_on("share", Sharing(opening, public, recovery=recovery), objects, jobs), json_file)
+    public = tuple(dict.fromkeys(load_public_key(path).public_bytes_raw() for path in recipient))
+    selection, opening = _select(paths, key, recipient_key, passphrase_file)
+    conclude(_work_on("share", Sharing(opening, public, recovery=recovery), selection, jobs), json_file)
 
 
 def unshare(
@@ -89,11 +92,11 @@ def unshare(
     Example: `he-infer unshare vault/ --from doctor.key.pub --key hospital.key`
     """
     from cipher.vault.checking import Unsharing
-    from he_infer.commands.vault.batch import conclude, work_on
+    from he_infer.commands.vault.batch import conclude
 
-    ids = tuple(_key_id(name) for name in recipient)
-    objects, opening = _select(paths, key, recipient_key, passphrase_file)
-    conclude(work_on("unshare", Unsharing(opening, ids), objects, jobs), json_file)
+    ids = tuple(dict.fromkeys(_key_id(name) for name in recipient))
+    selection, opening = _select(paths, key, recipient_key, passphrase_file)
+    conclude(_work_on("unshare", Unsharing(opening, ids), selection, jobs), json_file)
 
 
 def recipients(paths: Sources, *, json_file: JsonFile = None) -> None:
@@ -101,26 +104,40 @@ def recipients(paths: Sources, *, json_file: JsonFile = None) -> None:
 
     Example: `he-infer recipients vault/`
     """
+    from cipher.errors import CipherError
     from cipher.vault.forms import describe_path
     from cipher.vault.selection import select_sealed
+    from he_infer.commands.vault.batch import print_failures
     from he_infer.files import write_json
 
-    table = Table("object", "recipients", "free slots", box=box.SIMPLE)
+    selection = select_sealed(paths)
+    failures = list(selection.problems)
+    table = PlainTable("object", "recipients", "free slots", box=box.SIMPLE)
     figures = []
-    for found in select_sealed(paths).objects:
-        said = describe_path(found.path).container
+    for found in selection.objects:
+        try:
+            said = describe_path(found.path).container
+        except CipherError as error:
+            failures.append((found, error))
+            continue
         names = [one.key_id + (" (recovery)" if one.recovery else "") for one in said.recipients]
-        table.add_row(Text(found.path.name), "\n".join(names) or "-", str(said.recipient_slots - len(names)))
+        table.add_row(found.path.name, " ".join(names) or "-", str(said.recipient_slots - len(names)))
         listed = [{"key_id": one.key_id, "recovery": one.recovery} for one in said.recipients]
         figures.append({"path": str(found.path), "recipients": listed, "slots": said.recipient_slots})
-    Console(width=None if Console().is_terminal else 160).print(table)
     if json_file is not None:
-        write_json(json_file, {"objects": figures})
+        broken = [{"path": str(found.path), "message": str(error)} for found, error in failures]
+        write_json(json_file, {"objects": figures, "failures": broken})
+    if failures and not figures and len(failures) == 1:
+        raise failures[0][1]
+    make_console(width=None if make_console().is_terminal else 160).print(table)
+    print_failures(failures)
+    if failures:
+        raise typer.Exit(1)
 
 
 def _select(
     paths: list[Path], key: Path, recipient_key: Path | None, passphrase_file: Path | None
-) -> "tuple[list[Found], OpeningKey]":
+) -> "tuple[Selection, OpeningKey]":
     from cipher.vault.keyring import Keyring
     from cipher.vault.selection import select_sealed
 
@@ -129,7 +146,17 @@ def _select(
         opening = open_recipient_key(recipient_key, passphrase_file)
     else:
         opening = open_keyring(key, passphrase_file).vault_key
-    return select_sealed(paths, leave_out=Keyring.files_at(key)).objects, opening
+    return select_sealed(paths, leave_out=Keyring.files_at(key)), opening
+
+
+def _work_on(verb: str, work: "Work[Found, Outcome]", selection: "Selection", jobs: int | None) -> "Tally":
+    from cipher.vault.tally import Tally
+    from he_infer.commands.vault.batch import work_on
+
+    tally = work_on(verb, work, selection.objects, jobs) if selection.objects else Tally(verb)
+    tally.failures += selection.problems
+    tally.not_sealed = selection.others
+    return tally
 
 
 def _key_id(name: str) -> str:
@@ -138,8 +165,11 @@ def _key_id(name: str) -> str:
     Raises:
         BadKey, StorageProblem: neither.
     """
+    from cipher.errors import BadKey
     from cipher.keys.recipient_key import key_id_of, load_public_key
 
-    if len(name) == 32 and not set(name) - set("0123456789abcdef"):
-        return name
+    if len(name) == 32 and not set(name.lower()) - set("0123456789abcdef"):
+        return name.lower()
+    if name and not set(name.lower()) - set("0123456789abcdef") and not Path(name).exists():
+        raise BadKey(f"{name} is no key id: give all 32 digits, as 'he-infer recipients' shows them, or a public key.")
     return key_id_of(load_public_key(name)).hex()

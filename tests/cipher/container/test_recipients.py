@@ -115,6 +115,17 @@ def test_full_slots_and_doubled_recipients_are_refused() -> None:
         seal_bytes(b"x", KEY, options=Options(recipients=((ONE.public, False), (ONE.public, True))))
 
 
+def test_more_recipients_than_an_object_has_slots_for_are_refused() -> None:
+    for options in (
+        Options(recipients=tuple((RecipientKey.generate().public, False) for _ in range(65))),
+        Options(recipient_slots=65),
+        Options(recipient_slots=-1),
+    ):
+        with pytest.raises(BadKey, match="at most 64"):
+            seal_bytes(b"x", KEY, options=options)
+    assert describe(seal_bytes(b"x", KEY, options=Options(recipient_slots=64))).recipient_slots == 64
+
+
 def test_same_data_key_gives_each_slot_its_own_bytes() -> None:
     again = changed(SHARED, lambda handle: unshare_stream(handle, KEY, ONE.key_id))
     again = changed(again, lambda handle: share_stream(handle, KEY, ONE.public))

@@ -389,8 +389,13 @@ def test_container_of_a_region_alone_is_no_file(sealed: Path) -> None:
 
 @pytest.mark.parametrize(
     ("said", "message"),
-    [("1,2,3", "x,y,width,height"), ("a,b,c,d", "x,y,width"), ("0,0,0,4", "empty"), ("-1,0,2,2", "empty")],
-)
+    [
+        ("1,2,3", "x,y,width,height"), ("a,b,c,d", "x,y,width"), ("", "x,y,width"), ("1,2,3,4,5", "x,y,width"),
+        ("1.5,2,3,4", "x,y,width"), ("1, 2, 3, 4", "x,y,width"), ("1_0,2,3,4", "x,y,width"),
+        ("\u0661,2,3,4", "x,y,width"), ("9" * 5000 + ",0,1,1", "x,y,width"),
+        ("0,0,0,4", "empty"), ("0,0,4,0", "empty"), ("0,0,-4,4", "empty"), ("-1,0,2,2", "empty"),
+    ],
+)  # fmt: skip
 def test_region_in_odd_words_is_refused(said: str, message: str) -> None:
     with pytest.raises(BadSpan, match=message):
         Box.parse(said)
@@ -407,6 +412,35 @@ def test_region_outside_or_mask_of_another_size_is_refused(tmp_path: Path) -> No
     (tmp_path / "mask.png").write_bytes(b"no picture")
     with pytest.raises(UnsupportedImage, match="no mask"):
         load_mask(tmp_path / "mask.png")
+
+
+def test_numpy_file_that_is_no_mask_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mask.npy"
+    for save in (
+        lambda: np.savez(path.with_suffix(".npz"), mask=np.ones((128, 128))),
+        lambda: np.save(path, np.ones((1, 128, 128))),
+        lambda: np.save(path, np.full((128, 128), "x")),
+        lambda: np.save(path, np.full((128, 128), None)),
+        lambda: np.save(path, np.zeros((128, 128), [("x", "u1")])),
+        lambda: path.write_bytes(b""),
+    ):
+        save()
+        if path.with_suffix(".npz").exists():
+            path.with_suffix(".npz").replace(path)
+        with pytest.raises(UnsupportedImage, match="no mask"):
+            load_mask(path)
+
+
+def test_overlapping_boxes_are_sealed_once(tmp_path: Path) -> None:
+    region = Region((Box(0, 0, 60, 12), Box(30, 6, 60, 12), Box(30, 6, 60, 12)))
+    seal(CT, tmp_path / "sealed.dcm", region)
+    shown, before = (pydicom.dcmread(path).pixel_array for path in (tmp_path / "sealed.dcm", CT))
+    blanked = np.zeros((128, 128), bool)
+    blanked[:12, :60] = blanked[6:18, 30:90] = True
+    assert len(np.unique(shown[blanked])) == 1
+    np.testing.assert_array_equal(shown[~blanked], before[~blanked])
+    open_path(tmp_path / "sealed.dcm", tmp_path / "back.dcm", KEY)
+    assert (tmp_path / "back.dcm").read_bytes() == CT.read_bytes()
 
 
 def test_images_that_cannot_be_shown_are_refused(tmp_path: Path) -> None:

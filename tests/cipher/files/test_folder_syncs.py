@@ -12,6 +12,7 @@ import pytest
 from cipher.errors import StorageProblem
 from cipher.files.atomic import write_bytes
 from cipher.files.folder_syncs import FolderSyncs
+from cipher.files.tree import enter, make_folder
 from cipher.keys.vault_key import VaultKey
 from cipher.vault.find import survey
 from cipher.vault.outcome import Did
@@ -73,6 +74,21 @@ def test_folder_that_cannot_be_flushed_is_named(tmp_path: Path) -> None:
     gone.rmdir()
     with pytest.raises(StorageProblem, match=r"gone.*run the same command again"):
         syncs.finish()
+
+
+def test_new_folder_is_flushed_with_its_name(tmp_path: Path, flushed: Flushes) -> None:
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert flushed() == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert flushed() == []
+    with enter(tmp_path / "a", ("b", "d", "e")):
+        pass
+    assert flushed() == [tmp_path / "a" / "b", tmp_path / "a" / "b" / "d"]
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for place in ("file", "link", "file/below"):
+        with pytest.raises(StorageProblem, match="Cannot make the folder"):
+            make_folder(tmp_path / place)
 
 
 @pytest.mark.parametrize("jobs", [1, 4])

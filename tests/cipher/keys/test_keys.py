@@ -26,6 +26,7 @@ from cipher.errors import (
 )
 from cipher.files.atomic import atomic_write, write_bytes
 from cipher.keys import passphrase
+from cipher.keys.recipient_key import RecipientKey, load_public_key
 from cipher.keys.vault_key import VaultKey
 from cipher.vault.ledger import Entry, Ledger
 
@@ -280,3 +281,17 @@ class TestAtomicWrites:
         with pytest.raises(StorageProblem, match="Cannot write"):
             write_bytes(tmp_path / "folder", b"x")
         assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_recipient_key_is_made_with_its_public_key_or_not_at_all(tmp_path: Path) -> None:
+    key = RecipientKey.generate()
+    (tmp_path / "doctor.pub").write_text("another's")
+    with pytest.raises(AlreadyExists, match="doctor"):
+        key.save(tmp_path / "doctor", "words", cost=CHEAP)
+    assert [path.name for path in tmp_path.iterdir()] == ["doctor.pub"]
+    public = key.save(tmp_path / "nurse", "words", cost=CHEAP)
+    assert load_public_key(public) == key.public
+    with pytest.raises(AlreadyExists, match="nurse"):
+        RecipientKey.generate().save(tmp_path / "nurse", "words", cost=CHEAP)
+    assert RecipientKey.load(tmp_path / "nurse", "words").key_id == key.key_id
+    assert load_public_key(public) == key.public

@@ -8,46 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from pydicom.data import get_testdata_file
 
 from cipher.files.atomic import TEMPORARY_SUFFIX
-from he_infer import terminal as console
-from he_infer.cli import app
-
-WORDS = "correct horse battery staple"
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run `he-infer` in a fresh folder: exit code, output, errors. An unexpected exception passes through."""
-    monkeypatch.setenv("HE_INFER_PASSPHRASE", WORDS)
-    monkeypatch.setenv("HE_INFER_NEW_PASSPHRASE", "another " + WORDS)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["he-infer", *map(str, arguments)])
-        code = 0
-        try:
-            console.run(app)
-        except SystemExit as stopped:
-            code = stopped.code if isinstance(stopped.code, int) else 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-def packaged(name: str) -> Path:
-    found = get_testdata_file(name, download=False)
-    assert isinstance(found, str)
-    return Path(found)
+from tests.cipher.packaged import packaged
+from tests.he_infer.commands.running import WORDS, Run, contents, one_line
 
 
 @pytest.fixture
@@ -60,10 +29,6 @@ def tree(tmp_path: Path) -> Path:
     (top / "Müller [x] notes.txt").write_text("seen on Monday")
     (top / "empty").write_bytes(b"")
     return top
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_sealed_tree_is_restored_with_its_times(run: Run, tree: Path, tmp_path: Path) -> None:
@@ -464,10 +429,6 @@ def test_frames_are_restored_alone(run: Run, tmp_path: Path) -> None:
     for wrong, words in (("5", "no range"), ("5:2", "no range"), ("2:500", "frames 0 to")):
         code, _, err = run("restore", "vault", "--to", "more", "--frames", wrong)
         assert (code, one_line(err), words in err) == (1, True, True)
-
-
-def one_line(err: str) -> bool:
-    return err.startswith("error: ") and err.count("\n") == 1
 
 
 class TestBadInput:
