@@ -237,9 +237,8 @@ class InferenceService:
         }
         supply = None if record is None else lambda: self._read_keys(caller, record)
         try:
-            done = self._pool.submit(caller.client_id, task, [data for _, data in envelope.parts], supply)
-            end_turn()
-            return done.result()
+            parts = [data for _, data in envelope.parts]
+            return self._pool.run(caller.client_id, task, parts, supply, accepted=end_turn)
         except Crashed as error:
             if record is not None:
                 self._metadata.keys.ban(record.key_id)
@@ -253,9 +252,7 @@ class InferenceService:
         names = sorted(parts)
         task = {"plan": plan.plan, "names": names}
         try:
-            done = self._trials.submit(caller.client_id, task, [parts[name] for name in names])
-            end_turn()
-            done.result()
+            self._trials.run(caller.client_id, task, [parts[name] for name in names], accepted=end_turn)
         except Crashed as error:
             raise Refused(Code.BAD_KEYS, "The evaluation keys ended the process that tried them.") from error
         except Refused as refused:

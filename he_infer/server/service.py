@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -24,6 +25,7 @@ from he_infer.server.evidence.telemetry import Metrics
 from he_infer.server.inference import InferenceService, Limits
 from he_infer.server.metadata import Caller, Metadata, Quotas
 from he_infer.server.settings import ServerSettings
+from he_infer.server.slow_steps import say_if_slow
 from he_infer.server.storage.blobs import Blobs
 from he_infer.server.storage.objects import ObjectStore
 from he_infer.server.storage.scrub import ORPHAN_AGE, remove_orphans
@@ -84,11 +86,14 @@ class Service:
     def _begin(self, begun: ExitStack) -> None:
         settings = self.settings
         prepare_data_dir(settings.data_dir)
-        self.metadata = open_metadata(settings.database_url, settings.data_dir)
+        with say_if_slow("the database, which another process holds, migrates or has not started"):
+            self.metadata = open_metadata(settings.database_url, settings.data_dir)
         begun.callback(self.metadata.close)
         self.blobs = Blobs(settings.blob_url or settings.data_dir / "blobs")
         self.audit = AuditLog(settings.data_dir / AUDIT_FILE)
-        if torn := self.audit.repair():
+        with say_if_slow("the audit log, which another process holds"):
+            torn = self.audit.repair()
+        if torn:
             self._log.warning("audit", note="a line that was cut short is set aside", bytes=torn)
         self.signer = Signer.load_or_create(settings.signing_key or settings.data_dir / SIGNING_KEY_FILE)
         self.recorder = Recorder(settings.record_dir) if settings.record_dir else None
@@ -99,7 +104,9 @@ class Service:
             requests_per_minute=settings.requests_per_minute,
             registrations_per_hour=settings.registrations_per_hour,
         )
-        self._first_token()
+        self._complete = lru_cache(1024)(self._fill)  # many clients have the same bounds
+        with say_if_slow("the database, which another process holds"):
+            self._first_token()
         self.spool = Spool(settings.data_dir / "spool")
         self.objects = ObjectStore(self.metadata, self.blobs, self.audit, self.spool, settings.max_object)
         self.engine = self._choose_engine()
@@ -121,7 +128,8 @@ class Service:
         )
         for pool in (self.pool, self.trials):
             begun.callback(pool.drain, 0.0)
-        hello = self.pool.start()
+        with say_if_slow("the first worker, which reads the bundles, plans what is not planned and encodes weights"):
+            hello = self.pool.start()
         self.trials.start()
         self.seal = str(hello["engine"])
         models = [ModelInfo.model_validate(model) for model in hello["models"]]
@@ -146,7 +154,8 @@ class Service:
 
     def _choose_engine(self) -> EngineChoice:
         folder = (self.settings.code_dir or find_code_folder(self.settings.data_dir)).resolve()
-        choice = choose_engine(self.settings.engine, folder, lambda line: self._log.info("engine", note=line))
+        with say_if_slow("the native engine's self-test"):
+            choice = choose_engine(self.settings.engine, folder, lambda line: self._log.info("engine", note=line))
         self._log.info("engine", engine=choice.name)
         # The fork server reads it before any worker's configuration reaches it.
         os.environ.pop(CODE_VARIABLE, None)
@@ -208,8 +217,11 @@ class Service:
         return caller if caller.quotas.requests_per_minute is None else None
 
     def _with_defaults(self, caller: Caller) -> Caller:
-        given = {name: value for name, value in asdict(caller.quotas).items() if value is not None}
-        return replace(caller, quotas=replace(self._default_quotas, **given))
+        return replace(caller, quotas=self._complete(caller.quotas))
+
+    def _fill(self, own: Quotas) -> Quotas:
+        given = {name: value for name, value in asdict(own).items() if value is not None}
+        return replace(self._default_quotas, **given)
 
     def check_ready(self) -> None:
         """Check that a request could be answered now.

@@ -50,6 +50,9 @@ class Ahead:
 class FairQueue(Generic[Job]):
     """A thread-safe queue of jobs of several tenants. Each job that `get` gives out is to be ended with `charge`.
 
+    A thread that waits in `get` is a free worker. `start` gives it to a job that need not wait, which another thread
+    then does; the waiting thread takes no job until that one is ended.
+
     Args:
         capacity: how many jobs may wait in total.
         workers: how many jobs run at a time.
@@ -64,6 +67,10 @@ class FairQueue(Generic[Job]):
         self._mean = _FIRST_GUESS
         self._floor = 0.0
         self._size = 0
+        self._free = 0
+        """Threads that wait in `get`."""
+        self._lent = 0
+        """Jobs that were started at once, in place of a thread that waits in `get`."""
         self._closed = False
         self._changed = threading.Condition()
 
@@ -94,6 +101,22 @@ class FairQueue(Generic[Job]):
                 seconds += turns * other.mean
             return Ahead(jobs, seconds)
 
+    def start(self, tenant: str) -> bool:
+        """Begin a job without queueing it; False where it has to wait. It is to be ended with `charge(at_once=True)`.
+
+        A job begins at once where none waits, a worker is free and the tenant may have it.
+        """
+        with self._changed:
+            if self._closed or self._size or self._lent >= self._free:
+                return False
+            self._enter(tenant)
+            if not self._may_run(tenant):
+                return False
+            self._floor = max(self._floor, self._tenants[tenant].given)
+            self._begin(tenant)
+            self._lent += 1
+            return True
+
     def put(self, tenant: str, job: Job) -> Job | None:
         """Add a job; returns the job of another tenant that lost its place to this one, if any did.
 
@@ -120,24 +143,30 @@ class FairQueue(Generic[Job]):
             self._changed.notify()
 
     def get(self) -> Job | None:
-        """Take the next job, waiting for one; None once the queue is closed and empty."""
+        """Take the next job, waiting for one; None once the queue is closed and empty, and what was started ended."""
         with self._changed:
-            while True:
-                if self._again:
-                    tenant, job = self._again.popleft()
-                    self._start(tenant)
-                    return job
-                chosen = self._next_tenant()
-                if chosen is not None:
-                    return self._take(chosen)
-                if self._closed and not self._size:
-                    return None
-                # Jobs that wait although a worker is free are looked at again when the others are no longer active.
-                self._changed.wait(_ACTIVE_SECONDS / 4 if self._size else None)
+            self._free += 1
+            try:
+                while True:
+                    if self._lent < self._free:
+                        if self._again:
+                            tenant, job = self._again.popleft()
+                            self._leave(tenant)
+                            return job
+                        chosen = self._next_tenant()
+                        if chosen is not None:
+                            return self._take(chosen)
+                    if self._closed and not self._size and not self._lent:
+                        return None
+                    # Jobs that wait although a worker is free are looked at again when the others are no longer active.
+                    self._changed.wait(_ACTIVE_SECONDS / 4 if self._size else None)
+            finally:
+                self._free -= 1
 
-    def charge(self, tenant: str, seconds: float) -> None:
-        """End a job that `get` gave out, which lasted so long."""
+    def charge(self, tenant: str, seconds: float, *, at_once: bool = False) -> None:
+        """End a job that `get` gave out or, `at_once`, one that `start` began; it lasted so long."""
         with self._changed:
+            self._lent -= at_once
             state = self._tenants[tenant]
             state.given += seconds - state.mean
             state.mean += 0.1 * (seconds - state.mean)
@@ -145,7 +174,10 @@ class FairQueue(Generic[Job]):
             state.seen = time.monotonic()
             self._mean += 0.1 * (seconds - self._mean)
             self._forget_idle(state.seen)
-            self._changed.notify()
+            if self._closed:
+                self._changed.notify_all()
+            elif self._size:
+                self._changed.notify()
 
     def close(self) -> None:
         """Take no more jobs; those that wait are still given out."""
@@ -187,18 +219,22 @@ class FairQueue(Generic[Job]):
         jobs = self._waiting[tenant]
         job = jobs.popleft()
         self._floor = max(self._floor, self._tenants[tenant].given)
-        self._start(tenant)
+        self._leave(tenant)
         if jobs:
             self._waiting.move_to_end(tenant)
         else:
             del self._waiting[tenant]
         return job
 
-    def _start(self, tenant: str) -> None:
+    def _leave(self, tenant: str) -> None:
+        """Count a job as begun that has waited."""
+        self._size -= 1
+        self._begin(tenant)
+
+    def _begin(self, tenant: str) -> None:
         state = self._tenants[tenant]
         state.given += state.mean
         state.running += 1
-        self._size -= 1
 
     def _forget_idle(self, now: float) -> None:
         idle = [

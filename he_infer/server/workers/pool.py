@@ -1,34 +1,26 @@
-"""The worker processes: started from a fork server, each with a pipe of its own, killed and replaced at will.
+"""The pool of worker processes: a task goes to a free one at once, or waits its turn in the fair queue.
 
-No library's executor is used, since a worker parses hostile bytes: nothing that it sends is unpickled (messages are
-JSON and raw parts), and workers share no lock or pipe, so that SIGKILL at any moment harms one task alone.
+No library's executor is used, since a worker parses hostile bytes: see `slot`.
 """
 
 import math
 import multiprocessing
-import select
-import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
-from he_infer.errors import FormatError
-from he_infer.machine import interrupts_held, shorten_socket_folder
-from he_infer.server.workers import pipe
+from he_infer.machine import shorten_socket_folder
 from he_infer.server.workers.fair_queue import FairQueue, QueueClosed, QueueFull
 from he_infer.server.workers.limits import WorkerConfig
+from he_infer.server.workers.slot import Died, Entry, Overdue, Reply, Slot
 from he_infer.wire.refusals import Code, Refused
 
-Reply = tuple[dict[str, Any], list[bytes]]
-
-_START_SECONDS = 120.0
 _ATTEMPTS = 2
-_MAX_REPLY = 1 << 30
 
 # Loaded once by the fork server. Python silently ignores a wrong name here, so a test imports each.
 PRELOAD = [
@@ -37,11 +29,6 @@ PRELOAD = [
     "he_infer.server.workers.worker",
     "he_infer.server.workers.trial",
 ]
-
-# Signals that a process's own code causes; SIGKILL comes from outside (an operator, the kernel's OOM).
-_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS})
-
-Entry = Callable[["Connection[bytes, bytes]", WorkerConfig], None]
 
 
 @dataclass
@@ -54,115 +41,15 @@ class _Job:
     attempts: int = 0
 
 
-class _Died(Exception):
-    """The worker ended without an answer; `crashed` where its own code brought it down."""
-
-    def __init__(self, *, crashed: bool = False) -> None:
-        self.crashed = crashed
-
-
 class Crashed(Exception):
     """A task's bytes brought the process that worked on them down; the task is not tried again."""
 
 
-class _Overdue(Exception):
-    """The worker was killed at its limit of time."""
-
-
-class _Slot:
-    """A slot for one worker process, and the process in it at the moment."""
-
-    def __init__(self, config: WorkerConfig, entry: Entry) -> None:
-        self._config = config
-        self._entry = entry
-        self._context = multiprocessing.get_context("forkserver")
-        self._process: BaseProcess | None = None
-        self._ended = select.poll()  # has an event once the process has ended
-        self._connection: Connection[bytes, bytes] | None = None
-        self._deadline: float | None = None
-        self._overdue = False
-        self._lock = threading.Lock()
-        self.hello: dict[str, Any] = {}
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
-
-    def ensure(self) -> None:
-        """Start a process where there is none alive.
-
-        Raises:
-            _Died, _Overdue: it ended before it was ready.
-            Refused: it says why it cannot work (a bundle that it cannot read, say).
-        """
-        if self._process is not None and self._connection is not None and not self._ended.poll(0):
-            return
-        self.stop()
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=self._entry, args=(theirs, self._config), daemon=True)
-        try:
-            with interrupts_held():
-                process.start()
-        except (OSError, EOFError) as error:  # the fork server is gone; the next attempt starts another
-            ours.close()
-            raise _Died from error
-        finally:
-            theirs.close()
-        with self._lock:
-            self._process, self._connection = process, ours
-        self._ended = select.poll()
-        self._ended.register(process.sentinel, select.POLLIN)
-        hello, _ = self.exchange(None, (), _START_SECONDS)
-        if "error" in hello:
-            self.stop()
-            raise Refused(Code.INTERNAL, str(hello["message"]))
-        self.hello = hello
-
-    def check_deadline(self, now: float) -> None:
-        """Kill the process where it is past its deadline; called from the pool's watchdog."""
-        with self._lock:
-            if self._deadline is not None and now > self._deadline and self._process is not None:
-                self._overdue = True
-                self._process.kill()
-
-    def stop(self) -> None:
-        """End the process, if there is one."""
-        with self._lock:
-            process, self._process = self._process, None
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-        if process is not None:
-            _end(process)
-            process.close()
-
-    def exchange(self, header: Mapping[str, Any] | None, parts: Sequence[bytes], seconds: float) -> Reply:
-        """Send one message, where there is one, and wait for an answer, at most `seconds`."""
-        connection, process = self._connection, self._process
-        if connection is None or process is None:
-            raise _Died
-        with self._lock:
-            self._overdue = False
-            self._deadline = time.monotonic() + seconds
-        try:
-            if header is not None:
-                pipe.send(connection, header, parts)
-            return pipe.receive(connection, _MAX_REPLY)
-        except (EOFError, OSError, FormatError) as error:
-            _end(process)
-            exitcode = process.exitcode
-            # Forgotten at once: its sentinel may not show the end yet, although the exit code has come through it.
-            self.stop()
-            if self._overdue or exitcode == -signal.SIGXCPU:
-                raise _Overdue from error
-            raise _Died(crashed=-(exitcode or 0) in _CRASHES) from error
-        finally:
-            with self._lock:
-                self._deadline = None
-
-
 class WorkerPool:
-    """Runs tasks in worker processes: a bounded fair queue in front, one thread and one process a slot behind.
+    """Runs tasks in worker processes, one a slot, with a bounded fair queue in front.
+
+    A task that finds nothing waiting and a slot free is carried out by the thread that brings it. The others wait in
+    the queue, from which one thread a slot takes them.
 
     Args:
         config: settings that each worker starts with.
@@ -185,11 +72,13 @@ class WorkerPool:
         entry: Entry | None = None,
         throw_away: bool = False,
     ) -> None:
-        self._slots = [_Slot(config, entry or run_worker) for _ in range(workers)]
+        self._slots = [Slot(config, entry or run_worker) for _ in range(workers)]
         self._throw_away = throw_away
         self._queue: FairQueue[_Job] = FairQueue(queue, workers)
         self._wall_seconds = wall_seconds
         self._queue_seconds = queue_seconds
+        self._free: deque[Slot] = deque()
+        """Slots without a task: as many as the queue counts free. The last one used is the next one taken."""
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._running = 0
@@ -211,7 +100,7 @@ class WorkerPool:
         try:
             if not self._throw_away:
                 first.ensure()
-        except (_Died, _Overdue) as error:
+        except (Died, Overdue) as error:
             raise Refused(Code.INTERNAL, "The first worker process ended before it was ready.") from error
         for slot in self._slots:
             thread = threading.Thread(target=self._serve, args=(slot,), name="he-infer-slot", daemon=True)
@@ -245,6 +134,40 @@ class WorkerPool:
         if not self._queue.has_room(tenant) or self._waits_too_long(tenant):
             raise self._busy(tenant)
 
+    def run(
+        self,
+        tenant: str,
+        header: dict[str, Any],
+        parts: Sequence[bytes],
+        supply: Callable[[], Sequence[bytes]] | None = None,
+        *,
+        accepted: Callable[[], object] = bool,
+    ) -> Reply:
+        """Carry a task out, in this thread where it need not wait for others; see `submit`.
+
+        Args:
+            tenant: client that the task counts for.
+            header: what to do; JSON.
+            parts: bytes that go along.
+            supply: further parts, for when the worker asks for them.
+            accepted: called once the task is accepted: what follows is waiting.
+
+        Returns:
+            The worker's answer.
+
+        Raises:
+            Refused: `busy`, `draining`, `worker_died`, `worker_limit`, or what the worker itself refuses.
+            Crashed: the task brought its process down.
+        """
+        job = _Job(tenant, header, parts, supply)
+        if self._queue.start(tenant):
+            accepted()
+            self._carry_out(job, at_once=True)
+        else:
+            self._put(job)
+            accepted()
+        return job.future.result()
+
     def submit(
         self,
         tenant: str,
@@ -269,17 +192,20 @@ class WorkerPool:
             Refused: `busy`, `draining`.
         """
         job = _Job(tenant, header, parts, supply)
-        if self._waits_too_long(tenant):
-            raise self._busy(tenant)
+        self._put(job)
+        return job.future
+
+    def _put(self, job: _Job) -> None:
+        if self._waits_too_long(job.tenant):
+            raise self._busy(job.tenant)
         try:
-            dropped = self._queue.put(tenant, job)
+            dropped = self._queue.put(job.tenant, job)
         except QueueFull as error:
-            raise self._busy(tenant) from error
+            raise self._busy(job.tenant) from error
         except QueueClosed as error:
             raise Refused(Code.DRAINING, "The server is shutting down; try again later.", retry_after=5.0) from error
         if dropped is not None:
             _fail(dropped, self._busy(dropped.tenant))
-        return job.future
 
     def drain(self, seconds: float) -> None:
         """Take no more tasks, finish the accepted ones within `seconds`, then end all processes."""
@@ -311,36 +237,43 @@ class WorkerPool:
         """True once a worker process has reported that it is ready."""
         return any(slot.hello and slot.pid is not None for slot in self._slots)
 
-    def _serve(self, slot: _Slot) -> None:
+    def _serve(self, slot: Slot) -> None:
         if not self._throw_away:
             try:
                 slot.ensure()
-            except (_Died, _Overdue, Refused):
+            except (Died, Overdue, Refused):
                 self.deaths += 1  # the first task tries again
+        self._free.append(slot)
         while (job := self._queue.get()) is not None:
-            with self._count:
-                self._running += 1
-            started = time.monotonic()
-            try:
-                self._attempt(slot, job)
-            except Exception as error:  # a defect must cost its own request alone, not the slot's thread
-                _fail(job, error)
-            finally:
-                if self._throw_away:
-                    slot.stop()
-                self._queue.charge(job.tenant, time.monotonic() - started)
-                with self._count:
-                    self._running -= 1
+            self._carry_out(job, at_once=False)
 
-    def _attempt(self, slot: _Slot, job: _Job) -> None:
+    def _carry_out(self, job: _Job, *, at_once: bool) -> None:
+        """Try a task in a free slot, which the queue has given to this thread."""
+        slot = self._free.pop()
+        with self._count:
+            self._running += 1
+        started = time.monotonic()
+        try:
+            self._attempt(slot, job)
+        except Exception as error:  # a defect must cost its own request alone, not the slot
+            _fail(job, error)
+        finally:
+            if self._throw_away:
+                slot.stop()
+            self._free.append(slot)
+            with self._count:
+                self._running -= 1
+            self._queue.charge(job.tenant, time.monotonic() - started, at_once=at_once)
+
+    def _attempt(self, slot: Slot, job: _Job) -> None:
         job.attempts += 1
         try:
             slot.ensure()
             reply = self._call(slot, job)
-        except _Overdue:
+        except Overdue:
             self.overdue += 1
             _fail(job, Refused(Code.WORKER_LIMIT, "The evaluation took longer than the server allows."))
-        except _Died as died:
+        except Died as died:
             self.deaths += 1
             if died.crashed:
                 _fail(job, Crashed())
@@ -355,7 +288,7 @@ class WorkerPool:
         else:
             job.future.set_result(reply)
 
-    def _call(self, slot: _Slot, job: _Job) -> Reply:
+    def _call(self, slot: Slot, job: _Job) -> Reply:
         header, parts = slot.exchange(job.header, job.parts, self._wall_seconds)
         if header.get("needs") and job.supply is not None:
             try:
@@ -393,10 +326,3 @@ def run_trial(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> N
     from he_infer.server.workers import trial
 
     trial.main(connection, config)
-
-
-def _end(process: BaseProcess) -> None:
-    """Kill and reap. Asking first whether it lives keeps a signal from reaching a later process of the same id."""
-    if process.is_alive():
-        process.kill()
-    process.join()

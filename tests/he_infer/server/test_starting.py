@@ -1,9 +1,13 @@
 """A server that cannot start says why in one line."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from he_infer.errors import (
 )
 from he_infer.local_server import LocalServer
 from he_infer.server.settings import load_settings
+from he_infer.server.slow_steps import say_if_slow
 from tests.he_infer.server.support.kit import write_mlp
 from tests.he_infer.server.support.processes import worker_pids
 
@@ -61,6 +66,33 @@ def test_a_data_folder_open_to_others_is_refused(tmp_path: Path, bundle: Path) -
 def test_a_port_that_is_taken_is_named(tmp_path: Path, bundle: Path, server: LocalServer) -> None:
     port = server.url.rpartition(":")[2]
     assert "Cannot listen" in failing(bundle, data_dir=tmp_path / "data", options=("--port", port))
+
+
+def test_a_start_that_waits_for_the_database_says_so(tmp_path: Path, bundle: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    server = LocalServer([bundle], data, options=["--workers", "1"])
+    with closing(sqlite3.connect(data / "metadata.sqlite3")) as holder, ThreadPoolExecutor(1) as threads:
+        holder.execute("PRAGMA journal_mode=WAL")
+        holder.execute("BEGIN EXCLUSIVE")
+        started = threads.submit(server.start)
+        while not (server.log_path.exists() and "waiting for the database" in server.log_path.read_text()):
+            assert not started.done()
+            time.sleep(0.05)
+        holder.rollback()
+        started.result(timeout=120)
+    server.stop()
+
+
+def test_a_step_of_the_start_is_named_only_where_it_lasts(capsys: pytest.CaptureFixture[str]) -> None:
+    with say_if_slow("nothing"):
+        pass
+    said = ""
+    with say_if_slow("the tide", 0.0):
+        while "tide" not in said:
+            captured = capsys.readouterr()
+            said += captured.out + captured.err
+    assert "nothing" not in said
 
 
 def test_machine_code_lies_in_the_users_cache_folder_where_there_is_one(

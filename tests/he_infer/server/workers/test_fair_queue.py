@@ -1,6 +1,7 @@
 """The fair queue: turns, bounds, and what a flood costs others."""
 
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -161,3 +162,85 @@ def test_clear_returns_all_waiting_jobs() -> None:
     queue.put("b", "b1")
     assert sorted(queue.clear()) == ["a1", "b1"]
     assert len(queue) == 0
+
+
+def waiting_worker(queue: "FairQueue[str]") -> tuple[threading.Thread, list[str | None]]:
+    """A thread in `get`, and where it puts what it gets."""
+    taken: list[str | None] = []
+    free = queue._free
+    thread = threading.Thread(target=lambda: taken.append(queue.get()))
+    thread.start()
+    while queue._free == free:
+        time.sleep(0.001)
+    return thread, taken
+
+
+def test_a_job_starts_at_once_where_a_worker_is_free_and_none_waits() -> None:
+    queue: FairQueue[str] = FairQueue(4)
+    assert not queue.start("a")  # no worker is free
+    thread, taken = waiting_worker(queue)
+    assert queue.start("a")
+    assert not queue.start("a")  # the only worker is lent
+    queue.put("b", "b1")
+    thread.join(timeout=0.05)
+    assert not taken
+    queue.charge("a", 0.01, at_once=True)
+    thread.join(timeout=10)
+    assert taken == ["b1"]
+
+
+def test_a_job_does_not_start_at_once_before_one_that_waits() -> None:
+    queue: FairQueue[str] = FairQueue(4, workers=3)
+    queue.put("other", "o1")
+    assert queue.get() == "o1"
+    queue.charge("other", 0.01)
+    for name in ("s1", "s2"):
+        assert queue.put("slow", name) is None
+        assert queue.get() == name
+    queue.put("slow", "s3")  # waits although a worker is free: the other tenant is active
+    thread, taken = waiting_worker(queue)
+    assert not queue.start("other")
+    queue.put("other", "o2")
+    thread.join(timeout=10)
+    assert taken == ["o2"]
+
+
+def test_one_tenant_does_not_start_jobs_at_once_on_all_workers_while_another_is_active() -> None:
+    queue: FairQueue[str] = FairQueue(4, workers=2)
+    threads = [waiting_worker(queue), waiting_worker(queue)]
+    assert queue.start("other")
+    queue.charge("other", 0.01, at_once=True)
+    assert queue.start("slow")
+    assert not queue.start("slow")
+    assert queue.start("other")
+    queue.close()
+    for tenant in ("slow", "other"):
+        queue.charge(tenant, 0.01, at_once=True)
+    for thread, taken in threads:
+        thread.join(timeout=10)
+        assert taken == [None]
+
+
+def test_a_job_that_starts_at_once_is_charged_as_any_other() -> None:
+    queue: FairQueue[str] = FairQueue(20)
+    thread, taken = waiting_worker(queue)
+    assert queue.start("a")
+    for name in ("a", "b", "a", "b"):
+        queue.put(name, name)
+    queue.charge("a", 10.0, at_once=True)
+    thread.join(timeout=10)
+    queue.charge(str(taken[0]), 0.01)
+    assert [taken[0], queue.get()] == ["b", "b"]
+
+
+def test_a_closed_queue_starts_nothing_and_waits_for_what_was_started() -> None:
+    queue: FairQueue[str] = FairQueue(2)
+    thread, taken = waiting_worker(queue)
+    assert queue.start("a")
+    queue.close()
+    assert not queue.start("b")
+    thread.join(timeout=0.05)
+    assert not taken
+    queue.charge("a", 0.01, at_once=True)
+    thread.join(timeout=10)
+    assert taken == [None]

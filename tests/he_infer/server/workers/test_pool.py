@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,40 @@ def test_a_worker_killed_in_a_task_costs_one_retry(bench: Bench) -> None:
     assert np.abs(unpack(bench.plan, bench.secret.open_answer(bench.plan, out), 1) - bench.expected).max() < 1e-3
 
 
+def test_a_worker_killed_in_a_task_that_began_at_once_costs_one_retry(bench: Bench) -> None:
+    assert bench.right()
+    (pid,) = bench.pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        right = threads.submit(bench.right)
+        while not bench.pool.running:
+            time.sleep(0.01)
+        assert bench.pool.waiting == 0
+        os.kill(pid, signal.SIGKILL)
+        assert right.result(timeout=60)
+    assert bench.pool.running == 0
+
+
+def test_a_task_that_cannot_begin_at_once_waits_its_turn(bench: Bench) -> None:
+    assert bench.right()
+    (pid,) = bench.pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(3) as threads:
+        rights = [threads.submit(bench.right) for _ in range(3)]
+        while bench.pool.waiting < 2:
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGCONT)
+        assert all(right.result(timeout=60) for right in rights)
+
+
+def test_a_task_says_once_that_it_is_accepted(bench: Bench) -> None:
+    told: list[int] = []
+    with refused(Code.UNKNOWN_PLAN):
+        task = {"do": "evaluate", "plan": "0", "key_id": "k", "names": []}
+        bench.pool.run("tenant", task, [], accepted=lambda: told.append(bench.pool.running))
+    assert told == [0]
+
+
 def test_a_worker_that_dies_twice_in_a_task_is_reported(bench: Bench) -> None:
     assert bench.right()
     os.kill(bench.pool.pids[0], signal.SIGSTOP)
@@ -151,6 +186,24 @@ def test_flood_of_one_tenant_delays_another_by_one_turn(bundle: Path) -> None:
         assert order.index("other") <= 2
     finally:
         bench.pool.drain(10)
+
+
+def test_draining_finishes_a_task_that_began_at_once(bundle: Path) -> None:
+    bench = Bench(bundle)
+    assert bench.right()
+    (pid,) = bench.pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(2) as threads:
+        right = threads.submit(bench.right)
+        while not bench.pool.running:
+            time.sleep(0.01)
+        drained = threads.submit(bench.pool.drain, 60)
+        time.sleep(0.1)
+        assert not drained.done()
+        os.kill(pid, signal.SIGCONT)
+        assert right.result(timeout=60)
+        drained.result(timeout=60)
+    assert bench.pool.pids == []
 
 
 def test_draining_finishes_the_queue_and_takes_no_more(bundle: Path) -> None:
