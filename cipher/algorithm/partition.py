@@ -45,10 +45,11 @@ def divide(rows: int, columns: int, bits: int, features: Features, stream: KeySt
     draws = stream.read(sum((len(bands) - 1 + rows) * count for _, count, _ in wanted), "<u4")
     draws = draws.astype(np.uint32, copy=False)
     strips = []
-    word = 0
+    word, high = 0, manners >> np.uint64(32)
     for column, count, wide in wanted:
         taken = (len(bands) - 1 + rows) * count
-        strips.append(_lay_strip(column, count, wide, word, bands, manners, draws[:taken], engine))
+        turns = (high * np.uint64(wide) >> np.uint64(32)).view(np.int64)
+        strips.append(_lay_strip(column, count, wide, word, bands, turns, draws[:taken], engine))
         draws = draws[taken:]
         word += rows * count * wide
     return Division(bands, (manners & np.uint64(bits - 1)).astype(np.int64), tuple(strips))
@@ -60,17 +61,15 @@ def _lay_strip(
     width: int,
     word: int,
     bands: NDArray[np.int64],
-    manners: NDArray[np.unsignedinteger],
+    turns: NDArray[np.int64],
     draws: NDArray[np.uint32],
     engine: Engine,
 ) -> Strip:
     """A strip from its draws: one a tile, then one a row of each tile."""
     rows, count = int(bands[-1]), (len(bands) - 1) * across
     places = engine.arrange(draws[:count], bands)
-    turns = ((manners >> np.uint64(32)) * np.uint64(width) >> np.uint64(32)).astype(np.int64)
     return Strip(column, across, width, word, places, draws[count:].reshape(rows, across), turns)
 
 
 def _cuts(first: int, step: int, end: int) -> NDArray[np.int64]:
-    inner = np.arange(first if first else step, end, step, dtype=np.int64)
-    return np.concatenate([[0], inner, [end]]).astype(np.int64)
+    return np.array([0, *range(first or step, end, step), end], np.int64)

@@ -7,7 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipher.algorithm.engine.kernel import inner, kernel
-from cipher.algorithm.weights import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS
+from cipher.algorithm.engine.lanes import (
+    LANES,
+    activate,
+    add,
+    add_halves,
+    load,
+    multiply_halves,
+    multiply_low,
+    raise_halves,
+    repeat,
+    store,
+)
+from cipher.algorithm.weights import LEAST_DISTANCE, PROBES, SHEET_INPUTS
 
 
 @kernel
@@ -20,27 +32,27 @@ def add_stream(
 ) -> None:
     """Xor the key stream into `words`, from input number `first` on."""
     nodes = seeds.size
-    a = np.empty((nodes, SHEET_INPUTS), np.uint64)
-    b = np.empty((nodes, SHEET_INPUTS), np.uint64)
+    # Node after node, the outputs at the inputs of a sheet.
+    a, b = np.empty(nodes * SHEET_INPUTS, np.uint64), np.empty(nodes * SHEET_INPUTS, np.uint64)
     sheet_words = nodes * SHEET_INPUTS
+    spread = _spread(weights)
     for start in range(0, words.size, sheet_words):
         begin = first + np.uint64(start // nodes) + seeds[0]
         _run_first_layer(weights[0], biases[0], seeds, begin, a)
         for layer in range(1, weights.shape[0]):
-            # Two nodes at a time share the loads of their inputs; of five nodes, the fourth is run twice.
-            for pair in range(0, nodes, 2):
-                node = min(pair, nodes - 2)
-                _run_nodes(weights[layer], biases[layer], node, a, b[node], b[node + 1])
+            for node in range(nodes):
+                at = 8 * nodes * (layer * nodes + node)
+                _run_node(spread, at, nodes, biases[layer, node], a, b, node * SHEET_INPUTS)
             a, b = b, a
         for node in range(nodes):
             left = start + node * SHEET_INPUTS
             run = words[left : min(left + SHEET_INPUTS, words.size)]
             if node == 0:
                 for i in range(run.size):
-                    run[i] ^= a[0, i] + begin + np.uint64(i)
+                    run[i] ^= a[i] + begin + np.uint64(i)
             else:
                 seed = seeds[node]
-                line = a[node]
+                line = a[node * SHEET_INPUTS : (node + 1) * SHEET_INPUTS]
                 for i in range(run.size):
                     run[i] ^= line[i] + seed
 
@@ -59,70 +71,52 @@ def _run_first_layer(
         total = biases[node] + step * begin
         for source in range(1, seeds.size):
             total += weights[node, source] * seeds[source]
-        line = out[node]
+        line = out[node * SHEET_INPUTS : (node + 1) * SHEET_INPUTS]
         for i in range(SHEET_INPUTS):
-            line[i] = _activate(total + step * np.uint64(i))
+            line[i] = activate(total + step * np.uint64(i))
 
 
 @inner
-def _run_nodes(
-    weights: NDArray[np.uint64],
-    biases: NDArray[np.uint64],
-    node: int,
-    a: NDArray[np.uint64],
-    out: NDArray[np.uint64],
-    next_out: NDArray[np.uint64],
-) -> None:
-    """Two neighbouring nodes of a layer.
+def _run_node(
+    weights: NDArray[np.uint64], at: int, nodes: int, bias: np.uint64, a: NDArray[np.uint64],
+    out: NDArray[np.uint64], begin: int,
+) -> None:  # fmt: skip
+    """One node of a layer: its outputs, from place `begin` of `out` on.
 
-    Vector units multiply 32 bits by 32: a product mod 2^64 is low x low, and the two mixed products moved up by 32. The
-    mixed ones of a node are summed before they are moved, and both nodes share the halves of the inputs.
+    Vector units multiply 32 bits by 32. A product mod 2^64 is low x low, and both mixed products, mod 2^32, moved up:
+    these are one multiplication of halves by the weight with its halves exchanged, and are moved after they are summed.
     """
-    low, up = np.uint64(0xFFFFFFFF), np.uint64(32)
-    w, v = weights[node], weights[node + 1]
-    bias, next_bias = biases[node], biases[node + 1]
-    wl0, wl1, wl2, wl3 = w[0] & low, w[1] & low, w[2] & low, w[3] & low
-    wh0, wh1, wh2, wh3 = w[0] >> up, w[1] >> up, w[2] >> up, w[3] >> up
-    vl0, vl1, vl2, vl3 = v[0] & low, v[1] & low, v[2] & low, v[3] & low
-    vh0, vh1, vh2, vh3 = v[0] >> up, v[1] >> up, v[2] >> up, v[3] >> up
-    if w.size == 4:
-        for i in range(SHEET_INPUTS):
-            l0, l1, l2, l3 = a[0, i] & low, a[1, i] & low, a[2, i] & low, a[3, i] & low
-            h0, h1, h2, h3 = a[0, i] >> up, a[1, i] >> up, a[2, i] >> up, a[3, i] >> up
-            mixed = l0 * wh0 + h0 * wl0 + l1 * wh1 + h1 * wl1 + l2 * wh2 + h2 * wl2 + l3 * wh3 + h3 * wl3
-            out[i] = _activate(l0 * wl0 + l1 * wl1 + l2 * wl2 + l3 * wl3 + bias + (mixed << up))
-            mixed = l0 * vh0 + h0 * vl0 + l1 * vh1 + h1 * vl1 + l2 * vh2 + h2 * vl2 + l3 * vh3 + h3 * vl3
-            next_out[i] = _activate(l0 * vl0 + l1 * vl1 + l2 * vl2 + l3 * vl3 + next_bias + (mixed << up))
-        return
-    last = w.size - 1
-    w5 = w[5] if w.size == 6 else np.uint64(0)
-    v5 = v[5] if w.size == 6 else np.uint64(0)
-    wl4, wl5, wh4, wh5 = w[4] & low, w5 & low, w[4] >> up, w5 >> up
-    vl4, vl5, vh4, vh5 = v[4] & low, v5 & low, v[4] >> up, v5 >> up
-    for i in range(SHEET_INPUTS):
-        l0, l1, l2, l3, l4, l5 = (
-            a[0, i] & low, a[1, i] & low, a[2, i] & low, a[3, i] & low, a[4, i] & low, a[last, i] & low,
-        )  # fmt: skip
-        h0, h1, h2, h3, h4, h5 = (
-            a[0, i] >> up, a[1, i] >> up, a[2, i] >> up, a[3, i] >> up, a[4, i] >> up, a[last, i] >> up,
-        )  # fmt: skip
-        mixed = l0 * wh0 + h0 * wl0 + l1 * wh1 + h1 * wl1 + l2 * wh2 + h2 * wl2
-        mixed += l3 * wh3 + h3 * wl3 + l4 * wh4 + h4 * wl4 + l5 * wh5 + h5 * wl5
-        total = l0 * wl0 + l1 * wl1 + l2 * wl2 + l3 * wl3 + l4 * wl4 + l5 * wl5
-        out[i] = _activate(total + bias + (mixed << up))
-        mixed = l0 * vh0 + h0 * vl0 + l1 * vh1 + h1 * vl1 + l2 * vh2 + h2 * vl2
-        mixed += l3 * vh3 + h3 * vl3 + l4 * vh4 + h4 * vl4 + l5 * vh5 + h5 * vl5
-        total = l0 * vl0 + l1 * vl1 + l2 * vl2 + l3 * vl3 + l4 * vl4 + l5 * vl5
-        next_out[i] = _activate(total + next_bias + (mixed << up))
+    w0, w1, w2, w3 = load(weights, at), load(weights, at + 8), load(weights, at + 16), load(weights, at + 24)
+    m0, m1, m2, m3 = load(weights, at + 4), load(weights, at + 12), load(weights, at + 20), load(weights, at + 28)
+    last = nodes - 1
+    w4, m4 = load(weights, at + 32), load(weights, at + 36)
+    w5, m5 = load(weights, at + 8 * last), load(weights, at + 8 * last + 4)
+    start, n = repeat(bias), SHEET_INPUTS
+    for i in range(0, n, LANES):
+        x0, x1, x2, x3 = load(a, i), load(a, n + i), load(a, 2 * n + i), load(a, 3 * n + i)
+        low = add(add(multiply_low(x0, w0), multiply_low(x1, w1)), add(multiply_low(x2, w2), multiply_low(x3, w3)))
+        mixed = add_halves(
+            add_halves(multiply_halves(x0, m0), multiply_halves(x1, m1)),
+            add_halves(multiply_halves(x2, m2), multiply_halves(x3, m3)),
+        )
+        if nodes == 6:
+            x4 = load(a, 4 * n + i)
+            low, mixed = add(low, multiply_low(x4, w4)), add_halves(mixed, multiply_halves(x4, m4))
+        if nodes > 4:
+            x5 = load(a, last * n + i)
+            low, mixed = add(low, multiply_low(x5, w5)), add_halves(mixed, multiply_halves(x5, m5))
+        store(out, begin + i, activate(add(add(low, start), raise_halves(mixed))))
 
 
 @inner
-def _activate(x: np.uint64) -> np.uint64:
-    one = np.uint64(1)
-    low, high = x & np.uint64(0xFFFFFFFF), x >> np.uint64(32)
-    x = (low * low << one) + (low * high << np.uint64(34)) + x  # x (2 x + 1)
-    x = x << np.uint64(ROTATION) | x >> np.uint64(64 - ROTATION)
-    return x << one ^ (np.uint64(0) - (x >> np.uint64(63)))
+def _spread(weights: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Each weight four times, and four times with its halves exchanged; and room for one more."""
+    flat = weights.reshape(weights.size)
+    spread = np.zeros(8 * (flat.size + 1), np.uint64)
+    for i in range(flat.size):
+        spread[8 * i : 8 * i + 4] = flat[i]
+        spread[8 * i + 4 : 8 * i + 8] = flat[i] << np.uint64(32) | flat[i] >> np.uint64(32)
+    return spread
 
 
 @inner
@@ -201,7 +195,7 @@ def influence(
                 for source in range(nodes):
                     total += weights[layer, node, source] * states[layer, source]
                 sums[layer, node] = total
-                states[layer + 1, node] = _activate(total)
+                states[layer + 1, node] = activate(total)
         for layer in range(layers):
             for node in range(nodes):
                 for what in range(nodes + 2):
@@ -211,20 +205,20 @@ def influence(
                         step = np.uint64(1) if what == nodes else states[layer, what]
                         if parameter & np.uint64(1):
                             step = np.uint64(0) - step
-                        value = _activate(sums[layer, node] + step)
+                        value = activate(sums[layer, node] + step)
                     if layer + 1 == layers:
                         changed[layer, node, what] += _count_bits(value ^ states[layers, node])
                         continue
                     # Of the next layer's inputs one has changed: its sums change by a product each.
                     change = value - states[layer + 1, node]
                     for target in range(nodes):
-                        now[target] = _activate(sums[layer + 1, target] + weights[layer + 1, target, node] * change)
+                        now[target] = activate(sums[layer + 1, target] + weights[layer + 1, target, node] * change)
                     for later in range(layer + 2, layers):
                         for target in range(nodes):
                             total = biases[later, target]
                             for source in range(nodes):
                                 total += weights[later, target, source] * now[source]
-                            then[target] = _activate(total)
+                            then[target] = activate(total)
                         now[:] = then
                     for target in range(nodes):
                         changed[layer, node, what] += _count_bits(now[target] ^ states[layers, target])
