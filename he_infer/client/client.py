@@ -21,7 +21,7 @@ from he_infer.client.profiles import Profile
 from he_infer.client.results import Result
 from he_infer.client.run import IN_FLIGHT, Progress, Run, RunOptions, find_unlike
 from he_infer.client.served_model import ServedModel
-from he_infer.errors import NotAuthentic, UsageError
+from he_infer.errors import UsageError
 
 
 class Client:
@@ -80,12 +80,7 @@ class Client:
     ) -> None:
         self.model = ClientModel.load(Path(model))
         self._keys = KeyFile.load(Path(key), passphrase)
-        if self._keys.publisher != self.model.publisher:
-            raise NotAuthentic(
-                f"{model} was published by {self.model.publisher or 'nobody (a whole bundle)'}; the key file was made "
-                f"for a model of {self._keys.publisher or 'nobody (a whole bundle)'}. Compare the publisher's key with "
-                "what the model's owner says; where the change is theirs, make a new key file with 'he-infer keys new'."
-            )
+        self._keys.check_publisher(self.model.path, self.model.publisher)
         self._options = RunOptions(frames, canaries, in_flight, even_if_unlike)
         self.session = Session(
             server_url,

@@ -82,6 +82,15 @@ def check_secret_file(path: Path, what: str) -> Check:
     return Check(what, "ok", str(path))
 
 
+def check_publisher(keys: "KeyFile", model: "ClientModel") -> Check:
+    """Check that the model is of the publisher that the key file pins."""
+    try:
+        keys.check_publisher(model.path, model.publisher)
+    except HeInferError as error:
+        return Check("model's publisher", "failed", str(error))
+    return Check("model's publisher", "ok", "the one that the key file pins")
+
+
 def check_server(session: "Session", keys: "KeyFile | None", model: "ClientModel | None") -> Iterator[Check]:
     """Check reachability, TLS, clock, signing key, token, model and key set, up to the first blocking failure."""
     try:

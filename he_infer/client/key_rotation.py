@@ -1,6 +1,8 @@
-"""Replaces a key file's secret keys by fresh ones, and deletes replaced key sets at the server after their overlap."""
+"""Replaces a key file's secret keys by fresh ones, and deletes replaced key sets at the server after their overlap.
 
-import time
+Overlaps are counted by the server's clock: this machine's may be wrong, or jump.
+"""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +25,7 @@ def rotate_keys(session: Session, keys: KeyFile, path: Path, overlap_seconds: fl
         RequestRefused, ServerError: see `Session.register`.
         OSError: the file cannot be written.
     """
-    fresh = keys.pinned(session.server_key).rotated(time.time() + overlap_seconds)
+    fresh = keys.pinned(session.server_key).rotated(session.server_time + overlap_seconds)
     register_keys(session, fresh)
     fresh.save(path, update=True)
     return fresh
@@ -38,7 +40,7 @@ def prune_keys(session: Session, keys: KeyFile, path: Path) -> KeyFile:
         OSError: the file cannot be written.
     """
     keys.pinned(session.server_key)
-    now = time.time()
+    now = session.server_time
     ended = {each.key_set for each in keys.retired if each.expires <= now}
     if not ended:
         return keys

@@ -164,6 +164,14 @@ def read_head_digest(path: Path) -> str:
     return file.head.digest
 
 
+def read_publisher(path: Path) -> str | None:
+    """Read who signed a client's part, hex; None where there is no such file, or none that verifies."""
+    try:
+        return ClientPart.load(path).publication.publisher
+    except (HeInferError, OSError):
+        return None
+
+
 def digest(file: BundleFile) -> str:
     """Compute SHA-256, hex, of a part's description without `publication` and `signature`; it covers all tensors."""
     members = {name: value for name, value in file.description.items() if name not in ("publication", "signature")}

@@ -35,6 +35,29 @@ def authenticate_from_memory(metadata: Metadata, token: str | None, scope: Scope
     return None if found is None else _check(token or "", found, scope)
 
 
+def check_again(metadata: Metadata, caller: Caller, *, ask: bool = True) -> None:
+    """Check that a caller's token, which was valid when its request began, is valid still.
+
+    Args:
+        metadata: the database.
+        caller: the caller of a request that has waited since.
+        ask: whether to ask the database where memory does not know; PostgreSQL is always asked.
+
+    Raises:
+        Refused: `unauthorised`, `storage`.
+    """
+    found = metadata.tokens.recall(caller.token_id)
+    if found is None:
+        if not ask:
+            return
+        found = metadata.tokens.find(caller.token_id)
+    if found is None or not _valid_now(found[0].expires, found[0].revoked):
+        raise Refused(
+            Code.UNAUTHORISED,
+            "The token was revoked or has expired while this request waited; ask the operator for a new one.",
+        )
+
+
 def _check(token: str, found: tuple[TokenRecord, Caller] | None, scope: Scope) -> Caller:
     right = tokens.matches(token, found[0].digest if found else _NOBODY)
     if found is None or not right or not _valid_now(found[0].expires, found[0].revoked):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from he_infer.errors import NotThisFormat, Truncated, UnsupportedVersion
+from he_infer.server.authentication import check_again
 from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.signing import Signer
 from he_infer.server.metadata import Caller, KeyPart, KeyRecord, Metadata, Question
@@ -155,6 +156,7 @@ class InferenceService:
                 request.caller.client_id, envelope.header["nonce"], _time_of(envelope), self._nonce_expiry()
             )
             self._try_keys(request.caller, expected, parts)
+            check_again(self._metadata, request.caller)
             self._store_keys(request.caller, plan, key_set, secrets.token_hex(16), parts)
             return KeysStored(plan=plan, key_set=key_set, bytes=sum(len(data) for data in parts.values()))
 
@@ -222,6 +224,7 @@ class InferenceService:
             except Refused:
                 self._metadata.queries.refund(caller.client_id, model_id, plan.batch, question.asked)
                 raise
+            check_again(self._metadata, caller)
             answer = self._answer(model, digest, key_set, body, reply, out)
             details["bytes"] = len(answer)
             return answer

@@ -17,7 +17,7 @@ from he_infer.ckks.engines.native.code_cache import find_code_folder
 from he_infer.errors import NotThisFormat, UsageError
 from he_infer.files import PRIVATE, write_bytes
 from he_infer.server import tokens
-from he_infer.server.authentication import authenticate, authenticate_from_memory
+from he_infer.server.authentication import authenticate, authenticate_from_memory, check_again
 from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.recording import Recorder
 from he_infer.server.evidence.signing import Signer
@@ -216,6 +216,10 @@ class Service:
         caller = self._with_defaults(caller)
         return caller if caller.quotas.requests_per_minute is None else None
 
+    def check_again(self, caller: Caller, *, ask: bool) -> None:
+        """See `he_infer.server.authentication.check_again`."""
+        check_again(self.metadata, caller, ask=ask)
+
     def _with_defaults(self, caller: Caller) -> Caller:
         return replace(caller, quotas=self._complete(caller.quotas))
 
@@ -276,7 +280,8 @@ class Service:
         next_orphans = 0.0
         while True:
             try:
-                self.metadata.queries.forget_nonces(self._cautious_time())
+                if (now := self._cautious_time()) is not None:
+                    self.metadata.queries.forget_nonces(now)
                 if time.monotonic() >= next_orphans:  # it lists the whole store, which costs requests at S3
                     self._remove_orphans()
                     next_orphans = time.monotonic() + _ORPHAN_SECONDS
@@ -285,14 +290,16 @@ class Service:
             if self._stop.wait(_HOUSEKEEPING_SECONDS):
                 return
 
-    def _cautious_time(self) -> float:
-        """The earlier of the wall clock and of what it was at the start plus the time since.
+    def _cautious_time(self) -> float | None:
+        """The earlier of the wall clock and of what it was at the start plus the time since; None soon after the start.
 
-        A wall clock that jumps ahead and back again must not make the server forget nonces whose envelopes are then
-        fresh once more.
+        A wall clock that is ahead and is set back again must not make the server forget nonces whose envelopes are then
+        fresh once more. Where it was ahead at the start already, an envelope that was accepted before is stale by any
+        clock after twice the window.
         """
         wall, steady = self._started
-        return min(time.time(), wall + time.monotonic() - steady)
+        elapsed = time.monotonic() - steady
+        return None if elapsed < 2 * self.settings.clock_window else min(time.time(), wall + elapsed)
 
     def _remove_orphans(self) -> None:
         removed = remove_orphans(self.metadata, self.blobs)

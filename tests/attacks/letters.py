@@ -26,6 +26,10 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_the_answer_to_a_full_request_is_refused_for_one_with_rows_to_spare",
             "test_the_answer_to_a_full_request_is_refused_for_another_full_request",
         ),
+        "a client's clock that is wrong or jumps": (
+            "test_a_client_whose_clock_is_wrong_gets_its_answers",
+            "test_a_client_whose_clock_jumps_in_a_run_goes_on",
+        ),
         "a server that fails midway": ("test_a_server_that_fails_midway_leaves_rows_with_its_reason",),
     },
     "B": {
@@ -33,6 +37,13 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
         "a model of another publisher, or of none": (
             "test_a_model_of_another_publisher_is_refused",
             "test_an_unpublished_model_is_not_served",
+            "test_a_part_by_another_publishing_key_is_refused",
+            "test_commands_refuse_a_part_by_another_publishing_key",
+            "test_publishing_with_another_key_into_the_same_folder_is_said",
+        ),
+        "parts and key files of different publications": (
+            "test_parts_of_different_publications_are_refused_before_anything_is_sent",
+            "test_a_key_file_of_another_publication_is_refused_before_anything_is_sent",
         ),
         "scores that leave the client": ("test_no_result_holds_a_score",),
     },
@@ -70,6 +81,21 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_chunks_alone_are_refused",
             "test_lengths_that_are_not_one_number_are_refused",
         ),
+        "heads without end": (
+            "test_a_head_of_many_headers_is_refused_unparsed",
+            "test_a_later_head_of_many_headers_on_one_connection_is_refused_too",
+            "test_an_endless_line_is_refused_at_the_bound",
+            "test_trailers_behind_chunks_are_not_parsed",
+            "test_heads_that_come_a_byte_at_a_time_are_ended_and_stop_nobody",
+        ),
+        "a limit asked of two servers": (
+            "test_a_limit_of_images_is_one_for_both",
+            "test_a_limit_of_requests_is_one_for_both",
+            "test_a_limit_of_registrations_is_one_for_both",
+            "test_a_storage_quota_is_one_for_both",
+            "test_a_key_set_registered_at_both_at_once_is_one_of_the_two",
+        ),
+        "a clock that jumps over midnight": ("test_a_day_that_comes_twice_has_one_limit",),
         "keys of a wrong shape": (
             "test_keys_of_a_wrong_shape_are_refused_before_a_worker_reads_them",
             "test_a_registration_larger_than_the_keys_of_the_plan_is_refused_before_its_body",
@@ -111,7 +137,25 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "E": {
-        "another signing key": ("test_a_server_with_another_signing_key_is_refused_with_both_named",),
+        "another signing key": (
+            "test_a_server_with_another_signing_key_is_refused_with_both_named",
+            "test_an_answer_of_a_server_with_a_signing_key_of_its_own_is_refused",
+        ),
+        "an envelope at two servers, or under another clock": (
+            "test_one_envelope_at_both_servers_at_once_is_accepted_once",
+            "test_a_nonce_in_another_envelope_at_the_other_server_is_refused",
+            "test_no_envelope_is_accepted_twice_over_a_restart_with_the_clock_ahead",
+            "test_an_envelope_that_is_dated_by_a_wrong_clock_is_refused",
+            "test_a_client_whose_clock_is_ahead_deletes_no_key_set_early",
+        ),
+        "a token that ends while its request waits or runs": (
+            "test_a_question_whose_token_ends_while_its_body_comes_is_refused_and_not_counted",
+            "test_keys_whose_token_ends_while_they_come_are_not_stored",
+            "test_an_object_whose_token_ends_while_it_comes_is_not_stored",
+            "test_an_upload_ends_soon_after_its_token",
+            "test_a_download_ends_soon_after_its_token",
+            "test_no_answer_leaves_to_a_token_that_ended_while_its_question_waited_or_ran",
+        ),
         "plain http": ("test_plain_http_to_another_host_is_refused_before_anything_is_sent",),
         "answers that are large, packed or slow": (
             "test_a_compressed_answer_is_refused_unopened",
@@ -165,6 +209,11 @@ CONTROLS = frozenset(
         "test_names_in_any_script_stay_as_they_are",
         "test_loopback_and_https_need_no_option",
         "test_full_requests_are_believed_where_every_answer_is_its_own",
+        "test_a_head_within_the_bounds_is_answered",
+        "test_a_token_that_stays_valid_is_answered_however_slow_its_body",
+        "test_answers_of_both_servers_carry_one_signature",
+        "test_parts_of_one_publication_belong_together",
+        "test_parts_of_two_publications_of_one_head_and_its_plans_give_its_labels",
         "test_every_attack_has_a_letter_and_every_letter_its_tests",
     }
 )

@@ -29,7 +29,7 @@ def jump(bundle: Path, folder: Path, jumps: int, steps: int = 4, seed: int = 8) 
     everyday = Everyday(bundle, outcome, seed, largest=50_000)
     folder.mkdir(parents=True)
     clock = folder / "clock"
-    _set(clock, 0)
+    set_clock(clock, 0)
     with timed(outcome), pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_PRELOAD", str(library()))
         patch.setenv("FAKETIME_TIMESTAMP_FILE", str(clock))
@@ -41,7 +41,7 @@ def jump(bundle: Path, folder: Path, jumps: int, steps: int = 4, seed: int = 8) 
             outcome.odd += [] if client.post(accepted[0]).status_code == 200 else ["the first request was refused"]
             for number in range(jumps):
                 offset = JUMPS[number % len(JUMPS)]
-                _set(clock, offset)
+                set_clock(clock, offset)
                 outcome.injected[f"the clock is {offset:+d} s off"] += 1
                 for _ in range(steps):  # the session notices, and takes the server's time anew
                     everyday.step(client)
@@ -58,15 +58,16 @@ def jump(bundle: Path, folder: Path, jumps: int, steps: int = 4, seed: int = 8) 
                     outcome.odd.append(f"an envelope of the server's own time was refused at {offset:+d} s")
                 outcome.wrong += _accepts(server, short) != (offset < 1800)
             outcome.server_deaths += not alive(server)
-            _set(clock, 0)
+            set_clock(clock, 0)
             everyday.step(client)
             everyday.audit(client.session)
     return outcome
 
 
-def _set(clock: Path, offset: int) -> None:
+def set_clock(clock: Path, offset: float) -> None:
+    """Set the clocks of the processes that read this file, so many seconds off."""
     new = clock.with_suffix(".new")
-    new.write_text(f"{offset:+d}\n")
+    new.write_text(f"{offset:+.0f}\n")
     new.replace(clock)
 
 

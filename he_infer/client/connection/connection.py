@@ -135,7 +135,7 @@ class Connection:
     def server_time(self) -> float:
         """The server's current time, Unix seconds: its clock at first contact plus the time since then."""
         self._agree()
-        return time.time() + self._clock_offset
+        return time.monotonic() + self._clock_offset
 
     def request(self, method: str, path: str, **arguments: Any) -> Reply:
         """Send a request once, without retries."""
@@ -170,14 +170,15 @@ class Connection:
     ) -> tuple[bytes, Reply]:
         """Send an envelope; repeat it with a new nonce and time while the server is busy or restarting.
 
-        If one of the clocks has jumped, read the server's clock again and send the envelope once more.
+        If the server's clock has jumped, or this machine has slept, read that clock again and send the envelope once
+        more.
 
         Returns:
             The envelope that was answered, and the answer to it.
         """
 
         def once() -> tuple[bytes, Reply]:
-            stamp = {"nonce": secrets.token_hex(16), "time": int((time.time() + self._clock_offset) * 1000)}
+            stamp = {"nonce": secrets.token_hex(16), "time": int((time.monotonic() + self._clock_offset) * 1000)}
             encoded = wire.Envelope(kind, {**header, **stamp}, parts).encode()
             return encoded, self._send_once(method, path, most=most, content=encoded, headers=OCTETS)
 
@@ -213,8 +214,9 @@ class Connection:
                     f"Stated now: {info.receipt_key}. Compare it with what the server's operator says; where the "
                     "change is theirs, give --accept-new-server-key once."
                 )
-            # The server judges an envelope's freshness by its own clock, so its clock is the one to use.
-            self._clock_offset = info.time / 1000 - time.time()
+            # The server judges an envelope's freshness by its own clock, so its clock is the one to use; this machine's
+            # may be wrong, or be set while a run goes on.
+            self._clock_offset = info.time / 1000 - time.monotonic()
             self._server_key = info.receipt_key
             self._info = info
         return self._info

@@ -116,6 +116,24 @@ class KeyFile:
             )
         return replace(self, server_key=stated)
 
+    def check_publisher(self, model: Path, publisher: str | None) -> None:
+        """Check that a model is of the publisher that was pinned when the keys were made.
+
+        Args:
+            model: the model's file.
+            publisher: the public key, hex, that signed it; None for a whole bundle.
+
+        Raises:
+            NotAuthentic: another key signed it than the pinned one.
+        """
+        if self.publisher != publisher:
+            nobody = "nobody (a whole bundle)"
+            raise NotAuthentic(
+                f"{model} was published by {publisher or nobody}; the key file was made for a model of "
+                f"{self.publisher or nobody}. Compare the publisher's key with what the model's owner says; where the "
+                "change is theirs, make a new key file with 'he-infer keys new'."
+            )
+
     def derive(self, purpose: str) -> bytes:
         """Derive a 32-byte key for one purpose (HKDF-Expand, RFC 5869), independent of all other purposes."""
         return HKDFExpand(SHA256(), 32, f"he-infer key file 2: {purpose}".encode()).derive(self.seed)

@@ -59,6 +59,8 @@ def doctor(
                 found.append(checks.Check("key file's content", "ok", f"key set {keys.key_set}"))
             except (HeInferError, OSError) as error:
                 found.append(checks.Check("key file's content", "failed", str(error)))
+    if model is not None and keys is not None:
+        found.append(checks.check_publisher(keys, model))
     if token_file is not None:
         found.append(checks.check_secret_file(token_file, "token file"))
     if url is not None:

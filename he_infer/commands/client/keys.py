@@ -119,6 +119,8 @@ def register(
 
     model = None if bundle_file is None else ClientModel.load(bundle_file)
     keys = KeyFile.load(key_file, get_unlock(key_file, passphrase_file))
+    if model is not None:
+        keys.check_publisher(model.path, model.publisher)
     with open_session(url, token_file, ca_file, client_cert, insecure_http) as session:
         pinned = keys.pinned(session.server_key, accept_new=accept_new_server_key)
         served = _find_served(session, model)
@@ -140,6 +142,7 @@ def show(key_file: KeyPath, *, passphrase_file: PassphraseFile = None) -> None:
     table.add_row("made", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(keys.created)))
     table.add_row("key set", keys.key_set)
     table.add_row("server's signing key", keys.server_key or "none yet")
+    table.add_row("model's publisher", keys.publisher or "none: a whole bundle, or no model was named")
     table.add_row("opens with", ", ".join(f"{each.kind} {each.id}" for each in keys.custody.wrappings))
     for retired in keys.retired:
         until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(retired.expires))

@@ -67,7 +67,7 @@ def publish(
     from he_infer.head.bundle_file import SUFFIX, BundleFile
     from he_infer.owner.publish import publish as publish_parts
     from he_infer.owner.publishing_key import load_publishing_key, make_publishing_key
-    from he_infer.publication.parts import Publication, fingerprint
+    from he_infer.publication.parts import fingerprint, read_publisher
     from models.card_file import merge_card
 
     def note(line: str) -> None:
@@ -95,6 +95,12 @@ def publish(
     )
     to.mkdir(parents=True, exist_ok=True)
     stem = bundle.name.removesuffix(SUFFIX)
+    publisher = published.publisher
+    if (before := read_publisher(to / f"{stem}.client{SUFFIX}")) not in (None, publisher):
+        note(
+            f"the parts in {to} were signed by another publishing key, {fingerprint(str(before))}. Clients whose key "
+            "files pin that one refuse the new part until they make new key files: tell them beforehand."
+        )
     files = {}
     for part in (published.client, published.server):
         files[part.part] = to / f"{stem}.{part.part}{SUFFIX}"
@@ -105,7 +111,6 @@ def publish(
             f"Plan for {plan.batch} images a request{_name_engine(plan)}: {plan.parameters}; scores were off by "
             f"{error:.1e} at most."
         )
-    publisher = Publication(**published.client.description["publication"]).publisher
     typer.echo(f"Publisher: {fingerprint(publisher)}. Tell it to the hospitals through another channel than the files.")
     if json_file is not None:
         write_json(

@@ -1,11 +1,17 @@
-"""Admission of requests before any route's work: a turn of the client, a token, and a thread to run in."""
+"""Admission of requests before any route's work: a turn of the client, a token, and a thread to run in.
+
+A request may take long after its token was checked: its body comes slowly, or its answer is read slowly. So the token
+is checked again before each piece of its work.
+"""
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +27,20 @@ from he_infer.wire.refusals import Refused
 
 _KNOWN = 10_000
 """Tokens whose clients are remembered."""
+_ASK_SECONDS = 1.0
+"""Time after which a token's validity is asked of a database that memory cannot speak for."""
 _lane: ContextVar[str] = ContextVar("lane", default="")
+
+
+@dataclass
+class _Admitted:
+    """A caller, and when its token was last checked."""
+
+    caller: Caller
+    checked: float
+
+
+_admitted: ContextVar[_Admitted | None] = ContextVar("admitted", default=None)
 
 Result = TypeVar("Result")
 
@@ -47,15 +66,25 @@ class Admission:
         """Run a blocking function in a thread, in a turn of the request's client.
 
         Raises:
-            Refused: `busy`, and what the function raises.
+            Refused: `busy`, `unauthorised` where the token has ended since it was checked, and what the function
+                raises.
         """
         async with self._turns.of(_lane.get()):
-            return await self._in_thread(function, *args)
+            return await self._in_thread(self._work, _admitted.get(), function, *args)
 
     async def _run_begun(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run a blocking function for an answer that has begun: it waits for its turn and is never refused."""
         async with self._turns.of(_lane.get(), begun=True):
-            return await self._in_thread(function, *args)
+            return await self._in_thread(self._work, _admitted.get(), function, *args)
+
+    def _work(self, admitted: _Admitted | None, function: Callable[..., Result], *args: Any) -> Result:
+        if admitted is not None:
+            now = time.monotonic()
+            ask = now - admitted.checked > _ASK_SECONDS
+            self._service.check_again(admitted.caller, ask=ask)
+            if ask:
+                admitted.checked = now
+        return function(*args)
 
     async def _in_thread(self, function: Callable[..., Result], *args: Any) -> Result:
         # Half the cost of anyio's own threads, which the framework offers: those pass the event loop twice before.
@@ -90,6 +119,7 @@ class Admission:
         self._clients.move_to_end(key)
         if len(self._clients) > _KNOWN:
             self._clients.popitem(last=False)
+        _admitted.set(_Admitted(caller, time.monotonic()))
         request.state.client = caller.client_id
         return caller
 

@@ -1,20 +1,68 @@
-"""Time limits on connections: slow, silent or vanished clients are disconnected.
+"""Limits on connections: slow, silent or vanished clients are disconnected, and the head of a request is small.
 
 uvicorn bounds the pause between two requests; this bounds the rest. A request's head must arrive within `head_seconds`
 (a client that sends a byte now and then would otherwise hold a descriptor for ever), and an answer must be read on
 within `read_seconds` (one that never reads its answer would hold a thread, a stream from the store and a buffer). The
 body's time is bounded by the routes. A client that was answered before its body was whole has `head_seconds` more to
 end it. TCP keep-alive detects a peer that has vanished.
+
+The head is parsed before any client is known, on the event loop, and each of its lines takes processor time: so its
+lines and bytes are counted before. No route reads a body in chunks, so neither chunks nor the trailers behind them are
+parsed, and such a connection ends with its answer.
 """
 
 import asyncio
+import re
 import socket
 from typing import cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+MOST_HEAD = 16 << 10
+"""Bytes of a request's head."""
+MOST_LINES = 100
+"""Lines of a request's head, of which the first is no header."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+_HEAD_END = re.compile(rb"\n\r?\n")
+
+
+class BoundedParser(h11.Connection):
+    """A server's HTTP parser that counts a head's lines and bytes before it reads them, and reads no chunks."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=MOST_HEAD)
+        self.refusal: str | None = None
+        """What was wrong with a head that was not read."""
+        self.in_chunks = False
+        """Whether the request's body comes in chunks: nothing after its head is read."""
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes that have arrived, and drop those that are never read."""
+        if not self.in_chunks:
+            super().receive_data(data)
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return the next event of the request.
+
+        Raises:
+            RemoteProtocolError: the head is too large, or the bytes are no HTTP.
+        """
+        if self.in_chunks:
+            return h11.NEED_DATA
+        if self.their_state is h11.IDLE:
+            self._check_head(self.trailing_data[0])
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.in_chunks = any(name == b"transfer-encoding" for name, _ in event.headers)
+        return event
+
+    def _check_head(self, data: bytes) -> None:
+        end = _HEAD_END.search(data, 0, MOST_HEAD + 1)
+        length = len(data) if end is None else end.end()
+        if length > MOST_HEAD or data.count(b"\n", 0, length) > MOST_LINES + 1:
+            self.refusal = f"The head of a request may have {MOST_HEAD} bytes and {MOST_LINES} lines."
+            raise h11.RemoteProtocolError(self.refusal, error_status_hint=431)
 
 
 class BoundedConnection(H11Protocol):
@@ -24,10 +72,12 @@ class BoundedConnection(H11Protocol):
     read_seconds = 60.0
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
+    _parser: BoundedParser
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock of the first request's head."""
         super().connection_made(cast(asyncio.Transport, transport))
+        self.conn = self._parser = BoundedParser()
         _notice_dead_peers(transport)
         self._await_head()
 
@@ -40,10 +90,17 @@ class BoundedConnection(H11Protocol):
         elif not self._unread_body():
             self._stop_head_timer()
 
+    def send_400_response(self, msg: str) -> None:
+        """Say what was wrong with a head, and close."""
+        super().send_400_response(self._parser.refusal or msg)
+
     def on_response_complete(self) -> None:
         """Between two requests uvicorn's own keep-alive bound holds."""
         super().on_response_complete()
         self._stop_head_timer()
+        if self._parser.in_chunks:  # where the body ends was not read, so the next request cannot be found
+            self.transport.close()
+            return
         if self._unread_body():
             self._await_head()
 

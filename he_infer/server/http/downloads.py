@@ -61,10 +61,12 @@ class Download(StreamingResponse):
         self._client_id = client_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the answer; where it cannot go on, its connection is closed before the stated length."""
         self._open[self._client_id] += 1
         try:
             await super().__call__(scope, receive, send)
+        except Refused as refused:  # the status is sent, so the log alone can have the code
+            scope["state"]["outcome"] = refused.code.value
         finally:
             self._open[self._client_id] -= 1
             if not self._open[self._client_id]:

@@ -190,7 +190,8 @@ def _http_allowed() -> bool:
 
 
 def _pieces(stream: Iterable[bytes]) -> Iterator[bytes]:
-    yield from stream
+    with _translate_errors():
+        yield from stream
 
 
 @contextmanager
