@@ -41,14 +41,14 @@ def check_again(metadata: Metadata, caller: Caller, *, ask: bool = True) -> None
     Args:
         metadata: the database.
         caller: the caller of a request that has waited since.
-        ask: whether to ask the database where memory does not know; PostgreSQL is always asked.
+        ask: whether to ask a database that is not asked from memory, which costs it a query.
 
     Raises:
         Refused: `unauthorised`, `storage`.
     """
     found = metadata.tokens.recall(caller.token_id)
     if found is None:
-        if not ask:
+        if not ask and not metadata.tokens.remembered:
             return
         found = metadata.tokens.find(caller.token_id)
     if found is None or not _valid_now(found[0].expires, found[0].revoked):

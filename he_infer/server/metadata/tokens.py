@@ -25,6 +25,8 @@ class Tokens:
         self._transaction = database.transaction
         self._peek = database.peek
         self._cache = TokenCache()
+        self.remembered = database.is_sqlite
+        """Whether `recall` knows tokens, so that it gives None only where something was changed."""
 
     def add(
         self,
