@@ -84,6 +84,8 @@ class BoundedConnection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Start the clock with the first byte of a later request's head, stop it when a head is whole."""
         super().data_received(data)
+        if self._parser.in_chunks:  # what is dropped need not be fetched
+            self.flow.pause_reading()
         if self.conn.their_state is h11.IDLE:
             if self._head_timer is None:
                 self._await_head()
