@@ -2,6 +2,8 @@
 
 import errno
 import io
+import os
+import signal
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -155,15 +157,86 @@ def show_progress(
         yield move
 
 
+CLOSED_PIPE = 128 + signal.SIGPIPE
+"""Exit code if the reader of standard output went (`he-infer --help | head`): that of a shell for a SIGPIPE."""
+
+
+class _StandardOutput(io.FileIO):
+    """Standard output that discards what nobody can read any more, so that a command still finishes its work.
+
+    SIGPIPE would end the command before it has written its files, and where a server closes a connection.
+    """
+
+    failure: OSError | None = None
+    """First error of a write."""
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes. After the first error, all bytes are discarded."""
+        if self.failure is None:
+            try:
+                return super().write(data) or 0
+            except OSError as error:
+                error.filename = "standard output"
+                self.failure = error
+        return memoryview(data).nbytes
+
+
+def _replace_standard_output() -> _StandardOutput | None:
+    """Replace `sys.stdout` by a stream that survives its reader; None where it is no file of the system."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        return None
+    unbuffered = isinstance(stream.buffer, io.FileIO)  # PYTHONUNBUFFERED, or python -u
+    if not unbuffered and not isinstance(getattr(stream.buffer, "raw", None), io.FileIO):
+        return None
+    stream.flush()
+    output = _StandardOutput(stream.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        output if unbuffered else io.BufferedWriter(output),  # as Python itself does
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+    return output
+
+
+def _end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does: files and processes of its own are cleaned up."""
+    own = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() != own:  # a forked process has nothing of its own to clean up
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them, for example
+            signal.signal(number, end)
+
+
 def run(app: typer.Typer) -> None:
     """Run a typer app; never returns.
 
-    Exit codes: 0 done, 1 an expected error (one line on standard error), 2 wrong usage, 130 interrupted. An unexpected
-    error keeps its traceback, since it is a defect to report.
+    Exit codes: 0 done, 1 an expected error (one line on standard error), 2 wrong usage, 130 interrupted, 129 and 143
+    ended by SIGHUP and SIGTERM, 141 done, but the reader of the output went before its end. An unexpected error keeps
+    its traceback, since it is a defect to report.
     """
     use_any_encoding()
+    output = _replace_standard_output()
+    _end_on_signals()
     try:
-        app()
+        try:
+            app()
+        except SystemExit as stopped:
+            if output is not None and not stopped.code:
+                sys.stdout.flush()
+                if isinstance(output.failure, BrokenPipeError):
+                    sys.exit(CLOSED_PIPE)
+                if output.failure is not None:
+                    raise output.failure from None
+            raise
     except Exception as error:
         line = explain(error)
         if line is None:

@@ -3,9 +3,11 @@
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -15,6 +17,15 @@ from rich.console import Console
 
 from he_infer import terminal as console
 from he_infer.errors import WrongPassphrase
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Signal handlers as they were: `run` replaces them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _app(error: Exception) -> typer.Typer:
@@ -146,3 +157,91 @@ def test_completion_script_is_given_for_each_shell(tmp_path: Path) -> None:
         env={**os.environ, **asked}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "classify" in found.stdout.split()
+
+
+LINES = "import typer\nfrom he_infer import terminal\nfrom rich.console import Console\napp = typer.Typer()\n"
+PRINTERS = {
+    "typer": "[typer.echo('line') for _ in range(2000)]",
+    "rich": "[terminal.make_console().print('line') for _ in range(2000)]",
+    "a table": "terminal.make_console().print(table())",
+    "print": "[print('line') for _ in range(2000)]",
+    "little": "print('line')",
+}
+
+
+@pytest.mark.parametrize("printer", PRINTERS)
+def test_command_whose_reader_goes_finishes_its_work_quietly(printer: str, tmp_path: Path) -> None:
+    code = (
+        f"{LINES}import pathlib\ndef table():\n    made = terminal.PlainTable('a')\n"
+        "    [made.add_row('line') for _ in range(500)]\n    return made\n"
+        "@app.command()\ndef lines(code: int = 0):\n"
+        f"    {PRINTERS[printer]}\n    pathlib.Path('result').touch()\n    raise typer.Exit(code)\n"
+        "terminal.run(app)"
+    )
+    assert _run_into_closed_pipe(["-c", code], tmp_path) == (console.CLOSED_PIPE, "")
+    assert (tmp_path / "result").exists()
+    if printer == "print":
+        assert _run_into_closed_pipe(["-u", "-c", code], tmp_path) == (console.CLOSED_PIPE, "")
+        assert _run_into_closed_pipe(["-c", code, "--code", "3"], tmp_path) == (3, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_the_command_after_its_cleanup(number: signal.Signals, tmp_path: Path) -> None:
+    code = (
+        f"{LINES}import pathlib, time\n@app.command()\ndef wait():\n    try:\n        print('started', flush=True)\n"
+        "        time.sleep(60)\n    finally:\n        pathlib.Path('cleaned').touch()\nterminal.run(app)"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 128 + number
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        _run(WrongPassphrase("no"), monkeypatch)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _run_into_closed_pipe(arguments: list[str], folder: Path) -> tuple[int, str]:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, *arguments]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=folder, env=buffered
+    ) as process:
+        os.close(writing)
+        said = process.communicate(timeout=120)[1]
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("module", ["he_infer.cli", "experiments.cli"])
+def test_help_whose_reader_goes_is_quiet(module: str, tmp_path: Path) -> None:
+    code = f"from {module} import main; main()"
+    assert _run_into_closed_pipe(["-c", code, "--help"], tmp_path) == (console.CLOSED_PIPE, "")
+
+
+def test_a_full_disk_below_standard_output_gives_one_line() -> None:
+    code = f"{LINES}@app.command()\ndef line():\n    print('line')\nterminal.run(app)"
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert found.returncode == 1
+    assert found.stderr == "error: There is no space left for standard output. Free some, or write elsewhere.\n"
+
+
+def test_closed_standard_output_is_no_error() -> None:
+    code = f"{LINES}@app.command()\ndef line():\n    terminal.make_console().print('line')\nterminal.run(app)"
+    found = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, code], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (found.returncode, found.stderr) == (0, "")
