@@ -11,12 +11,22 @@ from numpy.typing import NDArray
 from experiments.errors import ExperimentError
 from he_infer.terminal import show_progress
 from models.bundle import Bundle
-from models.datasets import Dataset, Split
+from models.datasets import Dataset, Split, load
 from models.metrics import compute_majority_share
 from models.training.train import Epoch, Recipe, train
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def load_set(data: str, bundle: Path | None) -> Dataset:
+    """A data set; files of a folder are resized to the size of a bundle's network, as a client does.
+
+    Raises:
+        ModelsError: there is no such set, or the file is no bundle.
+        OSError: a file cannot be read.
+    """
+    return load(data, size=None if bundle is None else Bundle.load(bundle).preprocessing.size)
 
 
 def load_or_train(
@@ -56,6 +66,7 @@ def load_or_train(
                 f"{path} tells apart {', '.join(bundle.classes)}; '{dataset.name}' has the classes "
                 f"{', '.join(dataset.classes)}. Use a bundle that was trained for this set."
             )
+        dataset.check_size(bundle.preprocessing.size)
         return bundle
     recipe = Recipe(epochs=epochs).suited_to(dataset)
     networks, passes = recipe.towers_for(dataset, head), recipe.epochs or 1

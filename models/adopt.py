@@ -53,9 +53,11 @@ def adopt(
     The bundle carries the module as an ONNX network, which was compared with it on validation images.
 
     Raises:
-        InputError: the module does not give (N, width) features, or gives numbers that are not finite.
+        InputError: the module does not give (N, width) features, or gives numbers that are not finite; images that were
+            resized to another size when they were read.
         HeadError, TrainingError: as in training.
     """
+    dataset.check_size(size)
     wanted = channels or dataset.channels
     normalisation = None if mean is None or std is None else Normalisation(mean, std)
     preprocessing = (

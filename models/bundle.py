@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from he_infer.head.bundle_file import POLICIES, BundleFile, describe
 from he_infer.head.layers import Head, Linear
+from models.card import OF_THE_HEAD
 from models.errors import BundleError, DamagedBundle, InputError
 from models.extractors.extractor import TENSOR, Extractor
 from models.feature_model import FeatureModel
@@ -85,13 +86,19 @@ class Bundle:
 
         Scores are put in the order of the bundle's classes by the head's `names`. Whole numbers below the number of
         classes are read as indices if they are not class names of the bundle. A head without names keeps its order.
+        The card loses what was measured on the former head's scores: operating point, assumed shares and test figures.
 
         Raises:
             BundleError: the head takes another number of features, or its classes are not the bundle's.
         """
         if head.width != self.head.width:
             raise BundleError(f"The head takes {head.width} features; this extractor gives {self.head.width}.")
-        return replace(self, head=_in_order(head, self.classes), training={**self.training, **(training or {})})
+        return replace(
+            self,
+            head=put_in_order(head, self.classes),
+            training={**self.training, **(training or {})},
+            card={name: value for name, value in self.card.items() if name not in OF_THE_HEAD},
+        )
 
     def with_card(self, card: Mapping[str, Any]) -> "Bundle":
         """The same bundle with another card."""
@@ -159,8 +166,12 @@ class Bundle:
             ) from error
 
 
-def _in_order(head: Head, classes: tuple[str, ...]) -> Head:
-    """The head with its scores in the order of `classes`."""
+def put_in_order(head: Head, classes: tuple[str, ...]) -> Head:
+    """The head with its scores in the order of `classes`; see `Bundle.with_head`.
+
+    Raises:
+        BundleError: its classes are others.
+    """
     if head.names is None:
         return head
     names = list(head.names)

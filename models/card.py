@@ -15,6 +15,8 @@ from models.metrics import Figures, compute_majority_share, softmax
 VERSION = 1
 ORDINAL = "ordinal-regression"
 """Task of a set whose classes are grades in order (MedMNIST's word)."""
+OF_THE_HEAD = ("operating_point", "assumed_prevalence", "test")
+"""Members that were measured on a head's scores, and that another head does not have."""
 _CHECKED = {
     "modality": "(0008,0060) Modality",
     "body_part": "(0018,0015) Body Part Examined",

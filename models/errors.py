@@ -79,3 +79,7 @@ class InputError(ModelsError):
 
 class BundleError(ModelsError):
     """Parts that do not make a bundle: a head of another width, a number of classes that does not fit."""
+
+
+class ProbabilitiesDiffer(UserWarning):
+    """A converted classifier names the classes of the original, with other probabilities."""

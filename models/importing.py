@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from models.bundle import Bundle, versions
+from models.bundle import Bundle, put_in_order, versions
 from models.card import make_card
 from models.datasets.dataset import Dataset
 from models.errors import DamagedBundle, InputError
@@ -106,12 +106,14 @@ def import_model(
 
     Raises:
         DamagedBundle: the file is no feed-forward network of bounded size.
-        InputError: its features are not finite, or never change.
+        InputError: its features are not finite, or never change; images that were resized to another size than its
+            input when they were read.
         HeadError, TrainingError: the head cannot be converted or trained.
     """
     assumed = Prevalence.read(prevalence, dataset.classes)
     content = raise_opset(content)
     raw = Extractor(content, layout=layout or guess_layout(content))
+    dataset.check_size(raw.size)
     if normalisation is None:
         preprocessing = Preprocessing.fit(dataset.train.images, size=raw.size, channels=raw.channels)
     else:
@@ -142,7 +144,7 @@ def import_model(
     calibration: Calibration | None = None
     measured: dict[str, Any] = {}
     if isinstance(head, bytes):
-        converted = from_onnx(head, features=train[:ROWS]).head
+        converted = put_in_order(from_onnx(head, features=train[:ROWS]).head, dataset.classes)
         kind = "onnx"
     else:
         fitted = _train(head, train, val, dataset, hidden, seed, assumed)
@@ -151,7 +153,7 @@ def import_model(
             "validation": {"accuracy": round(fitted.val_accuracy, 6)},
             "activation_range": [asdict(one) for one in fitted.ranges],
         }
-    bundle = Bundle(
+    return Bundle(
         name=name or f"{dataset.name}-imported-{kind}",
         classes=dataset.classes,
         preprocessing=preprocessing,
@@ -175,7 +177,16 @@ def import_model(
             site=None if isinstance(head, bytes) else assumed.site,
         ),
     )
-    return bundle.with_head(converted)
+
+
+def find_size(content: bytes, layout: Layout | None = None) -> int:
+    """Side in pixels of a network's input.
+
+    Raises:
+        DamagedBundle: the file is no network that can be imported.
+    """
+    content = raise_opset(content)
+    return Extractor(content, layout=layout or guess_layout(content)).size
 
 
 def guess_layout(content: bytes) -> Layout:

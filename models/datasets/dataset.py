@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import InputError
+
 Images = NDArray[Any]
 Labels = NDArray[np.int64]
 
@@ -71,6 +73,9 @@ class Dataset:
     kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Values that occur in the DICOM headers of the images: `modality`, `body_part`, `view`, `photometric`;
     `NOT_STATED` among them if some images state none."""
+    resized: bool = False
+    """Whether images were resized when they were read from their files, so that they are not those that a client sees:
+    a client resizes once, from the file to the network's size. `check_size` refuses to resize them again."""
     orientation: str = "mirror"
     """Changes that keep the class: `fixed` none, `mirror` left-right mirroring, `any` rotation by 90 degrees too."""
 
@@ -83,6 +88,21 @@ class Dataset:
     def size(self) -> tuple[int, int]:
         """Height and width of the images in pixels."""
         return int(self.train.images.shape[1]), int(self.train.images.shape[2])
+
+    def check_size(self, size: int) -> None:
+        """Refuse a network of another size than the images were resized to when they were read.
+
+        Its features at use would be those of other images: files are then resized once, and not twice.
+
+        Raises:
+            InputError: such a size; the text says how to read the images.
+        """
+        if self.resized and self.size != (size, size):
+            raise InputError(
+                f"The images of '{self.name}' were resized to {self.size[0]} x {self.size[1]} when they were read; "
+                f"this network takes {size} x {size}, and at use each file is resized once. Read them with "
+                f"models.datasets.load(..., size={size})."
+            )
 
     def splits(self) -> Iterator[tuple[str, Split]]:
         """The three splits with their names."""

@@ -44,7 +44,7 @@ def find_table(folder: Path) -> Path | None:
     )
 
 
-def load_table(table: Path, *, seed: int, side: int | None = None) -> Dataset:
+def load_table(table: Path, *, seed: int, sides: tuple[int, int]) -> Dataset:
     """Images by a table with a header line: `file`, `label`, and if wanted `split` and `patient`.
 
     Files are looked for below the table's folder, with and without the suffix .dcm. Other names of the columns are
@@ -95,7 +95,7 @@ def load_table(table: Path, *, seed: int, side: int | None = None) -> Dataset:
             f"{len(missing)} of the {len(rows)} files that {table} names are missing, the first is {missing[0]}. They "
             "are looked for below the table's folder: correct the names, or remove the lines."
         )
-    return gather(table.resolve().parent.name, list(items.values()), seed=seed, side=side)
+    return gather(table.resolve().parent.name, list(items.values()), seed=seed, sides=sides)
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:

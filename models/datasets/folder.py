@@ -25,7 +25,7 @@ _JUNK = ("__MACOSX", "$RECYCLE.BIN")
 _NAMED_LIKE_IMAGES = (".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
-def load_folder(path: Path, *, seed: int, side: int | None = None) -> Dataset:
+def load_folder(path: Path, *, seed: int, sides: tuple[int, int]) -> Dataset:
     """`path/CLASS/*` or `path/{train,val,test}/CLASS/*`; DICOM, PNG, JPEG, BMP and TIFF files, of any sizes and names.
 
     Images are found by their content. Other files are left out, and counted in a note.
@@ -62,7 +62,7 @@ def load_folder(path: Path, *, seed: int, side: int | None = None) -> Dataset:
         items = _find_labelled(subfolders, None, others)
     if not items:
         raise BadContents(f"No image was found below {path}. Expected {KINDS} files.")
-    dataset = gather(path.resolve().name, items, seed=seed, side=side)
+    dataset = gather(path.resolve().name, items, seed=seed, sides=sides)
     if not others:
         return dataset
     kinds = Counter(describe_entry(file) for file in others)

@@ -17,14 +17,13 @@ from models.datasets.dataset import NOT_STATED, SPLITS, Dataset, Split
 from models.datasets.medmnist_index import orientation
 from models.errors import BadContents, ImageError
 from models.images.dicom import KIND_TAGS
-from models.images.load import load_frames, measure
+from models.images.load import load_frames, measure, to_grey
 from models.images.preprocessing import Preprocessing
 from models.images.scratch import IN_MEMORY, reserve_array
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 """Shares of training, validation and test where the data has no splits: those of MedMNIST."""
 
-_SIDES = (28, 224)
 _GREY = 2.5 / 255
 """Largest difference between the channels of a picture that is grey in truth."""
 
@@ -51,6 +50,8 @@ class _Loaded:
     place: int
     """Where its pixels lie in the file of reduced images; the image as it was read is dropped at once."""
     channels: int
+    grey: bool
+    """Whether all channels are alike: some programs store grey pictures in colour."""
     shape: tuple[int, ...]
     group: str
     frames: int
@@ -58,11 +59,11 @@ class _Loaded:
     kind: Mapping[str, str]
 
 
-def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None = None) -> Dataset:
+def gather(name: str, items: Sequence[Labelled], *, seed: int, sides: tuple[int, int]) -> Dataset:
     """Read all files, one at a time, and make a data set of them.
 
-    Images are cut to their central square and resized to the median short side, at least 28 and at most `side` (224 by
-    default) pixels; uint16. Where the data has no splits, patients (or equal pictures, where patients are unknown) are
+    Images are cut to their central square and resized to the median short side, within `sides` (least and largest side
+    in pixels); uint16. Where the data has no splits, patients (or equal pictures, where patients are unknown) are
     divided 7:1:2; a missing validation or test split is taken from the training images in the same shares.
 
     Raises:
@@ -74,11 +75,11 @@ def gather(name: str, items: Sequence[Labelled], *, seed: int, side: int | None 
     given = [item.split for item in items]
     _check_given(name, given)
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, prefix="he-infer-") as reduced:
-        return _gather(name, items, seed, side or _SIDES[1], reduced)
+        return _gather(name, items, seed, sides, reduced)
 
 
-def _gather(name: str, items: Sequence[Labelled], seed: int, most: int, reduced: IO[bytes]) -> Dataset:
-    size, loaded, unreadable, notes = _load(items, most, reduced)
+def _gather(name: str, items: Sequence[Labelled], seed: int, sides: tuple[int, int], reduced: IO[bytes]) -> Dataset:
+    size, loaded, unreadable, notes = _load(items, sides, reduced)
     if not loaded:
         raise BadContents(f"None of the {len(items)} images of '{name}' can be read. The first reason: {unreadable[0]}")
     classes = _classes([one.item.label for one in loaded])
@@ -90,7 +91,7 @@ def _gather(name: str, items: Sequence[Labelled], seed: int, most: int, reduced:
     labels = np.array([classes.index(one.item.label) for one in loaded], dtype=np.int64)
     dealt, said = _splits(loaded, labels, len(classes), seed)
     notes += said
-    channels = max(one.channels for one in loaded)
+    channels = 1 if all(one.grey for one in loaded) else 3
     splits = {}
     for split in SPLITS:
         chosen = [index for index, where in enumerate(dealt) if where == split]
@@ -115,6 +116,7 @@ def _gather(name: str, items: Sequence[Labelled], seed: int, most: int, reduced:
                 for name in KIND_TAGS
                 if any(name in one.kind for one in loaded)
             },
+            resized=any(min(one.shape) != size for one in loaded),
             orientation=orientation("", classes),
         )
     )
@@ -134,7 +136,9 @@ def _describe_groups(loaded: Sequence[_Loaded]) -> str:
     return f"{among}; {risk}" if known else f"by picture; {risk}"
 
 
-def _load(items: Sequence[Labelled], most: int, reduced: IO[bytes]) -> tuple[int, list[_Loaded], list[str], list[str]]:
+def _load(
+    items: Sequence[Labelled], sides: tuple[int, int], reduced: IO[bytes]
+) -> tuple[int, list[_Loaded], list[str], list[str]]:
     """The images' side, the images, the reasons for leaving others out, and notes on sizes, frames and kinds.
 
     The pixels, cut and resized, are appended to `reduced`, so that memory grows with neither their size nor number.
@@ -151,7 +155,7 @@ def _load(items: Sequence[Labelled], most: int, reduced: IO[bytes]) -> tuple[int
         shorts.append(min(rows, columns))
     if not readable:
         return 0, [], unreadable, []
-    side = int(np.clip(np.median(shorts), _SIDES[0], most))
+    side = int(np.clip(np.median(shorts), *sides))
     plain = {channels: Preprocessing.plain(side, channels) for channels in (1, 3)}
     loaded = []
     for item in readable:
@@ -162,15 +166,16 @@ def _load(items: Sequence[Labelled], most: int, reduced: IO[bytes]) -> tuple[int
             continue
         pixels = image.pixels
         content = hashlib.sha256(str(pixels.shape).encode() + _to_uint16(pixels).tobytes()).hexdigest()
-        if pixels.ndim == 3 and float(np.ptp(pixels, axis=2).max()) <= _GREY:
-            pixels = pixels[..., 0]
         channels = 3 if pixels.ndim == 3 else 1
+        grey = channels == 1 or float(np.ptp(pixels, axis=2).max()) <= _GREY
         sized = _to_uint16(plain[channels].apply(pixels[None])[0].transpose(1, 2, 0))
         patient = item.patient or (image.identifiers.patient if image.identifiers else None)
         group = f"{_PATIENT}{patient}" if patient else content
         place = reduced.tell()
         reduced.write(sized.tobytes())
-        loaded.append(_Loaded(item, place, channels, pixels.shape[:2], group, image.frames, image.remarks, image.kind))
+        loaded.append(
+            _Loaded(item, place, channels, grey, pixels.shape[:2], group, image.frames, image.remarks, image.kind)
+        )
     return side, loaded, unreadable, _describe_images(loaded, side)
 
 
@@ -261,12 +266,17 @@ def _deal(
 
 
 def _stack(chosen: Sequence[_Loaded], side: int, channels: int, reduced: IO[bytes]) -> NDArray[np.uint16]:
-    """Images in one array (N, side, side[, 3]); grey ones are repeated to three channels where any is in colour."""
+    """Images in one array (N, side, side[, 3]).
+
+    Grey ones are repeated to three channels if any is in colour; otherwise grey ones that are stored in colour become
+    one channel by their luminance, as at use.
+    """
     images = reserve_array((len(chosen), side, side, channels), np.uint16)
     for image, one in zip(images, chosen, strict=True):
         reduced.seek(one.place)
         content = reduced.read(side * side * one.channels * images.itemsize)
-        image[:] = np.frombuffer(content, np.uint16).reshape(side, side, one.channels)
+        pixels = np.frombuffer(content, np.uint16).reshape(side, side, one.channels)
+        image[:] = np.rint(to_grey(pixels))[..., None] if one.channels > channels else pixels
     return images[..., 0] if channels == 1 else images
 
 

@@ -1,5 +1,6 @@
 """Collects the layers of a converted classifier, and compares the head with that classifier."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.head.layers import Head, Layer, Linear, Polynomial
-from models.errors import HeadError
+from models.errors import HeadError, ProbabilitiesDiffer
 from models.heads.polynomial import Fit, Function, fit
 from models.heads.ranges import root_mean_squares
+from models.metrics import softmax
 
 Matrix = NDArray[np.float64]
 
@@ -22,6 +24,8 @@ EXACT = 1e-6
 """Largest relative difference of scores that rounding may explain where nothing was fitted."""
 _PROBES = 256
 """Random feature vectors on which a conversion is compared where no features are given."""
+SHOWN = 0.0005
+"""Half of the last digit of the probabilities that a client shows."""
 _LEAST_PROBABILITY = 1e-9
 """Probabilities below it count as equal: 1 - p has lost its digits where p is near one."""
 _NEGLIGIBLE = 1e-9
@@ -42,6 +46,9 @@ class Conversion:
     """Largest difference of a score on the calibration features, against the classifier as it was; None: none given."""
     label_agreement: float | None = None
     """Share of the calibration features whose class stays the same; None: none given."""
+    probability_error: float | None = None
+    """Largest difference between the softmax of the scores, which is what a client shows, and the classifier's own
+    probabilities; on the calibration features, or on random ones if none were given. None: it states none."""
 
 
 class Builder:
@@ -166,6 +173,7 @@ def compare(
     probabilities: bool = False,
     tolerance: float = EXACT,
     by_label: bool = False,
+    stated: Callable[[Matrix], Matrix] | None = None,
 ) -> Conversion:
     """Compare a head with the classifier that it stands for, and refuse it where they differ.
 
@@ -179,9 +187,14 @@ def compare(
         probabilities: whether `original` gives probabilities, whose logarithms are then compared.
         tolerance: relative difference of scores that rounding may explain where nothing was fitted.
         by_label: compare the classes alone, for probabilities that are not the softmax of scores.
+        stated: the classifier's own probabilities (N, classes), if it states any; a warning says how far the head's are
+            from them, if they differ in the digits that a client shows.
 
     Raises:
         HeadError: exact layers whose scores differ, or fitted ones that change too many classes.
+
+    Warns:
+        ProbabilitiesDiffer: see `stated`.
     """
     given = (
         np.random.default_rng(0).normal(size=(_PROBES, head.width)) if features is None else check_features(features)
@@ -206,15 +219,26 @@ def compare(
             f"The head made of {what} is not the same function: scores differ by up to {error:.3g}, and "
             f"{1 - agreement:.1%} of the classes. Some step of it is not understood: take it out, or report it."
         )
-    if features is None:
-        return Conversion(head, head.names or (), tuple(fits))
-    if agreement < LEAST_AGREEMENT:
+    probability_error = None
+    if stated is not None:
+        probability_error = float(np.abs(softmax(head.evaluate(given)) - stated(given)).max())
+    if features is not None and agreement < LEAST_AGREEMENT:
         raise HeadError(
             f"Polynomials in place of the activations of {what} change {1 - agreement:.1%} of the classes on the "
             f"calibration features; at most {1 - LEAST_AGREEMENT:.0%} are taken. Raise the degree (up to 4), or train "
             "with x^2."
         )
-    return Conversion(head, head.names or (), tuple(fits), error, agreement)
+    if probability_error is not None and probability_error > SHOWN and not fits:
+        warnings.warn(
+            f"Classes are those of {what}, but probabilities are not: a client shows the softmax of the scores, which "
+            f"differs from the classifier's own probabilities by up to {probability_error:.2g}. See 'Probabilities of "
+            "converted heads' in docs/models.md.",
+            ProbabilitiesDiffer,
+            stacklevel=3,
+        )
+    if features is None:
+        return Conversion(head, head.names or (), tuple(fits), probability_error=probability_error)
+    return Conversion(head, head.names or (), tuple(fits), error, agreement, probability_error)
 
 
 def two_scores(weight: NDArray[Any], bias: NDArray[Any]) -> tuple[Matrix, Matrix]:

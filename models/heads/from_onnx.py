@@ -46,6 +46,10 @@ def from_onnx(
     Raises:
         HeadError: not an ONNX file (a pickled estimator, say), a node that a head cannot hold, or a head that gives
             other scores than onnxruntime.
+
+    Warns:
+        ProbabilitiesDiffer: the file's probabilities are not the softmax of its scores, as those of one against the
+            rest.
     """
     model = _parse(content)
     walker = _Walker(model, Builder(features, degree))
@@ -69,6 +73,7 @@ def from_onnx(
         probabilities=bool(ending),
         tolerance=_TOLERANCE,
         by_label=walker.by_label,
+        stated=scores if walker.by_label else None,
     )
 
 

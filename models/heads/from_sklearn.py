@@ -36,6 +36,10 @@ def from_sklearn(estimator: Any, *, features: NDArray[Any] | None = None, degree
     Raises:
         HeadError: something that cannot be turned into linear and polynomial layers, or whose head gives other scores;
             it names the step and the remedy.
+
+    Warns:
+        ProbabilitiesDiffer: the classifier's own probabilities are not the softmax of its scores, as those of one
+            against the rest; see `Conversion.probability_error`.
     """
     from sklearn.exceptions import NotFittedError
     from sklearn.pipeline import Pipeline
@@ -57,7 +61,7 @@ def from_sklearn(estimator: Any, *, features: NDArray[Any] | None = None, degree
             raise HeadError(
                 f"The step '{name}' ({type(step).__name__}) cannot be read ({error}). Supported: {_SUPPORTED}."
             ) from error
-    classes = tuple(str(label) for label in steps[-1][1].classes_)
+    classes = tuple(_name_class(label) for label in steps[-1][1].classes_)
     head = builder.head(classes)
     if len(classes) != head.classes:
         raise HeadError(f"{kind} has {len(classes)} classes but {head.classes} scores: several labels an image.")
@@ -69,7 +73,15 @@ def from_sklearn(estimator: Any, *, features: NDArray[Any] | None = None, degree
         lambda given: _scores(estimator, given, probabilities),
         kind,
         probabilities=probabilities,
+        stated=(lambda given: _scores(estimator, given, True)) if hasattr(estimator, "predict_proba") else None,
     )
+
+
+def _name_class(label: Any) -> str:
+    """A class's name; 1.0 is the class 1, since labels of whole numbers often come as fractions."""
+    if isinstance(label, float | np.floating) and float(label).is_integer():
+        return str(int(label))
+    return str(label)
 
 
 def _steps(pipeline: Any) -> list[tuple[str, Any]]:

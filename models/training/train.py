@@ -166,7 +166,8 @@ def train(
 
     Raises:
         TrainingError: the training diverged, or activations leave the range in which the head may be evaluated.
-        InputError, HeadError: a width, size, kind of head or prevalence that is not supported.
+        InputError, HeadError: a width, size, kind of head or prevalence that is not supported; images that were resized
+            to more than `recipe.largest_side` when they were read.
     """
     width = width or (1024 if head == "conv" else 512)
     with one_thread():
@@ -257,6 +258,7 @@ class _Trainer:
         self.recipe = recipe
         self.orientation = dataset.orientation
         size = min(recipe.largest_side, *dataset.size)
+        dataset.check_size(size)
         self.preprocessing = Preprocessing.fit(
             dataset.train.images,
             size=size,

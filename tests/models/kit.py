@@ -134,3 +134,34 @@ def small_extractor(**options: Any) -> Extractor:
     """The same as an extractor of a bundle."""
     layout: Any = "NHWC" if options.get("nhwc") else "NCHW"
     return Extractor(graph_model(**options).SerializeToString(deterministic=True), layout=layout)
+
+
+def one_against_the_rest(estimator: Any) -> bytes:
+    """A linear OneVsRestClassifier as a head in ONNX: logistic functions, divided by their sum."""
+    weights = np.concatenate([one.coef_ for one in estimator.estimators_])
+    biases = np.concatenate([one.intercept_ for one in estimator.estimators_])
+    nodes = [
+        helper.make_node(
+            "LinearClassifier",
+            ["x"],
+            ["label", "raw"],
+            domain="ai.onnx.ml",
+            coefficients=weights.ravel().tolist(),
+            intercepts=biases.tolist(),
+            classlabels_ints=[int(one) for one in estimator.classes_],
+            post_transform="LOGISTIC",
+        ),
+        helper.make_node("Normalizer", ["raw"], ["probabilities"], domain="ai.onnx.ml", norm="L1"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "head",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, weights.shape[1]])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, len(weights)]),
+        ],
+    )
+    sets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    content: bytes = helper.make_model(graph, opset_imports=sets, ir_version=9).SerializeToString()
+    return content

@@ -255,6 +255,15 @@ def test_failed_save_leaves_the_old_file_untouched(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_another_head_has_neither_the_operating_point_nor_the_figures_of_the_former() -> None:
+    point = {"class": "b", "threshold": 0.9}
+    card = {"version": 1, "operating_point": point, "assumed_prevalence": {}, "test": {}, "licence": "CC0"}
+    bundle = _made(card=card)
+    other = bundle.with_head(Head((Linear(filled((3, 16), 5), filled((3,), 6)),)))
+    assert other.card == {"version": 1, "licence": "CC0"}
+    assert bundle.card == card
+
+
 def test_images_and_features_that_do_not_fit_are_refused() -> None:
     bundle = _made()
     with pytest.raises(InputError, match="the head takes"):

@@ -1,6 +1,7 @@
 """A user's own ONNX extractor and head: accepted files, bounded features, and refused files."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,13 +18,16 @@ from torch import nn
 
 from he_infer.cli import app
 from models.bundle import Bundle
+from models.card import decide
+from models.datasets import load
 from models.errors import BundleError, DamagedBundle, HeadError, InputError
 from models.extractors.extractor import Extractor
 from models.extractors.opset import raise_opset
 from models.heads.from_onnx import from_onnx
+from models.heads.from_sklearn import from_sklearn
 from models.importing import BOUND, Normalisation, guess_layout, import_model
-from models.metrics import figures
-from tests.models.kit import graph_model, npz, small_extractor, toy
+from models.metrics import figures, softmax
+from tests.models.kit import graph_model, npz, one_against_the_rest, small_extractor, split, toy
 
 
 def raw_network(**options: Any) -> bytes:
@@ -195,6 +200,48 @@ def test_imported_head_has_the_class_order_of_the_bundle() -> None:
     content = to_onnx(other, features[:1], options={id(other): {"zipmap": False}}).SerializeToString()
     with pytest.raises(BundleError, match="must be the same names"):
         import_model(raw_network(), dataset, head=content)
+
+
+@pytest.mark.parametrize("names", [("healthy", "ill"), ("zebra", "ape")])
+def test_classes_named_for_images_are_those_that_the_imported_classifier_predicts(names: tuple[str, str]) -> None:
+    """With the operating point of the same scores, whatever the order of the classes in file and data set."""
+    from skl2onnx import to_onnx
+
+    dataset = replace(toy(), classes=names)
+    features = import_model(raw_network(), dataset, head="linear").features(dataset.train.images)
+    estimator = LogisticRegression(C=0.01).fit(features, np.array(names)[dataset.train.labels])
+    content = to_onnx(estimator, features[:1], options={id(estimator): {"zipmap": False}}).SerializeToString()
+    bundle = import_model(raw_network(), dataset, head=content)
+    validation = bundle.features(dataset.val.images)
+    shares = estimator.predict_proba(validation)[:, list(estimator.classes_).index(names[1])]
+    sick = dataset.val.labels == 1
+    point = bundle.card["operating_point"]
+    assert point["class"] == names[1]
+    assert point["sensitivity"] == pytest.approx((shares[sick] >= point["threshold"]).mean(), abs=1e-3)
+    assert point["specificity"] == pytest.approx((shares[~sick] < point["threshold"]).mean(), abs=1e-3)
+    assert point["sensitivity"] + point["specificity"] > 1.5
+    own = bundle.with_head(from_sklearn(estimator).head)
+    named = decide(own.card, names, softmax(own.scores(features)))
+    assert (np.array(names)[named] == estimator.predict(features)).all()
+
+
+def test_the_command_says_that_probabilities_differ(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    (tmp_path / "e.onnx").write_bytes(raw_network())
+    parts = {}
+    for part, count in (("train", 60), ("val", 24), ("test", 24)):
+        one = split(count, 3, classes=3)
+        parts |= {f"{part}_images": one.images, f"{part}_labels": one.labels}
+    np.savez(tmp_path / "own.npz", **parts)
+    bundle = import_model(raw_network(), load(tmp_path / "own.npz"), head="linear")
+    features = bundle.features(parts["train_images"])
+    estimator = OneVsRestClassifier(LogisticRegression()).fit(features, parts["train_labels"])
+    (tmp_path / "head.onnx").write_bytes(one_against_the_rest(estimator))
+    arguments = [str(tmp_path / "e.onnx"), "--data", str(tmp_path / "own.npz"), "--head", str(tmp_path / "head.onnx")]
+    done = CliRunner().invoke(app, ["import", *arguments, "--out", str(tmp_path / "own.hebundle")])
+    assert done.exit_code == 0, done.output
+    assert "note: Classes are those of the ONNX head, but probabilities are not" in " ".join(done.stderr.split())
 
 
 def test_pickles_and_graphs_that_are_no_chain_are_refused() -> None:

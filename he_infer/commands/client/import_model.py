@@ -1,5 +1,8 @@
 """`he-infer import`: makes a bundle of a user's ONNX extractor and a head."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +11,7 @@ import typer
 from he_infer.commands.client.card_option import CardFile, read_card
 from he_infer.commands.client.prevalence_option import PrevalenceShares
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import MOST_SEED
 
 
 def import_model(
@@ -37,7 +41,9 @@ def import_model(
         Literal["NCHW", "NHWC"] | None,
         typer.Option(help="Order of the input tensor's dimensions.", show_default="from the shape"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the head's training and of the splits of folders.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Seed of the head's training and of the splits of folders.")
+    ] = 0,
     policy: Annotated[Literal["hidden", "open"], typer.Option(help="As for 'he-infer train'.")] = "hidden",
     prevalence: PrevalenceShares = "training",
     name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
@@ -52,15 +58,13 @@ def import_model(
     Example: `he-infer import resnet18.onnx --data scans/ --out own.hebundle --mean 0.485,0.456,0.406
     --std 0.229,0.224,0.225`
     """
-    from rich.console import Console
-
     from he_infer.errors import UsageError
     from he_infer.files import expect_writable, write_json
-    from he_infer.terminal import show_progress
+    from he_infer.terminal import make_console, show_progress
     from models import datasets
     from models.card import decide, describe_figures
     from models.card_file import merge_card
-    from models.importing import TRAINED, Normalisation
+    from models.importing import TRAINED, Normalisation, find_size
     from models.importing import import_model as make_bundle
     from models.metrics import compute_majority_share, figures, softmax
 
@@ -75,12 +79,15 @@ def import_model(
     if normalisation is not None:
         given, layout = Normalisation.load(normalisation)
     kind = head if head in TRAINED else Path(head).read_bytes()
-    dataset = datasets.load(data, seed=seed, side=224)
+    content = extractor.read_bytes()
+    # Files of folders are resized once, as at use: straight to the network's size.
+    dataset = datasets.load(data, seed=seed, size=find_size(content, layout))
     stated = read_card(card_file, dataset.classes)
-    console = Console()
-    with show_progress("Extracting features", len(dataset.train) + len(dataset.val), console=console) as progress:
+    console = make_console()
+    total = len(dataset.train) + len(dataset.val)
+    with _catch_notes() as notes, show_progress("Extracting features", total, console=console) as progress:
         bundle = make_bundle(
-            extractor.read_bytes(),
+            content,
             dataset,
             normalisation=given,
             layout=layout,
@@ -96,6 +103,8 @@ def import_model(
     described = describe_figures(dataset.test.labels, tested, decide(bundle.card, dataset.classes, softmax(scores)))
     bundle = bundle.with_card({**merge_card(bundle.card, stated), "test": described})
     bundle.save(out)
+    for note in notes:
+        make_console(stderr=True).print(f"note: {note}", style="yellow", markup=False, highlight=False)
     console.print(
         f"{bundle.head.width} features an image. Test, in clear: accuracy {tested.accuracy:.4f} (always the largest "
         f"class: {compute_majority_share(dataset.test.labels):.4f}), AUC {tested.auc:.4f}. Wrote {out}.",
@@ -104,6 +113,19 @@ def import_model(
     )
     if json_file is not None:
         write_json(json_file, {"bundle": str(out), "width": bundle.head.width, "test": described})
+
+
+@contextmanager
+def _catch_notes() -> Iterator[list[str]]:
+    """Collect what the user must know of a conversion, to be printed at the end."""
+    from models.errors import ProbabilitiesDiffer
+
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", ProbabilitiesDiffer)
+        yield notes
+        notes += [str(one.message) for one in caught]
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

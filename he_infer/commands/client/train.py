@@ -10,6 +10,7 @@ import typer
 from he_infer.commands.client.card_option import CardFile, read_card
 from he_infer.commands.client.prevalence_option import PrevalenceShares
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import MOST_SEED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +47,10 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     seed: Annotated[
-        int, typer.Option(help="Seed of the weights, the order, the augmentation and the splits of folders.")
+        int,
+        typer.Option(
+            min=0, max=MOST_SEED, help="Seed of the weights, the order, the augmentation and the splits of folders."
+        ),
     ] = 0,
     policy: Annotated[
         Literal["hidden", "open"],
@@ -82,11 +86,9 @@ def train(
 
     Example: `he-infer train --data pneumoniamnist --out chest.hebundle`
     """
-    from rich.console import Console
-
     from he_infer.errors import UsageError
     from he_infer.files import expect_writable, write_json
-    from he_infer.terminal import show_progress
+    from he_infer.terminal import make_console, show_progress
     from models import datasets
     from models.card import ORDINAL, decide, describe_figures
     from models.card_file import merge_card
@@ -95,11 +97,12 @@ def train(
     from models.training.train import Recipe
 
     expect_writable(out, json_file)
-    console = Console()
+    console = make_console()
     if extractor != "cnn" and (head == "conv" or width is not None or epochs is not None):
         raise UsageError(f"--width, --epochs and --head conv train the extractor, and {extractor} is kept as it is.")
     side = side or (64 if extractor == "cnn" else 224)
-    dataset = datasets.load(data, seed=seed, side=side)
+    # A given network takes one size, and files are resized once, as at use.
+    dataset = datasets.load(data, seed=seed, side=side, size=None if extractor == "cnn" else side)
     if ordinal:
         dataset = replace(dataset, task=ORDINAL)
     stated = read_card(card_file, dataset.classes)
@@ -113,7 +116,7 @@ def train(
         highlight=False,
     )
     for note in dataset.notes:
-        Console(stderr=True).print(f"note: {note}", style="yellow", markup=False, highlight=False)
+        make_console(stderr=True).print(f"note: {note}", style="yellow", markup=False, highlight=False)
     began = time.perf_counter()
     if extractor == "cnn":
         recipe = Recipe(epochs=epochs, largest_side=side, prevalence=prevalence).suited_to(dataset)

@@ -10,8 +10,9 @@ import pydicom
 import pytest
 
 from models import datasets
-from models.errors import BadContents, BadLayout, DatasetError
-from tests.models.kit import dicom, png, report, split
+from models.errors import BadContents, BadLayout, DatasetError, InputError
+from models.images.load import load_image, to_grey
+from tests.models.kit import dicom, png, report, small_extractor, split
 
 
 def _folder(root: Path, *, count: int = 20, prefix: str = "") -> Path:
@@ -258,10 +259,43 @@ def test_images_are_reduced_to_the_given_side(tmp_path: Path) -> None:
     part = split(24, 3, side=300)
     for index, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
         png(tmp_path / "own" / "ab"[label] / f"{index}.png", image)
-    assert datasets.load(tmp_path / "own").size == (224, 224)
-    small = datasets.load(tmp_path / "own", side=64)
+    assert datasets.load(tmp_path / "own", side=224).size == (224, 224)
+    small = datasets.load(tmp_path / "own")
     assert small.size == (64, 64)
     assert any("resized to 64 x 64" in note for note in small.notes)
+    assert datasets.load(tmp_path / "own", size=320).size == (320, 320)
+
+
+def test_images_that_were_resized_when_read_are_not_resized_again_for_a_network(tmp_path: Path) -> None:
+    from models.importing import import_model
+    from models.training.train import Recipe, train
+
+    part = split(24, 3, side=50)
+    for index, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
+        png(tmp_path / "own" / "ab"[label] / f"{index}.png", image)
+    network = small_extractor(size=32).content
+    twice = datasets.load(tmp_path / "own", side=40)
+    for refused in (
+        lambda: import_model(network, twice),
+        lambda: train(twice, recipe=Recipe(largest_side=32)),
+    ):
+        with pytest.raises(InputError, match=r"resized to 40 x 40 when they were read.*load\(\.\.\., size=32\)"):
+            refused()
+    datasets.load(tmp_path / "own", size=32).check_size(32)
+    whole = datasets.load(tmp_path / "own")
+    assert not whole.resized
+    whole.check_size(32)
+
+
+def test_grey_pictures_stored_in_colour_become_luminance_as_at_use(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for index in range(20):
+        grey = random.integers(10, 240, (30, 30, 1))
+        png(tmp_path / "own" / "ab"[index % 2] / f"{index}.png", (grey + np.arange(3)).astype(np.uint8))
+    dataset = datasets.load(tmp_path / "own")
+    assert dataset.channels == 1
+    for image, path in zip(dataset.test.images, dataset.sources["test"], strict=True):
+        np.testing.assert_allclose(image / 65535, to_grey(load_image(path)), atol=2e-5)
 
 
 def test_memory_does_not_grow_with_the_images_size(tmp_path: Path) -> None:
