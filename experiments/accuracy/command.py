@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import MOST_SEED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,7 @@ def accuracy(
     limit: Annotated[
         int | None, typer.Option(min=2, help="Number of test images, from the first; the table names it.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the training; keys are always fresh.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the training; keys are always fresh.")] = 0,
     json_file: JsonFile = None,
     grid: Annotated[
         Path | None,
@@ -87,22 +88,19 @@ def accuracy(
         return
     if data is None:
         raise typer.BadParameter("name a data set, or a grid file with --grid", param_hint="--data")
-    from rich.console import Console
-
     from experiments import encrypted
     from experiments.accuracy.agreement import compare_scores
-    from experiments.bundles import load_or_train
+    from experiments.bundles import load_or_train, load_set
     from experiments.records.finish import refuse_missing_folders
     from he_infer.files import write_json
-    from he_infer.terminal import show_progress
-    from models import datasets
+    from he_infer.terminal import make_console, show_progress
     from models.heads.ranges import share_outside
     from models.heads.trainable import RANGE
     from models.metrics import compute_majority_share
 
     refuse_missing_folders(keep=keep, json=json_file)
-    console = Console()
-    dataset = datasets.load(data)
+    console = make_console()
+    dataset = load_set(data, bundle_file)
     for note in dataset.notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     if bundle_file is None:
@@ -129,10 +127,9 @@ def accuracy(
 
 
 def _grid(grid: Path, records: Path | None, jobs: int, data: str | None) -> None:
-    from rich.console import Console
-
     from experiments.accuracy.grid import load_grid
     from experiments.accuracy.grid_run import run_grid
+    from he_infer.terminal import make_console
 
     if data is not None:
         raise typer.BadParameter("a grid file names its data sets; leave --data out", param_hint="--data")
@@ -140,7 +137,7 @@ def _grid(grid: Path, records: Path | None, jobs: int, data: str | None) -> None
         raise typer.BadParameter("a grid needs a file for its records (.jsonl)", param_hint="--records")
     if not records.resolve().parent.is_dir():
         raise typer.BadParameter(f"the folder {records.resolve().parent} does not exist", param_hint="--records")
-    console = Console()
+    console = make_console()
     outcome = run_grid(load_grid(grid), records, grid=grid, jobs=jobs, console=console)
     kept = f"{outcome.done} runs recorded in {records}, {outcome.before} were there before."
     console.print(kept, highlight=False, markup=False, soft_wrap=True)

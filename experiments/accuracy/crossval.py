@@ -10,6 +10,7 @@ import typer
 
 from experiments.records.finish import DataSet, RecordFile
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import MOST_SEED, require_finite
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +27,17 @@ def crossval(
     ] = 4,
     width: Annotated[int, typer.Option(min=16, max=4096, help="Features of each network.")] = 64,
     hidden: Annotated[int, typer.Option(min=1, max=4096, help="Hidden values of each network.")] = 8,
-    offset: Annotated[float, typer.Option(help="Initial offset of the inputs of x²; 0 starts around zero.")] = 1.0,
-    mixup: Annotated[float, typer.Option(min=0, help="Parameter of the Beta distribution that blends pairs.")] = 0.0,
+    offset: Annotated[
+        float, typer.Option(callback=require_finite, help="Initial offset of the inputs of x²; 0 starts around zero.")
+    ] = 1.0,
+    mixup: Annotated[
+        float,
+        typer.Option(min=0, callback=require_finite, help="Parameter of the Beta distribution that blends pairs."),
+    ] = 0.0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     folds: Annotated[int, typer.Option(min=2, max=20, help="Parts that are left out in turn.")] = 5,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of folds and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of folds and training.")] = 0,
     json_file: JsonFile = None,
     record: RecordFile = None,
 ) -> None:
@@ -39,16 +45,14 @@ def crossval(
 
     Example: `he-experiments crossval --data breastmnist --networks 4 --offset 0 --jobs 2`
     """
-    from rich.console import Console
-
     from experiments.accuracy.folds import Fold, average_networks, score_all_folds
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
-    from he_infer.terminal import show_progress
+    from he_infer.terminal import make_console, show_progress
     from models import datasets
     from models.training.train import Recipe
 
     refuse_missing_folders(json=json_file, record=record)
-    console = Console()
+    console = make_console()
     dataset = datasets.load(data)
     recipe = Recipe(epochs=epochs, towers=1, offset=offset, mixup=mixup, calibrate=False)
     work = [

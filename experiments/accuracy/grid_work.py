@@ -4,6 +4,7 @@ import functools
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,7 +125,7 @@ def load_or_train_extractor(
             "seconds": round(time.perf_counter() - began, 2),
             "cpu_seconds": round(time.process_time() - cpu, 2),
         }
-        bundle = bundle.with_head(bundle.head, {"spent": spent})
+        bundle = replace(bundle, training={**bundle.training, "spent": spent})
         folder.mkdir(parents=True, exist_ok=True)
         bundle.save(kept)
     return bundle, {

@@ -56,12 +56,11 @@ def peers(
 
     Example: `he-experiments peers --openfhe-python openfhe/bin/python --seal-python seal/bin/python`
     """
-    from rich.console import Console
-
     from experiments.cost.speed import make_head
     from he_infer.files import write_json
+    from he_infer.terminal import make_console
 
-    console = Console()
+    console = make_console()
     programs = list_programs()
     named = (openfhe_python, seal_python, orion_python, desilofhe_python)
     chosen = [(program, python) for program, python in zip(programs, named, strict=True) if python is not None]

@@ -52,17 +52,15 @@ def price(
 
     Example: `he-experiments price --data pneumoniamnist --bundle chest.hebundle --head all --figure price.png`
     """
-    from rich.console import Console
-
-    from experiments.bundles import load_or_train
+    from experiments.bundles import load_or_train, load_set
     from experiments.cost.price_chart import draw_price
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
-    from models import datasets
+    from he_infer.terminal import make_console
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
     names = _names(heads)
-    console = Console()
-    dataset = datasets.load(data)
+    console = make_console()
+    dataset = load_set(data, bundle_file)
     bundle = load_or_train(console, dataset, bundle_file, seed=seed)
     paths = _Paths(console, dataset, bundle, limit, peer_limit)
     rows = [row for name in names for row in paths.of(name, seed)]

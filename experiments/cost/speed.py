@@ -115,11 +115,10 @@ def speed(
 
     Example: `he-experiments speed --json speed.json`
     """
-    from rich.console import Console
-
     from he_infer.files import write_json
+    from he_infer.terminal import make_console
 
-    console = Console()
+    console = make_console()
     peers: dict[tuple[int, ...], tuple[float, float]] = {}
     rows = []
     for job in JOBS:

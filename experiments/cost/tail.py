@@ -87,18 +87,15 @@ def tail(
 
     Example: `he-experiments tail --data pneumoniamnist --figure tail.png --json tail.json`
     """
-    from rich.console import Console
-
-    from experiments.bundles import load_or_train
+    from experiments.bundles import load_or_train, load_set
     from experiments.cost.tail_sizes import SIZES
     from experiments.cost.tail_sizes import measure_sizes as measure_sizes
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
-    from he_infer.terminal import show_progress
-    from models import datasets
+    from he_infer.terminal import make_console, show_progress
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
-    console = Console()
-    dataset = datasets.load(data)
+    console = make_console()
+    dataset = load_set(data, bundle_files[0] if bundle_files else None)
     if bundle_files:
         bundles = [load_or_train(console, dataset, path) for path in bundle_files]
     else:

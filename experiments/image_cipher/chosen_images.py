@@ -9,6 +9,7 @@ import typer
 
 from experiments.records.finish import FigureFile, RecordFile
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import MOST_SEED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +60,7 @@ def chosen_images(
     equivalent_keys: Annotated[
         int, typer.Option(min=0, help="Fresh keys for the attack of thousands of images: about a minute each.")
     ] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Keys and salt are drawn from it.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Keys and salt are drawn from it.")] = 1,
     figure: FigureFile = None,
     json_file: JsonFile = None,
     record: RecordFile = None,
@@ -72,8 +73,6 @@ def chosen_images(
 
     Example: `he-experiments chosen-images CT_small.dcm --figure attack.png`
     """
-    from rich.console import Console
-
     from cipher.analysis.subject import Inner, Version1
     from cipher.analysis.suite import Seeds
     from cipher.analysis.toy import Toy
@@ -81,9 +80,10 @@ def chosen_images(
     from experiments.image_cipher.study import crop_to_control
     from experiments.present.screen_tables import grouped_table
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
+    from he_infer.terminal import make_console
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
-    console = Console()
+    console = make_console()
     named, seeds = load_image(image), Seeds(seed)
     victim = crop_to_control(named.pixels)
     subjects: tuple[Subject, ...] = (Toy(), Version1(), Inner())

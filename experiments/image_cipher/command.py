@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from he_infer.commands.number_options import MOST_SEED
 from he_infer.files import write_json, write_text
-from he_infer.terminal import Progress, show_progress
+from he_infer.terminal import Progress, make_console, show_progress
 
 if TYPE_CHECKING:
     from experiments.image_cipher.report import GroupVerdict
@@ -29,7 +30,7 @@ def cipher(
         ),
     ],
     keys: Annotated[int | None, typer.Option(min=20, help=f"Fresh keys for each measure ({DEFAULT_KEYS}).")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Keys, salt and noise are drawn from it.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Keys, salt and noise are drawn from it.")] = 1,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write every figure as JSON here.")] = None,
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the report with its pictures here.")] = None,
     markdown: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the tables for the docs here.")] = None,
@@ -50,7 +51,7 @@ def cipher(
 
     count = keys if keys is not None else QUICK_KEYS if quick else DEFAULT_KEYS
     refuse_missing_folders(json=json, html=html, markdown=markdown)
-    console = Console()
+    console = make_console()
     loaded = [load_image(name) for name in images]
     seeds, effort = Seeds(seed), Effort.for_keys(count)
     studies = []
@@ -75,7 +76,7 @@ def cipher(
         console.print(f"tables: {markdown}", highlight=False)
     if run.surprises:
         for line in run.surprises:
-            console.print(f"[bold red]failed:[/] {escape(line)}", highlight=False)
+            console.print(f"failed: {line}", style="bold red")
         raise typer.Exit(1)
     console.print("Passed: no line of the inner or an ideal cipher failed, and the toy was flagged.", soft_wrap=True)
 
@@ -85,7 +86,7 @@ def _print(console: Console, study: "Study") -> None:
     from experiments.image_cipher.report import StudySummary
 
     summary = StudySummary.of(study)
-    table = Table(title=escape(study.image.described), title_justify="left", box=box.SIMPLE)
+    table = Table(title=study.image.described, title_justify="left", box=box.SIMPLE)
     for name in ("lines passed, smallest P", *summary.columns):
         table.add_column(name, no_wrap=True)
     for group, row in summary.rows.items():
@@ -100,6 +101,6 @@ def _print(console: Console, study: "Study") -> None:
         )
 
 
-def _cell(cell: "GroupVerdict") -> str:
+def _cell(cell: "GroupVerdict") -> Text:
     text = f"{cell.passed}/{cell.lines}" + ("" if cell.smallest is None else f"  {cell.smallest:.1g}")
-    return f"[green]✓ {text}[/]" if cell.passed == cell.lines else f"[red]✗ {text}[/]"
+    return Text(f"✓ {text}", style="green") if cell.passed == cell.lines else Text(f"✗ {text}", style="red")

@@ -34,13 +34,12 @@ def cipher_speed(
     Example: `he-experiments cipher-speed --json speed.json`
     """
     import numpy as np
-    from rich.console import Console
 
     from experiments.image_cipher.timing import make_test_image, time_all, time_folder
     from he_infer.machine import usable_cores
-    from he_infer.terminal import show_progress
+    from he_infer.terminal import make_console, show_progress
 
-    console = Console()
+    console = make_console()
     images = (
         make_test_image(side, np.uint16),
         make_test_image(side, np.uint8),
@@ -60,7 +59,7 @@ def cipher_speed(
     _print(console, speeds, folders)
     misses = _misses(speeds, side)
     for line in misses:
-        console.print(f"[bold red]below the target:[/] {line}", highlight=False)
+        console.print(f"below the target: {line}", style="bold red")
     if json_file is not None:
         write_json(
             json_file,

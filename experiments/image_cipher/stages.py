@@ -59,9 +59,11 @@ def cipher_stages(
     from experiments.image_cipher.images import load_image
     from experiments.present.drawing import save_picture
     from he_infer.errors import UsageError
+    from he_infer.files import expect_writable
 
     if not out.is_dir():
         raise UsageError(f"There is no folder {out}. Make it first.")
+    expect_writable(out / "cipher.png")
     loaded = load_image(image)
     for name, drawn in draw_stages(loaded.pixels):
         save_picture(out / name, drawn)

@@ -8,6 +8,7 @@ import typer
 
 from experiments.records.finish import RecordFile
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import MOST_SEED
 
 if TYPE_CHECKING:
     from cipher.analysis.subject import Subject
@@ -35,7 +36,7 @@ class TinyRow:
 def tiny_images(
     *,
     keys: Annotated[int, typer.Option(min=20, help="Fresh keys for each shape.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Keys, images and salt are drawn from it.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Keys, images and salt are drawn from it.")] = 1,
     json_file: JsonFile = None,
     record: RecordFile = None,
 ) -> None:
@@ -46,16 +47,15 @@ def tiny_images(
 
     Example: `he-experiments tiny-images --keys 300`
     """
-    from rich.console import Console
-
     from cipher.analysis.subject import Inner, Version1
     from cipher.analysis.suite import Seeds
     from cipher.analysis.tiny import Filled
     from experiments.present.screen_tables import grouped_table
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
+    from he_infer.terminal import make_console
 
     refuse_missing_folders(json=json_file, record=record)
-    console, seeds = Console(), Seeds(seed)
+    console, seeds = make_console(), Seeds(seed)
     ours = measure(Filled(Inner()), keys, seeds)
     control = measure(Version1(), keys, seeds)
     shown = [
@@ -77,7 +77,7 @@ def tiny_images(
     if not any(row.failed for row in control):
         surprises.append("version 1 was not flagged")
     for line in surprises:
-        console.print(f"[bold red]failed:[/] {line}", highlight=False)
+        console.print(f"failed: {line}", style="bold red")
     if surprises:
         raise typer.Exit(1)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from experiments.records.finish import FigureFile, RecordFile
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import MOST_SEED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +45,9 @@ def extraction(
     ] = 16,
     limit: Annotated[int, typer.Option(min=2, help="Daily query limit of the attacker that has one.")] = 48,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images for each head.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of training and queries; keys are always fresh.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Seed of training and queries; keys are always fresh.")
+    ] = 0,
     figure: FigureFile = None,
     json_file: JsonFile = None,
     record: RecordFile = None,
@@ -53,14 +56,13 @@ def extraction(
 
     Example: `he-experiments extraction --data pneumoniamnist --figure extraction.png --json extraction.json`
     """
-    from rich.console import Console
-
     from experiments.leaks.extraction_figure import draw_extraction
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
+    from he_infer.terminal import make_console
     from models import datasets
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
-    console = Console()
+    console = make_console()
     dataset = datasets.load(data)
     parameters = {"width": width, "small": small, "limit": limit, "epochs": epochs}
     rows = run_attacks(dataset, console, width=width, small=small, limit=limit, epochs=epochs, seed=seed)

@@ -44,18 +44,15 @@ def inversion(
 
     Example: `he-experiments inversion --data pneumoniamnist --bundle chest.hebundle --figure inversion.png`
     """
-    from rich.console import Console
-
-    from experiments.bundles import load_or_train
+    from experiments.bundles import load_or_train, load_set
     from experiments.leaks import rebuild
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
-    from he_infer.terminal import show_progress
-    from models import datasets
+    from he_infer.terminal import make_console, show_progress
     from models.images.preprocessing import Preprocessing
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
-    console = Console()
-    dataset = datasets.load(data)
+    console = make_console()
+    dataset = load_set(data, bundle_file)
     bundle = load_or_train(console, dataset, bundle_file, seed=seed)
     known = dataset.train if limit is None else dataset.train.first(limit)
     shape = bundle.preprocessing

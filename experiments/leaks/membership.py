@@ -8,6 +8,7 @@ import typer
 
 from experiments.records.finish import DataSet, FigureFile, RecordFile
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import MOST_SEED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,9 @@ def membership(
     ] = None,
     limit: Annotated[int, typer.Option(min=50, help="Largest number of members, and of others.")] = 500,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of halves and training; keys are always fresh.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Seed of halves and training; keys are always fresh.")
+    ] = 0,
     figure: FigureFile = None,
     json_file: JsonFile = None,
     record: RecordFile = None,
@@ -43,19 +46,17 @@ def membership(
     Example: `he-experiments membership --data pneumoniamnist --figure membership.png --json membership.json`
     """
     import numpy as np
-    from rich.console import Console
 
     from experiments import encrypted
-    from experiments.bundles import load_or_train
+    from experiments.bundles import load_or_train, load_set
     from experiments.leaks import members
     from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
     from he_infer.client.release.rounding import round_scores
-    from he_infer.terminal import show_progress
-    from models import datasets
+    from he_infer.terminal import make_console, show_progress
 
     refuse_missing_folders(figure=figure, json=json_file, record=record)
-    console = Console()
-    dataset = datasets.load(data)
+    console = make_console()
+    dataset = load_set(data, bundle_file)
     dataset, inside, outside = _sides(dataset, bundle_file is None, limit, seed)
     bundle = load_or_train(console, dataset, bundle_file, head=head, epochs=epochs, seed=seed)
     labels = np.concatenate([inside.labels, outside.labels])

@@ -20,13 +20,12 @@ from cipher.analysis.subject import Inner
 from cipher.analysis.suite import Seeds
 from cipher.container import api as container
 from cipher.keys.vault_key import VaultKey
-from experiments.bundles import load_or_train
+from experiments.bundles import load_or_train, load_set
 from experiments.image_cipher.images import load_image
 from experiments.paper.item import PaperRequest, PaperResult
 from experiments.paper.service import compute_figures, describe_figures, run_service
 from experiments.present.drawing import BLUE, HATCHES, ORANGE, Picture, draw_picture, show_image
 from he_infer.terminal import show_progress
-from models import datasets
 
 DATA = "pneumoniamnist"
 RADIOGRAPH = "RG3_UNCR.dcm"
@@ -82,7 +81,7 @@ def find_smallest(images: Sequence[Pixels]) -> tuple[str, int]:
 
 def run_archive(request: PaperRequest) -> PaperResult:
     """Every test image: compress, seal, put into a real server's vault, get, open, decompress, classify encrypted."""
-    dataset = datasets.load(request.data or DATA)
+    dataset = load_set(request.data or DATA, request.bundle)
     bundle = load_or_train(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
     images = test.images if test.images.dtype.kind == "u" else _octets(test.images)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from experiments.records.finish import RecordFile
+from he_infer.commands.number_options import MOST_SEED
 
 if TYPE_CHECKING:
     from experiments.paper.item import PaperRequest, PaperResult
@@ -39,33 +40,35 @@ def paper(
     limit: Annotated[int | None, typer.Option(min=4, help="6c, 6d, 6e: number of test images, from the first.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="6c, 6d, 6e: passes of a training.")] = None,
     keys: Annotated[int, typer.Option(min=4, help="table2, 6f: fresh keys.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of noise, cipher keys and training.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of noise, cipher keys and training.")] = 1,
     record: RecordFile = None,
 ) -> None:
     """Run an item of the paper on real images and draw its picture.
 
     Example: `he-experiments paper 6b --image CT_small.dcm --out figures --record figures/paper.jsonl`
     """
-    from rich.console import Console
-
     from experiments.paper.item import PaperRequest
     from experiments.present.drawing import save_picture
-    from experiments.records.finish import format_command, write_outcome
+    from experiments.records.finish import format_command, refuse_missing_folders, write_outcome
     from he_infer.errors import UsageError
+    from he_infer.files import expect_writable, write_text
+    from he_infer.terminal import make_console
 
     if item == "all" and (bundle is not None or data is not None):
         raise UsageError("'all' has sets of its own for 6c, 6d and 6e; name a set or a bundle with one of these items.")
-    console = Console()
+    console = make_console()
     out.mkdir(parents=True, exist_ok=True)
-    request = PaperRequest(console, image, data, bundle, limit, epochs, keys, seed)
     chosen = [name for name in get_args(Item) if name != "all"] if item == "all" else [item]
+    refuse_missing_folders(record=record)
+    expect_writable(*(out / f"{name}.png" for name in chosen))
+    request = PaperRequest(console, image, data, bundle, limit, epochs, keys, seed)
     for name in chosen:
         result = _run(name, request)
-        console.print(f"[bold]{result.title}[/]")
+        console.print(result.title, style="bold")
         for line in result.lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for file, text in result.tables.items():
-            (out / file).write_text(text, encoding="utf-8")
+            write_text(out / file, text)
         for file, drawn in result.more.items():
             save_picture(out / f"{file}.{_suffix(drawn)}", drawn)
         options: dict[str, object] = {"image": image, "data": data, "bundle": bundle, "limit": limit, "epochs": epochs}

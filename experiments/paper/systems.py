@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.bundles import load_or_train
+from experiments.bundles import load_or_train, load_set
 from experiments.paper.item import PaperRequest, PaperResult
 from experiments.paper.service import compute_figures, describe_figures, run_service
 from experiments.present.drawing import BLUE, GREEN, ORANGE, SKY, Picture, draw_picture, show_image
 from he_infer.ckks.packing import pack
 from he_infer.client.keys.secret_key import SecretKey
 from he_infer.terminal import show_progress
-from models import datasets
 
 TUMOURS = "breastmnist"
 """The set that 6c runs on where none is named: tumours in ultrasound, since no MRI set comes with any package."""
@@ -23,7 +22,7 @@ SHOWN = 6
 def run_tumours(request: PaperRequest) -> PaperResult:
     """6c: tumour types, told apart on encrypted features by a model trained on the user's set (.npz or folders)."""
     name = request.data or TUMOURS
-    dataset = datasets.load(name)
+    dataset = load_set(name, request.bundle)
     bundle = load_or_train(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
     clear = bundle.scores(bundle.features(test.images))
@@ -33,7 +32,8 @@ def run_tumours(request: PaperRequest) -> PaperResult:
     ):
         found = service.classify(test.images, step)
         figures = compute_figures(test.labels, clear, found, service)
-    matrices = [_confusion(test.labels, values, len(dataset.classes)) for values in (clear, found.probabilities)]
+        named = service.decide(clear)
+    matrices = [_confusion(test.labels, said, len(dataset.classes)) for said in (named, found.labels)]
     figures["confusion_clear"], figures["confusion_encrypted"] = (matrix.tolist() for matrix in matrices)
     note = (
         "No MRI tumour set comes with this project or with any package that it uses, so this run is on breast tumours "
@@ -43,14 +43,14 @@ def run_tumours(request: PaperRequest) -> PaperResult:
         title="Fig. 6c: tumour types from encrypted features",
         parameters={"dataset": dataset.name, "digest": dataset.digest, "bundle": bundle.name, "limit": request.limit},
         figures=figures,
-        picture=_tumour_picture(test.images, test.labels, found.probabilities, matrices, dataset.classes),
+        picture=_tumour_picture(test.images, test.labels, found.labels, matrices, dataset.classes),
         lines=(describe_figures(figures), *((note,) if request.data is None else ()), *dataset.notes),
     )
 
 
 def run_encrypted_service(request: PaperRequest) -> PaperResult:
     """6e: image -> features -> ciphertext -> server -> encrypted scores -> label, with the cost of each step."""
-    dataset = datasets.load(request.data or GENERAL)
+    dataset = load_set(request.data or GENERAL, request.bundle)
     bundle = load_or_train(request.console, dataset, request.bundle, epochs=request.epochs, seed=request.seed)
     test = dataset.test if request.limit is None else dataset.test.first(request.limit)
     features = bundle.features(test.images)
@@ -83,16 +83,16 @@ def run_encrypted_service(request: PaperRequest) -> PaperResult:
     )
 
 
-def _confusion(labels: NDArray[np.int64], scores: NDArray[np.float64], classes: int) -> NDArray[np.int64]:
+def _confusion(labels: NDArray[np.int64], named: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (labels, scores.argmax(axis=1)), 1)
+    np.add.at(counts, (labels, named), 1)
     return counts
 
 
 def _tumour_picture(
     images: NDArray[Any],
     labels: NDArray[np.int64],
-    scores: NDArray[np.float64],
+    named: NDArray[np.int64],
     matrices: list[NDArray[np.int64]],
     classes: tuple[str, ...],
 ) -> Picture:
@@ -103,7 +103,7 @@ def _tumour_picture(
     def draw(figure: Any) -> None:
         above, below = figure.subfigures(2, 1, height_ratios=[1, 1.9])
         for axis, index in zip(above.subplots(1, SHOWN), chosen, strict=False):
-            said = int(scores[index].argmax())
+            said = int(named[index])
             name = f"{short[labels[index]]}\n{'✓' if said == labels[index] else '✗ ' + short[said]}"
             show_image(axis, images[index], name, size=8)
         panels = below.subplots(1, 2)
@@ -114,8 +114,8 @@ def _tumour_picture(
                 axis.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
             axis.set_xticks(range(len(classes)), short, rotation=20, ha="right")
             axis.set_yticks(range(len(classes)), short)
-            axis.set_xlabel("said")
-            axis.set_ylabel("is")
+            axis.set_xlabel("class named by the client")
+            axis.set_ylabel("true class")
             axis.set_title(name)
 
     return draw_picture(
@@ -148,7 +148,7 @@ def _service_picture(
         axis.set_yticks(range(len(classes)), classes)
         axis.invert_yaxis()
         axis.set_xlim(0, 1)
-        axis.set_title("4 decrypted, at the client:\nsoftmax of the scores", fontsize=9)
+        axis.set_title("4 decrypted, at the client:\nprobability of each class", fontsize=9)
         axis = figure.add_subplot(grid[1, :])
         steps = (
             ("encrypt", figures["encrypt_ms"], BLUE, ""),

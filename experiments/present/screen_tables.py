@@ -42,7 +42,7 @@ def grouped_table(
     for column in table.columns:
         column.no_wrap = True
     for name, group in groupby(rows, key=itemgetter(0)):
-        table.add_row(f"[bold]{name}[/]")
+        table.add_row(name, style="bold")
         for _, cells in group:
             table.add_row(*cells)
     return table

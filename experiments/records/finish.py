@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from he_infer.commands.number_options import MOST_SEED
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from experiments.present.drawing import Picture
 
 DataSet = Annotated[str, typer.Option(help="A data set: a MedMNIST name, an .npz file, a folder, or 'modality'.")]
-TrainingSeed = Annotated[int, typer.Option(min=0, help="Seed of the training; keys are always fresh.")]
+TrainingSeed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the training; keys are always fresh.")]
 RecordFile = Annotated[
     Path | None,
     typer.Option("--record", dir_okay=False, help="Append a record of the run (JSON Lines) to this file."),

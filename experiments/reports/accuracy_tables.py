@@ -26,11 +26,15 @@ def accuracy_tables(
 
     Example: `he-experiments accuracy-tables accuracy.jsonl --markdown tables.md`
     """
+    from experiments.records.finish import refuse_missing_folders
+    from he_infer.files import write_text
+
+    refuse_missing_folders(markdown=markdown)
     text = render_tables(read_records(records))
     if markdown is None:
         typer.echo(text)
     else:
-        markdown.write_text(text + "\n", encoding="utf-8")
+        write_text(markdown, text + "\n")
 
 
 def render_tables(found: Sequence[Record]) -> str:

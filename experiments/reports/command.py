@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import require_finite
 
 if TYPE_CHECKING:
     from experiments.reports.comparison import Change
@@ -29,19 +30,18 @@ def report(
 
     Example: `he-experiments report results/*.jsonl --html report.html`
     """
-    from rich.console import Console
-
     from experiments.present.drawing import save_picture
     from experiments.records.finish import refuse_missing_folders
     from experiments.records.records import read_records
     from experiments.reports.report_page import make_parts, render_html, render_markdown
     from he_infer.errors import UsageError
     from he_infer.files import write_text
+    from he_infer.terminal import make_console
 
     if html is None and markdown is None:
         raise UsageError("Nothing to write: name a page with --html, tables with --markdown, or both.")
     refuse_missing_folders(html=html, markdown=markdown)
-    console = Console()
+    console = make_console()
     parts = make_parts([(path, read_records(path)) for path in records])
     if not parts:
         raise UsageError("These files hold no records. Run an experiment with --record first.")
@@ -59,7 +59,7 @@ def report(
     for part in parts:
         for shown in part.pictures:
             if shown.picture is None:
-                console.print(f"[yellow]note:[/] {shown.why}", highlight=False, soft_wrap=True)
+                console.print(f"note: {shown.why}", style="yellow", soft_wrap=True)
     total = sum(len(part.section.records) for part in parts)
     console.print(f"{total} runs of {len(parts)} kinds.", highlight=False)
 
@@ -69,11 +69,18 @@ def compare(
     after: Annotated[Path, typer.Argument(metavar="B", help="The later one.")],
     *,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Figures that differ by less than this share count as equal.")
+        float,
+        typer.Option(
+            min=0, callback=require_finite, help="Figures that differ by less than this share count as equal."
+        ),
     ] = 0.01,
     time_tolerance: Annotated[
         float,
-        typer.Option(min=0, help="The same for times (names that end in ms or seconds), which vary by themselves."),
+        typer.Option(
+            min=0,
+            callback=require_finite,
+            help="The same for times (names that end in ms or seconds), which vary by themselves.",
+        ),
     ] = 0.25,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if a figure changed or a run is missing.")
@@ -86,7 +93,6 @@ def compare(
 
     Example: `he-experiments compare before.jsonl after.jsonl --tolerance 0.005`
     """
-    from rich.console import Console
     from rich.table import Table
 
     from experiments.present.markdown_tables import format_value
@@ -94,9 +100,10 @@ def compare(
     from experiments.records.records import read_records
     from experiments.reports.comparison import compare_records as compared
     from he_infer.files import write_json
+    from he_infer.terminal import make_console
 
     refuse_missing_folders(json=json_file)
-    console = Console()
+    console = make_console()
     found = compared(read_records(before), read_records(after), tolerance=tolerance, time_tolerance=time_tolerance)
     for heading, changes in (("figures", found.figures), ("versions and machine", found.surroundings)):
         if not changes:

@@ -29,9 +29,13 @@ PACKAGES = (
     "tenseal",
     "zstandard",
     "safetensors",
+    "onnx",
     "onnxruntime",
     "httpx2",
+    "jinja2",
     "pillow",
+    "platformdirs",
+    "pooch",
     "pydicom",
 )
 CODECS = ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle")

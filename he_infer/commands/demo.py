@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import MOST_SEED
 from he_infer.terminal import PlainTable, make_console
 
 
@@ -26,7 +27,7 @@ def demo(
         Literal["linear", "mlp", "cubic", "conv"],
         typer.Option(help="Head that the server evaluates encrypted; see 'he-infer train --help'."),
     ] = "mlp",
-    seed: Annotated[int, typer.Option(help="Seed of the training. Keys are always new.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the training. Keys are always new.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Classify only the first N test images.")] = None,
     recording: Annotated[

@@ -7,6 +7,7 @@ from pathlib import Path
 from he_infer.demo.audit import Audit, HeadAudit
 from he_infer.demo.figures import Figures
 from he_infer.demo.unlike import UnlikeImage
+from he_infer.files import write_text
 from he_infer.html_page import data_uri, render_page
 
 _TILES = ("Pictures encrypted", "Accuracy encrypted", "Label agreement", "Server time", "Bytes up")
@@ -114,8 +115,8 @@ def render_report(report: Report) -> str:
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write the page to `path`."""
-    path.write_text(render_report(report), encoding="utf-8")
+    """Write the page to `path`, whole or not at all."""
+    write_text(path, render_report(report))
 
 
 def _kb(count: int) -> str:

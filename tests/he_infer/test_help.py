@@ -1,30 +1,8 @@
 """The help of every command holds an example, and no command takes a secret as an argument."""
 
-from collections.abc import Iterator
-
-import click
 import pytest
-import typer
 
-from experiments.cli import app as experiments_app
-from he_infer.cli import app as infer_app
-
-
-def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-    children = getattr(command, "commands", None)
-    if children is None:
-        yield name, command
-    else:
-        for word, child in children.items():
-            yield from _commands(child, f"{name} {word}")
-
-
-COMMANDS = dict(
-    [
-        *_commands(typer.main.get_command(infer_app), "he-infer"),
-        *_commands(typer.main.get_command(experiments_app), "he-experiments"),
-    ]
-)
+from tests.he_infer.command_tree import COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)

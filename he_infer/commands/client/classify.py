@@ -19,6 +19,7 @@ from he_infer.commands.client.connection_options import (
 from he_infer.commands.client.report_options import ReportKinds, ToArchive, ToFolder, read_report_options
 from he_infer.commands.client.unlock_option import get_unlock
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import require_finite
 from he_infer.commands.passphrase_option import PassphraseFile
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def classify(
             "--canaries",
             min=0,
             max=10,
+            callback=require_finite,
             metavar="RATE",
             help="Test questions with known answers for each image (0.1: one for ten images); 0 turns them off.",
             show_default="one in the first request",

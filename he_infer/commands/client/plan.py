@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import require_finite
 from he_infer.terminal import PlainTable, make_console
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ def plan(
     *,
     batch: Annotated[int, typer.Option(min=1, help="Images a request.")] = 1,
     policy: Annotated[str | None, typer.Option(help="'hidden' or 'open'; by default the bundle's own.")] = None,
-    precision: Annotated[float, typer.Option(help="Largest accepted error of a score.")] = 1e-3,
+    precision: Annotated[
+        float, typer.Option(callback=require_finite, help="Largest accepted error of a score.")
+    ] = 1e-3,
     ring_size: Annotated[int | None, typer.Option(help="Your own ring size N, with --modulus-bits.")] = None,
     modulus_bits: Annotated[
         str | None, typer.Option(help="Your own chain: bits of the primes with commas, the special prime last.")

@@ -8,6 +8,7 @@ import typer
 
 from he_infer.commands.client.card_option import CardFile, read_card
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import require_finite
 from he_infer.commands.passphrase_option import PassphraseFile, get_passphrase
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def publish(
             min=1, help="Images in a request; repeat for several plans.", show_default="1, 16, 64, 256 if they fit"
         ),
     ] = None,
-    precision: Annotated[float, typer.Option(help="Largest accepted error of a score.")] = 1e-3,
+    precision: Annotated[
+        float, typer.Option(callback=require_finite, help="Largest accepted error of a score.")
+    ] = 1e-3,
     questions: Annotated[
         int,
         typer.Option(

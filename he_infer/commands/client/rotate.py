@@ -15,6 +15,7 @@ from he_infer.commands.client.connection_options import (
     open_session,
 )
 from he_infer.commands.client.unlock_option import get_unlock
+from he_infer.commands.number_options import require_finite
 from he_infer.commands.passphrase_option import PassphraseFile
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ def rotate(
     *,
     overlap_days: Annotated[
         float,
-        typer.Option(min=0, help="Days for which the server keeps the present keys, for other copies of the key file."),
+        typer.Option(
+            min=0,
+            callback=require_finite,
+            help="Days for which the server keeps the present keys, for other copies of the key file.",
+        ),
     ] = 7.0,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,

@@ -26,6 +26,7 @@ from he_infer.commands.client.connection_options import (
     Url,
 )
 from he_infer.commands.client.unlock_option import get_unlock
+from he_infer.commands.number_options import require_finite
 from he_infer.commands.passphrase_option import PassphraseFile
 
 if TYPE_CHECKING:
@@ -75,8 +76,11 @@ def watch(
         str, typer.Option(help="Only images whose study or series description matches this regular expression.")
     ] = "",
     since: Annotated[str, typer.Option(metavar="YYYYMMDD", help="Only studies from this date on.")] = "",
-    quiet: Annotated[float, typer.Option(min=0, help="Seconds without growth after which a study is examined.")] = 60.0,
-    poll: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 10.0,
+    quiet: Annotated[
+        float,
+        typer.Option(min=0, callback=require_finite, help="Seconds without growth after which a study is examined."),
+    ] = 60.0,
+    poll: Annotated[float, typer.Option(min=0.2, callback=require_finite, help="Seconds between two looks.")] = 10.0,
     attempts: Annotated[int, typer.Option(min=1, max=100, help="Tries before an image is given up.")] = 8,
     peer: Annotated[list[str] | None, typer.Option(help="listen: AE title that may send; may be repeated.")] = None,
     address: Annotated[

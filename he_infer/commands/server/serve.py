@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from he_infer.ckks.engines.choice import EngineWish
+from he_infer.commands.number_options import require_finite
 
 
 def serve(
@@ -46,7 +47,9 @@ def serve(
         int | None,
         typer.Option(help="Images a day with each hidden model for a client without its own limit; by default 2000."),
     ] = None,
-    precision: Annotated[float | None, typer.Option(help="Largest error of a score that plans are made for.")] = None,
+    precision: Annotated[
+        float | None, typer.Option(callback=require_finite, help="Largest error of a score that plans are made for.")
+    ] = None,
     insecure_http: Annotated[
         bool | None,
         typer.Option("--insecure-http", help="Allow plain HTTP beyond loopback, behind a proxy that terminates TLS."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from he_infer.commands.json_option import JsonFile
+from he_infer.commands.number_options import require_finite
 from he_infer.commands.server.state_options import (
     DEFAULT_DATA_DIR,
     BlobUrl,
@@ -37,7 +38,10 @@ def scrub(
         Path | None, typer.Option(metavar="BACKUP", help="Restore missing and damaged blobs from this backup.")
     ] = None,
     orphan_hours: Annotated[
-        float, typer.Option(min=0, help="Age in hours from which a blob without a row counts as an orphan.")
+        float,
+        typer.Option(
+            min=0, callback=require_finite, help="Age in hours from which a blob without a row counts as an orphan."
+        ),
     ] = 1.0,
     json_file: JsonFile = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from he_infer.commands.number_options import require_finite
 from he_infer.commands.server.state_options import (
     DEFAULT_DATA_DIR,
     DailyQueries,
@@ -36,7 +37,10 @@ def add(
         typer.Option(help="classify, store or admin; repeat for several.", show_default="classify and store"),
     ] = None,
     days: Annotated[
-        float | None, typer.Option(min=0, max=MAX_DAYS, help="Days until the token expires; by default it does not.")
+        float | None,
+        typer.Option(
+            min=0, max=MAX_DAYS, callback=require_finite, help="Days until the token expires; by default it does not."
+        ),
     ] = None,
     storage_quota: StorageQuota = None,
     daily_queries: DailyQueries = None,
@@ -96,10 +100,18 @@ def rotate(
     token_id: Annotated[str, typer.Argument(help="The old token's id, from `he-infer tokens list`.")],
     *,
     hours: Annotated[
-        float, typer.Option(min=0, help="Hours for which the old token is still accepted; 0 revokes it at once.")
+        float,
+        typer.Option(
+            min=0,
+            callback=require_finite,
+            help="Hours for which the old token is still accepted; 0 revokes it at once.",
+        ),
     ] = 24.0,
     days: Annotated[
-        float | None, typer.Option(min=0, help="Days until the new token expires.", show_default="as the old one's")
+        float | None,
+        typer.Option(
+            min=0, callback=require_finite, help="Days until the new token expires.", show_default="as the old one's"
+        ),
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="Write the new token here (mode 0600), not to the screen.")
