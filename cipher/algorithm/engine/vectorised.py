@@ -11,7 +11,7 @@ from cipher.algorithm.tiles import Division, Strip
 from cipher.algorithm.weights import LEAST_DISTANCE, PROBES, ROTATION, SHEET_INPUTS, Network
 from cipher.algorithm.words import Words
 
-_SHEETS_AT_ONCE = 8
+_SHEETS_AT_ONCE = 32
 _MOVED_AT_ONCE = 1 << 17
 """Bytes of rows that are moved at a time."""
 
