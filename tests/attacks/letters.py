@@ -127,6 +127,7 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_registrations_whose_body_never_comes_are_counted_too",
         ),
         "downloads that are never read": ("test_unread_downloads_take_bounded_memory_and_stop_nobody",),
+        "large objects that end at once": ("test_large_objects_that_end_at_once_are_written_a_few_at_a_time",),
         "malformed messages without end": (
             "test_a_flood_of_malformed_messages_is_answered_at_the_allowed_rate_and_the_honest_client_is_served",
         ),

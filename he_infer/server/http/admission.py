@@ -19,6 +19,7 @@ from fastapi import Request
 
 from he_infer.server.http.body import BodyReader
 from he_infer.server.http.downloads import Downloads
+from he_infer.server.http.large_puts import LargePuts
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope, digest
@@ -61,6 +62,7 @@ class Admission:
         self._clients: OrderedDict[str, str] = OrderedDict()
         self.bodies = BodyReader(settings, service.spool, self.run)
         self.downloads = Downloads(self._run_begun)
+        self.large_puts = LargePuts()
 
     async def run(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run a blocking function in a thread, in a turn of the request's client.

@@ -42,9 +42,10 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
         with await admission.run(service.objects.expect, caller, object_id, length, version) as incoming:
             async for piece in admission.bodies.pieces(request, length):
                 await admission.run(incoming.write, piece)
-            return await admission.run(
-                service.objects.put, caller, request.state.request_id, object_id, incoming, sha256, version
-            )
+            async with admission.large_puts.of(caller.client_id, length):
+                return await admission.run(
+                    service.objects.put, caller, request.state.request_id, object_id, incoming, sha256, version
+                )
 
     async def send(request: Request, credentials: Credentials, object_id: str, version: int | None) -> Response:
         caller = await admission.authenticate(request, bearer(credentials), Scope.STORE)
