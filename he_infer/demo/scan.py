@@ -2,7 +2,7 @@
 
 This module reads bytes and compares them. It has no keys and decrypts nothing. The time grows with the bytes
 that are read, not with the number of pieces that are looked for: a hash of the six bytes at every offset is looked up
-in a table of the pieces' first six bytes (as in Rabin and Karp 1987), and only where it is there are bytes compared.
+in a table of six bytes of each piece (as in Rabin and Karp 1987), and only where it is there are bytes compared.
 """
 
 import re
@@ -19,6 +19,8 @@ SHORTEST = 6
 """Bytes of the shortest piece that can be looked for; random data would hold a shorter one by chance."""
 _CHUNK = 1 << 23
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{6,}")
+_WINDOWS = 64
+"""Places in a piece at which the six bytes that are looked up may begin."""
 _TABLE_BITS = 22
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _FIRST_SIX = np.uint64((1 << 48) - 1)
@@ -192,19 +194,20 @@ class _Seen:
 
 
 class _Index:
-    """All spellings of all pieces, found by a hash of their first six bytes."""
+    """All spellings of all pieces, found by a hash of six of their bytes."""
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
-        self._pieces: dict[bytes, list[tuple[bytes, Piece]]] = {}
+        self._pieces: dict[bytes, list[tuple[int, bytes, Piece]]] = {}
         for piece in pieces:
             for spelling in piece.spellings:
                 if len(spelling) < SHORTEST:
                     raise ValueError(f"a piece of {piece.what} has {len(spelling)} bytes; {SHORTEST} are the least")
-                self._pieces.setdefault(spelling[:SHORTEST], []).append((spelling, piece))
-        self.longest = max((len(s) for known in self._pieces.values() for s, _ in known), default=1)
+                start = _choose_window(spelling)
+                self._pieces.setdefault(spelling[start : start + SHORTEST], []).append((start, spelling, piece))
+        self.longest = max((len(s) for known in self._pieces.values() for _, s, _ in known), default=1)
         self._table = np.zeros(1 << _TABLE_BITS, dtype=np.bool_)
-        beginnings = np.array([int.from_bytes(start, "little") for start in self._pieces], dtype=np.uint64)
-        self._table[_hash(beginnings)] = True
+        windows = np.array([int.from_bytes(window, "little") for window in self._pieces], dtype=np.uint64)
+        self._table[_hash(windows)] = True
 
     def find(self, data: bytes) -> set[Piece]:
         """The pieces that a byte string holds."""
@@ -216,10 +219,16 @@ class _Index:
             words = np.frombuffer(padded, dtype="<u8", offset=shift, count=(len(data) - shift + 7) // 8)
             for place in np.flatnonzero(self._table[_hash(words & _FIRST_SIX)]):
                 at = 8 * int(place) + shift
-                for spelling, piece in self._pieces.get(data[at : at + SHORTEST], ()):
-                    if piece not in found and data.startswith(spelling, at):
+                for start, spelling, piece in self._pieces.get(data[at : at + SHORTEST], ()):
+                    if at >= start and data.startswith(spelling, at - start) and piece not in found:
                         found.add(piece)
         return found
+
+
+def _choose_window(spelling: bytes) -> int:
+    """The place of the six bytes with the most different values: an image's dark border begins many of its rows."""
+    places = range(min(len(spelling) - SHORTEST, _WINDOWS) + 1)
+    return max(places, key=lambda place: len(set(spelling[place : place + SHORTEST])))
 
 
 def _hash(values: NDArray[np.uint64]) -> NDArray[np.intp]:
