@@ -92,12 +92,25 @@ def serve(settings: ServerSettings, stop: StopSignals) -> None:
     if settings.port_file is not None and not settings.port_file.parent.is_dir():
         raise UsageError(f"{settings.port_file}: its folder does not exist. Make it first.")
     with listen(settings.host, settings.port, reuse_port=settings.reuse_port) as listener:
+        forget_port(settings)  # of a server that was killed: whoever waits for the file must not read an old port
         service = Service(settings)
         try:
             stop.check()
             _run(settings, service, listener, stop)
         finally:
             service.stop()
+            if not settings.reuse_port:  # the file may be that of the server that takes over
+                forget_port(settings)
+
+
+def forget_port(settings: ServerSettings) -> None:
+    """Remove the port file, where there is one.
+
+    Raises:
+        OSError: it is a folder, or may not be removed.
+    """
+    if settings.port_file is not None:
+        settings.port_file.unlink(missing_ok=True)
 
 
 def _run(settings: ServerSettings, service: Service, listener: socket.socket, stop: StopSignals) -> None:

@@ -40,7 +40,9 @@ class ServerSettings(BaseSettings):
     reuse_port: bool = Field(
         False, description="Let another server process listen on the same port: for restarts without a gap."
     )
-    port_file: Path | None = Field(None, description="Write the port here once the server accepts connections.")
+    port_file: Path | None = Field(
+        None, description="Write the port here once the server accepts connections; the file goes when the server ends."
+    )
     token_file: Path | None = Field(None, description="A first token is taken from here, or made and written here.")
     insecure_http: bool = Field(
         False,

@@ -143,6 +143,20 @@ def test_a_wrong_file_ends_the_start_in_one_line(
     assert "Traceback" not in done.stderr + done.stdout
 
 
+def test_the_port_file_is_there_only_while_the_server_answers(tmp_path: Path, bundle: Path) -> None:
+    port = tmp_path / "port"
+    port.write_text("1\n")  # a killed server's
+    command = [sys.executable, "-m", "he_infer", "serve", str(bundle), "--port", "0", "--workers", "1"]
+    command += ["--engine", "seal", "--data-dir", str(tmp_path / "data"), "--port-file", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        address = next(line for line in process.stdout if "ready on" in line).rsplit(maxsplit=1)[1]
+        assert address.endswith(f":{port.read_text().strip()}")
+        process.terminate()
+    assert process.returncode == 0
+    assert not port.exists()
+
+
 STOPPED_AT = """
 import os, signal, sys
 if __name__ == "__main__":
