@@ -4,6 +4,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -49,10 +50,24 @@ def configure_logging() -> None:
     )
 
 
+class _LineLogger(structlog.WriteLogger):
+    """Writes lines, and drops those that cannot be written: a full disk costs lines of the log and no answers.
+
+    The standard library's handlers do the same; the metrics go on counting.
+    """
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        with suppress(OSError):
+            super().msg(message)
+
+    info = warning = error = msg
+
+
 def access_log() -> structlog.typing.FilteringBoundLogger:
     """Make the logger of request lines: of the same form, at half the cost of the standard library's logging."""
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
+        _LineLogger(sys.stderr),
         processors=[*_SHARED, _JSON],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
