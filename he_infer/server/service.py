@@ -22,8 +22,10 @@ from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.recording import Recorder
 from he_infer.server.evidence.signing import Signer
 from he_infer.server.evidence.telemetry import Metrics
-from he_infer.server.inference import InferenceService, Limits
+from he_infer.server.inference import InferenceService
+from he_infer.server.key_sets import KeySets
 from he_infer.server.metadata import Caller, Metadata, Quotas
+from he_infer.server.offer import Offer
 from he_infer.server.settings import ServerSettings
 from he_infer.server.slow_steps import say_if_slow
 from he_infer.server.storage.blobs import Blobs
@@ -135,19 +137,33 @@ class Service:
         models = [ModelInfo.model_validate(model) for model in hello["models"]]
         self._say_limits(models, [str(line) for line in hello["unconfined"]])
         self.metrics = Metrics(self.pool, settings.data_dir, self.seal)
-        self.inference = InferenceService(
+        self.offer = Offer(
+            models,
+            {str(plan): (int(keys), int(request)) for plan, (keys, request) in hello["bodies"].items()},
+            max_keys=settings.max_keys,
+            max_request=settings.max_request,
+        )
+        self.key_sets = KeySets(
             metadata=self.metadata,
             blobs=self.blobs,
-            pool=self.pool,
             trials=self.trials,
+            audit=self.audit,
+            offer=self.offer,
+            seal=self.seal,
+            max_bytes=settings.max_keys,
+            window=settings.clock_window,
+        )
+        self.inference = InferenceService(
+            metadata=self.metadata,
+            pool=self.pool,
             signer=self.signer,
             audit=self.audit,
-            models=models,
-            bodies={str(plan): (int(keys), int(request)) for plan, (keys, request) in hello["bodies"].items()},
+            offer=self.offer,
+            key_sets=self.key_sets,
             seal=self.seal,
-            limits=Limits(
-                settings.max_keys, settings.max_request, settings.clock_window, settings.hidden_daily_queries
-            ),
+            max_bytes=settings.max_request,
+            window=settings.clock_window,
+            hidden_daily_queries=settings.hidden_daily_queries,
         )
         self._housekeeping = threading.Thread(target=self._keep_house, name="he-infer-housekeeping", daemon=True)
         self._housekeeping.start()

@@ -1,11 +1,13 @@
 """Telemetry for the operator: structured log lines and Prometheus metrics, without payloads, keys, tokens or scores."""
 
+import io
 import logging
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -50,24 +52,29 @@ def configure_logging() -> None:
     )
 
 
-class _LineLogger(structlog.WriteLogger):
-    """Writes lines, and drops those that cannot be written: a full disk costs lines of the log and no answers.
+class _LossyText(io.TextIOBase):
+    """Drops what cannot be written: a full disk costs lines of the log and no answers.
 
     The standard library's handlers do the same; the metrics go on counting.
     """
 
-    def msg(self, message: str) -> None:
-        """Write a line."""
-        with suppress(OSError):
-            super().msg(message)
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
 
-    info = warning = error = msg
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def access_log() -> structlog.typing.FilteringBoundLogger:
     """Make the logger of request lines: of the same form, at half the cost of the standard library's logging."""
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        _LineLogger(sys.stderr),
+        structlog.WriteLogger(cast("TextIO", _LossyText(sys.stderr))),
         processors=[*_SHARED, _JSON],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,

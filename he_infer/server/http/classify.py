@@ -17,7 +17,7 @@ from he_infer.server.http.admission import Admission
 from he_infer.server.http.openapi import OCTETS
 from he_infer.server.http.parameters import MODEL_ID
 from he_infer.server.http.refusals import answer_refused
-from he_infer.server.inference import Request as InferenceRequest
+from he_infer.server.message import Request as InferenceRequest
 from he_infer.server.service import Service
 from he_infer.wire.refusals import Refused
 
@@ -42,7 +42,7 @@ async def answer(service: Service, admission: Admission, request: Request, token
     """
     caller = await admission.authenticate(request, token, tokens.Scope.CLASSIFY)
     service.pool.check_room(caller.client_id)  # before the body: a server that is full must not read on to say so
-    async with admission.bodies.whole(request, caller, service.inference.largest_request(model)) as body:
+    async with admission.bodies.whole(request, caller, service.offer.largest_request(model)) as body:
         asked = InferenceRequest(caller, request.state.request_id)
         sealed = await admission.run(service.inference.classify, asked, model, body)
     return Response(sealed, media_type=OCTETS)

@@ -7,7 +7,7 @@ from he_infer.server.http.admission import Admission
 from he_infer.server.http.body import announced_length
 from he_infer.server.http.openapi import BINARY, BODY, refusing
 from he_infer.server.http.parameters import Credentials, KeySet, ModelId, PlanDigest, bearer
-from he_infer.server.inference import Request as InferenceRequest
+from he_infer.server.message import Request as InferenceRequest
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope
@@ -40,7 +40,7 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     async def models(request: Request, credentials: Credentials) -> bodies.ModelList:
         """The models served, with the plans to pack features for. Needs the scope `classify`."""
         await admission.authenticate(request, bearer(credentials), Scope.CLASSIFY)
-        return service.inference.models
+        return service.offer.models
 
     @router.put(
         "/v1/keys/{plan}/{key_set}",
@@ -53,23 +53,21 @@ def build_router(service: Service, admission: Admission) -> APIRouter:
     ) -> bodies.KeysStored:
         """Register a key set for a plan; a set is never replaced. Needs the scope `classify`."""
         caller = await admission.authenticate(request, bearer(credentials), Scope.CLASSIFY)
-        room = await admission.run(service.inference.expect_keys, caller, plan, announced_length(request))
-        async with admission.bodies.whole(request, caller, service.inference.largest_keys(plan), room) as body:
-            return await admission.run(
-                service.inference.register_keys, _make_request(request, caller), plan, key_set, body
-            )
+        room = await admission.run(service.key_sets.expect, caller, plan, announced_length(request))
+        async with admission.bodies.whole(request, caller, service.offer.largest_keys(plan), room) as body:
+            return await admission.run(service.key_sets.register, _make_request(request, caller), plan, key_set, body)
 
     @router.get("/v1/keys", responses=refusing())
     async def list_keys(request: Request, credentials: Credentials) -> bodies.KeysList:
         """The client's registered evaluation keys. Needs the scope `classify`."""
         caller = await admission.authenticate(request, bearer(credentials), Scope.CLASSIFY)
-        return await admission.run(service.inference.list_keys, caller)
+        return await admission.run(service.key_sets.list_all, caller)
 
     @router.delete("/v1/keys/{plan}/{key_set}", status_code=204, responses=refusing(Code.MISSING_KEYS))
     async def delete_keys(plan: PlanDigest, key_set: KeySet, request: Request, credentials: Credentials) -> Response:
         """Forget a key set for a plan. Needs the scope `classify`."""
         caller = await admission.authenticate(request, bearer(credentials), Scope.CLASSIFY)
-        await admission.run(service.inference.delete_keys, _make_request(request, caller), plan, key_set)
+        await admission.run(service.key_sets.delete, _make_request(request, caller), plan, key_set)
         return Response(status_code=204)
 
     @router.post(

@@ -45,6 +45,20 @@ class Crashed(Exception):
     """A task's bytes brought the process that worked on them down; the task is not tried again."""
 
 
+def run_worker(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
+    """Run a worker, in its own process: the server's process loads neither numpy nor SEAL."""
+    from he_infer.server.workers import worker
+
+    worker.main(connection, config)
+
+
+def run_trial(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
+    """Run a trial of evaluation keys, in its own process."""
+    from he_infer.server.workers import trial
+
+    trial.main(connection, config)
+
+
 class WorkerPool:
     """Runs tasks in worker processes, one a slot, with a bounded fair queue in front.
 
@@ -69,10 +83,10 @@ class WorkerPool:
         queue: int,
         wall_seconds: float,
         queue_seconds: float = math.inf,
-        entry: Entry | None = None,
+        entry: Entry = run_worker,
         throw_away: bool = False,
     ) -> None:
-        self._slots = [Slot(config, entry or run_worker) for _ in range(workers)]
+        self._slots = [Slot(config, entry) for _ in range(workers)]
         self._throw_away = throw_away
         self._queue: FairQueue[_Job] = FairQueue(queue, workers)
         self._wall_seconds = wall_seconds
@@ -126,7 +140,7 @@ class WorkerPool:
         return [slot.pid for slot in self._slots if slot.pid is not None]
 
     def check_room(self, tenant: str) -> None:
-        """Refuse early, before a message is checked and counted, what `submit` would refuse anyway.
+        """Refuse early, before a message is checked and counted, what `run` would refuse anyway.
 
         Raises:
             Refused: `busy`.
@@ -140,17 +154,15 @@ class WorkerPool:
         header: dict[str, Any],
         parts: Sequence[bytes],
         supply: Callable[[], Sequence[bytes]] | None = None,
-        *,
-        accepted: Callable[[], object] = bool,
     ) -> Reply:
-        """Carry a task out, in this thread where it need not wait for others; see `submit`.
+        """Carry a task out in this thread or, where it has to wait for others, in the thread of a slot.
 
         Args:
             tenant: client that the task counts for.
             header: what to do; JSON.
             parts: bytes that go along.
-            supply: further parts, for when the worker asks for them.
-            accepted: called once the task is accepted: what follows is waiting.
+            supply: called for further parts when the worker answers that it needs them (evaluation keys that it does
+                not have in its cache); they go along in a second message.
 
         Returns:
             The worker's answer.
@@ -161,39 +173,10 @@ class WorkerPool:
         """
         job = _Job(tenant, header, parts, supply)
         if self._queue.start(tenant):
-            accepted()
             self._carry_out(job, at_once=True)
         else:
             self._put(job)
-            accepted()
         return job.future.result()
-
-    def submit(
-        self,
-        tenant: str,
-        header: dict[str, Any],
-        parts: Sequence[bytes],
-        supply: Callable[[], Sequence[bytes]] | None = None,
-    ) -> "Future[Reply]":
-        """Queue a task.
-
-        Args:
-            tenant: client that the task counts for.
-            header: what to do; JSON.
-            parts: bytes that go along.
-            supply: called for further parts when the worker answers that it needs them (evaluation keys that it does
-                not have in its cache); they go along in a second message.
-
-        Returns:
-            A future of the worker's answer. It fails with `Refused`: `busy`, `worker_died`, `worker_limit`, or
-            what the worker itself refuses; and with `Crashed` where the task brought its process down.
-
-        Raises:
-            Refused: `busy`, `draining`.
-        """
-        job = _Job(tenant, header, parts, supply)
-        self._put(job)
-        return job.future
 
     def _put(self, job: _Job) -> None:
         if self._waits_too_long(job.tenant):
@@ -219,17 +202,13 @@ class WorkerPool:
         for slot in self._slots:
             slot.stop()
 
-    def _wait(self, tenant: str) -> float:
-        """Seconds until a new task of this tenant would begin."""
-        return self._queue.ahead_of(tenant).seconds / len(self._slots)
-
     def _waits_too_long(self, tenant: str) -> bool:
         # One waiting task for each worker is always accepted, even where a single task takes longer than the bound.
         ahead = self._queue.ahead_of(tenant)
-        return ahead.jobs >= len(self._slots) and ahead.seconds / len(self._slots) > self._queue_seconds
+        return ahead.jobs >= len(self._slots) and ahead.seconds > self._queue_seconds * len(self._slots)
 
     def _busy(self, tenant: str) -> Refused:
-        seconds = max(1, math.ceil(self._wait(tenant)))
+        seconds = max(1, math.ceil(self._queue.ahead_of(tenant).seconds / len(self._slots)))
         return Refused(Code.BUSY, f"The queue is full; try again in {seconds} s.", retry_after=float(seconds))
 
     @property
@@ -312,17 +291,3 @@ class WorkerPool:
 def _fail(job: _Job, error: Exception) -> None:
     if not job.future.done():
         job.future.set_exception(error)
-
-
-def run_worker(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
-    """Run a worker, in its own process: the server's process loads neither numpy nor SEAL."""
-    from he_infer.server.workers import worker
-
-    worker.main(connection, config)
-
-
-def run_trial(connection: "Connection[bytes, bytes]", config: WorkerConfig) -> None:
-    """Run a trial of evaluation keys, in its own process."""
-    from he_infer.server.workers import trial
-
-    trial.main(connection, config)

@@ -44,10 +44,10 @@ class Bench:
         self.supplied += 1
         return [self.keys[name] for name in self.names]
 
-    def evaluate(self, key_id: str = "k", parts: list[bytes] | None = None) -> np.ndarray:
+    def evaluate(self, key_id: str = "k", parts: list[bytes] | None = None, tenant: str = "tenant") -> np.ndarray:
         task = {"do": "evaluate", "plan": self.plan.digest, "key_id": key_id, "names": self.names}
-        _, out = self.pool.run("tenant", task, self.parts if parts is None else parts, self.supply)
+        _, out = self.pool.run(tenant, task, self.parts if parts is None else parts, self.supply)
         return unpack(self.plan, self.secret.open_answer(self.plan, out), 1)
 
-    def right(self, key_id: str = "k") -> bool:
-        return bool(np.abs(self.evaluate(key_id) - self.expected).max() < 1e-3)
+    def right(self, key_id: str = "k", tenant: str = "tenant") -> bool:
+        return bool(np.abs(self.evaluate(key_id, tenant=tenant) - self.expected).max() < 1e-3)

@@ -6,13 +6,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from he_infer.ckks.packing import unpack
 from he_infer.wire.refusals import Code, Refused
 from tests.he_infer.server.support.bench import Bench
 
@@ -26,6 +26,39 @@ def bench(bundle: Path) -> Iterator[Bench]:
     bench = Bench(bundle)
     yield bench
     bench.pool.drain(10)
+
+
+@dataclass
+class Held:
+    """A pool whose one worker is stopped, and the answers of tasks that began before it goes on or dies."""
+
+    bench: Bench
+    worker: int
+    threads: ThreadPoolExecutor
+
+    def ask(self, tenant: str = "tenant") -> "Future[bool]":
+        """Bring a task, and wait until a slot has it or it waits in the queue."""
+        before = self._accepted()
+        right = self.threads.submit(self.bench.right, tenant=tenant)
+        while self._accepted() == before and not right.done():
+            time.sleep(0.005)
+        return right
+
+    def resume(self) -> None:
+        os.kill(self.worker, signal.SIGCONT)
+
+    def _accepted(self) -> int:
+        return self.bench.pool.running + self.bench.pool.waiting
+
+
+@contextmanager
+def held(bench: Bench) -> Iterator[Held]:
+    """Stop the worker, which has the keys already; what was asked has been answered when the context ends."""
+    assert bench.right()
+    (pid,) = bench.pool.pids
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(32) as threads:
+        yield Held(bench, pid, threads)
 
 
 def test_keys_are_asked_for_once_and_then_cached(bench: Bench) -> None:
@@ -52,7 +85,7 @@ def test_unreadable_keys_leave_the_worker_in_step(bench: Bench) -> None:
 
     task = {"do": "evaluate", "plan": bench.plan.digest, "key_id": "never seen", "names": bench.names}
     with refused(Code.DAMAGED):
-        bench.pool.submit("tenant", task, bench.parts, fail).result(timeout=60)
+        bench.pool.run("tenant", task, bench.parts, fail)
     deaths = bench.pool.deaths
     assert bench.right()
     assert bench.pool.deaths == deaths
@@ -60,9 +93,9 @@ def test_unreadable_keys_leave_the_worker_in_step(bench: Bench) -> None:
 
 def test_an_unknown_task_is_a_documented_refusal(bench: Bench) -> None:
     with refused(Code.INTERNAL):
-        bench.pool.submit("tenant", {"do": "something else"}, []).result(timeout=60)
+        bench.pool.run("tenant", {"do": "something else"}, [])
     with refused(Code.UNKNOWN_PLAN):
-        bench.pool.submit("tenant", {"do": "evaluate", "plan": "0", "key_id": "k", "names": []}, []).result(timeout=60)
+        bench.pool.run("tenant", {"do": "evaluate", "plan": "0", "key_id": "k", "names": []}, [])
     assert bench.right()
 
 
@@ -82,56 +115,24 @@ def test_a_worker_killed_between_tasks_is_replaced(bench: Bench) -> None:
 
 
 def test_a_worker_killed_in_a_task_costs_one_retry(bench: Bench) -> None:
-    assert bench.right()
-    (pid,) = bench.pool.pids
-    os.kill(pid, signal.SIGSTOP)
-    task = {"do": "evaluate", "plan": bench.plan.digest, "key_id": "k", "names": bench.names}
-    future = bench.pool.submit("tenant", task, bench.parts, bench.supply)
-    while not bench.pool.running:
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    _, out = future.result(timeout=60)
-    assert np.abs(unpack(bench.plan, bench.secret.open_answer(bench.plan, out), 1) - bench.expected).max() < 1e-3
-
-
-def test_a_worker_killed_in_a_task_that_began_at_once_costs_one_retry(bench: Bench) -> None:
-    assert bench.right()
-    (pid,) = bench.pool.pids
-    os.kill(pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(1) as threads:
-        right = threads.submit(bench.right)
-        while not bench.pool.running:
-            time.sleep(0.01)
-        assert bench.pool.waiting == 0
-        os.kill(pid, signal.SIGKILL)
-        assert right.result(timeout=60)
+    with held(bench) as pool:
+        first, second = pool.ask(), pool.ask()
+        assert (bench.pool.running, bench.pool.waiting) == (1, 1)
+        os.kill(pool.worker, signal.SIGKILL)
+        assert first.result(timeout=60)
+        assert second.result(timeout=60)
     assert bench.pool.running == 0
 
 
 def test_a_task_that_cannot_begin_at_once_waits_its_turn(bench: Bench) -> None:
-    assert bench.right()
-    (pid,) = bench.pool.pids
-    os.kill(pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(3) as threads:
-        rights = [threads.submit(bench.right) for _ in range(3)]
-        while bench.pool.waiting < 2:
-            time.sleep(0.01)
-        os.kill(pid, signal.SIGCONT)
+    with held(bench) as pool:
+        rights = [pool.ask() for _ in range(3)]
+        assert bench.pool.waiting == 2
+        pool.resume()
         assert all(right.result(timeout=60) for right in rights)
 
 
-def test_a_task_says_once_that_it_is_accepted(bench: Bench) -> None:
-    told: list[int] = []
-    with refused(Code.UNKNOWN_PLAN):
-        task = {"do": "evaluate", "plan": "0", "key_id": "k", "names": []}
-        bench.pool.run("tenant", task, [], accepted=lambda: told.append(bench.pool.running))
-    assert told == [0]
-
-
 def test_a_worker_that_dies_twice_in_a_task_is_reported(bench: Bench) -> None:
-    assert bench.right()
-    os.kill(bench.pool.pids[0], signal.SIGSTOP)
-    task = {"do": "evaluate", "plan": bench.plan.digest, "key_id": "k", "names": bench.names}
     stop = threading.Event()
 
     def keep_killing() -> None:
@@ -143,13 +144,14 @@ def test_a_worker_that_dies_twice_in_a_task_is_reported(bench: Bench) -> None:
                     continue
             time.sleep(0.001)
 
-    future = bench.pool.submit("tenant", task, bench.parts, bench.supply)
-    killer = threading.Thread(target=keep_killing)
-    killer.start()
-    with refused(Code.WORKER_DIED):
-        future.result(timeout=60)
-    stop.set()
-    killer.join()
+    with held(bench) as pool:
+        right = pool.ask()
+        killer = threading.Thread(target=keep_killing)
+        killer.start()
+        with refused(Code.WORKER_DIED):
+            right.result(timeout=60)
+        stop.set()
+        killer.join()
     assert bench.right()
 
 
@@ -170,48 +172,27 @@ def test_a_killed_fork_server_is_replaced(bench: Bench) -> None:
 def test_flood_of_one_tenant_delays_another_by_one_turn(bundle: Path) -> None:
     bench = Bench(bundle, queue=40)
     try:
-        assert bench.right()
-        (pid,) = bench.pool.pids
-        os.kill(pid, signal.SIGSTOP)
         order: list[str] = []
-        task = {"do": "evaluate", "plan": bench.plan.digest, "key_id": "k", "names": bench.names}
-        futures = []
-        for tenant in ["flood"] * 20 + ["other"]:
-            future = bench.pool.submit(tenant, task, bench.parts, bench.supply)
-            future.add_done_callback(lambda _, tenant=tenant: order.append(tenant))
-            futures.append(future)
-        os.kill(pid, signal.SIGCONT)
-        for future in futures:
-            future.result(timeout=60)
+        with held(bench) as pool:
+            for tenant in ["flood"] * 20 + ["other"]:
+                pool.ask(tenant).add_done_callback(lambda _, tenant=tenant: order.append(tenant))
+            pool.resume()
+        assert len(order) == 21
         assert order.index("other") <= 2
     finally:
         bench.pool.drain(10)
 
 
-def test_draining_finishes_a_task_that_began_at_once(bundle: Path) -> None:
+def test_draining_finishes_what_was_accepted_and_takes_no_more(bundle: Path) -> None:
     bench = Bench(bundle)
-    assert bench.right()
-    (pid,) = bench.pool.pids
-    os.kill(pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(2) as threads:
-        right = threads.submit(bench.right)
-        while not bench.pool.running:
-            time.sleep(0.01)
-        drained = threads.submit(bench.pool.drain, 60)
+    with held(bench) as pool:
+        rights = [pool.ask() for _ in range(4)]  # the first has begun at once, the others wait
+        drained = pool.threads.submit(bench.pool.drain, 60)
         time.sleep(0.1)
         assert not drained.done()
-        os.kill(pid, signal.SIGCONT)
-        assert right.result(timeout=60)
+        pool.resume()
+        assert all(right.result(timeout=60) for right in rights)
         drained.result(timeout=60)
     assert bench.pool.pids == []
-
-
-def test_draining_finishes_the_queue_and_takes_no_more(bundle: Path) -> None:
-    bench = Bench(bundle)
-    task = {"do": "evaluate", "plan": bench.plan.digest, "key_id": "k", "names": bench.names}
-    futures = [bench.pool.submit("tenant", task, bench.parts, bench.supply) for _ in range(4)]
-    bench.pool.drain(30)
-    assert all(future.result(timeout=0)[1] for future in futures)
     with refused(Code.DRAINING):
-        bench.pool.submit("tenant", task, bench.parts)
-    assert bench.pool.pids == []
+        bench.right()
