@@ -1,5 +1,6 @@
 """The entry points of the command lines: an interrupt before a command runs."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,3 +24,55 @@ def test_ctrl_c_before_the_command_starts_gives_exit_code_130_without_a_tracebac
         run_command_line("interrupted_command_line")
     assert stopped.value.code == 130
     assert capsys.readouterr().err == ""
+
+
+LOSES_IT = """
+import os, signal, time, weakref
+from he_infer.terminal import run
+import typer
+
+class Held:
+    pass
+
+def send(_):
+    os.kill(os.getpid(), signal.{signal})
+    time.sleep(0.01)
+
+def lose():
+    held = Held()
+    reference = weakref.ref(held, send)
+    del held
+    time.sleep(20)
+    print("went on")
+
+{now}
+
+def main():
+    app = typer.Typer()
+    app.command()(lose)
+    run(app)
+"""
+
+
+@pytest.mark.parametrize(
+    ("signal", "now", "code"),
+    [("SIGINT", "lose()", 130), ("SIGINT", "", 130), ("SIGTERM", "", 143), ("SIGHUP", "", 129)],
+    ids=["ctrl-c while packages load", "ctrl-c in a command", "SIGTERM in a command", "SIGHUP in a command"],
+)
+def test_signal_whose_exception_python_discards_still_ends_the_process(
+    signal: str, now: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "loses_it.py").write_text(LOSES_IT.format(signal=signal, now=now))
+    program = f"import sys; sys.path.append({str(tmp_path)!r}); from he_infer.entry import run_command_line as run; "
+    found = subprocess.run([sys.executable, "-c", program + "run('loses_it')"], capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (code, "", "")
+
+
+def test_other_errors_that_python_discards_are_still_reported(tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text(
+        "class Held:\n    def __del__(self):\n        raise ValueError('seen')\n\ndef main():\n    Held()\n"
+    )
+    program = f"import sys; sys.path.append({str(tmp_path)!r}); from he_infer.entry import run_command_line as run; "
+    found = subprocess.run([sys.executable, "-c", program + "run('fails')"], capture_output=True, text=True)
+    assert found.returncode == 0
+    assert "ValueError: seen" in found.stderr
