@@ -255,12 +255,11 @@ def require_packages(extra: str, names: Sequence[str]) -> None:
     from importlib.util import find_spec
 
     from he_infer.errors import UsageError
+    from he_infer.installation import install_command
 
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise UsageError(
-            f"This command needs the package '{missing[0]}'. Install it with: pip install 'he-infer[{extra}]'"
-        )
+        raise UsageError(f"This command needs the package '{missing[0]}'. Install it with: {install_command(extra)}")
 
 
 def explain(error: BaseException) -> str | None:
@@ -270,7 +269,9 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is not None:
-            return f"This command needs the package '{error.name}'. Install it with: pip install 'he-infer[{extra}]'"
+            from he_infer.installation import install_command
+
+            return f"This command needs the package '{error.name}'. Install it with: {install_command(extra)}"
         return None
     if isinstance(error, OSError) and error.strerror:
         return clean(_explain_system(error))

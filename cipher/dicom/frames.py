@@ -244,6 +244,6 @@ def _decode(handle: BinaryIO, name: str) -> Iterator[Frame]:
     except Exception as error:  # decoders fail in whatever way the bytes lead them to, or are not installed
         reason = " ".join(str(error).split())[:200]
         raise UnsupportedFormat(
-            f"A region of {name} cannot be sealed: its pixels cannot be decoded here ({reason}). Decoders come with: "
-            "pip install 'he-infer[client]'. Or use the container form, which keeps any file."
+            f"A region of {name} cannot be sealed: its pixels cannot be decoded here ({reason}). Decoders come with "
+            "he-infer's extra 'client'. Or use the container form, which keeps any file."
         ) from error

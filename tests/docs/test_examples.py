@@ -107,7 +107,7 @@ def test_block_that_does_not_run_names_what_exists(block: Block) -> None:
         "he-infer tokens ad x",
         "he-infer classify scans/ --bundle",
         "make demos",
-        "pip install 'he-infer[serve]'",
+        "pip install '.[serve]'",
     ],
 )
 def test_misspelt_command_is_found(statement: str) -> None:

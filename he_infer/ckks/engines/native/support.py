@@ -4,6 +4,8 @@ import importlib.util
 import platform
 import sys
 
+from he_infer.installation import install_command
+
 _X86 = ("x86_64", "amd64")
 _ARM = ("aarch64", "arm64")
 
@@ -12,7 +14,7 @@ def find_obstacle() -> str | None:
     """Return the reason why the native engine cannot run here, for a log line; None if it can."""
     missing = [name for name in ("numba", "llvmlite", "zstandard") if importlib.util.find_spec(name) is None]
     if missing:
-        return f"{' and '.join(missing)} not installed: pip install 'he-infer[server,fast]'"
+        return f"{' and '.join(missing)} not installed: {install_command('server', 'fast')}"
     if sys.byteorder != "little" or sys.maxsize < 1 << 62:
         return "it needs a 64-bit little-endian machine"
     machine = platform.machine().lower()
