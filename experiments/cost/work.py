@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from he_infer.ckks.planning.circuit import Circuit
     from he_infer.ckks.planning.plan import Plan
 
@@ -34,7 +36,8 @@ def count_work(plan: "Plan", circuit: "Circuit") -> Work:
 
     A key switch of L primes takes L inverse transforms for its digits, L - 1 of each digit again for the other primes
     and one for the special prime, and for the division by that one 2 inverse and 2 L forward transforms, which are
-    (L + 1)(L + 2). It reads L digits of a key, each two polynomials modulo L + 1 primes. Rescaling L primes takes 2
+    (L + 1)(L + 2). Rotations of one input share the first L and the L * L that follow; a sum of rotations is divided
+    once. A key switch reads L digits of a key, each two polynomials modulo L + 1 primes. Rescaling L primes takes 2
     inverse and 2 (L - 1) forward transforms. A fresh zero takes one, and an answer two inverse ones.
     """
     from he_infer.ckks.layouts.last_layer import Tile
@@ -73,9 +76,26 @@ def count_work(plan: "Plan", circuit: "Circuit") -> Work:
                 rest = residues * _REDUCTION
         transforms += each.times * (there + back)
         multiplications += each.times * (there * forward + back * inverse + rest)
+    for primes, shared, joined in _list_joined(plan, circuit):
+        transforms -= shared * (primes * primes + primes) + joined * (2 * primes + 2)
+        multiplications -= shared * primes * (primes * forward + inverse) + joined * 2 * (primes * forward + inverse)
     cost = estimate_cost(plan, circuit)
     moved = key_bytes + cost.weight_bytes + cost.bytes_up + cost.bytes_down
     return Work(transforms, key_bytes, multiplications, int(moved))
+
+
+def _list_joined(plan: "Plan", circuit: "Circuit") -> "Iterator[tuple[int, int, int]]":
+    """List what a compiled program joins, by stage: its primes, rotations of another one's digits, divisions saved."""
+    from he_infer.ckks.planning.cost import count_primitives, keeps_weights
+
+    if not keeps_weights(plan, count_primitives(plan, circuit)):
+        return  # step by step, without a program
+    level = plan.parameters.levels
+    for stage in plan.stages:
+        layout = stage.layout
+        shared = layout.sources * max(0, len(layout.baby) - 1)
+        yield level + 1, shared, layout.targets * max(0, len(layout.giant) - 1)
+        level -= stage.levels
 
 
 def count_forward(n: int) -> int:

@@ -152,10 +152,10 @@ def _aes(key: bytes) -> TimedCipher:
 
 
 def _passes(name: str, key: bytes, *, sealed: bool) -> TimedCipher:
-    """What the cipher leaves to `cryptography`, and nothing else: no cipher of this construction can be faster.
+    """Time only the passes over the image that the cipher leaves to `cryptography`: a lower bound of its own time.
 
-    Of the inner cipher, a GMAC, AES-CTR and a GMAC; the container adds the hedging GMAC and AES-256-GCM. In place, in
-    memory that is used again.
+    The inner cipher makes a GMAC, AES-CTR and a second GMAC; the container (`sealed`) adds the hedging GMAC and
+    AES-256-GCM. All work in place, in memory that is used again.
     """
     sealing, nonce = AESGCM(key), bytes(12)
     rooms: dict[int, NDArray[np.uint8]] = {}

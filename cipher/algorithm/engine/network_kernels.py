@@ -81,10 +81,11 @@ def _run_node(
     weights: NDArray[np.uint64], at: int, nodes: int, bias: np.uint64, a: NDArray[np.uint64],
     out: NDArray[np.uint64], begin: int,
 ) -> None:  # fmt: skip
-    """One node of a layer: its outputs, from place `begin` of `out` on.
+    """Compute the outputs of one node of a layer, and write them to `out` from place `begin` on.
 
-    Vector units multiply 32 bits by 32. A product mod 2^64 is low x low, and both mixed products, mod 2^32, moved up:
-    these are one multiplication of halves by the weight with its halves exchanged, and are moved after they are summed.
+    Vector units multiply 32 bits by 32. A product mod 2^64 is the product of the low halves, plus both mixed products
+    of a low and a high half, mod 2^32 and shifted by 32 bits. One multiplication by the weight with its halves
+    exchanged gives both mixed products; they are shifted after they are summed.
     """
     w0, w1, w2, w3 = load(weights, at), load(weights, at + 8), load(weights, at + 16), load(weights, at + 24)
     m0, m1, m2, m3 = load(weights, at + 4), load(weights, at + 12), load(weights, at + 20), load(weights, at + 28)

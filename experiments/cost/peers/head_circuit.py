@@ -12,15 +12,16 @@ Layer = tuple[Vector, Vector]
 
 
 class Scheme(Protocol):
-    """What a library does: vectors of `slots` numbers under encryption. Ciphertexts and plaintexts are its own."""
+    """Operations on encrypted vectors of `slots` numbers, by one library; ciphertexts have the library's own types."""
 
     slots: int
     babies: int
-    """Turns of the input before the products, itself counted: more where several turns of one vector cost less."""
+    """Number of rotations of the input that the products use, the input itself included. A library that rotates one
+    vector by several steps more cheaply than one by one takes more of them."""
     parameters: str
 
     def make_keys(self, steps: Sequence[int]) -> None:
-        """Make all keys; vectors are turned by these steps alone."""
+        """Make all keys; vectors are rotated by these steps alone."""
 
     def encrypt(self, values: Vector) -> Any: ...
     def decrypt(self, value: Any) -> Vector: ...
@@ -41,7 +42,7 @@ class Scheme(Protocol):
 
 
 class HeadCircuit:
-    """One linear layer, or two with x^2 between them.
+    """Evaluates a head of one linear layer, or of two with x^2 between them, on any library.
 
     The first layer is a product by diagonals: slot s stands for row s mod H, and the client writes the features in
     shifted copies, so that few diagonals are left; folds sum the copies. The second layer is one product: row r takes

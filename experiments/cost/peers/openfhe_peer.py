@@ -1,4 +1,4 @@
-"""A head under OpenFHE, through its own bindings: `PYTHON -m peers.openfhe_peer DATA.npz`."""
+"""Times an encrypted head with OpenFHE's own Python bindings: `PYTHON -m peers.openfhe_peer DATA.npz`."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -17,20 +17,20 @@ class _Settings(NamedTuple):
     depth: int
     first_bits: int
     bits: int
-    """Of the other primes, and the scale's."""
+    """Bits of each prime but the first, and of the scale."""
     technique: str
-    """BV keys have no special prime, so that the smaller ring carries them."""
+    """Key switching technique. "BV" has no special prime, so that a smaller ring is enough."""
     digit_bits: int
     digits: int
     babies: int
 
 
 _SETTINGS = {1: _Settings(4096, 1, 57, 47, "BV", 19, 0, 2), 2: _Settings(8192, 3, 46, 36, "HYBRID", 0, 4, 4)}
-"""The fastest that were found with errors below 1e-3."""
+"""Settings by number of layers: the fastest that were found with errors below 1e-3."""
 
 
 class OpenfheScheme:
-    """OpenFHE, which decomposes a vector once for several turns of it."""
+    """The operations in OpenFHE, which decomposes a vector once for several rotations of it."""
 
     def __init__(self, layers: int) -> None:
         chosen = _SETTINGS[layers]

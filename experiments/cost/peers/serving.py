@@ -1,4 +1,4 @@
-"""What the programs of libraries for CKKS have in common: they read a head and features, time requests, print JSON."""
+"""Runs one CKKS library's program: reads a head and features, times requests, and prints the figures as JSON."""
 
 import json
 import sys

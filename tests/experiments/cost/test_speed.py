@@ -5,7 +5,9 @@ import pytest
 from experiments.cost.speed import Job, make_head, measure
 from experiments.cost.speed_peer import milliseconds
 from experiments.cost.work import count_forward, count_inverse, count_work
+from he_infer.ckks.engines.native.support import find_obstacle
 from he_infer.ckks.planning.circuit import build_circuit
+from he_infer.ckks.planning.order import Digits
 from he_infer.ckks.planning.search import make_plan
 from he_infer.head.layers import Head
 from tests.he_infer.ckks.kit import features
@@ -41,6 +43,32 @@ def test_work_of_a_key_switch_is_that_of_its_primes() -> None:
     assert by_primes == {1: 6, 2: 12, 3: 20}
     assert work.transforms >= plan.key_switches * by_primes[1]
     assert work.key_bytes % (2 * plan.parameters.ring_size * 8) == 0
+
+
+@pytest.mark.skipif(find_obstacle() is not None, reason="no native engine on this machine")
+@pytest.mark.parametrize(
+    ("widths", "batch"), [((512, 10), 1), ((512, 64, 10), 1), ((512, 64, 10), 64), ((40, 200, 3), 8)]
+)
+def test_counted_transforms_are_those_of_the_compiled_program(widths: tuple[int, ...], batch: int) -> None:
+    from he_infer.ckks.compiled_head import CompiledHead
+    from he_infer.ckks.engines.native.engine import NativeEngine
+    from he_infer.ckks.engines.native.kernels import execution
+
+    head = make_head(widths)
+    plan = make_plan(head, batch=batch, precision=1e-2, digits=Digits.CENTRED)
+    program = CompiledHead(plan, head, NativeEngine(plan.parameters)).program
+    transforms = 3 * plan.targets  # an encryption of zero, and two inverse transforms an answer
+    for operation, *_, primes in program.code[:, :5].tolist():
+        match operation:
+            case execution.ROTATE | execution.FOLD | execution.MULTIPLY:
+                transforms += (primes + 1) * (primes + 2)
+            case execution.LIFT | execution.ADD_SWITCHED:
+                transforms += primes * (primes + 1)
+            case execution.ROTATE_LIFTED | execution.DIVIDE:
+                transforms += 2 * (primes + 1)
+            case execution.RESCALE:
+                transforms += 2 * primes
+    assert count_work(plan, build_circuit(head)).transforms == transforms
 
 
 @pytest.mark.parametrize("size", [2048, 4096, 8192])

@@ -9,7 +9,7 @@ array, by the last use of each, and the encoded weights in another.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he_infer.ckks.engines.native.engine import NativeEngine
+from he_infer.ckks.engines.native.instructions import (
+    Encoded,
+    Instruction,
+    Register,
+    shorten,
+)
 from he_infer.ckks.engines.native.kernels.execution import (
     ADD,
     ADD_ENCODED,
+    ADD_SWITCHED,
     COLUMNS,
+    DIVIDE,
     DROP,
-    FOLD,
     MULTIPLY,
     RESCALE,
     ROTATE,
@@ -34,40 +41,6 @@ from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
 from he_infer.ckks.key_shapes import RELIN
 from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.errors import EngineError
-
-
-@dataclass(frozen=True)
-class Register:
-    """A ciphertext that the program will hold: its number and the primes of its level."""
-
-    number: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """An encoded vector in the program's block, or one number for all slots."""
-
-    offset: int
-    constant: bool
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One line of `kernels.execution`, on registers."""
-
-    operation: int
-    out: Register
-    left: tuple[Register, ...]
-    right: Register | None = None
-    key: int | str | None = None
-    """A Galois element, or the name of another key."""
-    plains: tuple[Encoded, ...] = ()
-
-    @property
-    def reads(self) -> set[int]:
-        """Return the numbers of the registers that it reads."""
-        return {register.number for register in (*self.left, *([self.right] if self.right else []))}
 
 
 class Recorder(Engine):
@@ -88,6 +61,10 @@ class Recorder(Engine):
         register = self._new(self.parameters.levels + 1)
         self.inputs.append(register)
         return Value(self.parameters.levels, scale, self.parameters.id, register)
+
+    def count_registers(self) -> int:
+        """Return how many registers there are: the number of the next one."""
+        return self._registers
 
     def _new(self, rows: int) -> Register:
         self._registers += 1
@@ -172,14 +149,15 @@ class Program:
         self._outputs = list(outputs)
         self._keys = self.native.key_offsets(elements, relinearise=relinearise, public=public)
         self.plains = np.concatenate(recorder.blocks) if recorder.blocks else np.zeros(1)
-        instructions = join_folds(recorder.instructions, {value.data.number for value in outputs})
+        kept = {value.data.number for value in outputs}
+        instructions = shorten(recorder.instructions, kept, recorder.count_registers(), centred=self.native.centred)
         sums = self._find_sums(instructions, recorder.inputs)
         # They read inputs alone, so they may come first.
         rest = [each for each in instructions if each not in sums]
         self._offsets, size = place_registers(
             [*(replace(each, left=()) for each in sums), *rest],  # the product has its own memory for inputs
             [] if sums else recorder.inputs,
-            {value.data.number for value in outputs},
+            kept,
             lambda register: 2 * register.rows * self.native.size,
         )
         self.registers = np.zeros(size)
@@ -191,12 +169,8 @@ class Program:
         places = [galois_places(element, self.native.size) for element in rotations]
         self._places = np.stack(places) if places else np.zeros((1, 1), dtype=np.int32)
         self._product = self._make_product(sums, recorder.inputs)
-        self._code, self._terms = self._assemble(rest, rotations)
-
-    @property
-    def instructions(self) -> int:
-        """Instructions of one run, without those of the matrix product."""
-        return len(self._code)
+        self.code, self._terms = self._assemble(rest, rotations)
+        """Instructions of one run, without the matrix product's; columns: see `kernels.execution`."""
 
     def run(self, parts: Sequence[bytes], keys: EvaluationKeys) -> list[Value]:
         """Evaluate one request.
@@ -222,7 +196,7 @@ class Program:
             self._product.run(partial(native.open_fresh, self._packed), self.registers)
         held = self.registers
         native.kernels.execute(
-            self._code,
+            self.code,
             self._terms,
             held,
             held,
@@ -292,6 +266,9 @@ class Program:
                 right, first = each.plains[0].offset, int(each.plains[0].constant)
             elif isinstance(each.key, int):
                 first = rotations.index(each.key)
+                second = int(each.operation == ADD_SWITCHED and each.right is not None)
+            elif each.operation == DIVIDE:
+                first = int(each.right is not None)
             elif each.operation == DROP:
                 first = each.out.rows
             key = self._keys[each.key] if each.key is not None else 0
@@ -301,37 +278,12 @@ class Program:
                 self._offsets[each.out.number],
                 self._offsets[left.number],
                 right,
-                left.rows,
+                each.out.rows if each.operation == DIVIDE else left.rows,
                 key,
                 first,
                 second,
             )
         return code, np.array(terms, dtype=np.int64)
-
-
-def join_folds(instructions: Sequence[Instruction], kept: set[int]) -> list[Instruction]:
-    """Join each rotation with the sum that is its only use, if the other summand is the rotated register."""
-    uses: dict[int, int] = {}
-    for each in instructions:
-        for register in (*each.left, *([each.right] if each.right else [])):
-            uses[register.number] = uses.get(register.number, 0) + 1
-    made = {each.out.number: each for each in instructions}
-    joined: list[Instruction] = []
-    gone: set[int] = set()
-    for each in instructions:
-        if each.operation == ADD and each.right is not None:
-            rotation = made.get(each.right.number)
-            if (
-                rotation is not None
-                and rotation.operation == ROTATE
-                and rotation.left == each.left
-                and uses[each.right.number] == 1
-                and each.right.number not in kept
-            ):
-                gone.add(rotation.out.number)
-                each = Instruction(FOLD, each.out, each.left, key=rotation.key)
-        joined.append(each)
-    return [each for each in joined if each.out.number not in gone]
 
 
 def place_registers(
@@ -375,7 +327,10 @@ def place_registers(
     for register in given:
         take(register)
     for line, each in enumerate(instructions):
-        take(each.out)  # before its operands are released: an instruction does not write over what it reads
+        # Before its operands are released: an instruction does not write over what it reads. A sum in several
+        # instructions has its place since the first one.
+        if each.out.number not in offsets:
+            take(each.out)
         for number in {*each.reads, each.out.number}:
             if last.get(number, line) == line and number not in kept:
                 release(number)

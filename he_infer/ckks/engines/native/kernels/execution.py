@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native.kernels.keyswitch import switch_key
+from he_infer.ckks.engines.native.kernels.keyswitch import add_switched, divide_sum, lift_all, switch_key
 from he_infer.ckks.engines.native.kernels.lanes import load, store
 from he_infer.ckks.engines.native.kernels.polynomials import (
     add_encoded,
@@ -23,6 +23,7 @@ COLUMNS = 8
 """operation, out, left, right, rows (primes), key (offset), first, second (their meaning depends on the operation)."""
 
 SUM_PRODUCTS, ADD, ADD_ENCODED, ROTATE, FOLD, MULTIPLY, RESCALE, DROP, TRANSFORM, INVERT, ADD_ZERO = range(11)
+LIFT, ROTATE_LIFTED, ADD_SWITCHED, DIVIDE = range(11, 15)
 
 
 def execute(
@@ -47,6 +48,9 @@ def execute(
     MULTIPLY: left times right, relinearised under `key`. RESCALE: left divided by its last prime.
     DROP: left with only its first `first` primes.
     TRANSFORM: coefficients, one row for all primes (first = 0) or one a prime (first = n). INVERT: the way back.
+    LIFT: the digits of left's second polynomial, for its rotations. ROTATE_LIFTED: ROTATE, with those at right.
+    ADD_SWITCHED: ROTATE without the division by the special prime; second is 1 to add to the present content of out.
+    DIVIDE: that sum at left divided, plus right where first is 1; rows are those of out.
     ADD_ZERO: left plus an encryption of zero under the public key at `key`, samples (3, n) at right.
     """
     for line in range(code.shape[0]):
@@ -72,7 +76,36 @@ def execute(
                     for k in range(0, half, 8):
                         store(scratch.low, k, load(scratch.low, k) + load(left, a + k))
                         store(scratch.low, half + k, load(left, a + half + k))
-            switch_key(scratch.moved, 0, keys, key, scratch.low, bases, out, to, rows, n, ring, scratch, centred)
+            switch_key(
+                scratch.moved,
+                0,
+                keys,
+                key,
+                scratch.low,
+                bases,
+                out,
+                to,
+                rows,
+                n,
+                ring,
+                scratch,
+                centred,
+                places[0],
+                False,
+            )
+        elif operation == ROTATE_LIFTED:
+            permute(left, a, places[first], scratch.low, 0, rows, n)
+            switch_key(
+                right, b, keys, key, scratch.low, 1, out, to, rows, n, ring, scratch, centred, places[first], True
+            )
+        elif operation == ADD_SWITCHED:
+            permute(left, a, places[first], scratch.low, 0, rows, n)
+            permute(left, a + half, places[first], scratch.moved, 0, rows, n)
+            add_switched(scratch.moved, 0, keys, key, scratch.low, out, to, rows, n, ring, scratch, second == 1)
+        elif operation == DIVIDE:
+            divide_sum(left, a, right, b, first == 1, out, to, rows, n, ring, scratch)
+        elif operation == LIFT:
+            lift_all(left, a + half, out, to, rows, n, ring, scratch)
         elif operation == RESCALE:
             rescale(left, a, out, to, rows, n, ring, scratch)
         elif operation == DROP:

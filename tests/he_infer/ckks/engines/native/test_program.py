@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from he_infer.ckks.engines.native.engine import NativeEngine
+from he_infer.ckks.engines.native.instructions import Instruction, Register, join_folds
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.engines.native.kernels.execution import ADD, FOLD, RESCALE, ROTATE
-from he_infer.ckks.engines.native.program import Instruction, Program, Recorder, Register, join_folds, place_registers
+from he_infer.ckks.engines.native.program import Program, Recorder, place_registers
 from he_infer.ckks.engines.protocol import Engine, EvaluationKeys, Value
 from he_infer.ckks.layouts.ring import conjugation, galois_element
 from he_infer.ckks.parameters import Parameters
