@@ -27,6 +27,14 @@ def demo(
         Literal["linear", "mlp", "cubic", "conv"],
         typer.Option(help="Head that the server evaluates encrypted; see 'he-infer train --help'."),
     ] = "mlp",
+    extractor: Annotated[
+        Literal["cnn", "efficientnet-lite0"] | None,
+        typer.Option(
+            help="cnn: a small network, trained with the head. efficientnet-lite0: ImageNet weights, which stay; "
+            "only the head is trained (extra 'backbone').",
+            show_default="efficientnet-lite0 for 'modality', cnn for other images",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the training. Keys are always new.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Classify only the first N test images.")] = None,
@@ -39,14 +47,15 @@ def demo(
 
     Example: `he-infer demo --data pneumoniamnist --json figures.json`
     """
-    from he_infer.demo.main_job import DemoOptions, run_demo
+    from he_infer.demo.main_job import run_demo
+    from he_infer.demo.options import DemoOptions
     from he_infer.demo.recording import RecordingConsole
     from he_infer.demo.report import format_figures
     from he_infer.files import expect_writable, write_json
 
     expect_writable(recording, json_file)
     console = make_console() if recording is None else RecordingConsole()
-    outcome = run_demo(DemoOptions(data, out, seed, epochs, limit, head), console)
+    outcome = run_demo(DemoOptions(data, out, seed, epochs, limit, head, extractor), console)
     table = PlainTable(
         title=f"{outcome.figures.dataset}: {outcome.figures.n_test} test images, clear against encrypted"
     )

@@ -35,11 +35,13 @@ from he_infer.demo import storing as vault
 from he_infer.demo.audit import audit_hospital, audit_server
 from he_infer.demo.curves import draw_curves
 from he_infer.demo.figures import Figures
+from he_infer.demo.options import DemoOptions
 from he_infer.demo.path_picture import draw_path
 from he_infer.demo.picture_level import PictureResult, count_right, sum_by_group
 from he_infer.demo.preparing import prepare_engines
 from he_infer.demo.progress import Step, Steps
 from he_infer.demo.report import Report, ReportLine, write_report
+from he_infer.demo.training import find_input_side, train_model
 from he_infer.demo.unlike import UnlikeImage, judge_unlike_images
 from he_infer.errors import UsageError
 from he_infer.files import PRIVATE, write_text
@@ -51,27 +53,9 @@ from models.bundle import Bundle
 from models.card import decide, read_operating_point
 from models.datasets import Dataset
 from models.metrics import compute_majority_share
-from models.training.train import Epoch, Recipe, train
 
 MARK = "he-infer-demo"
 """A file of this name marks a folder as one that a demo made, and that the next demo may empty."""
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """The user's options."""
-
-    data: str
-    """Name, file or folder of a classification set; see `models.datasets.load`."""
-    out: Path
-    """Folder for the bundle, the vault, the server's data and the report."""
-    seed: int
-    epochs: int | None
-    """Passes over the training images; None: the recipe's own number."""
-    limit: int | None
-    """Number of test images to classify, from the first; None: the whole test set."""
-    head: str = "mlp"
-    """Kind of head; see `models.heads.trainable.KINDS`."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +106,7 @@ def run_demo(options: DemoOptions, console: Console) -> DemoResult:
     with prepare_engines():
         dataset = _read(options, steps)
         with steps.step("Owner: train the model") as step:
-            bundle = _train(dataset, options, step)
+            bundle = train_model(dataset, options, step)
             bundle.save(owner / "model.hebundle")
         with steps.step("Owner: publish in two parts") as step:
             published = publish(BundleFile.load(owner / "model.hebundle"), Ed25519PrivateKey.generate(), batches=[16])
@@ -207,7 +191,7 @@ def _prepare(out: Path) -> None:
 
 def _read(options: DemoOptions, steps: Steps) -> Dataset:
     with steps.step("Read real images") as step:
-        dataset = datasets.load(options.data)
+        dataset = datasets.load(options.data, size=find_input_side(options))
         step.result = (
             f"{dataset.name}: {len(dataset.train)} training, {len(dataset.val)} validation, {len(dataset.test)} test "
             f"images of {dataset.size[0]}x{dataset.size[1]}, {len(dataset.classes)} classes"
@@ -225,20 +209,6 @@ def _store(dataset: Dataset, folder: Path, step: Step) -> vault.StoredImages:
     if files:
         return vault.seal_files(files, folder, key, step.update)
     return vault.seal_arrays(dataset.test.images, folder, key, step.update)
-
-
-def _train(dataset: Dataset, options: DemoOptions, step: Step) -> Bundle:
-    shown: list[Epoch] = []
-
-    def progress(epoch: Epoch) -> None:
-        shown.append(epoch)
-        step.update(epoch.number, epoch.of)
-
-    recipe = Recipe(epochs=options.epochs, towers=1)  # one network, to keep the demo short
-    bundle = train(dataset, head=options.head, seed=options.seed, recipe=recipe, progress=progress)
-    best = [epoch for epoch in shown if epoch.best][-1]
-    step.result = f"{bundle.head.width} features; validation accuracy {best.val_accuracy:.3f} at epoch {best.number}"
-    return bundle
 
 
 def _classify(
@@ -367,7 +337,7 @@ def _method(dataset: Dataset, bundle: Bundle, encrypted: _Encrypted, options: De
     layers = " → ".join(str(layer) for layer in bundle.head.layers)
     return [
         ReportLine("Data set", f"{dataset.name}, digest {dataset.digest[:16]}…, seed {options.seed}"),
-        ReportLine("Extractor", f"CNN at the client, {bundle.head.width} features"),
+        ReportLine("Extractor", f"{options.chosen_extractor} at the client, {bundle.head.width} features"),
         ReportLine("Head at the server", layers),
         ReportLine("Policy", bundle.policy),
         ReportLine("CKKS", str(parameters)),

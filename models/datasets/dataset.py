@@ -17,6 +17,7 @@ Labels = NDArray[np.int64]
 SPLITS = ("train", "val", "test")
 NOT_STATED = "not stated"
 """Stands among a set's kinds for images whose headers lack the attribute."""
+_FEW_PATIENTS = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,11 @@ class Dataset:
     def channels(self) -> int:
         """1 for grey, 3 for colour."""
         return 1 if self.train.images.ndim == 3 else int(self.train.images.shape[3])
+
+    @property
+    def few_patients(self) -> bool:
+        """Whether the training images show a handful of patients. False where patients are unknown."""
+        return 0 < sum(counts.get("train", 0) for counts in self.patients.values()) < _FEW_PATIENTS
 
     @property
     def size(self) -> tuple[int, int]:

