@@ -5,7 +5,7 @@ may have many of them running; while others are active it has one at a time, and
 a worker process or for a store is no part of a turn: see `end_turn`.
 
 A client's malformed messages are answered ever more slowly once they exceed an allowance: an honest client sends none,
-and one that sends nothing else would take its turns in vain.
+and one that sends nothing else would take its turns in vain. The same holds for requests of strangers, by address.
 """
 
 import asyncio
@@ -49,6 +49,11 @@ MALFORMED = dict.fromkeys(
 
 A trial of keys takes a process of its own, and a worker that died or ran into its limit is started anew.
 """
+
+STRANGER = 0.5
+"""How many malformed messages a request counts for that comes without a token, or with one that was not accepted yet.
+
+It costs the server as much, but new clients and load balancers send a few."""
 
 
 @dataclass
@@ -175,8 +180,8 @@ class Turns:
                 lane.running += 1
                 place.set_result(None)
 
-    def count_malformed(self, name: str, weight: int = 1) -> None:
-        """Count a malformed message of a client."""
+    def count_malformed(self, name: str, weight: float = 1) -> None:
+        """Count a malformed message of a client, or so many of them."""
         lane = self._enter(name)
         self._refill(lane)
         lane.allowance -= weight

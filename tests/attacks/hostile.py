@@ -66,6 +66,34 @@ def flood(attacker: Attacker) -> None:
             attacker.session.classify(attacker.model, plan, key_set, question)
 
 
+def rotate(attacker: Attacker) -> None:
+    """Ask with many key sets in turn, so that the workers hold other keys than the honest client's."""
+    plan = attacker.model.plans[0]
+    secret = SecretKey.generate(plan.parameters)
+    keys, names = secret.evaluation_keys(plan), [new_key_set() for _ in range(60 // THREADS)]
+    question = secret.encrypt(pack(plan, np.zeros((1, plan.width))), plan.input_scale)
+    registered = []
+    while True:
+        with contextlib.suppress(HeInferError):
+            if names:
+                attacker.session.register(plan, names[-1], keys)
+                registered.append(names.pop())
+            for name in registered:
+                attacker.session.classify(attacker.model, plan, name, question)
+
+
+def knock(attacker: Attacker) -> None:
+    """Ask without a token, and with tokens that nobody has, for whatever the server answers then."""
+    import httpx2
+
+    with httpx2.Client() as http:
+        while True:
+            for path in ("/readyz", "/v1/info", "/healthz", "/openapi.json", "/v1/models"):
+                token = f"hei_{secrets.token_hex(8)}_{secrets.token_urlsafe(32)}"
+                with contextlib.suppress(httpx2.HTTPError):
+                    http.get(attacker.url + path, headers={"Authorization": f"Bearer {token}"})
+
+
 def register(attacker: Attacker) -> None:
     """Register keys of the right shape and delete them, again and again."""
     plan = attacker.model.plans[0]
@@ -153,6 +181,8 @@ def download(attacker: Attacker) -> None:
 
 KINDS: dict[str, Callable[[Attacker], None]] = {
     "flood": flood,
+    "key sets in turn": rotate,
+    "no token": knock,
     "registrations": register,
     "inflated keys": inflate,
     "smuggled lengths": smuggle,

@@ -105,6 +105,7 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_compression_bomb_is_refused_before_it_is_inflated",
             "test_frame_with_wrong_stated_size_is_refused",
         ),
+        "many key sets in turn": ("test_many_key_sets_of_one_client_leave_those_of_others_in_memory",),
         "keys that crash a worker": ("test_a_key_set_that_crashed_a_worker_is_refused_afterwards",),
         "parts that the plan does not need": (
             "test_a_part_that_the_plan_does_not_need_is_refused",
@@ -131,6 +132,7 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
         "malformed messages without end": (
             "test_a_flood_of_malformed_messages_is_answered_at_the_allowed_rate_and_the_honest_client_is_served",
         ),
+        "strangers without end": ("test_strangers_are_answered_at_the_allowed_rate_and_the_honest_client_is_served",),
         "a worker taken over": (
             "test_worker_environment_holds_no_server_secret",
             "test_workers_are_confined",

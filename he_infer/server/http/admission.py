@@ -23,7 +23,7 @@ from he_infer.server.http.large_puts import LargePuts
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope, digest
-from he_infer.server.turns import MALFORMED, Turns
+from he_infer.server.turns import MALFORMED, STRANGER, Turns
 from he_infer.wire.refusals import Refused
 
 _KNOWN = 10_000
@@ -103,6 +103,16 @@ class Admission:
         elif error.code in MALFORMED and (lane := _lane.get()):
             self._turns.count_malformed(lane, MALFORMED[error.code])
 
+    async def meet(self, request: Request) -> None:
+        """Let a request to a route that needs no token wait for its turn among the strangers at its address.
+
+        Raises:
+            Refused: `busy`.
+        """
+        lane = _lane_of_strangers(request)
+        async with self._turns.of(lane):
+            self._turns.count_malformed(lane, STRANGER)
+
     async def authenticate(self, request: Request, token: str | None, scope: Scope) -> Caller:
         """See `Service.authenticate`; the log line of the request names the client from then on.
 
@@ -111,8 +121,11 @@ class Admission:
         """
         key = digest(token) if token else ""
         # Until a token was accepted once, its requests share the turns of all strangers at this address.
-        _lane.set(self._clients.get(key) or f"address {_address(request)}")
+        known = self._clients.get(key)
+        _lane.set(known or _lane_of_strangers(request))
         async with self._turns.of(_lane.get()):
+            if known is None:
+                self._turns.count_malformed(_lane.get(), STRANGER)
             caller = self._service.authenticate_from_memory(token, scope)
             if caller is None:
                 caller = await self._in_thread(self._service.authenticate, token, scope)
@@ -124,6 +137,10 @@ class Admission:
         _admitted.set(_Admitted(caller, time.monotonic()))
         request.state.client = caller.client_id
         return caller
+
+
+def _lane_of_strangers(request: Request) -> str:
+    return f"address {_address(request)}"
 
 
 def _address(request: Request) -> str:

@@ -32,6 +32,7 @@ def build_app(service: Service) -> ASGIApp:
         title="he-infer server",
         version=__version__,
         description="Encrypted inference and storage of sealed objects. The server holds no key that opens either.",
+        openapi_url=None,  # answered among the strangers' turns, see `health`
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,

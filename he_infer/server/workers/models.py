@@ -1,14 +1,13 @@
 """Heads and evaluation keys in a worker process: the only caller of the encrypted computation in the server."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from he_infer.ckks.engines.choice import EngineChoice
 from he_infer.ckks.engines.seal import shapes_for
-from he_infer.ckks.evaluate import EvaluationKeys, Evaluator
+from he_infer.ckks.evaluate import Evaluator
 from he_infer.ckks.planning.message_sizes import count_fresh_bytes
 from he_infer.ckks.planning.order import Digits
 from he_infer.ckks.planning.plan import Plan
@@ -27,6 +26,7 @@ from he_infer.head.bundle import HeadBundle
 from he_infer.head.bundle_file import CLIENT, HEAD_PREFIX, SERVER, BundleFile
 from he_infer.publication.parts import ServerPart
 from he_infer.publication.plans import PRECISION, choose_plans
+from he_infer.server.workers.key_cache import KeyCache
 from he_infer.wire.bodies import ModelInfo, PlanInfo
 from he_infer.wire.envelope import MAX_HEADER, PREFIX_BYTES
 from he_infer.wire.refusals import Code, Refused
@@ -81,8 +81,7 @@ class ModelHost:
         self._engine = engine or EngineChoice()
         self._served: dict[str, _Served] = {}
         self._evaluators: dict[str, Evaluator] = {}
-        self._keys: OrderedDict[tuple[str, str], tuple[EvaluationKeys, int]] = OrderedDict()
-        self._key_cache = key_cache
+        self._keys = KeyCache(key_cache)
         self._bundles: dict[str, HeadBundle] = {}
         for path in paths:
             bundle, plans = _load(path, batches, precision)
@@ -141,8 +140,8 @@ class ModelHost:
         for digest in self._served:
             self._evaluator(digest)
 
-    def load_keys(self, plan: str, key_id: str, parts: Mapping[str, bytes]) -> None:
-        """Parse evaluation keys and keep them in the cache.
+    def load_keys(self, client: str, plan: str, key_id: str, parts: Mapping[str, bytes]) -> None:
+        """Parse a client's evaluation keys and keep them in the cache.
 
         Raises:
             Refused: `secret_key`, `bad_keys`.
@@ -156,12 +155,7 @@ class ModelHost:
         except _SEAL_ERRORS as error:
             raise Refused(Code.BAD_KEYS, "The evaluation keys parse, but SEAL cannot use them.") from error
         # Bytes in memory once the seeds are expanded; the compressed size says nothing about them.
-        self._keys[plan, key_id] = (keys, shapes_for(self._served[plan].plan).memory)
-        self._keys.move_to_end((plan, key_id))
-        total = sum(size for _, size in self._keys.values())
-        while total > self._key_cache and len(self._keys) > 1:
-            _, (_, freed) = self._keys.popitem(last=False)
-            total -= freed
+        self._keys.add(client, (plan, key_id), keys, shapes_for(self._served[plan].plan).memory)
 
     def evaluate(self, plan: str, key_id: str | None, parts: Sequence[bytes]) -> tuple[list[bytes], float]:
         """Evaluate the head on ciphertexts.
@@ -181,11 +175,9 @@ class ModelHost:
         evaluator = self._evaluator(plan)
         keys = None
         if self._served[plan].plan.needs_keys:
-            cached = self._keys.get((plan, str(key_id)))
-            if cached is None:
+            keys = self._keys.find((plan, str(key_id)))
+            if keys is None:
                 raise NeedsKeys
-            self._keys.move_to_end((plan, str(key_id)))
-            keys = cached[0]
         started = time.perf_counter()
         try:
             out = evaluator.evaluate(parts, keys)

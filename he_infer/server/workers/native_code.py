@@ -17,8 +17,9 @@ def load_named() -> None:
     if folder is None:
         return
     try:
-        from he_infer.ckks.engines.native.code_cache import load_kernels
+        from he_infer.ckks.engines.native.code_cache import leave_scipy_out, load_kernels
 
+        leave_scipy_out()
         load_kernels(Path(folder))
     except (ImportError, HeInferError, OSError):
         return

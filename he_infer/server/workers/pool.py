@@ -158,7 +158,7 @@ class WorkerPool:
         """Carry a task out in this thread or, where it has to wait for others, in the thread of a slot.
 
         Args:
-            tenant: client that the task counts for.
+            tenant: client that the task counts for; the worker is told.
             header: what to do; JSON.
             parts: bytes that go along.
             supply: called for further parts when the worker answers that it needs them (evaluation keys that it does
@@ -171,7 +171,7 @@ class WorkerPool:
             Refused: `busy`, `draining`, `worker_died`, `worker_limit`, or what the worker itself refuses.
             Crashed: the task brought its process down.
         """
-        job = _Job(tenant, header, parts, supply)
+        job = _Job(tenant, {**header, "client": tenant}, parts, supply)
         if self._queue.start(tenant):
             self._carry_out(job, at_once=True)
         else:

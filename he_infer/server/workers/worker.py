@@ -65,7 +65,7 @@ def _answer(
 
 def _run(connection: "Connection[bytes, bytes]", host: ModelHost, header: dict[str, Any], parts: list[bytes]) -> Reply:
     match header:
-        case {"do": "evaluate", "plan": str(plan), "key_id": key_id, "names": list(names)}:
+        case {"do": "evaluate", "client": str(client), "plan": str(plan), "key_id": key_id, "names": list(names)}:
             try:
                 out, seconds = host.evaluate(plan, key_id, parts)
             except NeedsKeys:
@@ -73,7 +73,7 @@ def _run(connection: "Connection[bytes, bytes]", host: ModelHost, header: dict[s
                 answer, supplied = pipe.receive(connection)
                 if "abort" in answer:
                     raise Refused(Code.STORAGE, "The evaluation keys could not be read.") from None
-                host.load_keys(plan, str(key_id), dict(zip(names, supplied, strict=True)))
+                host.load_keys(client, plan, str(key_id), dict(zip(names, supplied, strict=True)))
                 out, seconds = host.evaluate(plan, key_id, parts)
             return {"seconds": seconds}, out
         case _:

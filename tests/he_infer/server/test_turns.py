@@ -199,3 +199,18 @@ def test_malformed_messages_beyond_the_allowance_delay_their_own_client_alone(mo
             assert not slept
 
     run(scenario)
+
+
+def test_strangers_beyond_the_allowance_wait_for_the_allowed_rate() -> None:
+    async def scenario() -> None:
+        now = 1000.0
+        given = Turns(64, 60, lambda: now)
+        lane = given._enter("address x")
+        for _ in range(int(given._burst / turns.STRANGER)):
+            given.count_malformed("address x", turns.STRANGER)
+        assert given._penalty(lane) == 0
+        given.count_malformed("address x", turns.STRANGER)
+        assert given._penalty(lane) == pytest.approx(turns.STRANGER)  # at a rate of one malformed message a second
+        assert given._penalty(given._enter("address y")) == 0
+
+    run(scenario)

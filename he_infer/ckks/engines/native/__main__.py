@@ -17,9 +17,10 @@ def check(folder: Path) -> str | None:
     """Return the reason why the native engine cannot be used here, or None."""
     if obstacle := find_obstacle():
         return obstacle
-    from he_infer.ckks.engines.native.code_cache import load_kernels
+    from he_infer.ckks.engines.native.code_cache import leave_scipy_out, load_kernels
     from he_infer.ckks.engines.native.self_test import check_kernels
 
+    leave_scipy_out()
     try:
         check_kernels(load_kernels(folder, lambda line: print(line, file=sys.stderr, flush=True)))  # noqa: T201
     except HeInferError as error:

@@ -12,13 +12,15 @@ import os
 import platform
 import shutil
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 from he_infer.errors import UsageError
 
@@ -54,6 +56,14 @@ def find_code_folder(data_dir: Path) -> Path:
     except (OSError, RuntimeError):
         usable = False
     return default_folder() if usable else data_dir / "native"
+
+
+def leave_scipy_out() -> None:
+    """Keep numba from loading scipy, if it is installed: a third of the load, for linear algebra that no kernel uses.
+
+    For a process that needs scipy for nothing else either.
+    """
+    sys.modules.setdefault("scipy", cast("ModuleType", None))  # an import of it then fails, which numba allows for
 
 
 def load_kernels(folder: Path | None = None, on_progress: Progress | None = None) -> "Kernels":
