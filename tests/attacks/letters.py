@@ -30,6 +30,9 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_client_whose_clock_is_wrong_gets_its_answers",
             "test_a_client_whose_clock_jumps_in_a_run_goes_on",
         ),
+        "a bundle replaced under a running server": (
+            "test_no_answer_of_a_head_that_the_server_did_not_start_with_leaves",
+        ),
         "a server that fails midway": ("test_a_server_that_fails_midway_leaves_rows_with_its_reason",),
     },
     "B": {
@@ -165,6 +168,10 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_an_answer_above_the_limit_of_its_route_is_refused",
             "test_a_range_of_an_object_is_no_longer_than_was_asked_for",
             "test_a_slow_answer_ends_in_a_timeout",
+        ),
+        "another host, and announcements without end": (
+            "test_a_server_that_names_another_host_is_refused_and_the_token_stays",
+            "test_an_answer_that_never_comes_is_given_up",
         ),
         "numbers and listings of a hostile server": (
             "test_a_clock_that_is_no_time_is_refused",
