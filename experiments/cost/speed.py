@@ -243,19 +243,20 @@ def _prepare(job: Job, head: "Head", engine: str, choice: "EngineChoice", digits
     from he_infer.client.primitive_times import calibrate
 
     plan = make_plan(head, batch=job.batch, policy=job.policy, precision=job.precision, digits=digits)
-    before = calibrate(plan.parameters, _list_primitives(plan, head), engine=choice)
     secret = SecretKey.generate(plan.parameters)
     evaluator = Evaluator(plan, head, choice)
+    before = calibrate(plan.parameters, _list_primitives(plan, head, evaluator), engine=choice)
     parts = secret.evaluation_keys(plan)
     keys = evaluator.load_keys(parts) if parts else None
     return _Side(engine, plan, choice, secret, evaluator, parts, keys, before)
 
 
-def _list_primitives(plan: "Plan", head: "Head") -> list[tuple[str, int]]:
+def _list_primitives(plan: "Plan", head: "Head", evaluator: "Evaluator") -> list[tuple[str, int]]:
     from he_infer.ckks.planning.circuit import build_circuit
     from he_infer.ckks.planning.cost import count_primitives
 
-    return [(each.primitive, each.level) for each in count_primitives(plan, build_circuit(head))]
+    counts = count_primitives(plan, build_circuit(head), native=evaluator.engine_name == "native")
+    return [(each.primitive, each.level) for each in counts]
 
 
 def _make_row(job: Job, head: "Head", side: _Side, peer: tuple[float, float] | None) -> Row:
@@ -268,9 +269,10 @@ def _make_row(job: Job, head: "Head", side: _Side, peer: tuple[float, float] | N
 
     plan, circuit = side.plan, build_circuit(head)
     # Prices from before and after the measurement, so that a change of the machine's speed shows in both.
-    after = calibrate(plan.parameters, _list_primitives(plan, head), engine=side.choice)
+    after = calibrate(plan.parameters, _list_primitives(plan, head, side.evaluator), engine=side.choice)
     prices = {name: (price + after[name]) / 2 for name, price in side.before.items()}
-    predicted, limit = estimate_cost(plan, circuit, side.before), estimate_cost(plan, circuit, prices)
+    native = side.evaluator.engine_name == "native"
+    predicted, limit = (estimate_cost(plan, circuit, found, native=native) for found in (side.before, prices))
     clear = head.evaluate(make_features(256, job.widths[0]))
     median = float(np.median(side.server))
     low, high = np.percentile(side.server, [25, 75])

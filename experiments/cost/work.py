@@ -13,6 +13,8 @@ _WORD = 8
 _PRODUCT = 4
 """Multiplications and fused multiply-adds of a product modulo a prime, see `kernels.modular`."""
 _REDUCTION = 2
+_HALVES = 2
+"""Multiply-adds of a product in a matrix product, see `kernels.products`."""
 _BOTH = 2
 """Polynomials of a ciphertext."""
 
@@ -40,15 +42,12 @@ def count_work(plan: "Plan", circuit: "Circuit") -> Work:
     once. A key switch reads L digits of a key, each two polynomials modulo L + 1 primes. Rescaling L primes takes 2
     inverse and 2 (L - 1) forward transforms. A fresh zero takes one, and an answer two inverse ones.
     """
-    from he_infer.ckks.layouts.last_layer import Tile
     from he_infer.ckks.planning.cost import count_primitives, estimate_cost
 
     n = plan.parameters.ring_size
     forward, inverse = count_forward(n), count_inverse(n)
-    # A feature-major batch is a matrix product of halves, see `kernels.products`.
-    weighted = 2 if isinstance(plan.output, Tile) and plan.output.chunk == 1 else _PRODUCT + _REDUCTION
     transforms = key_bytes = multiplications = 0
-    for each in count_primitives(plan, circuit):
+    for each in count_primitives(plan, circuit, native=True):
         primes, there, back, rest = each.level + 1, 0, 0, 0
         residues = _BOTH * primes * n
         match each.primitive:
@@ -69,7 +68,9 @@ def count_work(plan: "Plan", circuit: "Circuit") -> Work:
             case "load":
                 rest = primes * n * (_REDUCTION + _PRODUCT + _REDUCTION)
             case "multiply":
-                rest = residues * weighted
+                rest = residues * (_PRODUCT + _REDUCTION)
+            case "matrix":
+                rest = residues * _HALVES
             case "encode":
                 there = primes
             case "add":
@@ -79,7 +80,7 @@ def count_work(plan: "Plan", circuit: "Circuit") -> Work:
     for primes, shared, joined in _list_joined(plan, circuit):
         transforms -= shared * (primes * primes + primes) + joined * (2 * primes + 2)
         multiplications -= shared * primes * (primes * forward + inverse) + joined * 2 * (primes * forward + inverse)
-    cost = estimate_cost(plan, circuit)
+    cost = estimate_cost(plan, circuit, native=True)
     moved = key_bytes + cost.weight_bytes + cost.bytes_up + cost.bytes_down
     return Work(transforms, key_bytes, multiplications, int(moved))
 

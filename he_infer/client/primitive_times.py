@@ -11,10 +11,13 @@ from he_infer.ckks.engines.protocol import EvaluationKeys
 from he_infer.ckks.layouts.ring import galois_element
 from he_infer.ckks.parameters import Parameters
 from he_infer.client.keys.secret_key import SecretKey
+from he_infer.errors import UsageError
 
 _SCALE = 2.0**12
 _PRODUCTS = 4
 """Number of products in each timed sum of products."""
+_SUMS = 8
+"""Number of sums in the timed matrix product."""
 
 
 def calibrate(
@@ -40,7 +43,7 @@ def calibrate(
             started = time.thread_time()
             run()
             spent[key].append(time.thread_time() - started)
-    share = {"multiply": _PRODUCTS}
+    share = {"multiply": _PRODUCTS, "matrix": bench.matrix_products}
     return {key: 1e6 * statistics.median(times[1:]) / share.get(key[0], 1) for key, times in spent.items()}
 
 
@@ -55,10 +58,14 @@ class _Bench:
         self._sealed = self._secret.encrypt([self._slots], _SCALE)[0]
         self._keys = self._make_keys()
         self._top = self._engine.load(self._sealed, _SCALE)
+        self.matrix_products = 1
+        """Number of products in the timed matrix product."""
 
     def primitive(self, name: str, level: int) -> Callable[[], object]:
         """A function that runs the primitive once."""
         engine, keys = self._engine, self._keys
+        if name == "matrix":
+            return self._multiply_matrix()
         value = engine.drop(self._top, level)
         other = engine.drop(engine.load(self._secret.encrypt([self._slots], _SCALE)[0], _SCALE), level)
         plain = engine.encode(self._slots, level, _SCALE)
@@ -76,6 +83,24 @@ class _Bench:
             "dump": lambda: engine.read_polynomials(value),
         }
         return primitives[name]
+
+    def _multiply_matrix(self) -> Callable[[], object]:
+        """A function that multiplies one block of inputs by a matrix; the inputs stay as the first run left them."""
+        from he_infer.ckks.engines.native.engine import NativeEngine
+        from he_infer.ckks.engines.native.kernels.products import BLOCK
+        from he_infer.ckks.engines.native.matrix_product import MatrixProduct, Sum
+
+        engine = self._engine
+        if not isinstance(engine, NativeEngine):
+            raise UsageError("A matrix product is timed on the native engine alone.")
+        length, prime = 2 * engine.size, engine.primes[0]
+        numbers = np.random.default_rng(0).integers(-999, 1000, (_SUMS, BLOCK))
+        sums = [Sum(tuple(enumerate(map(float, row))), index * length) for index, row in enumerate(numbers)]
+        product = MatrixProduct(sums, BLOCK, length, prime, engine.kernels)
+        registers = np.zeros(_SUMS * length)
+        product.run(lambda first, count, out, step: out.fill(prime // 3), registers)
+        self.matrix_products = numbers.size
+        return lambda: product.run(lambda first, count, out, step: None, registers)
 
     def _make_keys(self) -> EvaluationKeys:
         parameters = self._secret.parameters

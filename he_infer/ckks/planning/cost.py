@@ -16,14 +16,19 @@ from he_infer.ckks.planning.order import Moment
 from he_infer.ckks.planning.plan import Plan, Stage
 
 PRIMITIVES = (
-    "load", "multiply", "constant", "rotate", "square", "product", "rescale", "add", "encode", "refresh", "dump",
+    "load", "multiply", "matrix", "constant", "rotate", "square", "product", "rescale", "add", "encode", "refresh",
+    "dump",
 )  # fmt: skip
-"""load: parse a request's ciphertext; multiply: by an encoded vector, and add; constant: encode a number; rotate: also
-conjugate; square, product: relinearised; encode: a vector, at run time; refresh: a fresh encryption of zero, added;
-dump: an answer's coefficients, cut and packed."""
+"""load: parse a request's ciphertext; multiply: by an encoded vector, and add; matrix: by a number, and add, as a part
+of the native engine's matrix product; constant: encode a number; rotate: also conjugate; square, product: relinearised;
+encode: a vector, at run time; refresh: a fresh encryption of zero, added; dump: an answer's coefficients, cut and
+packed."""
 
 KEPT_WEIGHTS = 1 << 28
 """Largest encoded weights, in bytes, that are kept in memory; larger ones are encoded again at every request."""
+
+LEAST_MATRIX = 1024
+"""Fewest products with numbers that the native engine computes as one matrix product."""
 
 LINK = 12.5e6
 """Assumed bandwidth in bytes a second (100 Mbit/s) when plans are compared."""
@@ -34,6 +39,7 @@ _TABLE: Mapping[int, Mapping[str, tuple[float, float]]] = {
     size: {
         "load": (load, 0.0),
         "multiply": (multiply, 0.0),
+        "matrix": (0.1 * multiply, 0.0),
         "constant": (4.0 * size / 8192, 0.0),
         "rotate": switch,
         "square": (1.1 * switch[0], 1.1 * switch[1]),
@@ -81,9 +87,19 @@ class Cost:
         return self.server_ms + 1e3 * (self.bytes_up + self.bytes_down) / LINK
 
 
-def count_primitives(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
-    """Count the primitives of one evaluation, exactly as `EncodedHead` runs them."""
+def count_primitives(plan: Plan, circuit: Circuit, *, native: bool = False) -> tuple[Count, ...]:
+    """Count the primitives of one evaluation, exactly as `EncodedHead` runs them.
+
+    With `native`, the products of a feature-major batch are counted as the native engine's matrix product.
+    """
     counts = _count_once(plan, circuit)
+    if native and has_single_weights(plan):
+        return tuple(
+            Count("matrix", each.level, each.times)
+            if each.primitive == "multiply" and each.times >= LEAST_MATRIX
+            else each
+            for each in counts
+        )
     if keeps_weights(plan, counts):
         return counts
     constant = {each.level for each in counts if each.primitive == "constant"}
@@ -93,6 +109,11 @@ def count_primitives(plan: Plan, circuit: Circuit) -> tuple[Count, ...]:
         if each.primitive == "multiply" and each.level not in constant
     ]
     return (*counts, *encoded)
+
+
+def has_single_weights(plan: Plan) -> bool:
+    """Tell whether each product has one number as its weight: a feature-major batch."""
+    return isinstance(plan.output, Tile) and plan.output.chunk == plan.output.rows == 1
 
 
 def keeps_weights(plan: Plan, counts: tuple[Count, ...]) -> bool:
@@ -159,10 +180,23 @@ def _count_filled(plan: Plan, weight: NDArray[np.float64]) -> int:
     return int(np.logical_or.reduceat(filled, np.arange(0, weight.shape[1], columns), axis=1).sum())
 
 
-def estimate_cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int], float] | None = None) -> Cost:
-    """Estimate a plan's cost for a circuit, from prices (microseconds by primitive and level) or from the table."""
+def estimate_cost(
+    plan: Plan,
+    circuit: Circuit,
+    prices: Mapping[tuple[str, int], float] | None = None,
+    *,
+    native: bool = False,
+) -> Cost:
+    """Estimate a plan's cost for a circuit, on SEAL or on the native engine.
+
+    Args:
+        plan: the plan.
+        circuit: the circuit of the plan's head.
+        prices: microseconds by primitive and level; None: those of the table.
+        native: whether the native engine computes the plan.
+    """
     parameters = plan.parameters
-    counts = count_primitives(plan, circuit)
+    counts = count_primitives(plan, circuit, native=native)
     size, primes = parameters.ring_size, parameters.modulus_bits
     whole = size * sum(map(estimate_stored_bytes, primes))
     keys = len(plan.galois_elements) + plan.relinearise
@@ -177,12 +211,19 @@ def estimate_cost(plan: Plan, circuit: Circuit, prices: Mapping[tuple[str, int],
         bytes_up=plan.sources * count_fresh_bytes(size, parameters.data_bits),
         bytes_down=sum(count_part_bytes(plan, target) for target in range(plan.targets)),
         key_bytes=round(keys * len(parameters.data_bits) * whole + plan.refreshes * whole),
-        weight_bytes=count_weight_bytes(plan, counts) if keeps_weights(plan, counts) else 0,
+        weight_bytes=count_weight_bytes(plan, counts, native=native) if keeps_weights(plan, counts) else 0,
     )
 
 
-def count_weight_bytes(plan: Plan, counts: tuple[Count, ...]) -> int:
-    """Count the bytes of the encoded weights and biases: N words a prime each; one-place layouts keep none."""
+def count_weight_bytes(plan: Plan, counts: tuple[Count, ...], *, native: bool = False) -> int:
+    """Count the bytes of the encoded weights and biases.
+
+    Each takes N words a prime; layouts with one place keep none. The native engine keeps a weight that is one number in
+    one word.
+    """
+    if native and has_single_weights(plan):
+        words = sum(each.times for each in counts if each.primitive in ("multiply", "matrix"))
+        return 8 * (words + plan.parameters.ring_size * plan.targets)
     constant = {each.level for each in counts if each.primitive == "constant"}
     kept = sum(
         (each.level + 1) * each.times for each in counts if each.primitive == "multiply" and each.level not in constant

@@ -12,12 +12,11 @@ import numpy as np
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
 from he_infer.ckks.engines.native.kernels.products import BLOCK, PAGE
 from he_infer.ckks.engines.native.kernels.ring import Doubles
+from he_infer.ckks.planning.cost import LEAST_MATRIX
 
 _EXACT = 2.0**52
 _APART = 64
 """Elements between inputs: at a power of two's distance they would share a few places of the L1 cache."""
-LEAST_TERMS = 1024
-"""Fewer products are not worth the matrix."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class MatrixProduct:
     @staticmethod
     def suits(sums: Sequence[Sum], inputs: int, prime: int) -> bool:
         """Tell whether there are enough terms, and all sums of a block are exact."""
-        if sum(len(each.terms) for each in sums) < LEAST_TERMS:
+        if sum(len(each.terms) for each in sums) < LEAST_MATRIX:
             return False
         shift = _find_shift(prime)
         sizes = np.abs(_to_matrix(sums, inputs))

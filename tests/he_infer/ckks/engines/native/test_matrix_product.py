@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from he_infer.ckks.compiled_head import CompiledHead
 from he_infer.ckks.engines.native.engine import NativeEngine
 from he_infer.ckks.engines.native.kernels.entry_points import Kernels
-from he_infer.ckks.engines.native.matrix_product import LEAST_TERMS, MatrixProduct, Sum
+from he_infer.ckks.engines.native.matrix_product import MatrixProduct, Sum
 from he_infer.ckks.packing import pack
+from he_infer.ckks.planning.circuit import build_circuit
+from he_infer.ckks.planning.cost import LEAST_MATRIX, count_primitives, estimate_cost
 from he_infer.ckks.planning.search import make_plan
 from he_infer.client.keys.secret_key import SecretKey
 from tests.he_infer.ckks.kit import features, make_head
@@ -35,7 +37,7 @@ def test_sums_equal_integer_arithmetic(kernels: Kernels, seed: int, bits: int, e
     if extreme is not None:  # all of one sign and as large as they may be
         numbers[:], values[:] = extreme * (1 << bits), PRIME // 2
     sums = make_sums(numbers)
-    assert MatrixProduct.suits(sums, INPUTS, PRIME) == (7 * INPUTS >= LEAST_TERMS)
+    assert MatrixProduct.suits(sums, INPUTS, PRIME) == (7 * INPUTS >= LEAST_MATRIX)
     registers = np.full(7 * LENGTH, np.nan)  # what is there must not matter
 
     def load(first: int, count: int, out: np.ndarray, step: int) -> None:
@@ -72,3 +74,20 @@ def test_feature_major_batch_gives_the_residues_of_its_single_sums(
     found = [value.data.copy() for value in joined.program.run(sent, keys)]
     expected = [value.data.copy() for value in single.program.run(sent, keys)]
     assert all((one == other).all() for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(("widths", "least"), [((128, 9), LEAST_MATRIX), ((64, 3), 0)])
+def test_products_and_memory_of_a_feature_major_batch_are_as_predicted(
+    kernels: Kernels, widths: tuple[int, int], least: int
+) -> None:
+    head = make_head(widths)
+    plan, circuit = make_plan(head, batch=4096, policy="open"), build_circuit(head)
+    counts = {each.primitive: each.times for each in count_primitives(plan, circuit, native=True)}
+    assert counts["matrix" if least else "multiply"] == widths[0] * widths[1]
+    assert ("matrix" in counts) != ("multiply" in counts)
+    compiled = CompiledHead(plan, head, NativeEngine(plan.parameters, kernels))
+    predicted = estimate_cost(plan, circuit, native=True)
+    assert predicted.weight_bytes / 1.2 < compiled.weight_bytes < predicted.weight_bytes * 1.2
+    # A matrix product has no instruction a product, only one an answer for the biases.
+    assert len(compiled.program.code) == (widths[1] if least else 2 * widths[1])
+    assert predicted.server_ms <= estimate_cost(plan, circuit).server_ms
