@@ -4,6 +4,7 @@ import typer
 
 from experiments.accuracy.command import accuracy
 from experiments.accuracy.crossval import crossval
+from experiments.accuracy.left_out_command import left_out
 from experiments.cost.compare_peers import peers
 from experiments.cost.price import price
 from experiments.cost.speed import speed
@@ -34,6 +35,7 @@ for command, name, panel in (
     (accuracy, "accuracy", "Encrypted inference"),
     (accuracy_tables, "accuracy-tables", "Encrypted inference"),
     (crossval, "crossval", "Encrypted inference"),
+    (left_out, "left-out", "Encrypted inference"),
     (tail, "tail", "Encrypted inference"),
     (speed, "speed", "Encrypted inference"),
     (peers, "peers", "Encrypted inference"),
