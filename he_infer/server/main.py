@@ -8,7 +8,6 @@ import resource
 import socket
 import ssl
 import sys
-import threading
 from pathlib import Path
 
 import structlog
@@ -18,6 +17,8 @@ from cryptography import x509
 from he_infer.errors import HeInferError, UsageError
 from he_infer.files import write_text
 from he_infer.server.evidence.telemetry import configure_logging
+from he_infer.server.http.app import build_app
+from he_infer.server.http.connections import bounded
 from he_infer.server.service import Service
 from he_infer.server.settings import ServerSettings
 from he_infer.server.stop_signals import StopSignals
@@ -92,24 +93,14 @@ def serve(settings: ServerSettings, stop: StopSignals) -> None:
         raise UsageError(f"{settings.port_file}: its folder does not exist. Make it first.")
     with listen(settings.host, settings.port, reuse_port=settings.reuse_port) as listener:
         forget_port(settings)  # of a server that was killed: whoever waits for the file must not read an old port
-        # The routes load while the engine is tested and the first worker starts, in other processes.
-        routes = threading.Thread(target=_load_routes, name="he-infer-routes", daemon=True)
-        routes.start()
         service = Service(settings)
         try:
-            routes.join()
             stop.check()
             _run(settings, service, listener, stop)
         finally:
             service.stop()
             if not settings.reuse_port:  # the file may be that of the server that takes over
                 forget_port(settings)
-
-
-def _load_routes() -> None:
-    import he_infer.server.http.app as loaded
-
-    del loaded
 
 
 def forget_port(settings: ServerSettings) -> None:
@@ -123,9 +114,6 @@ def forget_port(settings: ServerSettings) -> None:
 
 
 def _run(settings: ServerSettings, service: Service, listener: socket.socket, stop: StopSignals) -> None:
-    from he_infer.server.http.app import build_app
-    from he_infer.server.http.connections import bounded
-
     port = int(listener.getsockname()[1])
     log = structlog.get_logger("he_infer.server")
     log.info("audit", head=service.audit.head())
