@@ -194,11 +194,6 @@ class Journal:
         # An image with an earlier attempt is tried alone, since it may crash the process.
         return fresh or [ImageEntry(*row[:3]) for row in rows[:1]]
 
-    def next_due(self) -> float | None:
-        """Unix seconds of the next attempt; None if no image waits."""
-        row = self._database.execute("SELECT min(due) FROM images WHERE state = ?", (State.WAITING,)).fetchone()
-        return None if row[0] is None else float(row[0])
-
     def finish(self, image: ImageEntry, state: State, now: float, reports: Sequence[str] = ()) -> None:
         """Mark an image as done: its reports are stored, or it needs no report."""
         with self._database:
