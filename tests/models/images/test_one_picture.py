@@ -10,12 +10,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
     SecondaryCaptureImageStorage,
     generate_uid,
@@ -65,6 +68,32 @@ def _oriented() -> bytes:
     return exif.tobytes()
 
 
+def _jpeg_lossless(pixels: Pixels) -> bytes:
+    """Lossless JPEG of 8 or 16 bits (ITU-T T.81, process 14, first predictor): no installed package writes it."""
+    samples = pixels.reshape(*pixels.shape[:2], -1).astype(int)
+    precision, count = 8 * pixels.dtype.itemsize, samples.shape[-1]
+    predicted = np.roll(samples, 1, axis=1)  # the left neighbour; in the first column the one above
+    predicted[1:, 0], predicted[0, 0] = samples[:-1, 0], 1 << (precision - 1)
+    words = []
+    for difference in (samples - predicted).ravel().tolist():
+        size = abs(difference).bit_length()  # its code is the number itself, in five bits
+        extra = difference if difference > 0 else difference + (1 << size) - 1
+        words.append(f"{size:05b}" + (f"{extra:0{size}b}" if size else ""))
+    bits = "".join(words)
+    bits += "1" * (-len(bits) % 8)
+    scan = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\x00")
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return bytes((0xFF, marker)) + (len(content) + 2).to_bytes(2, "big") + content
+
+    rows, columns = (side.to_bytes(2, "big") for side in samples.shape[:2])
+    components = b"".join(bytes((number, 0x11, 0)) for number in range(1, count + 1))
+    frame = segment(0xC3, bytes((precision,)) + rows + columns + bytes((count,)) + components)
+    table = segment(0xC4, bytes((0, 0, 0, 0, 0, 17, *[0] * 11, *range(17))))
+    tables = b"".join(bytes((number, 0)) for number in range(1, count + 1))
+    return b"\xff\xd8" + frame + table + segment(0xDA, bytes((count,)) + tables + bytes((1, 0, 0))) + scan + b"\xff\xd9"
+
+
 def _dicom(
     pixels: Pixels, syntax: str = ExplicitVRLittleEndian, *, compress: str | None = None, **elements: Any
 ) -> Callable[[Path], None]:
@@ -94,6 +123,9 @@ def _dicom(
         given = frames.transpose(0, 3, 1, 2) if made.get("PlanarConfiguration") == 1 else frames
         made.PixelData = np.ascontiguousarray(given).astype(pixels.dtype.newbyteorder(order)).tobytes()
         made["PixelData"].VR = "OB" if bits == 8 else "OW"
+        if syntax == JPEGLosslessSV1:
+            made.PixelData = encapsulate([_jpeg_lossless(frame) for frame in frames])
+            made["PixelData"].VR = "OB"
         if compress is not None:
             made.compress(compress)
         implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
@@ -164,6 +196,10 @@ GREYS: dict[str, Callable[[Path], None]] = {
     "run lengths.dcm": _dicom(GREY, compress=RLELossless),
     "jpeg 2000.dcm": _dicom(GREY, compress=JPEG2000Lossless),
     "16 bits, jpeg 2000.dcm": _dicom(GREY.astype(np.uint16), compress=JPEG2000Lossless, **WINDOW),
+    "jpeg-ls.dcm": _dicom(GREY, compress=JPEGLSLossless),
+    "16 bits, jpeg-ls.dcm": _dicom(GREY.astype(np.uint16), compress=JPEGLSLossless, **WINDOW),
+    "lossless jpeg.dcm": _dicom(GREY, JPEGLosslessSV1),
+    "16 bits, lossless jpeg.dcm": _dicom(GREY.astype(np.uint16), JPEGLosslessSV1, **WINDOW),
     "signed, run lengths.dcm": _dicom(GREY.astype(np.int16), compress=RLELossless, **WINDOW),
     "12 bits.dcm": _dicom(GREY.astype(np.uint16), BitsStored=12, HighBit=11, **WINDOW),
     "16 bits, whole range.dcm": _dicom(DEEP),
@@ -188,6 +224,8 @@ COLOURS: dict[str, Callable[[Path], None]] = {
     "planes.dcm": _dicom(COLOUR, PlanarConfiguration=1),
     "run lengths.dcm": _dicom(COLOUR, compress=RLELossless),
     "jpeg 2000.dcm": _dicom(COLOUR, compress=JPEG2000Lossless),
+    "jpeg-ls.dcm": _dicom(COLOUR, compress=JPEGLSLossless),
+    "lossless jpeg.dcm": _dicom(COLOUR, JPEGLosslessSV1),
     "16 bits.dcm": _dicom(COLOUR * np.uint16(257)),
 }
 
