@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from he_infer.errors import UsageError
+
 PRIVATE = 0o600
 """Mode of secrets and of results: readable and writable by their owner alone."""
 SHARED = 0o666
@@ -82,6 +84,18 @@ def expect_writable(*paths: Path | None) -> None:
                 path.lstat()  # fails for a name that is too long
             continue
         raise OSError(problem, os.strerror(problem), str(named))
+
+
+def expect_file(path: Path) -> None:
+    """Refuse a pipe or a device where a file is read more than once: a second reading would wait for its other end.
+
+    A path that does not exist is left to the reader.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if _is_special(path):
+        raise UsageError(f"{path} is a pipe, a device or another special file; a file was expected.")
 
 
 def write_text(path: Path, text: str, *, mode: int = SHARED) -> None:

@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import typer
@@ -227,6 +228,7 @@ def run(app: typer.Typer) -> None:
     output = _replace_standard_output()
     _end_on_signals()
     try:
+        _refuse_empty(sys.argv[1:])
         try:
             app()
         except SystemExit as stopped:
@@ -244,6 +246,22 @@ def run(app: typer.Typer) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print("[bold red]error:[/]", end=" ")
         print(line, file=sys.stderr)  # noqa: T201 - rich would read brackets in a path as markup
         sys.exit(1)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse an empty argument: as a path it would be the current folder, as a name one that nobody sees.
+
+    Raises:
+        UsageError: there is one; it stands for a variable of the shell that is not set, as a rule.
+    """
+    from he_infer.errors import UsageError
+
+    for before, word in pairwise(("", *words)):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            place = f" after {before}" if not word and before else f": {word}" if word else ""
+            raise UsageError(
+                f"An argument is empty{place}. Is a variable of the shell not set? Give a value, or leave it out."
+            )
 
 
 def require_packages(extra: str, names: Sequence[str]) -> None:
@@ -273,9 +291,16 @@ def explain(error: BaseException) -> str | None:
 
             return f"This command needs the package '{error.name}'. Install it with: {install_command(extra)}"
         return None
+    if isinstance(error, UnicodeEncodeError) and (words := [word for word in sys.argv[1:] if _is_undecodable(word)]):
+        return f"An argument holds bytes that are not UTF-8: {clean(words[0])}. Expected a text in UTF-8."
     if isinstance(error, OSError) and error.strerror:
         return clean(_explain_system(error))
     return None
+
+
+def _is_undecodable(word: str) -> bool:
+    """Whether an argument holds bytes that Python could not decode, and keeps as surrogates."""
+    return any("\udc80" <= character <= "\udcff" for character in word)
 
 
 def _explain_system(error: OSError) -> str:

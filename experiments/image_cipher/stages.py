@@ -251,7 +251,8 @@ def _partitions_picture(found: Preparation, plain: Stage) -> "Picture":
         for strip in division.strips:
             for tile in range(strip.across + 1):
                 left.axvline(strip.column + tile * strip.width - 0.5, color="white", linewidth=0.8)
-        show_image(right, found.ranks, "order within each strip: dark first", size=8)
+        last = max(1, int(found.ranks.max()))  # shown grey: white would be lost on the page
+        show_image(right, found.ranks, "order within each strip: dark first", limits=(0, 1.4 * last), size=8)
         figure.suptitle("4.1 partitions selected by the network", fontsize=10)
 
     return draw_picture(paint, (7.6, 2.9), "Step 4.1: the partitions of the lower half, and the network's order.")

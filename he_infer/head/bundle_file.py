@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from he_infer.errors import DamagedBundle, HeadError, NotThisFormat, UnsupportedVersion
-from he_infer.files import write_bytes
+from he_infer.files import expect_file, write_bytes
 from he_infer.head.layers import Head
 
 FORMAT = "he-infer-bundle"
@@ -63,8 +63,10 @@ class BundleFile:
             NotThisFormat: there is no such file, it is of another kind, or it is cut off.
             UnsupportedVersion: the bundle has another version.
             DamagedBundle, HeadError: as the class; the text names the file.
+            UsageError: it is a pipe or a device.
             OSError: the file cannot be read.
         """
+        expect_file(path)
         try:
             with path.open("rb"):
                 pass  # an unreadable file or a folder is the system's own error, with its path

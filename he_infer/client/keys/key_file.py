@@ -37,7 +37,7 @@ from he_infer.errors import (
     UsageError,
     WrongPassphrase,
 )
-from he_infer.files import PRIVATE, write_bytes
+from he_infer.files import PRIVATE, expect_file, write_bytes
 from he_infer.wire.envelope import canonical_json, parse_canonical, seal_format
 from he_infer.wire.key_set import is_key_set, new_key_set
 
@@ -217,7 +217,7 @@ class KeyFile:
             NotThisFormat, UnsupportedVersion, Truncated: it is no key file of this release.
             OSError: it cannot be read.
         """
-        data = path.read_bytes()
+        data = _read(path)
         header, start = _read_header(path, data)
         way = PassphraseUnlock(unlock) if isinstance(unlock, str) else unlock
         try:
@@ -246,7 +246,12 @@ def read_wrappings(path: Path) -> tuple[Wrapping, ...]:
         NotThisFormat, UnsupportedVersion, Truncated: it is no key file of this release.
         OSError: it cannot be read.
     """
-    return _read_header(path, path.read_bytes())[0].wrappings
+    return _read_header(path, _read(path))[0].wrappings
+
+
+def _read(path: Path) -> bytes:
+    expect_file(path)  # a command reads it twice: for its wrappings, and to open it
+    return path.read_bytes()
 
 
 def seal_content(content: bytes, custody: Custody) -> bytes:

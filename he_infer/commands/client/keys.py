@@ -77,7 +77,10 @@ def new(
     from he_infer.publication.parts import fingerprint
 
     if key_file.exists():
-        raise UsageError(f"{key_file} exists; a key is never overwritten. Choose another name, or remove it yourself.")
+        raise UsageError(
+            f"{key_file} exists; a key is never overwritten. 'he-infer keys register' registers it again, after an "
+            "interruption for example. For other keys choose another name."
+        )
     model = None if bundle_file is None else ClientModel.load(bundle_file)
     with open_session(url, token_file, ca_file, client_cert, insecure_http, server_key=server_key) as session:
         served = _find_served(session, model)
@@ -242,7 +245,7 @@ def _register(
     asked = 0
     if model is not None:
         asked = prove_keys(session, keys, model, served)
-        typer.echo(f"{asked} test questions through {len(keys.plans)} plans were answered correctly.")
+        typer.echo(f"Test questions, all answered correctly: {asked}, through {len(keys.plans)} of the model's plans.")
     else:
         typer.echo(
             "No test question was asked: give the client's part of the model with --bundle. The plans are those that "

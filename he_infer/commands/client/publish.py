@@ -111,8 +111,8 @@ def publish(
         typer.echo(f"Wrote {files[part.part]} ({files[part.part].stat().st_size / 1e6:.1f} MB).")
     for plan, error in zip(published.plans, published.trial_errors, strict=True):
         typer.echo(
-            f"Plan for {plan.batch} images a request{_name_engine(plan)}: {plan.parameters}; scores were off by "
-            f"{error:.1e} at most."
+            f"Plan for {plan.batch} image{'s' * (plan.batch > 1)} a request{_name_engine(plan)}: {plan.parameters}; "
+            f"scores were off by {error:.1e} at most."
         )
     typer.echo(f"Publisher: {fingerprint(publisher)}. Tell it to the hospitals through another channel than the files.")
     if json_file is not None:
