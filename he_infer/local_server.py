@@ -20,7 +20,7 @@ from he_infer.client.connection.connection import trust
 from he_infer.errors import ServerError, ServerUnreachable
 
 _READY_SECONDS = 300.0
-"""A server's first start compiles its native engine: some 20 s of processor time."""
+"""A server's first start compiles its native engine: some 30 s of processor time."""
 _STOP_SECONDS = 60.0
 
 

@@ -66,7 +66,7 @@ def choose_engine(wish: EngineWish, code: Path, on_line: Callable[[str], None]) 
 
     Args:
         wish: what the operator asks for.
-        code: folder for machine code, compiled there where it is missing: some 20 s of processor time, once.
+        code: folder for machine code, compiled there where it is missing: some 30 s of processor time, once.
         on_line: called with each line of progress.
 
     Raises:

@@ -67,7 +67,7 @@ def leave_scipy_out() -> None:
 
 
 def load_kernels(folder: Path | None = None, on_progress: Progress | None = None) -> "Kernels":
-    """Load the compiled kernels from the folder, or compile them into it once, which takes some 20 s of processor time.
+    """Load the compiled kernels from the folder, or compile them into it once, which takes some 30 s of processor time.
 
     Args:
         folder: folder of machine code, created with mode 0700 if it is missing; by default `default_folder()`.
