@@ -47,10 +47,10 @@ def test_demo_on_own_data_agrees_with_clear_and_finds_no_plaintext(form: str, tm
     assert head is not None
     assert head[1] == head[2]
     judged = re.findall(
-        r"<td>(uniform noise|a chessboard|an inverted test image)</td>.*?([\d.]+)</td>.*?([\d.]+)</td><td>(\w+)", page
+        r"<td>((?:a photograph|uniform|a chess|an inverted)[^<]*)</td>.*?([\d.]+)</td>.*?([\d.]+)</td><td>(\w+)", page
     )
     if figures["guard_refused"] is not None:  # a guard takes twenty validation images
-        assert len(judged) == 3
+        assert len(judged) == 5
         assert all((verdict == "refused") == (float(far) > float(most)) for _, far, most, verdict in judged)
         assert figures["guard_refused"] <= figures["n_test"] / 4
     assert (figures["guard_refused"] is not None) == (form == "colour npz")
@@ -94,3 +94,5 @@ def test_default_demo_on_real_dicom_files_agrees_with_clear(tmp_path: Path) -> N
     assert "patients" in out
     assert (figures["pictures"], figures["patients"]) == (12, 8)
     assert figures["pictures_right_encrypted"] == figures["pictures_right_clear"] >= 9
+    page = (tmp_path / "he-infer-demo" / "report.html").read_text()
+    assert re.search(r"<td>a photograph of a flower</td>.*?<td>refused", page)
