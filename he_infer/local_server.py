@@ -104,8 +104,9 @@ class LocalServer:
             scheme = "https" if self._ca_file else "http"
             self.url = f"{scheme}://127.0.0.1:{port_file.read_text(encoding='utf-8').strip()}"
             self.token = token_file.read_text(encoding="utf-8").strip()
-        with httpx2.Client(trust_env=False, timeout=5.0, verify=trust(self._ca_file)) as http:
-            http.get(f"{self.url}/healthz").raise_for_status()
+            # The folder stays until the server answers: it flushes the folder to the disk after the port file is there.
+            with httpx2.Client(trust_env=False, timeout=5.0, verify=trust(self._ca_file)) as http:
+                http.get(f"{self.url}/healthz").raise_for_status()
         self.ready_seconds = time.monotonic() - started
         return self
 

@@ -4,12 +4,15 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -206,3 +209,27 @@ def test_python_start_reads_settings_from_a_file(tmp_path: Path, bundle: Path) -
     assert done.returncode == 1
     assert "queue" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_local_server_keeps_the_port_files_folder_until_it_answers(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server flushes that folder after the port file is there, and ends if it is gone."""
+    made, kept = list[Path](), list[bool]()
+
+    class Folder(tempfile.TemporaryDirectory[str]):
+        def __enter__(self) -> str:
+            made.append(Path(super().__enter__()))
+            return str(made[-1])
+
+    class Watching(httpx2.Client):
+        def get(self, *arguments: Any, **options: Any) -> httpx2.Response:
+            answer = super().get(*arguments, **options)
+            kept.append(made[-1].is_dir())
+            return answer
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", Folder)
+    monkeypatch.setattr(httpx2, "Client", Watching)
+    with LocalServer([bundle], tmp_path / "data", options=["--workers", "1", "--engine", "seal"]):
+        assert kept == [True]
+    assert not made[0].exists()
