@@ -25,7 +25,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One line of `kernels.execution`, on registers."""
+    """An operation of the compiled program: what `kernels.execution.execute` does in one turn, on registers."""
 
     operation: int
     out: Register

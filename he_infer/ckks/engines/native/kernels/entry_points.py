@@ -18,7 +18,7 @@ _words, _integers = types.uint64[::1], types.int64[::1]
 _bytes = types.uint8[::1]
 _given = types.Array(types.uint8, 1, "C", readonly=True)
 _ring = types.NamedTuple(
-    [*(_doubles,) * 2, *(_words,) * 2, *(_matrix,) * 10, _cube],
+    [*(_doubles,) * 2, *(_words,) * 2, *(_matrix,) * 9, _cube],
     Ring,
 )
 _scratch = types.NamedUniTuple(_doubles, len(Scratch._fields), Scratch)

@@ -3,15 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from he_infer.ckks.engines.native.kernels.keyswitch import add_switched, divide_sum, lift_all, switch_key
+from he_infer.ckks.engines.native.kernels.keyswitch import add_switched, lift_all, switch_key
 from he_infer.ckks.engines.native.kernels.lanes import load, store
 from he_infer.ckks.engines.native.kernels.polynomials import (
     add_encoded,
     add_values,
     add_zero,
+    divide,
     multiply_values,
     permute,
-    rescale,
     sum_products,
     to_coefficients,
     to_transform,
@@ -103,11 +103,11 @@ def execute(
             permute(left, a + half, places[first], scratch.moved, 0, rows, n)
             add_switched(scratch.moved, 0, keys, key, scratch.low, out, to, rows, n, ring, scratch, second == 1)
         elif operation == DIVIDE:
-            divide_sum(left, a, right, b, first == 1, out, to, rows, n, ring, scratch)
+            divide(left, a, ring.primes.shape[0] - 1, right, b, first == 1, out, to, rows, n, ring, scratch)
         elif operation == LIFT:
             lift_all(left, a + half, out, to, rows, n, ring, scratch)
         elif operation == RESCALE:
-            rescale(left, a, out, to, rows, n, ring, scratch)
+            divide(left, a, rows - 1, left, a, False, out, to, rows - 1, n, ring, scratch)
         elif operation == DROP:
             for comp in range(2):
                 for k in range(0, first * n, 8):

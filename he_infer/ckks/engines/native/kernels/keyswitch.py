@@ -10,7 +10,7 @@ Two ways to save transforms, for centred digits alone:
   can share one set of transformed digits ("hoisting"): `lift_all` makes it, and `switch_key` reorders it. The residues
   are those of single rotations.
 - A sum of several rotations is divided by the special prime once: `add_switched` sums what is not yet divided, and
-  `divide_sum` divides it. It is rounded once in place of once a rotation: the residues are not those of single
+  `divide` divides it. It is rounded once in place of once a rotation: the residues are not those of single
   rotations, and the error is smaller.
 """
 
@@ -74,7 +74,7 @@ def switch_key(
         for comp in range(2):
             to_transform(scratch.dropped, comp * n, scratch.special, comp * n, j, n, ring, scratch.work)
         p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
-        w, share = splat(ring.special_inverses[j, 0]), splat(ring.special_inverses[j, 1])
+        w, share = splat(ring.prime_inverses[top, j, 0]), splat(ring.prime_inverses[top, j, 1])
         first_row, second_row = j * n, (rows + j) * n
         for k in range(0, n, 8):
             first = _inner(scratch.lifted, keys, key + j * n, stride, rows, n, k, p, r) - load(scratch.special, k)
@@ -106,7 +106,7 @@ def add_switched(
     scratch: Scratch,
     add: bool,
 ) -> None:
-    """Compute what `divide_sum` makes base (rows, n) plus the switched polynomial of: (2, rows + 1, n).
+    """Compute what `divide` makes base (rows, n) plus the switched polynomial of: (2, rows + 1, n).
 
     The result has the special prime last. With `add` it is added to the present content of `out`.
     """
@@ -129,38 +129,6 @@ def add_switched(
                 second = second + load(out, second_row + k)
             store(out, first_row + k, reduced(first, p, r))
             store(out, second_row + k, reduced(second, p, r))
-
-
-@helper
-def divide_sum(
-    total: Doubles,
-    at: int,
-    base: Doubles,
-    b: int,
-    based: bool,
-    out: Doubles,
-    to: int,
-    rows: int,
-    n: int,
-    ring: Ring,
-    scratch: Scratch,
-) -> None:
-    """Divide a sum of `add_switched` (2, rows + 1, n) by the special prime, rounded; add a ciphertext if `based`."""
-    top = ring.primes.shape[0] - 1
-    for comp in range(2):
-        start = at + comp * (rows + 1) * n
-        to_coefficients(total, start + rows * n, scratch.dropped, 0, top, n, ring)
-        for j in range(rows):
-            to_transform(scratch.dropped, 0, scratch.special, 0, j, n, ring, scratch.work)
-            p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
-            w, share = splat(ring.special_inverses[j, 0]), splat(ring.special_inverses[j, 1])
-            row = (comp * rows + j) * n
-            for k in range(0, n, 8):
-                difference = load(total, start + j * n + k) - load(scratch.special, k)
-                quotient = times_constant(difference, w, share, p)
-                if based:
-                    quotient = quotient + load(base, b + row + k)
-                store(out, to + row + k, reduced(quotient, p, r))
 
 
 @helper

@@ -202,19 +202,38 @@ def multiply_values(
 
 
 @helper
-def rescale(left: Doubles, a: int, out: Doubles, to: int, rows: int, n: int, ring: Ring, scratch: Scratch) -> None:
-    """Divide a ciphertext of `rows` primes by its last one, rounded: (2, rows - 1, n)."""
-    last = rows - 1
+def divide(
+    left: Doubles,
+    a: int,
+    dropped: int,
+    base: Doubles,
+    b: int,
+    based: bool,
+    out: Doubles,
+    to: int,
+    rows: int,
+    n: int,
+    ring: Ring,
+    scratch: Scratch,
+) -> None:
+    """Divide a ciphertext (2, rows + 1, n) by its last prime, which is prime `dropped`, rounded: (2, rows, n).
+
+    A ciphertext (2, rows, n) is added to the quotient if `based`.
+    """
     for comp in range(2):
-        to_coefficients(left, a + (comp * rows + last) * n, scratch.dropped, 0, last, n, ring)
-        for j in range(last):
+        start = a + comp * (rows + 1) * n
+        to_coefficients(left, start + rows * n, scratch.dropped, 0, dropped, n, ring)
+        for j in range(rows):
             to_transform(scratch.dropped, 0, scratch.special, 0, j, n, ring, scratch.work)
             p, r = splat(ring.primes[j]), splat(ring.reciprocals[j])
-            w, share = splat(ring.prime_inverses[last, j, 0]), splat(ring.prime_inverses[last, j, 1])
-            source, target = a + (comp * rows + j) * n, to + (comp * last + j) * n
+            w, share = splat(ring.prime_inverses[dropped, j, 0]), splat(ring.prime_inverses[dropped, j, 1])
+            row = (comp * rows + j) * n
             for k in range(0, n, 8):
-                difference = load(left, source + k) - load(scratch.special, k)
-                store(out, target + k, reduced(times_constant(difference, w, share, p), p, r))
+                difference = load(left, start + j * n + k) - load(scratch.special, k)
+                quotient = times_constant(difference, w, share, p)
+                if based:
+                    quotient = quotient + load(base, b + row + k)
+                store(out, to + row + k, reduced(quotient, p, r))
 
 
 @helper

@@ -43,8 +43,6 @@ class Ring(NamedTuple):
     inverse_last: Doubles
     sizes: Doubles
     """(k, 4) 1/N mod p and its share; 1/N times the inverse of the first stage's root, and its share."""
-    special_inverses: Doubles
-    """(k, 2) the special prime's inverse mod p, and its share."""
     special_residues: Doubles
     """(k, 2) the special prime mod p, and its share."""
     prime_inverses: Doubles
@@ -67,13 +65,12 @@ def build_ring(size: int, primes: tuple[int, ...]) -> Ring:
     tables = [_roots(size, prime) for prime in primes]
     forward, inverse = zip(*tables, strict=True)
     count = len(primes)
-    sizes, inverses, residues = np.zeros((count, 4)), np.zeros((count, 2)), np.zeros((count, 2))
+    sizes, residues = np.zeros((count, 4)), np.zeros((count, 2))
     between = np.zeros((count, count, 2))
     for j, prime in enumerate(primes):
         unit = pow(size, -1, prime)
         sizes[j] = *_shared(unit, prime), *_shared(unit * int(inverse[j][1]) % prime, prime)
         if j < count - 1:
-            inverses[j] = _shared(pow(primes[-1], -1, prime), prime)
             residues[j] = _shared(primes[-1] % prime, prime)
         for dropped in range(j + 1, count):
             between[dropped, j] = _shared(pow(primes[dropped], -1, prime), prime)
@@ -92,7 +89,6 @@ def build_ring(size: int, primes: tuple[int, ...]) -> Ring:
         inverse_shares=_shares([row[: size // 8] for row in inverse], primes),
         inverse_last=_centred([_by_stage(row) for row in inverse], primes),
         sizes=sizes,
-        special_inverses=inverses,
         special_residues=residues,
         prime_inverses=between,
     )
