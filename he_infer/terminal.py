@@ -202,19 +202,35 @@ def _replace_standard_output() -> _StandardOutput | None:
     return output
 
 
-def _end_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end the program as Ctrl-C does: files and processes of its own are cleaned up."""
-    own = os.getpid()
+class _Ending:
+    """Lets SIGTERM and SIGHUP end the program as Ctrl-C does (files and processes of its own are cleaned up).
 
-    def end(number: int, frame: object) -> None:
-        if os.getpid() != own:  # a forked process has nothing of its own to clean up
+    It remembers the signal: extension modules turn any exception within their conversions into an error of their own,
+    which is then no defect of the program.
+    """
+
+    number: int | None = None
+    """Signal that ends the program; None if there was none."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        for number, before in (
+            (signal.SIGTERM, signal.SIG_DFL),
+            (signal.SIGHUP, signal.SIG_DFL),
+            (signal.SIGINT, signal.default_int_handler),
+        ):
+            if signal.getsignal(number) is before:  # nohup ignores one of them, for example
+                signal.signal(number, self._end)
+
+    def _end(self, number: int, frame: object) -> None:
+        if os.getpid() != self._process and number != signal.SIGINT:
+            # A forked process has nothing of its own to clean up.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        self.number = number
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         sys.exit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them, for example
-            signal.signal(number, end)
 
 
 def run(app: typer.Typer) -> None:
@@ -226,7 +242,7 @@ def run(app: typer.Typer) -> None:
     """
     use_any_encoding()
     output = _replace_standard_output()
-    _end_on_signals()
+    ending = _Ending()
     try:
         _refuse_empty(sys.argv[1:])
         try:
@@ -240,6 +256,8 @@ def run(app: typer.Typer) -> None:
                     raise output.failure from None
             raise
     except Exception as error:
+        if ending.number is not None:
+            sys.exit(128 + ending.number)
         line = explain(error)
         if line is None:
             raise

@@ -68,6 +68,37 @@ def test_signal_whose_exception_python_discards_still_ends_the_process(
     assert (found.returncode, found.stdout, found.stderr) == (code, "", "")
 
 
+TURNS_IT_INTO_AN_ERROR = """
+import os, signal
+from he_infer.terminal import run
+import typer
+
+class Broken:
+    def __array__(self, *arguments, **options):
+        os.kill(os.getpid(), signal.{signal})
+
+def convert():
+    import numpy as np
+    from matplotlib import _path  # its C++ part discards what is raised within a conversion, as many do
+    _path.affine_transform(np.zeros((3, 2)), Broken())
+
+def main():
+    app = typer.Typer()
+    app.command()(convert)
+    run(app)
+"""
+
+
+@pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signal_that_an_extension_module_turns_into_an_error_of_its_own_is_no_defect(
+    signal: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "turns_it.py").write_text(TURNS_IT_INTO_AN_ERROR.format(signal=signal))
+    program = f"import sys; sys.path.append({str(tmp_path)!r}); from he_infer.entry import run_command_line as run; "
+    found = subprocess.run([sys.executable, "-c", program + "run('turns_it')"], capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (code, "", "")
+
+
 def test_other_errors_that_python_discards_are_still_reported(tmp_path: Path) -> None:
     (tmp_path / "fails.py").write_text(
         "class Held:\n    def __del__(self):\n        raise ValueError('seen')\n\ndef main():\n    Held()\n"
