@@ -127,6 +127,9 @@ def _run(settings: ServerSettings, service: Service, listener: socket.socket, st
         server_header=False,
         loop="asyncio",
         http=bounded(settings.head_seconds, settings.read_seconds),
+        ws="none",  # an installed library would answer web sockets past all bounds
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         lifespan="on",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),

@@ -48,6 +48,11 @@ class ServerSettings(BaseSettings):
         False,
         description="Speak plain HTTP on an address beyond loopback, where a proxy before the server terminates TLS.",
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="Addresses or networks of proxies before the server, whose X-Forwarded-For is believed: each must "
+        "set that header itself.",
+    )
     tls_cert: Path | None = Field(None, description="PEM certificate chain; with tls_key, the server speaks HTTPS.")
     tls_key: Path | None = Field(None, description="PEM private key of the certificate.")
     database_url: str | None = Field(None, description="SQLAlchemy URL; by default SQLite in data_dir.")
@@ -137,6 +142,13 @@ class ServerSettings(BaseSettings):
     def _positive_batches(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if value is not None and (any(batch < 1 for batch in value) or len(set(value)) != len(value)):
             raise ValueError("batch sizes must be positive and different")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses_of_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            ipaddress.ip_network(address)  # says what is wrong with it
         return value
 
     @model_validator(mode="after")

@@ -136,6 +136,12 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_flood_of_malformed_messages_is_answered_at_the_allowed_rate_and_the_honest_client_is_served",
         ),
         "strangers without end": ("test_strangers_are_answered_at_the_allowed_rate_and_the_honest_client_is_served",),
+        "turns taken from others": (
+            "test_a_flood_with_a_token_that_has_ended_is_answered_at_the_rate_of_strangers",
+            "test_a_flood_under_invented_addresses_is_answered_at_the_rate_of_one",
+            "test_many_addresses_have_few_turns_and_an_ipv6_network_one",
+            "test_a_wish_for_another_protocol_is_answered_over_http_and_writes_one_line",
+        ),
         "a worker taken over": (
             "test_worker_environment_holds_no_server_secret",
             "test_workers_are_confined",

@@ -5,6 +5,8 @@ is checked again before each piece of its work.
 """
 
 import asyncio
+import ipaddress
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,10 +26,14 @@ from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
 from he_infer.server.tokens import Scope, digest
 from he_infer.server.turns import MALFORMED, STRANGER, Turns
-from he_infer.wire.refusals import Refused
+from he_infer.wire.refusals import Code, Refused
 
 _KNOWN = 10_000
 """Tokens whose clients are remembered."""
+_STRANGERS = 1024
+"""Turns of strangers in all, which addresses share: however many there are, looking at all turns costs as little."""
+_SALT = secrets.token_bytes(16)
+"""Nobody outside can tell which addresses share a turn."""
 _ASK_SECONDS = 1.0
 """Time after which a token's validity is asked of a database that memory cannot speak for."""
 _lane: ContextVar[str] = ContextVar("lane", default="")
@@ -96,7 +102,7 @@ class Admission:
     async def count_refusal(self, request: Request, error: Exception) -> None:
         """Count a refusal of a malformed message against its client, or against the address of one without a token."""
         if not isinstance(error, Refused):  # the framework's own refusal, before a token was looked at
-            lane = f"unknown {_address(request)}"
+            lane = f"unknown {_place_of_address(request)}"
             with suppress(Refused):
                 async with self._turns.of(lane):
                     self._turns.count_malformed(lane)
@@ -123,12 +129,17 @@ class Admission:
         # Until a token was accepted once, its requests share the turns of all strangers at this address.
         known = self._clients.get(key)
         _lane.set(known or _lane_of_strangers(request))
-        async with self._turns.of(_lane.get()):
-            if known is None:
-                self._turns.count_malformed(_lane.get(), STRANGER)
-            caller = self._service.authenticate_from_memory(token, scope)
-            if caller is None:
-                caller = await self._in_thread(self._service.authenticate, token, scope)
+        try:
+            async with self._turns.of(_lane.get()):
+                if known is None:
+                    self._turns.count_malformed(_lane.get(), STRANGER)
+                caller = self._service.authenticate_from_memory(token, scope)
+                if caller is None:
+                    caller = await self._in_thread(self._service.authenticate, token, scope)
+        except Refused as refused:
+            if refused.code is Code.UNAUTHORISED:  # it has ended: whoever has it takes no turns of its former client
+                self._clients.pop(key, None)
+            raise
         _lane.set(caller.client_id)
         self._clients[key] = caller.client_id
         self._clients.move_to_end(key)
@@ -140,8 +151,17 @@ class Admission:
 
 
 def _lane_of_strangers(request: Request) -> str:
-    return f"address {_address(request)}"
+    return f"address {_place_of_address(request)}"
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+def _place_of_address(request: Request) -> int:
+    """The turn that an address shares; all addresses of one IPv6 network of 64 bits, which is one machine's, have one.
+
+    A trusted proxy may name anything for an address.
+    """
+    host = request.client.host if request.client else ""
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if isinstance(address, ipaddress.IPv6Address):
+            host = str(address.ipv4_mapped or int(address) >> 64)
+    return hash((_SALT, host)) % _STRANGERS

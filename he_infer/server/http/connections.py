@@ -96,6 +96,9 @@ class BoundedConnection(H11Protocol):
         """Say what was wrong with a head, and close."""
         super().send_400_response(self._parser.refusal or msg)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: a header that no route reads must not write lines into the log."""
+
     def on_response_complete(self) -> None:
         """Between two requests uvicorn's own keep-alive bound holds."""
         super().on_response_complete()

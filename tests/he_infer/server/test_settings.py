@@ -62,6 +62,7 @@ def test_settings_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
         ({"read_seconds": float("nan")}, "read_seconds"),
         ({"tls_cert": Path("c.pem")}, "tls_cert and tls_key"),
         ({"max_request": 1 << 40}, "bodies_in_memory"),
+        ({"trusted_proxies": ("proxy.example",)}, "trusted_proxies"),
         ({"colour": "red"}, "colour"),
         ({"bundles": ()}, "bundles"),
     ],
