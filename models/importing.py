@@ -105,7 +105,7 @@ def import_model(
         progress: called with the number of images done and their total.
 
     Raises:
-        DamagedBundle: the file is no feed-forward network of bounded size.
+        DamagedBundle: the file is no feed-forward network of bounded size, or treats several images together.
         InputError: its features are not finite, or never change; images that were resized to another size than its
             input when they were read.
         HeadError, TrainingError: the head cannot be converted or trained.
@@ -118,6 +118,7 @@ def import_model(
         preprocessing = Preprocessing.fit(dataset.train.images, size=raw.size, channels=raw.channels)
     else:
         preprocessing = Preprocessing(raw.size, raw.channels, "dataset", normalisation.mean, normalisation.std)
+    raw.check_apart(preprocessing.apply(dataset.train.images[:1])[0])
     total = len(dataset.train) + len(dataset.val)
     done = 0
 

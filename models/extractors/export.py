@@ -44,6 +44,7 @@ def export(module: nn.Module, *, channels: int, size: int, images: NDArray[np.fl
     try:
         extractor = Extractor(content)
         given = extractor.run(probes)
+        extractor.check_apart(probes[0])
     except (DamagedBundle, InputError) as error:
         raise TrainingError(f"The network cannot be used as an extractor. {error}") from error
     wanted = expected.float().numpy()

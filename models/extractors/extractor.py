@@ -17,6 +17,8 @@ TENSOR = "extractor.onnx"
 WIDTHS = (16, 4096)
 """Feature widths that the encrypted head carries."""
 Layout = Literal["NCHW", "NHWC"]
+_APART = 1e-4
+"""Largest difference between an image's features alone and among others, relative to the largest feature."""
 _BATCH = 64
 """Images that go through a graph of open batch at once: memory stays bounded."""
 
@@ -66,6 +68,29 @@ class Extractor:
             raise InputError("The extractor gives features that are not finite numbers. Such a network cannot be used.")
         return features
 
+    def check_apart(self, image: NDArray[np.float32]) -> None:
+        """Refuse a network in which an image's features depend on the images beside it.
+
+        Otherwise a patient's class would change with whose images are classified in the same run.
+
+        Args:
+            image: (channels, size, size), network input.
+
+        Raises:
+            DamagedBundle: the features of an image alone are others than among the others, or in another order.
+            InputError: as `run`.
+        """
+        pixels = np.stack([image, image / 2 + 1, -image]).astype(np.float32)
+        together = self.run(pixels)
+        backwards = self.run(pixels[::-1])[::-1]
+        alone = np.concatenate([self.run(pixels[place : place + 1]) for place in range(len(pixels))])
+        allowed = _APART * max(1.0, float(np.abs(alone).max()))
+        if not (np.abs(together - alone) <= allowed).all() or not (np.abs(backwards - alone) <= allowed).all():
+            raise DamagedBundle(
+                "The network's features of an image depend on the images beside it, as with batch normalisation in "
+                "training mode. Export the network for inference (in PyTorch: after module.eval())."
+            )
+
     def to_json(self) -> dict[str, Any]:
         """The form that the bundle carries beside the file."""
         return {
@@ -111,7 +136,13 @@ class Extractor:
             (features,) = self._session.run([self.graph.output], {self.graph.input: given})
         except Exception as error:  # onnxruntime has error classes for each status, with no common base
             raise InputError(f"The extractor cannot be evaluated ({_first_line(error)}).") from error
-        values = np.asarray(features, dtype=np.float32).reshape(len(given), -1)
+        values = np.asarray(features, dtype=np.float32)
+        if values.size != len(given) * self.width:
+            raise InputError(
+                f"The extractor gives {values.size} features for {len(given)} images, where {self.width} an image were "
+                "expected. It must treat each image by itself: export it for inference."
+            )
+        values = values.reshape(len(given), self.width)
         return values[: len(values) - short]
 
     @cached_property

@@ -1,6 +1,7 @@
 """A user's own ONNX extractor and head: accepted files, bounded features, and refused files."""
 
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
@@ -55,6 +56,72 @@ def test_imported_extractor_is_standardised_and_bounded_and_gets_a_head(
     assert bundle.guard is not None
     bundle.save(tmp_path / "own.hebundle")
     np.testing.assert_array_equal(Bundle.load(tmp_path / "own.hebundle").features(dataset.train.images), features)
+
+
+def _mean_of_all(model: ModelProto) -> None:
+    """Take the mean over the images, which leaves one row of features."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0], dtype=np.int64), "axes"))
+    model.graph.node.append(helper.make_node("ReduceMean", ["projected", "axes"], ["features"], keepdims=1))
+    model.graph.output[0].name = "features"
+
+
+def _less_the_mean(model: ModelProto) -> None:
+    _mean_of_all(model)
+    model.graph.node[-1].output[0] = "mean"
+    model.graph.node.append(helper.make_node("Sub", ["projected", "mean"], ["features"]))
+
+
+def _softmax_over_images(model: ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Softmax", ["projected"], ["features"], axis=0))
+    model.graph.output[0].name = "features"
+
+
+def _in_training_mode(model: ModelProto) -> None:
+    for name, value in (("one", 1), ("none", 0), ("mean", 0), ("variance", 1)):
+        model.graph.initializer.append(numpy_helper.from_array(np.full(16, value, dtype=np.float32), name))
+    model.graph.node.append(
+        helper.make_node(
+            "BatchNormalization",
+            ["projected", "one", "none", "mean", "variance"],
+            ["features", "new mean", "new variance"],
+            training_mode=1,
+        )
+    )
+    model.graph.output[0].name = "features"
+
+
+def _first_image_alone(model: ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0], dtype=np.int64), "first"))
+    model.graph.node.append(helper.make_node("Gather", ["projected", "first"], ["features"], axis=0))
+    model.graph.output[0].name = "features"
+
+
+def _next_image(model: ModelProto) -> None:
+    """The features of the image before, which are right if one image comes alone."""
+    for name, value in (("last", -1), ("end", 1 << 40), ("start", 0)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([value], dtype=np.int64), name))
+    model.graph.node.extend(
+        [
+            helper.make_node("Slice", ["projected", "last", "end", "start"], ["tail"]),
+            helper.make_node("Slice", ["projected", "start", "last", "start"], ["head"]),
+            helper.make_node("Concat", ["tail", "head"], ["features"], axis=0),
+        ]
+    )
+    model.graph.output[0].name = "features"
+
+
+@pytest.mark.parametrize("batch", ["batch", 5])
+@pytest.mark.parametrize(
+    "change",
+    [_mean_of_all, _less_the_mean, _softmax_over_images, _in_training_mode, _first_image_alone, _next_image],
+)
+def test_network_that_does_not_treat_each_image_by_itself_is_refused(
+    change: Callable[[ModelProto], None], batch: int | str
+) -> None:
+    model = ModelProto.FromString(raw_network(batch=batch))
+    change(model)
+    with pytest.raises((DamagedBundle, InputError), match=r"for inference|output is no"):
+        import_model(model.SerializeToString(), toy(), head="linear")
 
 
 def test_given_normalisation_is_applied() -> None:

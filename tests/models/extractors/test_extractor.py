@@ -258,9 +258,18 @@ class _ByValue(_ByChance):
         return self.out(x.flatten(1)) if x.sum() > 0 else self.out(-x.flatten(1))
 
 
+class _Together(_ByChance):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out((x - x.mean(dim=0)).flatten(1))
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
-    [(_ByChance(), "RandomUniform|other features"), (_ByValue(), "cannot be exported")],
+    [
+        (_ByChance(), "RandomUniform|other features"),
+        (_ByValue(), "cannot be exported"),
+        (_Together(), "depend on the images beside it"),
+    ],
 )
 def test_a_network_that_cannot_be_trusted_is_not_exported(module: nn.Module, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
