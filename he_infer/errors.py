@@ -152,8 +152,10 @@ class RequestRefused(ServerError):
         self.code = code
 
 
-class WrongAnswer(ServerError):
-    """A canary, whose answer the client knows, was answered wrongly.
+class WrongAnswer(HeInferError):
+    """A canary, whose answer the client knows, was answered wrongly, or an answer cannot be one of the model.
+
+    It is no `ServerError`: after those the results before them stay, and a later try may help.
 
     `receipts` has the run's signed receipts in JSON form: what the server claimed to have computed.
     """

@@ -137,6 +137,14 @@ class Run:
                 answers.close()  # type: ignore[attr-defined]  # generators, whose threads end with them
                 extracted.close()  # type: ignore[attr-defined]
         self.report.seconds = time.perf_counter() - began
+        self.check()
+
+    def check(self) -> None:
+        """Check the answers so far. The end of a run does it; whoever stops one early and keeps its results must, too.
+
+        Raises:
+            WrongAnswer: as the end of the run.
+        """
         if self._is_distrusted:
             raise self._distrust()
 

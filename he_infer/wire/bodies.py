@@ -1,6 +1,7 @@
 """JSON bodies of the HTTP interface, as the server, its OpenAPI document and its clients use them.
 
-Numbers have bounds, since a client must not compute with a time of 400 digits that a server states.
+Numbers have bounds, since a client must not compute with a time of 400 digits that a server states. Ids, digests and
+versions have their forms, since a client prints them and makes addresses of them.
 """
 
 from typing import Annotated
@@ -11,6 +12,14 @@ LAST_SECOND = 253_402_300_799
 """Last second of the year 9999, since 1970; later times cannot be shown."""
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Seconds = Annotated[float, Field(ge=0, le=LAST_SECOND, allow_inf_nan=False)]
+MODEL_ID = "[a-z0-9._-]{1,96}"
+ModelId = Annotated[str, Field(pattern=f"^{MODEL_ID}$")]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""SHA-256, hex."""
+Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+"""16 random bytes, hex."""
+Word = Annotated[str, Field(pattern="^[ -~]{1,64}$")]
+"""A version or the name of a library."""
 
 
 class _Body(BaseModel):
@@ -56,11 +65,11 @@ class Info(_Body):
     """Server properties that a client needs before it sends anything."""
 
     service: str
-    version: str
+    version: Word
     protocol: Protocol
-    seal: str = Field(description="HE library and wire format; ciphertexts and keys of another one do not load.")
-    engine: str = Field(description="Evaluation engine: native, or seal.")
-    receipt_key: str = Field(pattern="^[0-9a-f]{64}$", description="Ed25519 public key of the receipts, hex.")
+    seal: Word = Field(description="HE library and wire format; ciphertexts and keys of another one do not load.")
+    engine: Word = Field(description="Evaluation engine: native, or seal.")
+    receipt_key: Digest = Field(description="Ed25519 public key of the receipts, hex.")
     time: int = Field(ge=0, le=1000 * LAST_SECOND, description="The server's clock, milliseconds since 1970.")
     limits: BodyLimits
 
@@ -68,7 +77,7 @@ class Info(_Body):
 class PlanInfo(_Body):
     """One way to evaluate a model."""
 
-    digest: str
+    digest: Digest
     batch: Count = Field(description="Images a request.")
     needs_keys: bool = Field(description="Whether evaluation keys must be registered first.")
     plan: str = Field(description="The plan as JSON text; its digest is the one above.")
@@ -77,11 +86,11 @@ class PlanInfo(_Body):
 class ModelInfo(_Body):
     """A model that the server offers, without its weights."""
 
-    id: str
+    id: ModelId
     name: str
     classes: tuple[str, ...]
     policy: str
-    head_digest: str
+    head_digest: Digest
     input_bound: float
     plans: tuple[PlanInfo, ...]
 
@@ -95,15 +104,15 @@ class ModelList(_Body):
 class KeysStored(_Body):
     """Evaluation keys that were accepted and stored."""
 
-    plan: str
-    key_set: str = Field(description="Id of the key set, chosen by the client.")
+    plan: Digest
+    key_set: Id = Field(description="Id of the key set, chosen by the client.")
     bytes: Count
 
 
 class KeysInfo(KeysStored):
     """Evaluation keys that are stored."""
 
-    seal: str
+    seal: Word
     created: Seconds
     usable: bool = Field(
         description="False after the server's HE library or model changed, or where the set ended one of its processes."
@@ -119,10 +128,10 @@ class KeysList(_Body):
 class ObjectInfo(_Body):
     """A stored sealed object."""
 
-    id: str
+    id: Id
     version: Count = Field(description="Versions count from 1; each is stored once and never changed.")
     size: Count
-    sha256: str
+    sha256: Digest
     created: Seconds
 
 
@@ -136,4 +145,4 @@ class ObjectList(_Body):
     """A page of the client's objects, each in its newest version."""
 
     objects: tuple[ObjectInfo, ...]
-    next: str | None = Field(description="Pass as `after` for the next page; null on the last.")
+    next: Id | None = Field(description="Pass as `after` for the next page; null on the last.")

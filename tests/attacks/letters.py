@@ -30,6 +30,9 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_client_whose_clock_is_wrong_gets_its_answers",
             "test_a_client_whose_clock_jumps_in_a_run_goes_on",
         ),
+        "results before an untrustworthy answer, on the page": (
+            "test_the_page_withdraws_results_before_an_untrustworthy_answer",
+        ),
         "a bundle replaced under a running server": (
             "test_no_answer_of_a_head_that_the_server_did_not_start_with_leaves",
         ),
@@ -168,7 +171,11 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_download_ends_soon_after_its_token",
             "test_no_answer_leaves_to_a_token_that_ended_while_its_question_waited_or_ran",
         ),
-        "plain http": ("test_plain_http_to_another_host_is_refused_before_anything_is_sent",),
+        "plain http": (
+            "test_plain_http_to_another_host_is_refused_before_anything_is_sent",
+            "test_spellings_that_are_no_loopback_address_are_refused",
+        ),
+        "passwords in addresses": ("test_an_address_with_a_password_or_a_query_is_refused_and_not_shown",),
         "answers that are large, packed or slow": (
             "test_a_compressed_answer_is_refused_unopened",
             "test_an_answer_above_the_limit_of_its_route_is_refused",
@@ -189,6 +196,9 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "control characters": (
             "test_control_characters_in_a_refusal_do_not_move_the_cursor",
+            "test_an_offer_whose_ids_move_the_cursor_is_refused",
+            "test_a_version_that_moves_the_cursor_is_refused",
+            "test_a_listing_whose_ids_are_paths_or_escapes_is_refused",
             "test_control_characters_are_shown_as_text",
         ),
         "hostile images and names": (

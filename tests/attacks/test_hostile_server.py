@@ -1,6 +1,7 @@
 """A hostile server's answers: too large, too slow, compressed, or with text that moves the terminal's cursor."""
 
 import gzip
+import json
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ from he_infer.client.connection import connection as connections
 from he_infer.client.connection.session import Session
 from he_infer.errors import ProtocolMismatch, RequestRefused, ServerUnreachable, UsageError
 from he_infer.terminal import clean, explain
-from tests.he_infer.client.connection.test_session import TOKEN, Impostor, error
+from tests.he_infer.client.connection.test_session import TOKEN, Impostor, error, info
 
 
 @pytest.fixture
@@ -94,6 +95,38 @@ def test_control_characters_in_a_refusal_do_not_move_the_cursor(impostor: Impost
     assert "\u202e" not in line
 
 
+@pytest.mark.parametrize("member", ["id", "head_digest", "plans"])
+def test_an_offer_whose_ids_move_the_cursor_is_refused(impostor: Impostor, member: str) -> None:
+    hostile = "bad\x1b[2J\x1b]0;owned\x07"
+    plan = {"digest": "0" * 64, "batch": 1, "needs_keys": False, "plan": "{}"}
+    offer = {"id": "m", "name": "m", "classes": ["a", "b"], "policy": "hidden", "head_digest": "0" * 64}
+    offer |= {
+        "input_bound": 1.0,
+        "plans": [plan],
+        member: [{**plan, "digest": hostile}] if member == "plans" else hostile,
+    }
+    impostor.answers["/v1/models"] = lambda: (200, {}, json.dumps({"models": [offer]}).encode())
+    with Session(impostor.url, TOKEN, patience=0) as session, pytest.raises(ProtocolMismatch, match="does not answer"):
+        session.models()
+
+
+@pytest.mark.parametrize("member", ["version", "seal", "engine"])
+def test_a_version_that_moves_the_cursor_is_refused(impostor: Impostor, member: str) -> None:
+    impostor.answers["/v1/info"] = lambda: (200, {}, info(**{member: "1\x1b[2J"}))
+    with Session(impostor.url, TOKEN, patience=0) as session, pytest.raises(ProtocolMismatch, match="does not answer"):
+        session.models()
+
+
+@pytest.mark.parametrize("member", ["id", "sha256"])
+def test_a_listing_whose_ids_are_paths_or_escapes_is_refused(impostor: Impostor, member: str) -> None:
+    entry = {"id": "0" * 32, "version": 1, "size": 1, "sha256": "0" * 64, "created": 1.0}
+    for hostile in ("../../v1/keys/0", "\x1b[2J", "0" * 31):
+        page = {"objects": [{**entry, member: hostile}], "next": None}
+        impostor.answers["/v1/objects?after="] = lambda page=page: (200, {}, json.dumps(page).encode())
+        with Session(impostor.url, TOKEN, patience=0) as session, pytest.raises(ProtocolMismatch):
+            list(session.objects())
+
+
 @pytest.mark.parametrize("text", ["a\x1b[31mb", "a\rb\x00", "\u202eabc", "a\x9bb", "\ud800", "a\u2028b"])
 def test_control_characters_are_shown_as_text(text: str) -> None:
     assert clean(text).isprintable()
@@ -111,6 +144,29 @@ def test_plain_http_to_another_host_is_refused_before_anything_is_sent(url: str)
     with pytest.raises(UsageError, match="--insecure-http"):
         Session(url, TOKEN)
     Session(url, TOKEN, insecure_http=True).close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:secret@127.0.0.1:1",
+        "https://user:secret@cloud.example",
+        "http://127.0.0.1@cloud.example",
+        "http://cloud.example\\@127.0.0.1",
+        "https://cloud.example/?key=secret",
+        "https://cloud.example/#secret",
+    ],
+)
+def test_an_address_with_a_password_or_a_query_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(UsageError, match="neither user nor password") as caught:
+        Session(url, TOKEN)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.1", "http://2130706433", "http://0.0.0.0", "http://localhost.evil"])
+def test_spellings_that_are_no_loopback_address_are_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="--insecure-http"):
+        Session(url, TOKEN)
 
 
 @pytest.mark.parametrize(

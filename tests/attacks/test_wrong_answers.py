@@ -4,6 +4,8 @@ Before answers were bound to key sets, ranges and test questions, each case gave
 have given them.
 """
 
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +22,8 @@ from he_infer.ckks.planning.plan import Plan
 from he_infer.client import run
 from he_infer.client.connection.connection import Connection
 from he_infer.client.connection.session import Session
+from he_infer.client.console.desk import Desk
+from he_infer.client.console.history import History
 from he_infer.client.key_registration import prove_keys, register_keys
 from he_infer.client.keys.key_file import KeyFile
 from he_infer.client.model import ClientModel
@@ -181,6 +185,38 @@ def test_random_answers_after_an_honest_first_one_end_the_run(
     with hospital.client(in_flight=1) as client, pytest.raises(WrongAnswer) as caught:
         client.classify(many)
     assert len(caught.value.receipts) == 3  # all were asked: a server must not learn which answer was refused
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["ended", "stopped"])
+def test_the_page_withdraws_results_before_an_untrustworthy_answer(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stopped: bool
+) -> None:
+    """The first request is answered rightly, the second with noise; then the run ends, or its user stops it."""
+    desks: list[Desk] = []
+
+    def ruin(answer: Answer, plan: Plan) -> Answer:
+        if stopped:
+            desks[0].cancel()
+        return noise(answer, plan)
+
+    forged(monkeypatch, ruin, spare_first=True)
+    history = History(tmp_path / "history", bytes(32))
+    with hospital.client(in_flight=1) as client:
+        desk = Desk(history, client)
+        desks.append(desk)
+        try:
+            for image in small_images(tmp_path / "many", 40):
+                shutil.copy(image, path := desk.new_file(image.name))
+                desk.add(image.name, path)
+            desk.send()
+            while desk.job is not None and desk.job.running:
+                time.sleep(0.05)
+            assert desk.job is not None
+            assert "trusted" in desk.job.problem
+            assert not any(item.result for item in desk.items)
+            assert len(history) == 0
+        finally:
+            desk.close()
 
 
 def test_the_answer_to_a_full_request_is_refused_for_one_with_rows_to_spare(

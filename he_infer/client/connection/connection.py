@@ -74,7 +74,7 @@ class Connection:
         insecure_http: whether plain http to other hosts is allowed.
 
     Raises:
-        UsageError: plain http to another host, without `insecure_http`.
+        UsageError: plain http to another host, without `insecure_http`; an address with a password or a query.
         ServerUnreachable: the address or the PEM file is not usable.
         ServerError and its subclasses, by every method: see `he_infer.errors`.
     """
@@ -91,6 +91,7 @@ class Connection:
         patience: float,
         insecure_http: bool = False,
     ) -> None:
+        refuse_credentials(url)
         self.url = url.rstrip("/")
         if not self.url.lower().startswith(("http://", "https://")):
             raise ServerUnreachable(
@@ -315,6 +316,21 @@ class Connection:
                 return SecretKeyRefused(message)
             case _:
                 return RequestRefused(message, code)
+
+
+def refuse_credentials(url: str) -> None:
+    """Refuse an address that holds more than a host and a path: messages and results show addresses.
+
+    A user in an address would also replace the token in each request.
+
+    Raises:
+        UsageError: it holds a user, a password, a query or a fragment.
+    """
+    if {"@", "?", "#"} & set(url):
+        raise UsageError(
+            "A server's address holds neither user nor password, query or fragment. Expected https://HOST:PORT; the "
+            "token goes into the file of --token-file."
+        )
 
 
 def refuse_plain_http(url: str) -> None:

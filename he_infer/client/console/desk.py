@@ -247,6 +247,7 @@ class Desk:
                 if self._cancelled.is_set():
                     problem = "It was stopped."
                     break
+            run.check()
         except ServerError as error:
             problem = " ".join(str(error).split())
         except (HeInferError, ModelsError) as error:

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from he_infer.server import tokens
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.openapi import OCTETS
-from he_infer.server.http.parameters import MODEL_ID
 from he_infer.server.http.refusals import answer_refused
 from he_infer.server.message import Request as InferenceRequest
 from he_infer.server.service import Service
+from he_infer.wire.bodies import MODEL_ID
 from he_infer.wire.refusals import Refused
 
 PATH = "/v1/models/{model}/classify"

@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from he_infer.wire.bodies import MODEL_ID
+
 _BEARER = HTTPBearer(auto_error=False, description="A token made by 'he-infer tokens add'.")
 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 PlanDigest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Digest of a plan, from GET /v1/models.")]
 KeySet = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="Id of a key set: 32 random hex digits.")]
-MODEL_ID = "[a-z0-9._-]{1,96}"
 ModelId = Annotated[str, Path(pattern=f"^{MODEL_ID}$", description="Id of a model, from GET /v1/models.")]
 ObjectId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="32 random hex digits, chosen by the client.")]
 Version = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of a version, from 1.")]

@@ -176,7 +176,7 @@ class Watcher:
                 except (ArchiveRefused, ReportError) as error:
                     self._fail(image, error)
                 del open_[image]
-        except (ArchiveUnreachable, ServerError):
+        except (ArchiveUnreachable, ServerError, WrongAnswer):
             self._journal.take_back(list(open_), self._now())
             raise
         finally:
