@@ -59,7 +59,7 @@ class RunningConsole:
 # While it lives, its event loop runs in this thread: other modules must be able to run one of their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
+    if CHROMIUM is None:
         pytest.skip("Debian's package chromium is not installed")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
