@@ -18,6 +18,7 @@ The format, little-endian (see docs/format-container.md for the whole of it):
 import hmac
 import os
 import struct
+import threading
 import unicodedata
 from dataclasses import dataclass
 from hashlib import sha256
@@ -42,6 +43,9 @@ _FIXED = struct.Struct("<4sHBBIII16s12s16s")
 _TAG = 16
 _CHECKSUM = 8
 _MOST_MEMORY_KIB = 2 * 2**20
+_ONE_AT_A_TIME = threading.Lock()
+"""Held during a derivation: its lanes are threads, of which OpenSSL allows a process as many as one derivation has. A
+second one beside it fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +165,22 @@ def _derive(passphrase: str, salt: bytes, cost: Cost) -> tuple[bytes, bytes]:
     secret = unicodedata.normalize("NFC", passphrase).encode()
     if not secret:
         raise BadKey("The passphrase is empty; choose one that is hard to guess.")
-    if cost.algorithm == ARGON2ID:
-        try:
-            root = Argon2id(
-                salt=salt, length=32, iterations=cost.second, lanes=cost.third, memory_cost=cost.first
-            ).derive(secret)
-        except UnsupportedAlgorithm:
-            raise BadKey(
-                "This file needs Argon2id, which the installed OpenSSL lacks; upgrade `cryptography`."
-            ) from None
-    else:
-        root = Scrypt(salt=salt, length=32, n=1 << cost.first, r=cost.second, p=cost.third).derive(secret)
+    argon = cost.algorithm == ARGON2ID
+    mebibytes = cost.first >> 10 if argon else (128 * cost.second << cost.first) >> 20
+    try:
+        with _ONE_AT_A_TIME:
+            if argon:
+                root = Argon2id(
+                    salt=salt, length=32, iterations=cost.second, lanes=cost.third, memory_cost=cost.first
+                ).derive(secret)
+            else:
+                root = Scrypt(salt=salt, length=32, n=1 << cost.first, r=cost.second, p=cost.third).derive(secret)
+    except UnsupportedAlgorithm:
+        raise BadKey("This file needs Argon2id, which the installed OpenSSL lacks; upgrade `cryptography`.") from None
+    except MemoryError:
+        raise BadKey(
+            f"The passphrase's key derivation needs {mebibytes} MiB of memory and {cost.third} threads, which this "
+            "process was not given. Free some, or raise its limits, and try again."
+        ) from None
     expanded = HKDFExpand(algorithm=SHA256(), length=48, info=b"he-infer passphrase 1").derive(root)
     return expanded[:32], expanded[32:]

@@ -1,5 +1,6 @@
 """The public client: one object that classifies image files through a server that sees none of them."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from he_infer.client.run import IN_FLIGHT, Progress, Run, RunOptions, find_unlik
 from he_infer.client.served_model import ServedModel
 from he_infer.errors import UsageError
 
+Images = str | Path | ArrayImage | Iterable[str | Path | ArrayImage]
+"""Image files, folders of them, and images in memory; or one of these alone."""
+
 
 class Client:
     """Classifies image files with one model of one server, under one key file.
@@ -32,7 +36,7 @@ class Client:
 
         with Client("https://cloud.example:8443", model="chest.client.hebundle", key="hospital.key",
                     passphrase=passphrase, token=token) as client:
-            for result in client.iterate(["scans/"]):
+            for result in client.iterate("scans/"):
                 print(result.path, result.label, result.probability)
 
     Args:
@@ -120,22 +124,24 @@ class Client:
         given = {"model": profile.bundle, "key": profile.key, "token": token, **certificates, **options}
         return cls(profile.url, passphrase=passphrase, **given)
 
-    def classify(self, paths: Iterable[str | Path | ArrayImage], on_progress: Progress | None = None) -> list[Result]:
+    def classify(self, paths: Images, on_progress: Progress | None = None) -> list[Result]:
         """Classify files and folders. Gives one result for each image, in a stable order.
+
+        A file that is named twice is classified once. One that does not exist is a result with the reason, as is every
+        other that cannot be read.
 
         Args:
             paths: image files, folders of them, and images in memory, whose results come last.
             on_progress: called with the number of images done and their total.
 
         Raises:
-            ImageError: a path does not exist, or there is no file.
+            ImageError: no path exists, or there is no file.
+            UsageError: something else than paths and `ArrayImage` is given.
             WrongAnswer, NotAuthentic, ServerError: see `Run`.
         """
         return list(self.start(paths, on_progress))
 
-    def iterate(
-        self, paths: Iterable[str | Path | ArrayImage], on_progress: Progress | None = None
-    ) -> Iterator[Result]:
+    def iterate(self, paths: Images, on_progress: Progress | None = None) -> Iterator[Result]:
         """Give the results one after another as they come. If it raises an error, discard all earlier results.
 
         Raises as `classify` does.
@@ -144,7 +150,7 @@ class Client:
 
     def start(
         self,
-        paths: Iterable[str | Path | ArrayImage],
+        paths: Images,
         on_progress: Progress | None = None,
         *,
         on_sent: Callable[[Sequence[bytes]], None] | None = None,
@@ -158,7 +164,7 @@ class Client:
 
         Raises as `classify` does.
         """
-        given = list(paths)
+        given = _list_images(paths)
         arrays = [path for path in given if isinstance(path, ArrayImage)]
         named = [Path(path) for path in given if not isinstance(path, ArrayImage)]
         files = find_images(named) if named or not arrays else []
@@ -242,3 +248,21 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _list_images(given: Images) -> list[str | Path | ArrayImage]:
+    """List what `Client.classify` was given.
+
+    Raises:
+        UsageError: it is neither a path nor an `ArrayImage`, nor an iterable of them.
+    """
+    if isinstance(given, str | bytes | os.PathLike | ArrayImage) or not isinstance(given, Iterable):
+        listed: list[Any] = [given]
+    else:
+        listed = list(given)
+    for one in listed:
+        if not isinstance(one, str | os.PathLike | ArrayImage):
+            raise UsageError(
+                f"An image was given as {type(one).__name__}. Expected paths, or arrays as ArrayImage(name, pixels)."
+            )
+    return listed

@@ -66,7 +66,7 @@ def sniff(path: Path) -> Literal["dicom", "raster"] | None:
             raise NotAnImage(f"{path} is a pipe, a device or another special file; an image file was expected.")
         with path.open("rb") as file:
             head = file.read(136)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # no file's name holds the null byte of the second
         raise NotAnImage(f"There is no file {path}.") from None
     except OSError as error:
         raise NotAnImage(f"{path} cannot be opened: {error.strerror}.") from error

@@ -20,6 +20,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from he_infer.client.connection.deadline import SECONDS, DeadlineTransport
+from he_infer.client.connection.token import check_token
 from he_infer.errors import (
     MissingKey,
     NotAuthentic,
@@ -64,7 +65,7 @@ class Connection:
 
     Args:
         url: the server's address.
-        token: bearer token (`hei_...`).
+        token: bearer token (`hei_...`); white space around it is removed.
         ca_file: PEM file of the authority that signed the server's certificate, where the system does not know it.
         client_cert: PEM file with a certificate and its private key, where the server asks for one.
         server_key: the server's Ed25519 public key in hex, if known; otherwise the key that the server states at first
@@ -75,6 +76,7 @@ class Connection:
 
     Raises:
         UsageError: plain http to another host, without `insecure_http`; an address with a password or a query.
+        NotThisFormat: the token is none.
         ServerUnreachable: the address or the PEM file is not usable.
         ServerError and its subclasses, by every method: see `he_infer.errors`.
     """
@@ -99,6 +101,7 @@ class Connection:
             )
         if not insecure_http:
             refuse_plain_http(self.url)
+        bearer = check_token(token)
         self._patience = patience
         self._server_key = server_key
         self._info: Info | None = None
@@ -107,7 +110,7 @@ class Connection:
             self._http = httpx2.Client(
                 base_url=self.url,
                 # Compressed answers are never asked for: a small body could become a huge one.
-                headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
+                headers={"Authorization": f"Bearer {bearer}", "Accept-Encoding": "identity"},
                 timeout=timeout,
                 transport=DeadlineTransport(trust(ca_file, client_cert)),
                 # Proxies from the environment are ignored: requests go only to the named server.

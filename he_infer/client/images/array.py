@@ -24,6 +24,7 @@ class ArrayImage:
         from models.images.values import check_display, to_display
 
         path, pixels = Path(self.name), np.asarray(self.pixels)
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3) or not pixels.size:
             return ReadImage(
                 path, refusal=f"{self.name} is an array of shape {pixels.shape}; expected (H, W) or (H, W, 3)."

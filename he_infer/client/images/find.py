@@ -11,22 +11,22 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     """Find the given files, and all files below the given folders, in a stable order.
 
     Whether a file is an image is decided when it is read: a patient's disc holds a README and a DICOMDIR beside its
-    images, and each of them becomes a row with a reason. So do links to folders, which are not followed, and folders
-    that may not be listed. Hidden files are skipped.
+    images, and each of them becomes a row with a reason. So do links to folders, which are not followed, folders that
+    may not be listed, and paths that do not exist beside some that do. Hidden files are skipped.
 
     Raises:
-        ImageError: a path does not exist, or no file was found.
+        ImageError: no path exists, or no file was found.
     """
     from models.images.walk import walk_files
 
     files: list[Path] = []
+    if given and not any(os.path.exists(path) for path in given):  # noqa: PTH110 - pathlib raises for long names
+        raise ImageError(f"There is no file or folder {given[0]}. Expected images, or folders of them.")
     for path in given:
-        if os.path.isdir(path):  # noqa: PTH112 - pathlib raises for names that are too long
+        if os.path.isdir(path):  # noqa: PTH112 - as above
             files += walk_files(path)
-        elif os.path.exists(path):  # noqa: PTH110 - as above
-            files.append(path)
         else:
-            raise ImageError(f"There is no file or folder {path}. Expected images, or folders of them.")
+            files.append(path)
     if not files:
         where = f" in {', '.join(map(str, given))}" if given else ""
         raise ImageError(f"There is no file{where}. Expected DICOM, PNG or JPEG images.")

@@ -213,13 +213,15 @@ class KeyFile:
         Raises:
             WrongPassphrase: the passphrase, PIN, entry or share does not open the file.
             KeyProblem: the keyring or token cannot be used.
-            UsageError: the file has no wrapping of this kind.
+            UsageError: the file has no wrapping of this kind, or `unlock` is None.
             NotThisFormat, UnsupportedVersion, Truncated: it is no key file of this release.
             OSError: it cannot be read.
         """
         data = _read(path)
         header, start = _read_header(path, data)
         way = PassphraseUnlock(unlock) if isinstance(unlock, str) else unlock
+        if way is None:  # as os.environ.get gives for a variable that is not set
+            raise UsageError(f"No passphrase was given for {path}. Is a variable of the environment not set?")
         try:
             custody = open_custody(header.wrappings, way)
         except WrongPassphrase as error:

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+from he_infer.client.connection.token import check_token
 from he_infer.commands.passphrase_option import decode_secret
-from he_infer.errors import NotThisFormat, UsageError
+from he_infer.errors import UsageError
 
 VARIABLE = "HE_INFER_TOKEN"
-_PREFIX = "hei_"
 
 
 def get_token(file: Path | None) -> str:
@@ -26,6 +26,4 @@ def get_token(file: Path | None) -> str:
         text, place = os.environ.get(VARIABLE, "").strip(), VARIABLE
         if not text:
             raise UsageError(f"No token: give --token-file, or set {VARIABLE}. The server's operator makes one.")
-    if not text.startswith(_PREFIX) or not text.isascii() or not text.isprintable() or " " in text:
-        raise NotThisFormat(f"{place} does not hold a token; expected one line that begins with '{_PREFIX}'.")
-    return text
+    return check_token(text, place)

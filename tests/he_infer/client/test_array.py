@@ -17,6 +17,14 @@ def test_array_is_read_in_display_units(kind: str) -> None:
     assert (str(image.path), image.pixels.dtype, image.pixels.tolist()) == ("slice 7", np.float32, [[0.0, 1.0]])
 
 
+@pytest.mark.parametrize("kind", [">u2", "<u2", ">f4"])
+def test_array_of_either_byte_order_is_read(kind: str) -> None:
+    white = 65535 if kind.endswith("u2") else 1
+    image = ArrayImage("slice 7", np.array([[0, white]], dtype=kind)).read()
+    assert image.pixels is not None
+    assert image.pixels.tolist() == [[0.0, 1.0]]
+
+
 @pytest.mark.parametrize(
     ("pixels", "words"),
     [

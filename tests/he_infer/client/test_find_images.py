@@ -43,6 +43,13 @@ def test_reader_refuses_what_is_no_file_with_its_reason(name: str, message: str,
 
 
 @pytest.mark.parametrize("name", ["none.png", "x" * 5000, "nul\0byte"])
+def test_path_that_cannot_exist_is_a_row_beside_one_that_does(name: str, tmp_path: Path) -> None:
+    assert [path.name for path in find_images([tmp_path / name, make_tree(tmp_path) / "b.png"])] == [name, "b.png"]
+    with pytest.raises(NotAnImage):
+        load_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["none.png", "x" * 5000, "nul\0byte"])
 def test_path_that_cannot_exist_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="There is no file or folder"):
         find_images([tmp_path / name])

@@ -196,7 +196,7 @@ def test_clock_read_again_keeps_server_key_of_first_contact(impostor: Impostor, 
 
 
 def test_request_of_closed_session_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Session("http://127.0.0.1:9", "t", patience=60)
+    session = Session("http://127.0.0.1:9", TOKEN, patience=60)
     session.close()
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("the request was repeated"))
     with pytest.raises(ServerError, match="The client was closed"):
