@@ -22,9 +22,11 @@ def rotate_keys(session: Session, keys: KeyFile, path: Path, overlap_seconds: fl
 
     Raises:
         NotAuthentic: the server signs with another key than the pinned one.
+        UsageError: the file was changed since these keys were read.
         RequestRefused, ServerError: see `Session.register`.
         OSError: the file cannot be written.
     """
+    keys.expect_unchanged(path)
     fresh = keys.pinned(session.server_key).rotated(session.server_time + overlap_seconds)
     register_keys(session, fresh)
     fresh.save(path, update=True)

@@ -171,6 +171,16 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_download_ends_soon_after_its_token",
             "test_no_answer_leaves_to_a_token_that_ended_while_its_question_waited_or_ran",
         ),
+        "hostile texts in results": (
+            "test_no_text_becomes_a_formula",
+            "test_a_text_of_any_length_leaves_the_history_readable",
+            "test_a_message_of_a_server_is_short_and_has_no_control_character",
+        ),
+        "two programs with one key file": ("test_two_pages_with_one_key_file_leave_the_history_readable",),
+        "a key file changed while it was held open": (
+            "test_keys_held_open_do_not_undo_who_may_open_the_file",
+            "test_keys_held_open_do_not_undo_a_rotation",
+        ),
         "plain http": (
             "test_plain_http_to_another_host_is_refused_before_anything_is_sent",
             "test_spellings_that_are_no_loopback_address_are_refused",
@@ -234,6 +244,7 @@ CONTROLS = frozenset(
         "test_a_crash_between_line_and_key_lets_the_log_continue",
         "test_names_in_any_script_stay_as_they_are",
         "test_loopback_and_https_need_no_option",
+        "test_the_program_that_changed_the_file_last_changes_it_again",
         "test_full_requests_are_believed_where_every_answer_is_its_own",
         "test_a_head_within_the_bounds_is_answered",
         "test_a_token_that_stays_valid_is_answered_however_slow_its_body",

@@ -46,6 +46,8 @@ LEAST_RATE = 64 << 10
 """Minimum transfer rate of a large answer, bytes per second."""
 _MOST_REFUSAL = 64 << 10
 _MOST_DIGITS = 9
+_MOST_TEXT = 1000
+"""Characters of a server's message that are shown; results and reports hold it too."""
 Result = TypeVar("Result")
 Body = TypeVar("Body", bound=BaseModel)
 Parts = tuple[tuple[str, bytes], ...]
@@ -291,9 +293,11 @@ class Connection:
         return bytes(content)
 
     def _refusal(self, response: Reply) -> Exception:
+        from he_infer.terminal import clean  # it loads the terminal's library, which a program may not need
+
         try:
             error = json.loads(response.content)["error"]
-            code, message = str(error["code"]), str(error["message"])
+            code, message = str(error["code"])[:_MOST_TEXT], clean(str(error["message"])[:_MOST_TEXT])
         except (ValueError, KeyError, TypeError, RecursionError):
             return ProtocolMismatch(
                 f"{self.url} answers with status {response.status}, but not as a server of he-infer does."

@@ -5,8 +5,6 @@ associated data are the format's name and the record's index, so that records ca
 whole records from the end is not detected.
 """
 
-import csv
-import io
 import json
 import os
 import secrets
@@ -15,10 +13,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from cipher.files.lock import open_exclusive
+from he_infer.client.spreadsheet import to_csv
 from he_infer.errors import NotThisFormat
 from he_infer.files import PRIVATE, sync
 
@@ -26,6 +27,8 @@ PURPOSE = "history"
 _NAME = b"he-infer history 1"
 _LENGTH = struct.Struct("<I")
 _NONCE, _TAG, _LARGEST = 12, 16, 1 << 16
+_LONGEST_TEXT = 1000
+"""Most characters of a text in a record; names and headers of files, and a server's messages, may be of any length."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class History:
     def __init__(self, path: Path, key: bytes) -> None:
         self._path, self._cipher = path, AESGCM(key)
         self._lock = threading.Lock()
+        self._size = 0
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDONLY, PRIVATE))
         self._records = list(self._read())
@@ -68,15 +72,19 @@ class History:
         return len(self._records)
 
     def add(self, record: Record) -> None:
-        """Append a result and sync the file."""
-        with self._lock:
-            plain = json.dumps(asdict(record), ensure_ascii=False).encode()
+        """Append a result, its texts cut to a bounded length, and sync the file. Another page may append to it too."""
+        record = Record(**{name: _cut_text(value) for name, value in asdict(record).items()})
+        with self._lock, open_exclusive(self._path) as file:
+            if file.seek(0, os.SEEK_END) != self._size:
+                self._records = list(self._read())
+                file.seek(0, os.SEEK_END)
+            plain = json.dumps(asdict(record), ensure_ascii=False).encode(errors="backslashreplace")
             nonce = secrets.token_bytes(_NONCE)
             sealed = nonce + self._cipher.encrypt(nonce, plain, _place(len(self._records)))
-            with self._path.open("ab") as file:
-                file.write(_LENGTH.pack(len(sealed)) + sealed)
-                file.flush()
-                os.fsync(file.fileno())
+            file.write(_LENGTH.pack(len(sealed)) + sealed)
+            file.flush()
+            os.fsync(file.fileno())
+            self._size = file.tell()
             self._records.append(record)
 
     def search(self, words: str = "") -> list[Record]:
@@ -94,23 +102,22 @@ class History:
         return json.dumps([asdict(record) for record in self._records], indent=2, ensure_ascii=False)
 
     def to_csv(self) -> str:
-        """All results as CSV. A cell that a spreadsheet would take for a formula gets a leading apostrophe."""
-        text = io.StringIO()
-        table = csv.writer(text)
-        table.writerow([field.name for field in fields(Record)])
-        for record in self._records:
-            table.writerow([_escape_formula(value) for value in asdict(record).values()])
-        return text.getvalue()
+        """All results as CSV."""
+        rows: list[list[object]] = [[field.name for field in fields(Record)]]
+        rows += [list(asdict(record).values()) for record in self._records]
+        return to_csv(rows)
 
     def erase(self) -> None:
         """Delete all results."""
-        with self._lock:
-            self._path.write_bytes(b"")
+        with self._lock, open_exclusive(self._path) as file:
+            file.truncate(0)
             sync(self._path)
+            self._size = 0
             self._records.clear()
 
     def _read(self) -> Iterator[Record]:
         data = self._path.read_bytes()
+        self._size = len(data)
         start, place = 0, 0
         while start < len(data):
             length = _LENGTH.unpack_from(data, start)[0] if start + _LENGTH.size <= len(data) else 0
@@ -133,11 +140,12 @@ class History:
 
     def _cut(self, data: bytes, end: int) -> None:
         self._path.write_bytes(data[:end])
+        self._size = end
 
 
 def _place(number: int) -> bytes:
     return _NAME + number.to_bytes(8, "little")
 
 
-def _escape_formula(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+def _cut_text(value: Any) -> Any:
+    return value[:_LONGEST_TEXT] if isinstance(value, str) else value

@@ -9,9 +9,12 @@ All numbers are little-endian; docs/protocol.md has every member.
 
 import secrets
 import struct
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from cipher.files.lock import open_exclusive
 from he_infer.ckks.parameters import Parameters
 from he_infer.ckks.planning.plan import Plan
 from he_infer.client.keys.retired import Retired
@@ -76,6 +80,8 @@ class KeyFile:
     """The key-encryption key with its wrappings."""
     seed: bytes = field(default_factory=lambda: secrets.token_bytes(_SEED_BYTES), repr=False)
     """32 random bytes from which other keys are derived. Neither rotation nor another key-encryption key changes it."""
+    origin: bytes | None = field(default=None, compare=False, repr=False)
+    """SHA-256 of the file that these keys were read from, or written to last; None before either."""
 
     @staticmethod
     def new(plans: Sequence[Plan], *, server_key: str | None = None, publisher: str | None = None) -> "KeyFile":
@@ -146,7 +152,7 @@ class KeyFile:
         """
         fresh = KeyFile.new(self.plans, server_key=self.server_key, publisher=self.publisher)
         retired = (*self.retired, Retired(self.key_set, int(expires)))
-        return replace(fresh, retired=retired, custody=self.custody, seed=self.seed)
+        return replace(fresh, retired=retired, custody=self.custody, seed=self.seed, origin=self.origin)
 
     def with_custody(self, custody: Custody) -> "KeyFile":
         """The same secret keys with other wrappings."""
@@ -167,10 +173,12 @@ class KeyFile:
         Args:
             path: the file.
             passphrase: wraps the key of a new file. A file that has wrappings keeps them.
-            update: whether to replace an existing file, which must hold these keys. Otherwise no file is overwritten.
+            update: whether to replace the existing file that these keys were read from. Otherwise no file is
+                overwritten.
 
         Raises:
-            UsageError: the file exists and `update` is False, or the file would have no wrapping.
+            UsageError: the file exists and `update` is False, it was changed since these keys were read, or the file
+                would have no wrapping.
             OSError: the file cannot be written.
         """
         if path.exists() and not update:
@@ -194,13 +202,32 @@ class KeyFile:
                 "server_key": self.server_key,
             }
         )
-        content = _LENGTH.pack(len(description)) + description + b"".join(keys)
+        data = seal_content(_LENGTH.pack(len(description)) + description + b"".join(keys), custody)
         try:
-            write_bytes(path, seal_content(content, custody), mode=PRIVATE, replace=update)
+            with _only_writer(path) if update else nullcontext():
+                if update:
+                    self.expect_unchanged(path)
+                write_bytes(path, data, mode=PRIVATE, replace=update)
         except FileExistsError as error:
             raise UsageError(
                 f"{path} exists; a key is never overwritten. Choose another name, or remove it yourself."
             ) from error
+        object.__setattr__(self, "origin", sha256(data).digest())
+
+    def expect_unchanged(self, path: Path) -> None:
+        """Check that the file is the one that these keys were read from.
+
+        A program may hold keys for days. What was changed meanwhile, such as who opens the file, must not come back.
+
+        Raises:
+            UsageError: another program has changed it.
+            OSError: it cannot be read.
+        """
+        if self.origin is not None and sha256(_read(path)).digest() != self.origin:
+            raise UsageError(
+                f"{path} was changed since it was opened: its keys were rotated, or the ways to open it were changed. "
+                "Nothing was written. Open it anew, and do this again."
+            )
 
     @staticmethod
     def load(path: Path, unlock: str | Unlock) -> "KeyFile":
@@ -232,7 +259,7 @@ class KeyFile:
             content = AESGCM(custody.content_key).decrypt(header.nonce, data[start:], data[:start])
         except InvalidTag as error:
             raise NotThisFormat(f"{path} was changed since it was written. Restore it from a backup.") from error
-        return _parse(path, content, custody)
+        return replace(_parse(path, content, custody), origin=sha256(data).digest())
 
 
 @dataclass(frozen=True)
@@ -249,6 +276,16 @@ def read_wrappings(path: Path) -> tuple[Wrapping, ...]:
         OSError: it cannot be read.
     """
     return _read_header(path, _read(path))[0].wrappings
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Let one program at a time replace the file, where the system replaces files that are open."""
+    if sys.platform == "win32" or not path.exists():
+        yield
+        return
+    with open_exclusive(path):
+        yield
 
 
 def _read(path: Path) -> bytes:

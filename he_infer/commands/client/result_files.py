@@ -1,20 +1,16 @@
 """Results as files: CSV, JSON Lines and JSON. Each is written whole or not at all, with mode 0600."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from he_infer.client.spreadsheet import to_csv
 from he_infer.files import PRIVATE, write_json, write_text
 
 if TYPE_CHECKING:
     from he_infer.client.results import Result, RunReport
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of cells that a spreadsheet would compute as a formula."""
 
 
 def write_csv(path: Path, results: "Sequence[Result]", classes: Sequence[str]) -> None:
@@ -23,16 +19,12 @@ def write_csv(path: Path, results: "Sequence[Result]", classes: Sequence[str]) -
     Raises:
         OSError: the file cannot be written.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     plain = [name for name in results[0].to_json() if name != "probabilities"] if results else []
-    writer.writerow([*plain, *(_cell(f"probability of {name}") for name in classes)])
+    rows: list[list[object]] = [[*plain, *(f"probability of {name}" for name in classes)]]
     for result in results:
         row = result.to_json()
-        writer.writerow(
-            [*(_cell(row[name]) for name in plain), *(_cell(result.probabilities.get(name)) for name in classes)]
-        )
-    write_text(path, out.getvalue(), mode=PRIVATE)
+        rows.append([*(row[name] for name in plain), *(result.probabilities.get(name) for name in classes)])
+    write_text(path, to_csv(rows), mode=PRIVATE)
 
 
 def write_lines(path: Path, results: "Sequence[Result]") -> None:
@@ -80,10 +72,3 @@ def write_report(path: Path, results: "Sequence[Result]", report: "RunReport", m
         },
         mode=PRIVATE,
     )
-
-
-def _cell(value: object) -> object:
-    """Escape a cell so that no spreadsheet takes it for a formula. Names of files and patients are untrusted."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return value

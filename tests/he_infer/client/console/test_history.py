@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from he_infer.client.console.history import History, Record
@@ -63,6 +63,7 @@ def test_swapped_changed_or_removed_record_is_refused(tmp_path: Path) -> None:
             History(path, KEY)
 
 
+@settings(deadline=None)  # each example syncs a file
 @given(cut=st.integers(1, 200))
 def test_record_cut_by_crash_loses_only_that_record(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     path = tmp_path_factory.mktemp("cut") / "history"

@@ -112,8 +112,8 @@ def test_every_wrapping_opens_file_alone_and_removed_one_does_not(key_file: Path
         assert secret_of(KeyFile.load(key_file, way)) == secret_of(keys)
     for number, wrapping in enumerate(keys.custody.wrappings):
         assert number == 0
-        without = KeyFile.load(key_file, "a second one").custody.without_wrapping(wrapping.id)
-        keys.with_custody(without).save(key_file, update=True)
+        present = KeyFile.load(key_file, "a second one")
+        present.with_custody(present.custody.without_wrapping(wrapping.id)).save(key_file, update=True)
     with pytest.raises(WrongPassphrase):
         KeyFile.load(key_file, WORDS)
     for way in ways[:3]:
@@ -293,9 +293,10 @@ def test_replaced_key_opens_in_new_way_alone_and_keeps_secret_keys_and_derived_k
 ) -> None:
     keys = KeyFile.load(key_file, WORDS)
     old = keys.custody.with_wrapping(wrap_with_keyring(keys.custody.key))
-    keys.with_custody(old).save(key_file, update=True)
+    both = keys.with_custody(old)
+    both.save(key_file, update=True)
     before = key_file.read_bytes()
-    keys.with_new_key(lambda key: wrap_with_passphrase(key, "other words")).save(key_file, update=True)
+    both.with_new_key(lambda key: wrap_with_passphrase(key, "other words")).save(key_file, update=True)
     fresh = KeyFile.load(key_file, "other words")
     assert secret_of(fresh) == secret_of(keys)
     assert (fresh.key_set, fresh.seed) == (keys.key_set, keys.seed)
