@@ -107,8 +107,8 @@ def write_text(path: Path, text: str, *, mode: int = SHARED) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"), mode=mode)
 
 
-def write_json(path: Path, figures: Mapping[str, object], *, mode: int = SHARED) -> None:
-    """Write a JSON object, indented; see `write_bytes`.
+def write_json(path: Path, figures: Mapping[str, object], *, mode: int = PRIVATE) -> None:
+    """Write a JSON object, indented, for its owner alone: as a rule it names patients' files; see `write_bytes`.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full.

@@ -176,10 +176,14 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_text_of_any_length_leaves_the_history_readable",
             "test_a_message_of_a_server_is_short_and_has_no_control_character",
         ),
+        "results of the vault for others to read": (
+            "test_results_are_their_owners_alone_and_names_do_not_move_the_cursor",
+        ),
         "two programs with one key file": ("test_two_pages_with_one_key_file_leave_the_history_readable",),
         "a key file changed while it was held open": (
             "test_keys_held_open_do_not_undo_who_may_open_the_file",
             "test_keys_held_open_do_not_undo_a_rotation",
+            "test_a_key_file_behind_a_link_is_the_one_that_changes",
         ),
         "plain http": (
             "test_plain_http_to_another_host_is_refused_before_anything_is_sent",

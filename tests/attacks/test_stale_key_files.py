@@ -92,6 +92,15 @@ def test_keys_held_open_do_not_undo_a_rotation(path: Path) -> None:
     assert KeyFile.load(path, LEFT).key_set == rotated.key_set
 
 
+def test_a_key_file_behind_a_link_is_the_one_that_changes(path: Path) -> None:
+    link = path.with_name("link.key")
+    link.symlink_to(path)
+    shut_out(link)
+    assert link.is_symlink()
+    with pytest.raises(WrongPassphrase):
+        KeyFile.load(path, LEFT)
+
+
 def test_the_program_that_changed_the_file_last_changes_it_again(path: Path) -> None:
     keys = KeyFile.load(path, LEFT)
     for _ in range(3):

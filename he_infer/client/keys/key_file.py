@@ -181,7 +181,9 @@ class KeyFile:
                 would have no wrapping.
             OSError: the file cannot be written.
         """
-        if path.exists() and not update:
+        if update:
+            path = path.resolve()  # behind a link, the old file would stay as it is
+        elif path.exists():
             raise UsageError(f"{path} exists; a key is never overwritten. Choose another name, or remove it yourself.")
         custody = self.custody
         if not custody.wrappings:

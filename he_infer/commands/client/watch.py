@@ -28,6 +28,7 @@ from he_infer.commands.client.connection_options import (
 from he_infer.commands.client.unlock_option import get_unlock
 from he_infer.commands.number_options import require_finite
 from he_infer.commands.passphrase_option import PassphraseFile
+from he_infer.terminal import clean
 
 if TYPE_CHECKING:
     from he_infer.client.pacs.archive.dicomweb import Archive
@@ -230,9 +231,10 @@ def _line(status: "Status") -> str:
     line = f"{status.state}: {counts or 'no image yet'}"
     if status.growing:
         line += f"; {status.growing} studies still growing"
-    return line + (f". {status.problem}" if status.problem else "")
+    return clean(line + (f". {status.problem}" if status.problem else ""))
 
 
 def _list_troubles(journal: "Journal") -> None:
     for trouble in journal.troubles():
-        typer.echo(f"{trouble.state}: image {trouble.image.sop}, {trouble.attempts} attempts: {trouble.error}")
+        told = f"{trouble.state}: image {trouble.image.sop}, {trouble.attempts} attempts: {trouble.error}"
+        typer.echo(clean(told))

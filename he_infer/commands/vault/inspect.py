@@ -8,7 +8,7 @@ from rich import box
 
 from he_infer.commands.json_option import JsonFile
 from he_infer.commands.vault.batch import Sources
-from he_infer.terminal import PlainTable, make_console
+from he_infer.terminal import PlainTable, clean, make_console
 
 if TYPE_CHECKING:
     from cipher.vault.forms import SealedDescription
@@ -44,7 +44,7 @@ def inspect(paths: Sources, *, json_file: JsonFile = None) -> None:
         table.add_row(path.name, *_row(found))
     make_console(width=None if make_console().is_terminal else 160).print(table)
     for path, failure in failures.items():
-        typer.echo(f"failed: {path}: {' '.join(str(failure).split())}", err=True)
+        typer.echo(clean(f"failed: {path}: {failure}"), err=True)
     if others:
         typer.echo(f"{others} other files are no sealed objects.")
     if json_file is not None:

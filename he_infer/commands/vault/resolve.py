@@ -13,7 +13,7 @@ from he_infer.commands.vault.key_options import (
     open_keyring,
     open_recipient_key,
 )
-from he_infer.terminal import PlainTable, make_console
+from he_infer.terminal import PlainTable, clean, make_console
 
 
 def resolve(
@@ -67,7 +67,7 @@ def resolve(
         figures.append({**here, "original": dict(zip(names, values, strict=True))})
     make_console(width=None if make_console().is_terminal else 240).print(table)
     for line in failures:
-        typer.echo(f"failed: {' '.join(line.split())}", err=True)
+        typer.echo(clean(f"failed: {line}"), err=True)
     if json_file is not None:
         write_json(json_file, {"objects": figures, "failures": failures})
     if failures:
