@@ -144,6 +144,7 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_a_flood_under_invented_addresses_is_answered_at_the_rate_of_one",
             "test_many_addresses_have_few_turns_and_an_ipv6_network_one",
             "test_a_wish_for_another_protocol_is_answered_over_http_and_writes_one_line",
+            "test_a_long_request_line_takes_a_short_line_of_the_log",
         ),
         "a worker taken over": (
             "test_worker_environment_holds_no_server_secret",

@@ -97,3 +97,15 @@ def test_a_wish_for_another_protocol_is_answered_over_http_and_writes_one_line(s
     with scene.server.log_path.open() as log:
         log.seek(before)
         assert "Unsupported upgrade" not in log.read()
+
+
+@pytest.mark.parametrize("line", [f"{'A' * 15_000} /v1/models", f"GET /{'a' * 15_000}"], ids=["method", "path"])
+def test_a_long_request_line_takes_a_short_line_of_the_log(scene: Scene, line: str) -> None:
+    before = scene.server.log_path.stat().st_size
+    with connect(scene.server) as connection:
+        connection.sendall(f"{line} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 40")
+    scene.still_serves()
+    with scene.server.log_path.open() as log:
+        log.seek(before)
+        assert max(map(len, log)) < 1000

@@ -15,6 +15,9 @@ from he_infer.server.http.refusals import error_body
 from he_infer.server.service import Service
 from he_infer.wire.refusals import Code
 
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+"""Methods that the log names; others may be as long as a head."""
+
 
 class Observation:
     """Gives every request an id, a log line and metrics, records its bodies where asked, and answers defects with 500.
@@ -59,7 +62,7 @@ class Observation:
             "request",
             request_id=exchange.request_id,
             client=state["client"],
-            method=scope["method"],
+            method=scope["method"] if scope["method"] in _METHODS else "other",
             route=route,
             status=exchange.status,
             outcome=outcome,
