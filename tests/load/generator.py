@@ -12,16 +12,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 
 from he_infer.wire import envelope as wire
+from tests.load.lean_http import LeanClient
+
+_SECONDS = 60.0
 
 
 class Sender:
     """Seals the same ciphertexts anew for each request and sends them."""
 
-    def __init__(self, orders: dict[str, Any], http: httpx2.AsyncClient) -> None:
+    def __init__(self, orders: dict[str, Any], http: LeanClient) -> None:
         self._orders = orders
         self._http = http
         self._parts = tuple((f"ct{i}", Path(name).read_bytes()) for i, name in enumerate(orders["parts"]))
@@ -40,10 +42,10 @@ class Sender:
         body = wire.Envelope(wire.Kind.REQUEST, header, self._parts).encode()
         result: dict[str, Any] = {"due": due}
         try:
-            response = await self._http.post(self._path, content=body)
-            result["status"] = response.status_code
-            result["retry_after"] = response.headers.get("Retry-After")
-        except httpx2.TransportError as error:
+            answer = await self._http.post(self._path, body, _SECONDS)
+            result["status"] = answer.status
+            result["retry_after"] = answer.headers.get("retry-after")
+        except OSError as error:
             result["status"] = 0
             result["error"] = type(error).__name__
         result["latency"] = time.monotonic() - due
@@ -75,13 +77,10 @@ async def closed_loop(orders: dict[str, Any], sender: Sender) -> None:
 async def main() -> None:
     """Carry out the orders."""
     orders = json.load(sys.stdin)
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-    headers = {"Authorization": f"Bearer {orders['token']}", "Content-Type": "application/octet-stream"}
-    async with httpx2.AsyncClient(
-        base_url=orders["url"], headers=headers, timeout=60.0, trust_env=False, limits=limits
-    ) as http:
-        sender = Sender(orders, http)
-        await (open_loop if "rate" in orders else closed_loop)(orders, sender)
+    http = LeanClient(orders["url"], orders["token"])
+    sender = Sender(orders, http)
+    await (open_loop if "rate" in orders else closed_loop)(orders, sender)
+    http.close()
     json.dump(sender.results, sys.stdout)
 
 
