@@ -19,7 +19,7 @@ from he_infer.server.evidence import audit_log as audit
 from he_infer.server.service import AUDIT_FILE
 from tests.faults.kit import Everyday, soon, timed
 from tests.faults.outcome import Outcome
-from tests.he_infer.server.support.kit import Client, client_of
+from tests.he_infer.server.support.kit import Client, client_of, is_right
 from tests.he_infer.server.support.processes import worker_pids
 
 OPTIONS = ["--workers", "1"]
@@ -49,7 +49,7 @@ def kill_the_server(
                     plan = steady.plan
                 steady.session = session
                 outcome.lost += {keys.plan for keys in session.key_sets()} != {plan.digest}
-                outcome.wrong += not np.abs(steady.scores(features) - expected).max() < 1e-3
+                outcome.wrong += not is_right(steady.plan, steady.scores(features), expected)
                 if number == kills:
                     break
                 everyday_client = _with_keys_of(steady, session)
@@ -96,7 +96,7 @@ def kill_workers(
                         outcome.refuse(error)
                     else:
                         scores = unpack(client.plan, client.secret.open_answer(client.plan, list(answer.parts)), 1)
-                        outcome.wrong += not np.abs(scores - expected).max() < 1e-3
+                        outcome.wrong += not is_right(client.plan, scores, expected)
                         outcome.acknowledged["classify"] += 1
 
         threads = [threading.Thread(target=ask) for _ in range(3)]
@@ -119,7 +119,7 @@ def kill_workers(
         for thread in threads:
             thread.join(timeout=120)
         outcome.lost += sum(thread.is_alive() for thread in threads)  # a request without an answer
-        outcome.wrong += not np.abs(client.scores(features) - expected).max() < 1e-3
+        outcome.wrong += not is_right(client.plan, client.scores(features), expected)
     return outcome
 
 

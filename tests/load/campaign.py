@@ -21,7 +21,7 @@ from he_infer.client.connection.session import Session
 from he_infer.errors import HeInferError
 from he_infer.local_server import LocalServer
 from he_infer.server import tokens
-from tests.he_infer.server.support.kit import Client, add_token
+from tests.he_infer.server.support.kit import Client, add_token, agree
 from tests.he_infer.server.support.processes import processes
 
 ROOT = Path(__file__).parents[2]
@@ -244,9 +244,7 @@ def rolling(bundle: Path, folder: Path, restarts: int) -> dict[str, Any]:
                         lost.append(str(error))
                         continue
                     with lock:
-                        # Two answers, each within the precision of the scores in clear.
-                        apart = np.abs(client.opened(answer.parts) - expected).max()
-                        right = apart <= 2 * client.plan.precision
+                        right = agree(client.plan, client.opened(answer.parts), expected)
                         lost.extend([] if right else ["a wrong answer"])
                         answered += 1
                         longest = max(longest, time.monotonic() - began)

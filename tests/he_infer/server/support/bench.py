@@ -11,6 +11,7 @@ from he_infer.client.keys.secret_key import SecretKey
 from he_infer.head.bundle import HeadBundle
 from he_infer.server.workers.limits import WorkerConfig, WorkerLimits
 from he_infer.server.workers.pool import PRELOAD, WorkerPool
+from tests.he_infer.server.support.kit import is_right
 
 
 def leave_another_fork_server(*, also_own: bool = False) -> None:
@@ -50,4 +51,4 @@ class Bench:
         return unpack(self.plan, self.secret.open_answer(self.plan, out), 1)
 
     def right(self, key_id: str = "k", tenant: str = "tenant") -> bool:
-        return bool(np.abs(self.evaluate(key_id, tenant=tenant) - self.expected).max() < 1e-3)
+        return is_right(self.plan, self.evaluate(key_id, tenant=tenant), self.expected)

@@ -147,6 +147,16 @@ class Client:
         )
 
 
+def is_right(plan: Plan, scores: np.ndarray, clear: np.ndarray) -> bool:
+    """Tell whether decrypted scores are those computed in clear, to the plan's precision."""
+    return bool(np.abs(scores - clear).max() <= plan.precision)
+
+
+def agree(plan: Plan, one: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether two decrypted answers may have the same scores in clear: each is off by the precision at most."""
+    return bool(np.abs(one - other).max() <= 2 * plan.precision)
+
+
 @contextmanager
 def client_of(server: LocalServer, token: str | None = None, **options: Any) -> Iterator[Client]:
     """A client with this token, or the server's first one, and a session with these options."""
