@@ -17,8 +17,10 @@ from cryptography import x509
 from he_infer.errors import HeInferError, UsageError
 from he_infer.files import write_text
 from he_infer.server.evidence.telemetry import configure_logging
+from he_infer.server.http.admission import Admission
 from he_infer.server.http.app import build_app
 from he_infer.server.http.connections import bounded
+from he_infer.server.http.overload import Overload
 from he_infer.server.service import Service
 from he_infer.server.settings import ServerSettings
 from he_infer.server.stop_signals import StopSignals
@@ -120,13 +122,14 @@ def _run(settings: ServerSettings, service: Service, listener: socket.socket, st
     raise_descriptor_limit()
     if settings.record_dir is not None:
         log.warning("recording", note="all bodies are saved; this is an aid for demonstrations and audits")
+    admission = Admission(service)
     config = uvicorn.Config(
-        build_app(service),
+        build_app(service, admission),
         log_config=None,
         access_log=False,
         server_header=False,
         loop="asyncio",
-        http=bounded(settings.head_seconds, settings.read_seconds),
+        http=bounded(settings.head_seconds, settings.read_seconds, Overload(service.exchanges, admission).enter),
         ws="none",  # an installed library would answer web sockets past all bounds
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),

@@ -21,7 +21,7 @@ from he_infer.server.authentication import authenticate, authenticate_from_memor
 from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.recording import Recorder
 from he_infer.server.evidence.signing import Signer
-from he_infer.server.evidence.telemetry import Metrics
+from he_infer.server.evidence.telemetry import Exchanges, Metrics
 from he_infer.server.inference import InferenceService
 from he_infer.server.key_sets import KeySets
 from he_infer.server.metadata import Caller, Metadata, Quotas
@@ -137,6 +137,7 @@ class Service:
         models = [ModelInfo.model_validate(model) for model in hello["models"]]
         self._say_limits(models, [str(line) for line in hello["unconfined"]])
         self.metrics = Metrics(self.pool, settings.data_dir, self.seal)
+        self.exchanges = Exchanges(self.metrics)
         self.offer = Offer(
             models,
             {str(plan): (int(keys), int(request)) for plan, (keys, request) in hello["bodies"].items()},

@@ -50,6 +50,10 @@ MALFORMED = dict.fromkeys(
 A trial of keys takes a process of its own, and a worker that died or ran into its limit is started anew.
 """
 
+BUSY_A_SECOND = 500
+"""Requests of one client that are refused as too many and answered at once, a second; the next ones wait."""
+_LONGEST_BUSY = 1.0
+
 STRANGER = 0.5
 """How many malformed messages a request counts for that comes without a token, or with one that was not accepted yet.
 
@@ -65,6 +69,9 @@ class _Lane:
     allowance: float = 0.0
     counted: float = 0.0
     """When the allowance was last brought up to date."""
+    busy: float = BUSY_A_SECOND
+    """Requests that may still be refused at once as too many."""
+    busy_counted: float = 0.0
     waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
 
 
@@ -134,9 +141,12 @@ class Turns:
         self.collect()
         lane = self._enter(name)
         if lane.running >= self._bound(name):
-            if len(lane.waiting) >= self._waiting and not begun:
-                await asyncio.sleep(1.0)  # an answer at once would only bring the next request sooner
-                raise Refused(Code.BUSY, "Too many requests of this client wait; try again in 1 s.", retry_after=1.0)
+            if not begun:
+                try:
+                    self.check_room(name)
+                except Refused:
+                    await asyncio.sleep(1.0)  # an answer at once would only bring the next request sooner
+                    raise
             place = asyncio.get_running_loop().create_future()
             lane.waiting.append(place)
             self.collect()  # a turn that was given back just before saw nobody wait
@@ -157,6 +167,28 @@ class Turns:
         finally:
             _turn.reset(token)
             turn.end_here()
+
+    def check_room(self, name: str) -> None:
+        """Refuse where as many requests of a client wait for a turn as may.
+
+        Raises:
+            Refused: `busy`.
+        """
+        lane = self._lanes.get(name)
+        if lane is not None and len(lane.waiting) >= self._waiting:
+            raise Refused(Code.BUSY, "Too many requests of this client wait; try again in 1 s.", retry_after=1.0)
+
+    def count_busy(self, name: str, weight: int = 1) -> float:
+        """Count a request that is refused as too many; returns the seconds after which it is to be answered.
+
+        A client that asks on at once, instead of when it was told to, would otherwise take the server's time with
+        nothing but refusals.
+        """
+        lane, now = self._enter(name), self._clock()
+        lane.busy = min(BUSY_A_SECOND, lane.busy + (now - lane.busy_counted) * BUSY_A_SECOND)
+        lane.busy_counted = now
+        lane.busy = max(lane.busy - weight, -BUSY_A_SECOND * _LONGEST_BUSY)
+        return max(0.0, -lane.busy / BUSY_A_SECOND)
 
     def give_back(self, turn: Turn, name: str) -> bool:
         """Take a turn back, in any thread; tells whether a request waits for it, so that `collect` is to be called."""

@@ -125,6 +125,46 @@ class Metrics:
         return generate_latest(self._registry)
 
 
+class Exchanges:
+    """Notes every exchange, in the metrics and as a line of the log.
+
+    Args:
+        metrics: where it is counted.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._log = access_log()
+
+    def note(
+        self,
+        *,
+        request_id: str,
+        client: str | None,
+        method: str,
+        route: str,
+        status: int,
+        outcome: str,
+        seconds: float,
+        received: int,
+        sent: int,
+    ) -> None:
+        """Note one exchange that has ended."""
+        self._metrics.answered(route, outcome, seconds, received, sent)
+        self._log.info(
+            "request",
+            request_id=request_id,
+            client=client,
+            method=method,
+            route=route,
+            status=status,
+            outcome=outcome,
+            ms=round(seconds * 1000, 1),
+            received=received,
+            sent=sent,
+        )
+
+
 class _PoolCollector(Collector):
     """Reads the pool's own counters when asked."""
 

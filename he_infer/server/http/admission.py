@@ -34,6 +34,8 @@ _STRANGERS = 1024
 """Turns of strangers in all, which addresses share: however many there are, looking at all turns costs as little."""
 _SALT = secrets.token_bytes(16)
 """Nobody outside can tell which addresses share a turn."""
+_PARSED = 8
+"""How many early refusals a refusal costs of a request that was parsed and authenticated."""
 _ASK_SECONDS = 1.0
 """Time after which a token's validity is asked of a database that memory cannot speak for."""
 _lane: ContextVar[str] = ContextVar("lane", default="")
@@ -79,6 +81,39 @@ class Admission:
         """
         async with self._turns.of(_lane.get()):
             return await self._in_thread(self._work, _admitted.get(), function, *args)
+
+    def recall_client(self, token: str) -> str | None:
+        """The client whose token this was when it was last accepted; None where that is not remembered."""
+        return self._clients.get(digest(token))
+
+    def find_busy(self, client: str, under_way: int = 0) -> Refused | None:
+        """The refusal of one more classification of this client, where it has its share already.
+
+        Args:
+            client: the client.
+            under_way: classifications of this client that were let in and are not answered, where that is known.
+        """
+        try:
+            self._turns.check_room(client)
+            self._service.pool.check_room(client, under_way)
+        except Refused as refused:
+            return refused
+        return None
+
+    def pace_refusal(self, client: str, weight: int = 1) -> float:
+        """Count a refusal of `find_busy`; returns the seconds after which it is to be answered."""
+        return self._turns.count_busy(client, weight)
+
+    async def refuse_busy(self, client: str) -> None:
+        """Refuse a classification of a client that has its share already.
+
+        Raises:
+            Refused: `busy`.
+        """
+        if (refused := self.find_busy(client)) is not None:
+            if (wait := self.pace_refusal(client, _PARSED)) > 0:
+                await asyncio.sleep(wait)
+            raise refused
 
     async def _run_begun(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run a blocking function for an answer that has begun: it waits for its turn and is never refused."""

@@ -20,7 +20,7 @@ from he_infer.wire.refusals import Refused
 _Answer = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def build_app(service: Service) -> ASGIApp:
+def build_app(service: Service, admission: Admission) -> ASGIApp:
     """Make the ASGI application over a service, which it stops at shutdown."""
 
     @contextlib.asynccontextmanager
@@ -37,7 +37,6 @@ def build_app(service: Service) -> ASGIApp:
         redoc_url=None,
         lifespan=lifespan,
     )
-    admission = Admission(service)
     for room in (health, inference, objects):
         app.include_router(room.build_router(service, admission))
     answers = (

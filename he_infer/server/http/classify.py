@@ -41,7 +41,7 @@ async def answer(service: Service, admission: Admission, request: Request, token
         Refused: see docs/protocol.md.
     """
     caller = await admission.authenticate(request, token, tokens.Scope.CLASSIFY)
-    service.pool.check_room(caller.client_id)  # before the body: a server that is full must not read on to say so
+    await admission.refuse_busy(caller.client_id)  # before the body: a server that is full must not read on to say so
     async with admission.bodies.whole(request, caller, service.offer.largest_request(model)) as body:
         asked = InferenceRequest(caller, request.state.request_id)
         sealed = await admission.run(service.inference.classify, asked, model, body)

@@ -6,6 +6,8 @@ within `read_seconds` (one that never reads its answer would hold a thread, a st
 body's time is bounded by the routes. A client that was answered before its body was whole has `head_seconds` more to
 end it. TCP keep-alive detects a peer that has vanished.
 
+A request that is refused in any case, since its client has its share, is answered before it is parsed: see `overload`.
+
 The head is parsed before any client is known, on the event loop, and each of its lines takes processor time: so its
 lines and bytes are counted before. No route reads a body in chunks, so neither chunks nor the trailers behind them are
 parsed, and such a connection ends with its answer.
@@ -14,6 +16,8 @@ parsed, and such a connection ends with its answer.
 import asyncio
 import re
 import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import h11
@@ -24,7 +28,28 @@ MOST_HEAD = 16 << 10
 MOST_LINES = 100
 """Lines of a request's head, of which the first is no header."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+Headers = Sequence[tuple[bytes, bytes]]
 _HEAD_END = re.compile(rb"\n\r?\n")
+
+
+@dataclass(frozen=True)
+class EarlyRefusal:
+    """A request that is refused before it is parsed."""
+
+    head: int
+    """Bytes of its head."""
+    body: int
+    """Bytes of its body, which is not read."""
+    wait: float
+    """Seconds after which it is answered."""
+    answer: Callable[[Headers], bytes]
+    """Makes the whole answer, with these headers too."""
+
+
+Leave = Callable[[], None]
+"""To be called once, when a request that was let in has ended."""
+Gate = Callable[[bytes], EarlyRefusal | Leave | None]
+"""Refuses the request that begins these bytes, or lets it in; None for a request that is not counted."""
 
 
 class BoundedParser(h11.Connection):
@@ -70,6 +95,13 @@ class BoundedConnection(H11Protocol):
 
     head_seconds = 30.0
     read_seconds = 60.0
+    gate: Gate = staticmethod(lambda _: None)
+    _leave: Leave | None = None
+    _refused: tuple[EarlyRefusal, bytes] | None = None
+    """A request that is to be refused, and the bytes behind its head that have arrived."""
+    _refuse_timer: asyncio.TimerHandle | None = None
+    _unread = 0
+    """Bytes of a refused request's body that are still to come."""
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
     _parser: BoundedParser
@@ -82,6 +114,75 @@ class BoundedConnection(H11Protocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
+        """Refuse a request early, drop the body of one that was refused, or read on."""
+        if self._refused is not None:
+            self._refused = self._refused[0], self._refused[1] + data
+            return
+        data = self._drop_body(data)
+        if data and self._between_requests():
+            let_in = self.gate(data)
+            if isinstance(let_in, EarlyRefusal):
+                self._hold(let_in, data)
+                return
+            self._leave = let_in
+        if data:
+            self._read(data)
+
+    def _end_request(self) -> None:
+        """Tell the gate that the request has ended, where it was counted."""
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+
+    def _between_requests(self) -> bool:
+        idle = self.conn.their_state is h11.IDLE and self.conn.our_state is h11.IDLE
+        return idle and not self._parser.trailing_data[0] and not self.flow.write_paused
+
+    def _hold(self, refusal: EarlyRefusal, data: bytes) -> None:
+        """Answer a request that is refused, or let it wait without cost until it is answered."""
+        self._unset_keepalive_if_required()
+        self._stop_head_timer()
+        self._refused = refusal, data[refusal.head :]
+        if refusal.wait > 0:
+            self.flow.pause_reading()
+            self._refuse_timer = self.loop.call_later(refusal.wait, self._refuse)
+        else:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        self._refuse_timer = None
+        if self._refused is None or self.transport.is_closing():
+            return
+        (refusal, data), self._refused = self._refused, None
+        self.transport.write(refusal.answer(self.server_state.default_headers))
+        self.server_state.total_requests += 1
+        self._unread = refusal.body
+        rest = self._drop_body(data)
+        if self._unread:
+            self._await_head()
+        else:
+            self._await_next()
+        self.flow.resume_reading()
+        if rest:
+            self._read(rest)
+
+    def _drop_body(self, data: bytes) -> bytes:
+        """Drop what belongs to a refused request's body; returns the bytes behind it."""
+        if not self._unread:
+            return data
+        rest = data[self._unread :]
+        self._unread = max(0, self._unread - len(data))
+        if not self._unread:
+            self._await_next()
+        return rest
+
+    def _await_next(self) -> None:
+        """Start uvicorn's clock of a connection without a request."""
+        self._stop_head_timer()
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _read(self, data: bytes) -> None:
         """Start the clock with the first byte of a later request's head, stop it when a head is whole."""
         super().data_received(data)
         if self._parser.in_chunks:  # what is dropped need not be fetched
@@ -101,6 +202,7 @@ class BoundedConnection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Between two requests uvicorn's own keep-alive bound holds."""
+        self._end_request()
         super().on_response_complete()
         self._stop_head_timer()
         if self._parser.in_chunks:  # where the body ends was not read, so the next request cannot be found
@@ -108,6 +210,13 @@ class BoundedConnection(H11Protocol):
             return
         if self._unread_body():
             self._await_head()
+
+    def shutdown(self) -> None:
+        """Answer what is to be refused before the connection is closed."""
+        if self._refuse_timer is not None:
+            self._refuse_timer.cancel()
+            self._refuse()
+        super().shutdown()
 
     def pause_writing(self) -> None:
         """The client does not read: start the clock."""
@@ -122,8 +231,11 @@ class BoundedConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the clocks."""
+        self._end_request()
         self._stop_head_timer()
         self._stop_read_timer()
+        if self._refuse_timer is not None:
+            self._refuse_timer.cancel()
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
@@ -148,9 +260,10 @@ class BoundedConnection(H11Protocol):
             self.transport.abort()
 
 
-def bounded(head_seconds: float, read_seconds: float) -> type[asyncio.Protocol]:
+def bounded(head_seconds: float, read_seconds: float, gate: Gate) -> type[asyncio.Protocol]:
     """The protocol class for uvicorn's `http` setting, with these bounds in seconds."""
-    return type("BoundedConnection", (BoundedConnection,), {"head_seconds": head_seconds, "read_seconds": read_seconds})
+    members = {"head_seconds": head_seconds, "read_seconds": read_seconds, "gate": staticmethod(gate)}
+    return type("BoundedConnection", (BoundedConnection,), members)
 
 
 def _notice_dead_peers(transport: asyncio.BaseTransport) -> None:

@@ -10,7 +10,6 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from he_infer.server.evidence.telemetry import access_log
 from he_infer.server.http.refusals import error_body
 from he_infer.server.service import Service
 from he_infer.wire.refusals import Code
@@ -31,7 +30,6 @@ class Observation:
         self._app = app
         self._service = service
         self._log = structlog.get_logger("he_infer.access")
-        self._access = access_log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass an exchange on, and note how it ended."""
@@ -54,19 +52,14 @@ class Observation:
             self._report(scope, exchange, state)
 
     def _report(self, scope: Scope, exchange: "_Exchange", state: Mapping[str, Any]) -> None:
-        outcome = str(state["outcome"])
-        route = getattr(scope.get("route"), "path", "unknown")
-        seconds = time.perf_counter() - exchange.started
-        self._service.metrics.answered(route, outcome, seconds, exchange.received, exchange.sent)
-        self._access.info(
-            "request",
+        self._service.exchanges.note(
             request_id=exchange.request_id,
             client=state["client"],
             method=scope["method"] if scope["method"] in _METHODS else "other",
-            route=route,
+            route=getattr(scope.get("route"), "path", "unknown"),
             status=exchange.status,
-            outcome=outcome,
-            ms=round(seconds * 1000, 1),
+            outcome=str(state["outcome"]),
+            seconds=time.perf_counter() - exchange.started,
             received=exchange.received,
             sent=exchange.sent,
         )

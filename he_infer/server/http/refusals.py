@@ -1,5 +1,9 @@
 """Refusals as HTTP answers: the status and headers of each, and its JSON."""
 
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -39,6 +43,26 @@ async def answer_http(request: Request, error: Exception) -> Response:
     return response
 
 
+def refusal_bytes(refused: Refused, request_id: str, headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, int]:
+    """Make the whole answer to a request that the framework never sees; returns the size of its body too."""
+    text = json.dumps(error_body(refused.code, refused.message, request_id), ensure_ascii=False, separators=(",", ":"))
+    body, status = text.encode(), REFUSALS[refused.code].status
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
+        *(name + b": " + value for name, value in headers),
+        f"content-length: {len(body)}".encode(),
+        b"content-type: application/json",
+        f"x-request-id: {request_id}".encode(),
+    ]
+    if refused.retry_after is not None:
+        lines.append(f"retry-after: {_whole_seconds(refused.retry_after)}".encode())
+    return b"\r\n".join((*lines, b"", body)), len(body)
+
+
+def _whole_seconds(seconds: float) -> int:
+    return max(1, round(seconds))
+
+
 def _refusal(request: Request, code: Code, message: str, retry_after: float | None = None) -> Response:
     request.state.outcome = code.value
     headers = {}
@@ -46,7 +70,7 @@ def _refusal(request: Request, code: Code, message: str, retry_after: float | No
         # Where two parties may disagree about a body's end, the connection must not be used again.
         headers["Connection"] = "close"
     if retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(retry_after)))
+        headers["Retry-After"] = str(_whole_seconds(retry_after))
     if code is Code.UNAUTHORISED:
         headers["WWW-Authenticate"] = "Bearer"
     body = error_body(code, message, request.state.request_id)

@@ -77,16 +77,22 @@ class FairQueue(Generic[Job]):
     def __len__(self) -> int:
         return self._size
 
-    def has_room(self, tenant: str) -> bool:
-        """Tell whether `put` would take a job of this tenant now."""
-        with self._changed:
-            return self._size < self.capacity or self._may_displace(tenant) is not None
+    def has_room(self, tenant: str, under_way: int = 0) -> bool:
+        """Tell whether `put` would take a job of this tenant now.
 
-    def ahead_of(self, tenant: str) -> Ahead:
-        """The waiting jobs that would be taken before a new job of this tenant."""
+        Args:
+            tenant: the tenant.
+            under_way: its jobs that wait, run or are still to be put.
+        """
+        with self._changed:
+            coming = self._coming(tenant, under_way)
+            return self._size + coming < self.capacity or self._may_displace(tenant, coming) is not None
+
+    def ahead_of(self, tenant: str, under_way: int = 0) -> Ahead:
+        """The jobs that would be taken before a new job of this tenant; see `has_room`."""
         with self._changed:
             own = self._tenants.get(tenant)
-            count = len(self._waiting.get(tenant, ()))
+            count = len(self._waiting.get(tenant, ())) + self._coming(tenant, under_way)
             mean = own.mean if own else self._mean
             start = max(own.given if own else 0.0, self._floor) + count * mean
             jobs, seconds = count, count * mean
@@ -253,9 +259,14 @@ class FairQueue(Generic[Job]):
         self._size -= 1
         return self._waiting[longest].pop()
 
-    def _may_displace(self, tenant: str) -> str | None:
+    def _coming(self, tenant: str, under_way: int) -> int:
+        """Jobs of a tenant that are under way and neither wait nor run."""
+        running = self._tenants[tenant].running if tenant in self._tenants else 0
+        return max(0, under_way - len(self._waiting.get(tenant, ())) - running)
+
+    def _may_displace(self, tenant: str, coming: int = 0) -> str | None:
         """The tenant with most waiting jobs, where it has more than this one would have with another."""
-        own = len(self._waiting.get(tenant, ()))
+        own = len(self._waiting.get(tenant, ())) + coming
         if not self._waiting:
             return None
         longest = max(self._waiting, key=lambda name: len(self._waiting[name]))

@@ -139,13 +139,19 @@ class WorkerPool:
         """Process ids of the workers there are."""
         return [slot.pid for slot in self._slots if slot.pid is not None]
 
-    def check_room(self, tenant: str) -> None:
+    def check_room(self, tenant: str, under_way: int = 0) -> None:
         """Refuse early, before a message is checked and counted, what `run` would refuse anyway.
+
+        Args:
+            tenant: client that the task counts for.
+            under_way: tasks of this client that were let through this check and are not ended, where that is known.
 
         Raises:
             Refused: `busy`.
         """
-        if not self._queue.has_room(tenant) or self._waits_too_long(tenant):
+        if not self._queue and under_way < len(self._slots):
+            return  # nothing waits, nor would this task
+        if not self._queue.has_room(tenant, under_way) or self._waits_too_long(tenant, under_way):
             raise self._busy(tenant)
 
     def run(
@@ -202,9 +208,9 @@ class WorkerPool:
         for slot in self._slots:
             slot.stop()
 
-    def _waits_too_long(self, tenant: str) -> bool:
+    def _waits_too_long(self, tenant: str, under_way: int = 0) -> bool:
         # One waiting task for each worker is always accepted, even where a single task takes longer than the bound.
-        ahead = self._queue.ahead_of(tenant)
+        ahead = self._queue.ahead_of(tenant, under_way)
         return ahead.jobs >= len(self._slots) and ahead.seconds > self._queue_seconds * len(self._slots)
 
     def _busy(self, tenant: str) -> Refused:

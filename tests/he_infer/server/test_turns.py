@@ -214,3 +214,16 @@ def test_strangers_beyond_the_allowance_wait_for_the_allowed_rate() -> None:
         assert given._penalty(given._enter("address y")) == 0
 
     run(scenario)
+
+
+def test_refusals_beyond_an_allowance_wait_a_second_at_most_and_recover() -> None:
+    now = 1000.0
+    given = Turns(64, 60, lambda: now)
+    assert {given.count_busy("flood") for _ in range(turns.BUSY_A_SECOND)} == {0.0}
+    waits = [given.count_busy("flood") for _ in range(2 * turns.BUSY_A_SECOND)]
+    assert waits == sorted(waits)
+    assert 0 < waits[0] < waits[-1] == 1.0
+    assert given.count_busy("other") == 0.0
+    now += 2.0
+    assert given.count_busy("flood", weight=turns.BUSY_A_SECOND) == 0.0
+    assert given.count_busy("flood") > 0

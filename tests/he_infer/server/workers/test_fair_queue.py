@@ -54,6 +54,19 @@ def test_reported_room_equals_what_put_allows() -> None:
     assert not queue.has_room("b")
 
 
+def test_jobs_that_are_still_to_be_put_take_room_of_their_own_tenant_alone() -> None:
+    queue: FairQueue[str] = FairQueue(3)
+    queue.put("a", "a1")
+    assert queue.has_room("a", under_way=2)
+    assert not queue.has_room("a", under_way=3)
+    assert queue.has_room("b", under_way=1)
+    assert queue.ahead_of("a", under_way=1) == queue.ahead_of("a")
+    assert queue.ahead_of("a", under_way=5).jobs == 5
+    assert queue.ahead_of("b").jobs == 1
+    assert queue.get() == "a1"
+    assert queue.ahead_of("a", under_way=1).jobs == 0  # it runs
+
+
 def test_the_jobs_ahead_of_a_new_one_are_those_of_fair_shares() -> None:
     queue: FairQueue[int] = FairQueue(50)
     for job in range(20):
