@@ -45,6 +45,8 @@ DATABASE_FILE = "metadata.sqlite3"
 SIGNING_KEY_FILE = "signing.key"
 _HOUSEKEEPING_SECONDS = 60.0
 _ORPHAN_SECONDS = 3600.0
+_TRIAL_PATIENCE = 6
+"""Longest trial of keys by the clock, in its longest processor time: a busy machine refuses no honest keys."""
 
 
 def prepare_data_dir(folder: Path) -> None:
@@ -124,7 +126,7 @@ class Service:
             self._worker_config(math.ceil(settings.registration_seconds)),
             workers=1,
             queue=settings.queue,
-            wall_seconds=settings.registration_seconds,
+            wall_seconds=_TRIAL_PATIENCE * settings.registration_seconds,
             entry=run_trial,
             throw_away=True,
         )

@@ -113,7 +113,9 @@ class ServerSettings(BaseSettings):
     wall_seconds: float = Field(30.0, gt=0, description="Longest evaluation before its worker is killed.")
     cpu_seconds: int = Field(60, ge=1, description="Processor time of one evaluation.")
     registration_seconds: float = Field(
-        15.0, gt=0, description="Longest trial of registered evaluation keys before its process is killed."
+        15.0,
+        gt=0,
+        description="Processor time of a trial of registered evaluation keys; by the clock it may take six times that.",
     )
     worker_memory: int = Field(4096 * _MIB, ge=512 * _MIB, description="Address space of a worker.")
     key_cache: int = Field(256 * _MIB, ge=0, description="Memory for evaluation keys in each worker.")

@@ -2,11 +2,14 @@
 
 import secrets
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from he_infer.ckks.engines.choice import EngineWish
+from he_infer.server import service as service_module
 from he_infer.server import tokens, turns
 from he_infer.server.message import Request
 from he_infer.server.service import Service
@@ -15,6 +18,7 @@ from he_infer.server.tokens import Scope
 from he_infer.wire import envelope as wire
 from he_infer.wire.refusals import Code, Refused
 from tests.he_infer.server.support.bench import leave_another_fork_server
+from tests.he_infer.server.support.trials import run_endless_trial, run_waiting_trial
 
 
 class _Unending:
@@ -24,11 +28,13 @@ class _Unending:
         raise RuntimeError("Event loop is closed")
 
 
-def test_a_request_whose_turn_cannot_be_ended_keeps_no_process(bundle: Path, tmp_path: Path) -> None:
+@contextmanager
+def registering(bundle: Path, data_dir: Path, seconds: float) -> Iterator[tuple[Service, Callable[[], None]]]:
+    """A service, and a function that registers keys which are none."""
     leave_another_fork_server()
     service = Service(
         ServerSettings(
-            bundles=(bundle,), data_dir=tmp_path / "data", engine=EngineWish.SEAL, workers=1, registration_seconds=30
+            bundles=(bundle,), data_dir=data_dir, engine=EngineWish.SEAL, workers=1, registration_seconds=seconds
         )
     )
     try:
@@ -44,6 +50,13 @@ def test_a_request_whose_turn_cannot_be_ended_keeps_no_process(bundle: Path, tmp
             body = wire.Envelope(wire.Kind.KEYS, header, (("galois", b"no key"),)).encode()
             service.key_sets.register(Request(caller, "request"), plan, key_set, body)
 
+        yield service, register
+    finally:
+        service.stop()
+
+
+def test_a_request_whose_turn_cannot_be_ended_keeps_no_process(bundle: Path, tmp_path: Path) -> None:
+    with registering(bundle, tmp_path / "data", 30) as (service, register):
         before = turns._turn.set(_Unending())
         with pytest.raises(RuntimeError):
             register()
@@ -52,5 +65,23 @@ def test_a_request_whose_turn_cannot_be_ended_keeps_no_process(bundle: Path, tmp
         with pytest.raises(Refused) as refused:  # by the process that tries keys, which is free
             register()
         assert refused.value.code is Code.BAD_KEYS
-    finally:
-        service.stop()
+
+
+def test_a_trial_that_waits_for_the_processor_refuses_no_keys(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "run_trial", run_waiting_trial)
+    with registering(bundle, tmp_path / "data", 1) as (service, register):
+        register()
+        assert service.trials.overdue == 0
+
+
+def test_a_trial_that_uses_up_its_processor_time_ends(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "run_trial", run_endless_trial)
+    with registering(bundle, tmp_path / "data", 1) as (service, register):
+        with pytest.raises(Refused) as refused:
+            register()
+        assert refused.value.code is Code.BAD_KEYS
+        assert service.trials.overdue == 1
