@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -108,17 +109,23 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._bytes = Counter(
+        bodies = Counter(
             "he_infer_body_bytes", "Bytes of bodies, by direction.", ("direction",), registry=self._registry
         )
+        self._received, self._sent = bodies.labels("received"), bodies.labels("sent")
+        self._series = cache(self._find_series)  # a look-up by labels costs as much as all the counting
         self._registry.register(_PoolCollector(pool))
 
     def answered(self, route: str, outcome: str, seconds: float, received: int, sent: int) -> None:
         """Count one answered request. `route` is a template, `outcome` a code: the number of series is bounded."""
-        self._requests.labels(route, outcome).inc()
-        self._seconds.labels(route).observe(seconds)
-        self._bytes.labels("received").inc(received)
-        self._bytes.labels("sent").inc(sent)
+        requests, took = self._series(route, outcome)
+        requests.inc()
+        took.observe(seconds)
+        self._received.inc(received)
+        self._sent.inc(sent)
+
+    def _find_series(self, route: str, outcome: str) -> tuple[Counter, Histogram]:
+        return self._requests.labels(route, outcome), self._seconds.labels(route)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

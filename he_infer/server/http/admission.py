@@ -10,11 +10,9 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -24,6 +22,7 @@ from he_infer.server.http.downloads import Downloads
 from he_infer.server.http.large_puts import LargePuts
 from he_infer.server.metadata import Caller
 from he_infer.server.service import Service
+from he_infer.server.threads import Threads
 from he_infer.server.tokens import Scope, digest
 from he_infer.server.turns import MALFORMED, STRANGER, Turns
 from he_infer.wire.refusals import Code, Refused
@@ -65,7 +64,7 @@ class Admission:
         self._service = service
         settings = service.settings
         # A thread for each task that may wait or run, and some more, so that a refusal never waits for a thread.
-        self._threads = ThreadPoolExecutor(2 * settings.queue + settings.workers + 32, "he-infer-request")
+        self._threads = Threads(2 * settings.queue + settings.workers + 32, "he-infer-request")
         self._turns = Turns(settings.queue, settings.malformed_per_minute)
         self._clients: OrderedDict[str, str] = OrderedDict()
         self.bodies = BodyReader(settings, service.spool, self.run)
@@ -80,7 +79,7 @@ class Admission:
                 raises.
         """
         async with self._turns.of(_lane.get()):
-            return await self._in_thread(self._work, _admitted.get(), function, *args)
+            return await self._threads.run(self._work, _admitted.get(), function, *args)
 
     def recall_client(self, token: str) -> str | None:
         """The client whose token this was when it was last accepted; None where that is not remembered."""
@@ -118,7 +117,7 @@ class Admission:
     async def _run_begun(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run a blocking function for an answer that has begun: it waits for its turn and is never refused."""
         async with self._turns.of(_lane.get(), begun=True):
-            return await self._in_thread(self._work, _admitted.get(), function, *args)
+            return await self._threads.run(self._work, _admitted.get(), function, *args)
 
     def _work(self, admitted: _Admitted | None, function: Callable[..., Result], *args: Any) -> Result:
         if admitted is not None:
@@ -128,11 +127,6 @@ class Admission:
             if ask:
                 admitted.checked = now
         return function(*args)
-
-    async def _in_thread(self, function: Callable[..., Result], *args: Any) -> Result:
-        # Half the cost of anyio's own threads, which the framework offers: those pass the event loop twice before.
-        call = partial(copy_context().run, function, *args)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def count_refusal(self, request: Request, error: Exception) -> None:
         """Count a refusal of a malformed message against its client, or against the address of one without a token."""
@@ -170,7 +164,7 @@ class Admission:
                     self._turns.count_malformed(_lane.get(), STRANGER)
                 caller = self._service.authenticate_from_memory(token, scope)
                 if caller is None:
-                    caller = await self._in_thread(self._service.authenticate, token, scope)
+                    caller = await self._threads.run(self._service.authenticate, token, scope)
         except Refused as refused:
             if refused.code is Code.UNAUTHORISED:  # it has ended: whoever has it takes no turns of its former client
                 self._clients.pop(key, None)

@@ -63,14 +63,17 @@ class BodyReader:
         if length > limit:
             raise Refused(Code.TOO_LARGE, f"The body has {length} bytes; at most {limit} are accepted here.")
         if length <= IN_MEMORY:
-            data = bytearray()
+            first, rest = b"", bytearray()
             try:
                 async for piece in self.pieces(request, length):
                     self._hold(caller.client_id, len(piece))
-                    data += piece
-                yield bytes(data)
+                    if first:
+                        rest += piece
+                    else:
+                        first = piece
+                yield first + rest if rest else first  # a body in one piece is not copied
             finally:
-                self._release(caller.client_id, len(data))
+                self._release(caller.client_id, len(first) + len(rest))
             return
         with await self._run(lambda: self._spool.open(caller.client_id, limit=length, room=room)) as incoming:
             held = 0
