@@ -98,7 +98,7 @@ class BoundedConnection(H11Protocol):
     gate: Gate = staticmethod(lambda _: None)
     _leave: Leave | None = None
     _refused: tuple[EarlyRefusal, bytes] | None = None
-    """A request that is to be refused, and the bytes behind its head that have arrived."""
+    """A request that is to be refused, and the bytes behind its body that have arrived."""
     _refuse_timer: asyncio.TimerHandle | None = None
     _unread = 0
     """Bytes of a refused request's body that are still to come."""
@@ -116,7 +116,8 @@ class BoundedConnection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Refuse a request early, drop the body of one that was refused, or read on."""
         if self._refused is not None:
-            self._refused = self._refused[0], self._refused[1] + data
+            refusal, rest = self._refused
+            self._refused = refusal, rest + self._drop_body(data)
             return
         data = self._drop_body(data)
         if data and self._between_requests():
@@ -142,7 +143,9 @@ class BoundedConnection(H11Protocol):
         """Answer a request that is refused, or let it wait without cost until it is answered."""
         self._unset_keepalive_if_required()
         self._stop_head_timer()
-        self._refused = refusal, data[refusal.head :]
+        end = refusal.head + refusal.body
+        self._unread = max(0, end - len(data))
+        self._refused = refusal, data[end:]  # its body is not kept while it waits
         if refusal.wait > 0:
             self.flow.pause_reading()
             self._refuse_timer = self.loop.call_later(refusal.wait, self._refuse)
@@ -153,11 +156,9 @@ class BoundedConnection(H11Protocol):
         self._refuse_timer = None
         if self._refused is None or self.transport.is_closing():
             return
-        (refusal, data), self._refused = self._refused, None
+        (refusal, rest), self._refused = self._refused, None
         self.transport.write(refusal.answer(self.server_state.default_headers))
         self.server_state.total_requests += 1
-        self._unread = refusal.body
-        rest = self._drop_body(data)
         if self._unread:
             self._await_head()
         else:
