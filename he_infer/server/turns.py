@@ -50,7 +50,7 @@ MALFORMED = dict.fromkeys(
 A trial of keys takes a process of its own, and a worker that died or ran into its limit is started anew.
 """
 
-BUSY_A_SECOND = 500
+BUSY_A_SECOND = 1000
 """Requests of one client that are refused as too many and answered at once, a second; the next ones wait."""
 _LONGEST_BUSY = 1.0
 

@@ -118,6 +118,8 @@ class BoundedConnection(H11Protocol):
         if self._refused is not None:
             refusal, rest = self._refused
             self._refused = refusal, rest + self._drop_body(data)
+            if len(self._refused[1]) > MOST_HEAD:
+                self.flow.pause_reading()
             return
         data = self._drop_body(data)
         if data and self._between_requests():
@@ -147,7 +149,6 @@ class BoundedConnection(H11Protocol):
         self._unread = max(0, end - len(data))
         self._refused = refusal, data[end:]  # its body is not kept while it waits
         if refusal.wait > 0:
-            self.flow.pause_reading()
             self._refuse_timer = self.loop.call_later(refusal.wait, self._refuse)
         else:
             self._refuse()
