@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio.to_thread
-
 from he_infer.server import tokens
 from he_infer.server.evidence.audit_log import AuditLog
 from he_infer.server.evidence.signing import Signer
 from he_infer.server.evidence.telemetry import access_log
 from he_infer.server.metadata import Metadata, Question
+from he_infer.server.threads import Threads
 from he_infer.wire import envelope as wire
 
 BLOCKS, TIMES = 9, 50
@@ -44,11 +43,11 @@ def measure(do: Callable[[], object], times: int = TIMES) -> float:
 
 def measure_thread() -> float:
     """Microseconds for a call in a thread and back to the event loop."""
+    threads = Threads(16, "bench")
 
     async def call() -> None:
-        limiter = anyio.CapacityLimiter(16)
         for _ in range(TIMES):
-            await anyio.to_thread.run_sync(int, limiter=limiter)
+            await threads.run(int)
 
     with asyncio.Runner() as runner:
         return measure(lambda: runner.run(call()), 1) / TIMES
