@@ -138,6 +138,7 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
         "malformed messages without end": (
             "test_a_flood_of_malformed_messages_is_answered_at_the_allowed_rate_and_the_honest_client_is_served",
         ),
+        "a flood beyond a client's share": ("test_requests_beyond_a_share_are_refused_unread_and_others_are_served",),
         "strangers without end": ("test_strangers_are_answered_at_the_allowed_rate_and_the_honest_client_is_served",),
         "turns taken from others": (
             "test_a_flood_with_a_token_that_has_ended_is_answered_at_the_rate_of_strangers",

@@ -1,104 +1,33 @@
-"""A client that has its share is refused before its requests are parsed or their bodies read; others are served."""
+"""Which requests are refused before they are parsed, and how; see also `tests/attacks/test_flood_beyond_share.py`."""
 
 import json
-import socket
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pytest
 
-from he_infer.local_server import LocalServer
 from he_infer.server.evidence.telemetry import Exchanges
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.classify import PATH
 from he_infer.server.http.connections import EarlyRefusal, Gate
 from he_infer.server.http.overload import Overload
-from he_infer.server.tokens import Scope
 from he_infer.wire.refusals import Code, Refused
-from tests.attacks.kit import begin, read_answer
-from tests.he_infer.server.support.kit import Client, add_token, client_of
+from tests.attacks.kit import FEATURES
+from tests.attacks.test_flood_beyond_share import SHARE, answered, send_head, small_server
+from tests.he_infer.server.support.kit import client_of
 
-SHARE = 3
-FEATURES = np.random.default_rng(3).uniform(-1, 1, (1, 32))
 ROUTE = "/v1/models/toy-1/classify"
 PLAIN = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer hei_1\r\nContent-Length: 9\r\n\r\n".encode()
 
 
-@pytest.fixture(scope="module")
-def small(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HE_INFER_SERVER_QUEUE", str(SHARE))
-        patch.setenv("HE_INFER_SERVER_QUEUE_SECONDS", "1000")
-        patch.setenv("HE_INFER_SERVER_BODY_SECONDS", "120")
-        with LocalServer([bundle], tmp_path_factory.mktemp("small") / "data", options=["--workers", "1"]) as server:
-            yield server
-
-
-def ask(flood: Client, body: bytes) -> socket.socket:
-    """Send a head alone, of a request with this body."""
-    path = PATH.replace("{model}", flood.model.id)
-    return begin(flood.server, "POST", path, flood.token, f"Content-Length: {len(body)}", "Connection: keep-alive")
-
-
-def busy(connection: socket.socket) -> bool:
-    """Tell whether a request is refused, or let in: then nothing comes before its body."""
-    connection.settimeout(3.0)
-    try:
-        return read_answer(connection) == (429, "busy", False)
-    except TimeoutError:
-        return False
-    finally:
-        connection.settimeout(60)
-
-
-def refusals(server: LocalServer) -> list[int]:
-    """Bytes received of each classification that the log says was refused as busy."""
-    lines = [json.loads(line) for line in server.log_path.read_text().splitlines() if '"outcome": "busy"' in line]
-    return [line["received"] for line in lines if line["route"] == PATH]
-
-
-def test_requests_beyond_a_share_are_refused_unread_and_a_steady_client_is_served(small: LocalServer) -> None:
-    token = add_token(small, "flood", Scope.CLASSIFY)
-    with client_of(small, token) as flood, client_of(small, patience=0) as steady:
-        body = flood.enveloped(flood.encrypt(FEATURES))
-        connections = []
-        for _ in range(SHARE + 5):
-            connections.append(ask(flood, body))
-            time.sleep(0.05)  # so that a slow machine too reads them in turn
-        refused = [connection for connection in connections if busy(connection)]
-        assert len(refused) == len(connections) - SHARE
-        assert refusals(small) == [0] * len(refused)
-        # The other client is never refused for what the first one holds: its session does not ask twice.
-        for _ in range(3):
-            assert steady.scores(FEATURES).shape == (1, 3)
-        for connection in set(connections) - set(refused):
-            connection.close()
-        # A connection whose request was refused goes on behind the body that was not read.
-        last = refused[0]
-        last.sendall(body)
-        while flood.post(flood.enveloped(flood.encrypt(FEATURES))).status_code == 429:
-            time.sleep(0.1)  # until the server has noticed that the others were closed
-        head = (
-            f"POST {PATH.replace('{model}', flood.model.id)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
-        )
-        last.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        assert last.recv(65536).startswith(b"HTTP/1.1 200")
-        for connection in refused:
-            connection.close()
-
-
-def test_a_refused_request_is_noted_like_any_other(small: LocalServer) -> None:
-    with client_of(small) as client:
+def test_a_refused_request_is_noted_like_any_other(bundle: Path, tmp_path: Path) -> None:
+    with small_server(bundle, tmp_path / "data") as server, client_of(server) as client:
         body = client.enveloped(client.encrypt(FEATURES))
-        held = [ask(client, body) for _ in range(SHARE)]
-        time.sleep(0.2)
-        with ask(client, body) as connection:
-            answer = connection.recv(65536)
-        for each in held:
-            each.close()
+        connections = [send_head(client, body) for _ in range(SHARE + 1)]
+        answer = answered(connections, 1)[0].recv(65536)
+        for connection in connections:
+            connection.close()
+        log = server.log_path.read_text()
     head, _, text = answer.partition(b"\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.decode().lower().split("\r\n")[1:])
     request_id = json.loads(text)["error"]["request_id"]
@@ -106,7 +35,7 @@ def test_a_refused_request_is_noted_like_any_other(small: LocalServer) -> None:
     assert int(headers["content-length"]) == len(text)
     assert int(headers["retry-after"]) >= 1
     assert {"date", "content-type"} <= set(headers)
-    line = next(line for line in small.log_path.read_text().splitlines() if request_id in line)
+    line = next(line for line in log.splitlines() if request_id in line)
     noted = json.loads(line)
     assert (noted["event"], noted["status"], noted["outcome"], noted["route"]) == ("request", 429, "busy", PATH)
     assert noted["client"]
