@@ -20,8 +20,8 @@ from he_infer.server.http import classify
 from he_infer.server.http.admission import Admission
 from he_infer.server.http.body import IN_MEMORY
 from he_infer.server.http.connections import MOST_HEAD, MOST_LINES, EarlyRefusal, Headers, Leave
-from he_infer.server.http.parameters import MODEL_ID
 from he_infer.server.http.refusals import refusal_bytes
+from he_infer.wire.bodies import MODEL_ID
 from he_infer.wire.refusals import REFUSALS, Refused
 
 _PATH = re.escape(classify.PATH).replace(re.escape("{model}"), MODEL_ID)
