@@ -21,14 +21,14 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cipher.algorithm.engine.protocol import Engine
 from cipher.algorithm.features import LEAST_LAYERS, LEAST_NODES
 from cipher.algorithm.geometry import LEAST_BYTES, Geometry
-from cipher.algorithm.gmac import Gmac, hash_whole
+from cipher.algorithm.gmac import hash_whole
 from cipher.algorithm.key_schedule import Stage, update_key, update_stream_keys
 from cipher.algorithm.network import create_network
 from cipher.algorithm.weights import Network
 
 HEAD = LEAST_BYTES
 _SHEETS_AT_ONCE = 32
-"""Sheets of the network's stream, 8 or 12 KiB each, that are added at a time."""
+"""Sheets of the network's stream, 8 or 12 KiB each, that are added at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,9 @@ def alter_by_steps(data: memoryview, keys: DiffusionKeys, engine: Engine) -> Ite
     mixed = _xor(head, hash_whole(keys.first_hash, body))
     head[:] = Cipher(algorithms.AES(keys.block), modes.ECB()).encryptor().update(mixed)  # noqa: S305 - one block
     yield "horizontally"
-    last_hash = Gmac(keys.last_hash)
-    for piece in add_streams(body, keys.streams, bytes(head), engine):
-        last_hash.update(piece)
+    add_streams(body, keys.streams, bytes(head), engine)
     yield "vertically"
-    head[:] = _xor(head, last_hash.digest())
+    head[:] = _xor(head, hash_whole(keys.last_hash, body))
     yield "horizontally again"
 
 
@@ -79,18 +77,13 @@ def restore(data: memoryview, keys: DiffusionKeys, engine: Engine) -> None:
     """The inverse of `alter`."""
     head, body = data[:HEAD], data[HEAD:]
     changed = _xor(head, hash_whole(keys.last_hash, body))
-    first_hash = Gmac(keys.first_hash)
-    for piece in add_streams(body, keys.streams, changed, engine):
-        first_hash.update(piece)
+    add_streams(body, keys.streams, changed, engine)
     mixed = Cipher(algorithms.AES(keys.block), modes.ECB()).decryptor().update(changed)  # noqa: S305 - one block
-    head[:] = _xor(mixed, first_hash.digest())
+    head[:] = _xor(mixed, hash_whole(keys.first_hash, body))
 
 
-def add_streams(body: memoryview, root: bytes, head: bytes, engine: Engine) -> Iterator[memoryview]:
-    """Add both key streams to the body, in place: AES-256-CTR, and the network's.
-
-    Gives the body piece by piece, each as soon as it is altered: it is in the processor's cache then.
-    """
+def add_streams(body: memoryview, root: bytes, head: bytes, engine: Engine) -> None:
+    """Add both key streams to the body, in place: AES-256-CTR, and the network's."""
     if not len(body):
         return
     aes_key, network_key = update_stream_keys(root, head)
@@ -102,7 +95,6 @@ def add_streams(body: memoryview, root: bytes, head: bytes, engine: Engine) -> I
         piece = body[begin : begin + _SHEETS_AT_ONCE * network.sheet_bytes]
         aes.update_into(piece, piece)
         _add_network(piece, network, first_sheet, engine)
-        yield piece
 
 
 def _add_network(piece: memoryview, network: Network, first_sheet: int, engine: Engine) -> None:

@@ -5,8 +5,11 @@ contents have the same one with a probability of 2^-100 or less, for whoever doe
 """
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _NONCE = bytes(12)
+_MOST_AT_ONCE = 2**31 - 1
+"""Bytes that `AESGCM` takes at a time."""
 
 
 class Gmac:
@@ -27,7 +30,9 @@ class Gmac:
 
 
 def hash_whole(key: bytes, content: bytes | bytearray | memoryview) -> bytes:
-    """As `Gmac`, of content that is held in memory."""
+    """As `Gmac`, of content that is held in memory; in about half the time."""
+    if len(content) <= _MOST_AT_ONCE:
+        return AESGCM(key).encrypt(_NONCE, b"", content)
     mac = Gmac(key)
     mac.update(content)
     return mac.digest()
