@@ -28,8 +28,8 @@ def cipher_speed(
 ) -> None:
     """Time the inner cipher, the sealed container, AES-256-GCM and a chaotic toy, in turns on the same images.
 
-    Only the ratios apply to another machine. The folder is sealed as `he-infer protect` does it, one file at a time
-    and several, beside a plain copy with sync.
+    Only the ratios apply to another machine. Small images are timed alone, and 16 in a row. The folder is sealed as
+    `he-infer protect` does it, one file at a time and several, beside a plain copy with sync.
 
     Example: `he-experiments cipher-speed --json speed.json`
     """
@@ -40,15 +40,13 @@ def cipher_speed(
     from he_infer.terminal import make_console, show_progress
 
     console = make_console()
-    images = (
-        make_test_image(side, np.uint16),
-        make_test_image(side, np.uint8),
-        make_test_image(max(32, side // 4), np.uint16),
-    )
+    small = make_test_image(max(32, side // 4), np.uint16)
+    images = ((make_test_image(side, np.uint16), 1), (make_test_image(side, np.uint8), 1), (small, 1), (small, 16))
     speeds: list[CipherSpeed] = []
-    for image in images:
-        with show_progress(f"{image.shape[0]} x {image.shape[1]}, {image.dtype}", repeats + 1, console=console) as step:
-            speeds += time_all(image, repeats, step)
+    for image, in_a_row in images:
+        title = f"{in_a_row} of {image.shape[0]} x {image.shape[1]}, {image.dtype}"
+        with show_progress(title, repeats + 1, console=console) as step:
+            speeds += time_all(image, repeats, step, in_a_row=in_a_row)
     folders: list[FolderSpeed] = []
     for jobs in (1, None) if files else ():
         with (

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -86,7 +86,12 @@ def list_subjects() -> list[TimedCipher]:
 
 
 def time_all(
-    image: Image, repeats: int, progress: Callable[[int], None], chosen: Sequence[TimedCipher] | None = None
+    image: Image,
+    repeats: int,
+    progress: Callable[[int], None],
+    chosen: Sequence[TimedCipher] | None = None,
+    *,
+    in_a_row: int = 1,
 ) -> list[CipherSpeed]:
     """Time every subject on an image.
 
@@ -95,26 +100,33 @@ def time_all(
         repeats: timed rounds, after one round that is not counted (numba compiles in it).
         progress: called with the rounds done, `repeats + 1` in all.
         chosen: the subjects, AES among them; all if not given.
+        in_a_row: times that a subject encrypts and decrypts the image in its turn, as it does with a folder of small
+            images. After another subject's turn its code and tables are no longer in the processor's cache.
 
     Raises:
         RuntimeError: a subject did not give back what it was given.
     """
     chosen = chosen or list_subjects()
     plain = image.tobytes()
-    took: dict[str, list[_Times]] = {subject.name: [] for subject in chosen}
+    took: dict[str, list[NDArray[np.float64]]] = {subject.name: [] for subject in chosen}
     for round_number in range(repeats + 1):
         for subject in chosen:
-            began = _now()
-            made = subject.encrypt(image)
-            between = _now()
-            back = subject.decrypt(made)
-            ended = _now()
-            if back != plain:
-                raise RuntimeError(f"{subject.name} did not give back the image.")
+            spent = np.zeros(4)
+            for _ in range(in_a_row):
+                began = _now()
+                made = subject.encrypt(image)
+                between = _now()
+                back = subject.decrypt(made)
+                spent += (*(between - began), *(_now() - between))
+                if back != plain:
+                    raise RuntimeError(f"{subject.name} did not give back the image.")
             if round_number:
-                took[subject.name].append((*(between - began), *(ended - between)))
+                took[subject.name].append(spent / in_a_row)
         progress(round_number + 1)
     described = f"{' x '.join(map(str, image.shape))} {image.dtype}"
+    if in_a_row > 1:
+        described = f"{in_a_row} of {described}"
+    # Seconds: encrypting by processor and clock, decrypting by processor and clock.
     medians = {name: np.median(np.array(times), axis=0) for name, times in took.items()}
     megabytes = image.nbytes / 1e6
     toy = medians[CHAOTIC][0] if CHAOTIC in medians else math.nan
@@ -132,10 +144,6 @@ def time_all(
         )
         for name, median in medians.items()
     ]
-
-
-_Times: TypeAlias = tuple[float, float, float, float]
-"""Seconds: encrypting by processor and clock, decrypting by processor and clock."""
 
 
 def _now() -> NDArray[np.float64]:

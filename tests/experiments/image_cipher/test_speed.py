@@ -20,7 +20,7 @@ def test_the_command_prints_every_cipher_and_writes_the_figures(tmp_path: Path) 
     assert all(name in result.output for name in (AES, NUMPY, CHAOTIC))
     said = json.loads(path.read_text())
     assert {speed["subject"] for speed in said["speeds"]} == {subject.name for subject in list_subjects()}
-    assert len(said["speeds"]) == 3 * len(list_subjects())
+    assert len(said["speeds"]) == 4 * len(list_subjects())
     for speed in said["speeds"]:
         assert min(value for name, value in speed.items() if name.endswith("_s")) > 0
         if speed["subject"] == AES:
