@@ -9,7 +9,6 @@ from cipher.algorithm.engine.protocol import Engine
 from cipher.algorithm.features import Features
 from cipher.algorithm.geometry import Geometry
 from cipher.algorithm.key_schedule import Stage, update_key
-from cipher.algorithm.keystream import KeyStream
 from cipher.algorithm.network import create_network
 from cipher.algorithm.partition import divide
 from cipher.algorithm.tiles import Division
@@ -57,4 +56,4 @@ def _division(
 ) -> Division:
     (subkey,) = update_key(image_key, stage, geometry, features=features.label())
     network = create_network(subkey, features.layers(), features.nodes(), engine)
-    return divide(rows, geometry.columns, geometry.bits, features, KeyStream(network, engine), engine)
+    return divide(rows, geometry.columns, geometry.bits, features, network, engine)

@@ -44,11 +44,13 @@ def create_network(stage_key: bytes, layers: int, nodes: int, engine: Engine) ->
     """
     draws = _Draws(stage_key)
     candidates, chosen = (4 * layers, nodes, nodes + 1), np.empty((layers, nodes, nodes + 1), np.uint64)
+    count = math.prod(candidates)
     while True:
-        seeds = draws.read((nodes,))
-        filled = 0
+        drawn = draws.read(nodes + count)
+        seeds = drawn[:nodes]
+        filled = engine.choose(drawn[nodes:].reshape(candidates), chosen, 0)
         while filled < layers:
-            filled = engine.choose(draws.read(candidates), chosen, filled)
+            filled = engine.choose(draws.read(count).reshape(candidates), chosen, filled)
         network = Network(chosen[:, :, :nodes].copy(), chosen[:, :, nodes].copy(), seeds)
         if has_influence(network, engine):
             return network
@@ -60,12 +62,10 @@ def has_influence(network: Network, engine: Engine) -> bool:
     The lowest bit of each weight and bias in turn is flipped, and each node's output in turn set to 0; the outputs of
     two inputs are compared. A weight of the last layer reaches its own node's output alone, any other all outputs.
     """
-    changed = engine.influence(network)
+    before, last = engine.least_influence(network)
     share, of = LEAST_INFLUENCE
     reached_by_last = 64 * PROBES
-    before, last = changed[:-1], changed[-1, :, : network.nodes + 1]
-    enough_before = before.size == 0 or before.min() * of >= reached_by_last * network.nodes * share
-    return bool(enough_before and last.min() * of >= reached_by_last * share)
+    return before * of >= reached_by_last * network.nodes * share and last * of >= reached_by_last * share
 
 
 class _Draws:
@@ -74,6 +74,5 @@ class _Draws:
     def __init__(self, key: bytes) -> None:
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
-    def read(self, shape: tuple[int, ...]) -> NDArray[np.uint64]:
-        drawn = self._encryptor.update(bytes(8 * math.prod(shape)))
-        return np.frombuffer(drawn, "<u8").astype(np.uint64).reshape(shape)
+    def read(self, count: int) -> NDArray[np.uint64]:
+        return np.frombuffer(self._encryptor.update(bytes(8 * count)), "<u8").astype(np.uint64, copy=False)

@@ -87,11 +87,11 @@ def prepare_image(pixels: NDArray[np.generic]) -> Preparation:
         UnsupportedImage: of a type or shape that the cipher does not take.
     """
     from cipher.algorithm.engine import best
+    from cipher.algorithm.engine.vectorised import place_tiles
     from cipher.algorithm.features import Features
     from cipher.algorithm.geometry import grid_of
     from cipher.algorithm.key_schedule import Stage as KeyStage
     from cipher.algorithm.key_schedule import extract_key, update_key
-    from cipher.algorithm.keystream import KeyStream
     from cipher.algorithm.network import create_network
     from cipher.algorithm.partition import divide
     from cipher.algorithm.weights import SHEET_INPUTS
@@ -104,10 +104,11 @@ def prepare_image(pixels: NDArray[np.generic]) -> Preparation:
     (subkey,) = update_key(extract_key(*_key_and_salt()), KeyStage.LOWER, geometry, features=features.label())
     network = create_network(subkey, features.layers(), features.nodes(), engine)
     lower = geometry.rows - cut
-    division = divide(lower, geometry.columns, geometry.bits, features, KeyStream(network, engine), engine)
+    division = divide(lower, geometry.columns, geometry.bits, features, network, engine)
     ranks = np.zeros((lower, geometry.columns), np.int64)
-    for strip in division.strips:
-        order = np.argsort(np.argsort(strip.places.reshape(-1))).reshape(strip.places.shape)
+    for strip, (draws, _) in zip(division.strips, division.split_draws(), strict=True):
+        places = place_tiles(draws, division.bands)
+        order = np.argsort(np.argsort(places.reshape(-1))).reshape(places.shape)
         columns = np.repeat(order, strip.width, axis=1)
         ranks[:, strip.column : strip.column + columns.shape[1]] = np.repeat(columns, np.diff(division.bands), axis=0)
     sheet = np.zeros(network.nodes * SHEET_INPUTS, np.uint64)

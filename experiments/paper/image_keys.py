@@ -16,7 +16,7 @@ from cipher.algorithm.engine import best
 from cipher.algorithm.features import LEAST_LAYERS, LEAST_NODES
 from cipher.algorithm.geometry import grid_of
 from cipher.algorithm.key_schedule import Stage, extract_key, update_key
-from cipher.algorithm.keystream import KeyStream
+from cipher.algorithm.keystream import read_stream
 from cipher.algorithm.network import create_network
 from cipher.analysis.line import Verdict
 from cipher.analysis.randomness import control_sequences, examine
@@ -41,7 +41,7 @@ def make_key_stream(key: bytes, salt: bytes, count: int, stage: Stage = Stage.LO
     """The first `count` bytes of the stream that an image's key and salt give a stage."""
     (subkey,) = update_key(extract_key(key, salt), stage, IMAGE)
     network = create_network(subkey, LEAST_LAYERS, LEAST_NODES, best())
-    words: NDArray[np.uint8] = KeyStream(network, best()).read(-(-count // 8), "<u8").astype("<u8").view(np.uint8)
+    words: NDArray[np.uint8] = read_stream(network, -(-count // 8), best()).view(np.uint8)
     return words[:count]
 
 

@@ -12,14 +12,21 @@ from cipher.algorithm.engine.lanes import (
     activate,
     add,
     add_halves,
+    exchange_halves,
+    exclusive_or,
     load,
+    load_repeated,
     multiply_halves,
     multiply_low,
     raise_halves,
+    ramp,
     repeat,
     store,
 )
 from cipher.algorithm.weights import LEAST_DISTANCE, PROBES, SHEET_INPUTS
+
+_RUN = 8 * SHEET_INPUTS
+"""Bytes of a node's outputs at the inputs of a sheet."""
 
 
 @kernel
@@ -29,95 +36,92 @@ def add_stream(
     seeds: NDArray[np.uint64],
     first: np.uint64,
     words: NDArray[np.uint64],
+    room: NDArray[np.uint64],
 ) -> None:
-    """Xor the key stream into `words`, from input number `first` on."""
+    """Xor the key stream into `words`, from input number `first` on; `room` is of `room_for` the nodes."""
     nodes = seeds.size
-    # Node after node, the outputs at the inputs of a sheet.
-    a, b = np.empty(nodes * SHEET_INPUTS, np.uint64), np.empty(nodes * SHEET_INPUTS, np.uint64)
-    sheet_words = nodes * SHEET_INPUTS
-    spread = _spread(weights)
-    for start in range(0, words.size, sheet_words):
+    # Node after node, the outputs at the inputs of a sheet; where a line of the processor's cache begins.
+    a = (room.ctypes.data + 63) // 64 * 64
+    b = a + nodes * _RUN
+    for start in range(0, words.size, nodes * SHEET_INPUTS):
         begin = first + np.uint64(start // nodes) + seeds[0]
-        _run_first_layer(weights[0], biases[0], seeds, begin, a)
+        for node in range(nodes):
+            # To the first layer all inputs but the first are the same.
+            total = biases[0, node] + weights[0, node, 0] * begin
+            for source in range(1, nodes):
+                total += weights[0, node, source] * seeds[source]
+            _run_first(total, weights[0, node, 0], a + node * _RUN)
         for layer in range(1, weights.shape[0]):
             for node in range(nodes):
-                at = 8 * nodes * (layer * nodes + node)
-                _run_node(spread, at, nodes, biases[layer, node], a, b, node * SHEET_INPUTS)
+                row = weights.ctypes.data + 8 * nodes * (layer * nodes + node)
+                _run_node(row, nodes, biases[layer, node], a, b + node * _RUN)
             a, b = b, a
         for node in range(nodes):
             left = start + node * SHEET_INPUTS
-            run = words[left : min(left + SHEET_INPUTS, words.size)]
-            if node == 0:
-                for i in range(run.size):
-                    run[i] ^= a[i] + begin + np.uint64(i)
-            else:
-                seed = seeds[node]
-                line = a[node * SHEET_INPUTS : (node + 1) * SHEET_INPUTS]
-                for i in range(run.size):
-                    run[i] ^= line[i] + seed
+            size = max(0, min(SHEET_INPUTS, words.size - left))
+            # The network's input is added back.
+            seed, step = (seeds[node], np.uint64(0)) if node else (begin, np.uint64(1))
+            _add_run(a + node * _RUN, seed, step, words.ctypes.data + 8 * left, size // LANES)
+            line = (a - room.ctypes.data) // 8 + node * SHEET_INPUTS
+            for i in range(size // LANES * LANES, size):
+                words[left + i] ^= room[line + i] + seed + step * np.uint64(i)
+
+
+def room_for(nodes: int) -> int:
+    """Words that `add_stream` needs to work in."""
+    return 2 * nodes * SHEET_INPUTS + 8
 
 
 @inner
-def _run_first_layer(
-    weights: NDArray[np.uint64],
-    biases: NDArray[np.uint64],
-    seeds: NDArray[np.uint64],
-    begin: np.uint64,
-    out: NDArray[np.uint64],
-) -> None:
-    """The first layer at inputs (begin + i, seeds[1], ...): all but the first are the same for the whole sheet."""
-    for node in range(seeds.size):
-        step = weights[node, 0]
-        total = biases[node] + step * begin
-        for source in range(1, seeds.size):
-            total += weights[node, source] * seeds[source]
-        line = out[node * SHEET_INPUTS : (node + 1) * SHEET_INPUTS]
-        for i in range(SHEET_INPUTS):
-            line[i] = activate(total + step * np.uint64(i))
+def _run_first(total: np.uint64, step: np.uint64, out: int) -> None:
+    """Write a first layer's node, whose sum is `total` and a step more for each further input, to the address `out`."""
+    x, further = ramp(total, step), repeat(step * np.uint64(LANES))
+    for at in range(out, out + _RUN, 8 * LANES):
+        store(at, activate(x))
+        x = add(x, further)
 
 
 @inner
-def _run_node(
-    weights: NDArray[np.uint64], at: int, nodes: int, bias: np.uint64, a: NDArray[np.uint64],
-    out: NDArray[np.uint64], begin: int,
-) -> None:  # fmt: skip
-    """Compute the outputs of one node of a layer, and write them to `out` from place `begin` on.
+def _run_node(weights: int, nodes: int, bias: np.uint64, a: int, out: int) -> None:
+    """Compute the outputs of one node of a layer from the outputs `a` of the layer before; all are addresses.
 
-    Vector units multiply 32 bits by 32. A product mod 2^64 is the product of the low halves, plus both mixed products
-    of a low and a high half, mod 2^32 and shifted by 32 bits. One multiplication by the weight with its halves
+    Where vector units multiply 32 bits by 32, a product mod 2^64 is the product of the low halves, plus both mixed
+    products of a low and a high half, mod 2^32 and shifted by 32 bits. One multiplication by the weight with its halves
     exchanged gives both mixed products; they are shifted after they are summed.
     """
-    w0, w1, w2, w3 = load(weights, at), load(weights, at + 8), load(weights, at + 16), load(weights, at + 24)
-    m0, m1, m2, m3 = load(weights, at + 4), load(weights, at + 12), load(weights, at + 20), load(weights, at + 28)
     last = nodes - 1
-    w4, m4 = load(weights, at + 32), load(weights, at + 36)
-    w5, m5 = load(weights, at + 8 * last), load(weights, at + 8 * last + 4)
-    start, n = repeat(bias), SHEET_INPUTS
-    for i in range(0, n, LANES):
-        x0, x1, x2, x3 = load(a, i), load(a, n + i), load(a, 2 * n + i), load(a, 3 * n + i)
+    w0, w1, w2 = load_repeated(weights), load_repeated(weights + 8), load_repeated(weights + 16)
+    w3, w4, w5 = (
+        load_repeated(weights + 24),
+        load_repeated(weights + 8 * min(4, last)),
+        load_repeated(weights + 8 * last),
+    )
+    m0, m1, m2 = exchange_halves(w0), exchange_halves(w1), exchange_halves(w2)
+    m3, m4, m5 = exchange_halves(w3), exchange_halves(w4), exchange_halves(w5)
+    start = repeat(bias)
+    for at in range(0, _RUN, 8 * LANES):
+        x0, x1, x2, x3 = load(a + at), load(a + _RUN + at), load(a + 2 * _RUN + at), load(a + 3 * _RUN + at)
         low = add(add(multiply_low(x0, w0), multiply_low(x1, w1)), add(multiply_low(x2, w2), multiply_low(x3, w3)))
         mixed = add_halves(
             add_halves(multiply_halves(x0, m0), multiply_halves(x1, m1)),
             add_halves(multiply_halves(x2, m2), multiply_halves(x3, m3)),
         )
         if nodes == 6:
-            x4 = load(a, 4 * n + i)
+            x4 = load(a + 4 * _RUN + at)
             low, mixed = add(low, multiply_low(x4, w4)), add_halves(mixed, multiply_halves(x4, m4))
         if nodes > 4:
-            x5 = load(a, last * n + i)
+            x5 = load(a + last * _RUN + at)
             low, mixed = add(low, multiply_low(x5, w5)), add_halves(mixed, multiply_halves(x5, m5))
-        store(out, begin + i, activate(add(add(low, start), raise_halves(mixed))))
+        store(out + at, activate(add(add(low, start), raise_halves(mixed))))
 
 
 @inner
-def _spread(weights: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Each weight four times, and four times with its halves exchanged; and room for one more."""
-    flat = weights.reshape(weights.size)
-    spread = np.zeros(8 * (flat.size + 1), np.uint64)
-    for i in range(flat.size):
-        spread[8 * i : 8 * i + 4] = flat[i]
-        spread[8 * i + 4 : 8 * i + 8] = flat[i] << np.uint64(32) | flat[i] >> np.uint64(32)
-    return spread
+def _add_run(a: int, seed: np.uint64, step: np.uint64, words: int, count: int) -> None:
+    """Xor `count` lanes of a node's outputs, a ramp added, into words; `a` and `words` are addresses."""
+    x, further = ramp(seed, step), repeat(step * np.uint64(LANES))
+    for at in range(0, 8 * LANES * count, 8 * LANES):
+        store(words + at, exclusive_or(load(words + at), add(load(a + at), x)))
+        x = add(x, further)
 
 
 @inner
@@ -179,11 +183,12 @@ def _are_apart(layer: NDArray[np.uint64]) -> bool:
 
 
 @kernel
-def influence(
-    weights: NDArray[np.uint64], biases: NDArray[np.uint64], seeds: NDArray[np.uint64], changed: NDArray[np.int64]
-) -> None:
-    """Add to `changed` (L, N, N + 2) the output bits that each parameter and node changes."""
+def least_influence(
+    weights: NDArray[np.uint64], biases: NDArray[np.uint64], seeds: NDArray[np.uint64]
+) -> tuple[int, int]:
+    """Least number of output bits that a parameter or node changes: before the last layer, and in it."""
     layers, nodes = biases.shape
+    changed = np.zeros((layers, nodes, nodes + 2), np.int64)
     states = np.empty((layers + 1, nodes), np.uint64)
     sums = np.empty((layers, nodes), np.uint64)
     now, then = np.empty(nodes, np.uint64), np.empty(nodes, np.uint64)
@@ -223,3 +228,4 @@ def influence(
                         now[:] = then
                     for target in range(nodes):
                         changed[layer, node, what] += _count_bits(now[target] ^ states[layers, target])
+    return changed[:-1].min(), changed[-1, :, :-1].min()

@@ -35,11 +35,14 @@ class Engine(Protocol):
         """
         ...
 
-    def influence(self, network: Network) -> NDArray[np.int64]:
-        """Output bits that change when a parameter does: (L, N, N + 2), over the inputs 0 to `PROBES` - 1.
+    def least_influence(self, network: Network) -> tuple[int, int]:
+        """Least number of output bits that any parameter or node of a network of two layers or more changes.
 
-        For node n of layer l: [l, n, s] for the lowest bit of the weight of its input s, flipped; [l, n, N] for that of
-        its bias; [l, n, N + 1] for its output replaced by 0.
+        Over the inputs 0 to `PROBES` - 1, the lowest bit of each weight and bias is flipped, and each node's output
+        replaced by 0.
+
+        Returns:
+            Of all but the last layer; and of the last layer's weights and biases.
         """
         ...
 
@@ -53,21 +56,11 @@ class Engine(Protocol):
         """
         ...
 
-    def arrange(self, draws: NDArray[np.uint32], bands: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Place of each tile in a strip's part of the vector, as the number of rows before it: (bands, across).
-
-        The tiles, row by row, are shuffled: from the last place i down to 1, exchange it with place draw(i) (i + 1) >>
-        32.
-
-        Args:
-            draws: one a tile.
-            bands: (bands + 1,): first row of each row of tiles, and the number of rows.
-        """
-        ...
-
     def gather(self, half: Words, division: Division, vector: Words) -> None:
         """Read the tiles of `half` (rows, columns) in order into `vector`, rows in order and turned, and bits turned.
 
+        The tiles of a strip, row by row, are shuffled: from the last place i down to 1, exchange it with place draw(i)
+        (i + 1) >> 32.
         Row i of a tile is row order[i] of the tile in the vector, where order is 0, 1, ... shuffled after Fisher and
         Yates: from the last i down to 1, exchange order[i] with order[(draw(i) mod 2^16) (i + 1) >> 16]. The row's
         own draw gives its manner: word j in the vector is the row's word (j + turn) mod width, its bits rotated left.

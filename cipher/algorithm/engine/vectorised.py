@@ -1,6 +1,7 @@
 """The loops with numpy alone: as much as possible at a time, and nothing that leaves the processor's cache."""
 
 import functools
+import math
 from collections.abc import Iterator
 from itertools import combinations, pairwise
 
@@ -50,31 +51,10 @@ class VectorisedEngine:
         chosen[filled : filled + len(found)] = found
         return filled + len(found)
 
-    def influence(self, network: Network) -> NDArray[np.int64]:
-        """As `Engine.influence`."""
-        layers, nodes = network.layers, network.nodes
-        # The states of all changed networks are columns beside the unchanged one's, so that a layer is computed once
-        # for all that were changed before it.
-        state = np.repeat(network.seeds[:, None], PROBES, axis=1)
-        state[0] += np.arange(PROBES, dtype=np.uint64)
-        parameters = np.concatenate([network.weights, network.biases[:, :, None]], axis=2)
-        flips = np.uint64(1) - (np.uint64(2) * (parameters & np.uint64(1)))  # +1, or -1 mod 2^64
-        ones, every = np.ones((1, PROBES), np.uint64), np.arange(nodes)
-        for layer in range(layers):
-            sums = network.weights[layer] @ state + network.biases[layer, :, None]
-            inputs = np.concatenate([state[:, :PROBES], ones])
-            # Only the output of the node whose parameter was changed differs: (node, parameter, probe).
-            changed = sums[:, None, :PROBES] + flips[layer, :, :, None] * inputs
-            activated = _activate(np.concatenate([sums, changed.reshape(nodes, -1)], axis=1))
-            after, changed = np.split(activated, [sums.shape[1]], axis=1)
-            fresh = np.empty((nodes, nodes, nodes + 2, PROBES), np.uint64)  # (output, changed node, change, probe)
-            fresh[:] = after[:, None, None, :PROBES]
-            fresh[every, every, : nodes + 1] = changed.reshape(nodes, nodes + 1, PROBES)
-            fresh[every, every, nodes + 1] = 0
-            state = np.concatenate([after, fresh.reshape(nodes, -1)], axis=1)
-        ends = state[:, PROBES:].reshape(nodes, layers, nodes, nodes + 2, PROBES)
-        differing = np.bitwise_count(ends ^ state[:, None, None, None, :PROBES])
-        return np.asarray(differing.sum(axis=(0, 4), dtype=np.int64))
+    def least_influence(self, network: Network) -> tuple[int, int]:
+        """As `Engine.least_influence`."""
+        changed = influence(network)
+        return int(changed[:-1].min()), int(changed[-1, :, :-1].min())
 
     def measure(self, half: Words, most: int, blocks: int) -> NDArray[np.int64]:
         """As `Engine.measure`."""
@@ -97,53 +77,89 @@ class VectorisedEngine:
         variances = (size * squares - total * total) // (least * least)
         return np.stack([total // least, variances, steps // least, size * size // np.maximum(collisions, 1)], axis=1)
 
-    def arrange(self, draws: NDArray[np.uint32], bands: NDArray[np.int64]) -> NDArray[np.int64]:
-        """As `Engine.arrange`."""
-        order = list(range(draws.size))
-        numbers = draws.tolist()
-        for place in range(draws.size - 1, 0, -1):
-            other = numbers[place] * (place + 1) >> 32
-            order[place], order[other] = order[other], order[place]
-        across = draws.size // (bands.size - 1)
-        heights = np.repeat(np.diff(bands), across)[order]
-        places = np.empty(draws.size, np.int64)
-        places[order] = heights.cumsum() - heights
-        return places.reshape(-1, across)
-
     def gather(self, half: Words, division: Division, vector: Words) -> None:
         """As `Engine.gather`."""
-        for strip, places in _places(division):
+        bit_turns = division.bit_turns(8 * half.itemsize)
+        for strip, places, manners in _places(division):
             tiles, part = _views(half, vector, strip)
+            turns = division.turns(strip)
             for rows in _pieces(tiles):
-                manners = strip.draws[rows] >> 28
-                part[places[rows]] = _turn(tiles[rows], strip.turns[manners], division.bit_turns[manners])
+                part[places[rows]] = _turn(tiles[rows], turns[manners[rows]], bit_turns[manners[rows]])
 
     def scatter(self, vector: Words, division: Division, half: Words) -> None:
         """As `Engine.scatter`."""
-        for strip, places in _places(division):
+        bit_turns = -division.bit_turns(8 * half.itemsize)
+        for strip, places, manners in _places(division):
             tiles, part = _views(half, vector, strip)
+            turns = (strip.width - division.turns(strip)) % strip.width
             for rows in _pieces(tiles):
-                manners = strip.draws[rows] >> 28
-                back = (strip.width - strip.turns[manners]) % strip.width
-                tiles[rows] = _turn(part[places[rows]], back, -division.bit_turns[manners])
+                tiles[rows] = _turn(part[places[rows]], turns[manners[rows]], bit_turns[manners[rows]])
 
 
-def _places(division: Division) -> Iterator[tuple[Strip, NDArray[np.int64]]]:
-    """For each strip: before which of its rows in the vector each row of each tile lies, (rows, across)."""
-    bands = division.bands
+def influence(network: Network) -> NDArray[np.int64]:
+    """Output bits that change when a parameter does: (L, N, N + 2), over the inputs 0 to `PROBES` - 1.
+
+    For node n of layer l: [l, n, s] for the lowest bit of the weight of its input s, flipped; [l, n, N] for that of its
+    bias; [l, n, N + 1] for its output replaced by 0.
+    """
+    layers, nodes = network.layers, network.nodes
+    parameters = np.concatenate([network.weights, network.biases[:, :, None]], axis=2)
+    flips = np.uint64(1) - (np.uint64(2) * (parameters & np.uint64(1)))  # +1, or -1 mod 2^64
+    # The states of all changed networks and of the unchanged one, side by side: (node, layer, node, change, probe).
+    shape = (nodes, layers, nodes, nodes + 2, PROBES)
+    state = np.repeat(network.seeds[:, None], math.prod(shape[1:]) + PROBES, axis=1)
+    state[0] += np.tile(np.arange(PROBES, dtype=np.uint64), state.shape[1] // PROBES)
+    inputs = np.ones((nodes + 1, PROBES), np.uint64)
+    spare, every = np.empty_like(state), np.arange(nodes)
+    for layer in range(layers):
+        inputs[:nodes] = state[:, -PROBES:]
+        sums = network.weights[layer] @ state + network.biases[layer, :, None]
+        sums[:, :-PROBES].reshape(shape)[every, layer, every, :-1] += flips[layer, :, :, None] * inputs
+        logistic(sums, state)
+        rotate(state, spare)
+        tent(spare, state)
+        state[:, :-PROBES].reshape(shape)[every, layer, every, -1] = 0
+    differing = np.bitwise_count(state[:, :-PROBES].reshape(shape) ^ state[:, None, None, None, -PROBES:])
+    return np.asarray(differing.sum(axis=(0, 4), dtype=np.int64))
+
+
+def place_tiles(draws: NDArray[np.uint32], bands: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Shuffle a strip's tiles.
+
+    Args:
+        draws: (bands, across), one a tile.
+        bands: as `Division.bands`.
+
+    Returns:
+        (bands, across): number of rows before each tile in the strip's part of the vector.
+    """
+    order = list(range(draws.size))
+    numbers = draws.reshape(-1).tolist()
+    for place in range(draws.size - 1, 0, -1):
+        other = numbers[place] * (place + 1) >> 32
+        order[place], order[other] = order[other], order[place]
+    heights = np.repeat(np.diff(bands), draws.shape[1])[order]
+    places = np.empty(draws.size, np.int64)
+    places[order] = heights.cumsum() - heights
+    return places.reshape(draws.shape)
+
+
+def _places(division: Division) -> Iterator[tuple[Strip, NDArray[np.int64], NDArray[np.uint32]]]:
+    """For each strip: which of its rows in the vector each row of each tile is, and its manner, both (rows, across)."""
+    bands, split = division.bands, division.split_draws()
     heights = np.diff(bands)
     # All tiles of the half are shuffled side by side, the tallest first, so that those that have a row are a run.
     tallest = np.argsort(-heights, kind="stable")
     height, tops = int(heights[tallest[0]]), bands[tallest]
     rows = tops + np.arange(height)[:, None]  # (height, bands)
     inside = np.arange(height)[:, None] < heights[tallest]
-    draws = np.concatenate([strip.draws for strip in division.strips], axis=1)
-    tiles = heights.size * draws.shape[1]
-    drawn = (draws & 0xFFFF)[np.where(inside, rows, 0)].reshape(height, tiles)
+    draws = np.concatenate([lines for _, lines in split], axis=1)
+    count = heights.size * draws.shape[1]
+    drawn = (draws & 0xFFFF)[np.where(inside, rows, 0)].reshape(height, count)
     # Index in `order`, flat, of the row that each place is exchanged with.
-    others = (drawn * np.arange(1, height + 1, dtype=np.uint32)[:, None] >> 16) * np.uint32(tiles)
-    others = others + np.arange(tiles)
-    order = np.repeat(np.arange(height), tiles).reshape(height, tiles)
+    others = (drawn * np.arange(1, height + 1, dtype=np.uint32)[:, None] >> 16) * np.uint32(count)
+    others = others + np.arange(count)
+    order = np.repeat(np.arange(height), count).reshape(height, count)
     flat = order.reshape(-1)
     for place, run in zip(range(height - 1, 0, -1), (inside.sum(axis=1) * draws.shape[1]).tolist()[:0:-1], strict=True):
         own, other = order[place, :run], others[place, :run]
@@ -153,8 +169,9 @@ def _places(division: Division) -> Iterator[tuple[Strip, NDArray[np.int64]]]:
     every = np.empty(draws.shape, np.int64)
     every[rows[inside]] = order.reshape(height, heights.size, -1)[inside]
     column = 0
-    for strip in division.strips:
-        yield strip, every[:, column : column + strip.across] + np.repeat(strip.places, heights, axis=0)
+    for strip, (tiles, lines) in zip(division.strips, split, strict=True):
+        before = np.repeat(place_tiles(tiles, bands), heights, axis=0)
+        yield strip, every[:, column : column + strip.across] + before, lines >> np.uint32(28)
         column += strip.across
 
 
@@ -227,14 +244,6 @@ def _run(
     state[0] += counter
     state[1:] += seeds[1:, None]
     return state
-
-
-def _activate(total: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    rest, spare = np.empty_like(total), np.empty_like(total)
-    logistic(total, rest)
-    rotate(rest, spare)
-    tent(spare, rest)
-    return rest
 
 
 def logistic(x: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:

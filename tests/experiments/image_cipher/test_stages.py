@@ -28,8 +28,8 @@ def test_last_stage_equals_the_cipher_image_and_one_changed_pixel_spreads() -> N
 def test_preparation_counts_and_orders_every_partition() -> None:
     found = prepare_image(IMAGE)
     assert found.ranks.shape == (32, 96)
-    tiles = sum(strip.places.size for strip in found.division.strips)
-    assert len(np.unique(found.ranks)) == max(strip.places.size for strip in found.division.strips) <= tiles
+    tiles = [draws.size for draws, _ in found.division.split_draws()]
+    assert len(np.unique(found.ranks)) == max(tiles) <= sum(tiles)
     assert found.network.layers == found.features.layers()
     assert found.sheet.size == 256 * found.network.nodes
 
