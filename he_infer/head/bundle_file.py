@@ -5,7 +5,8 @@ docs/bundle.md specifies the bytes.
 """
 
 import json
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,8 +31,12 @@ POLICIES = ("hidden", "open")
 """`hidden`: the client sees only the scores; `open`: it may also see products of weights and features."""
 MAX_DESCRIPTION = 1 << 20
 """Largest number of characters in the description, which is parsed before anything in it can be trusted."""
+MAX_NAME = 200
+"""Largest number of characters in the name of the model or of a class."""
 HEAD_PREFIX = "head."
 _INFINITY = 1e300
+_JOINERS = "\u200c\u200d"
+"""Zero-width joiners, which some scripts need within names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +218,7 @@ def _check(description: Mapping[str, Any]) -> None:
                 raise DamagedBundle(f"There is no part {part!r} of a bundle. Expected one of {', '.join(PARTS)}.")
             if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
                 raise DamagedBundle("'classes' must be a list of two or more names.")
+            _check_names(str(description["name"]), classes)
             if policy not in POLICIES:
                 raise DamagedBundle(f"There is no policy {policy!r}. Expected {' or '.join(POLICIES)}.")
             if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < _INFINITY:
@@ -221,3 +227,19 @@ def _check(description: Mapping[str, Any]) -> None:
             raise DamagedBundle(
                 "The description is incomplete: a bundle states part, name, classes, policy, input_bound and head."
             )
+
+
+def _check_names(model: str, classes: Sequence[str]) -> None:
+    """Refuse names that a person cannot read or tell apart in a result."""
+    for name in (model, *classes):
+        if not name.strip() or len(name) > MAX_NAME or not all(map(_is_shown, name)):
+            raise DamagedBundle(
+                f"The name of the model or of a class is empty, longer than {MAX_NAME} characters, or not printable: "
+                f"{name[:40]!a}."
+            )
+    if len({unicodedata.normalize("NFC", name).strip() for name in classes}) < len(classes):
+        raise DamagedBundle("Two classes have the same name, so a result would not say which of them it is.")
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"

@@ -51,6 +51,10 @@ ATTACKS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_parts_of_different_publications_are_refused_before_anything_is_sent",
             "test_a_key_file_of_another_publication_is_refused_before_anything_is_sent",
         ),
+        "names that nobody can read or tell apart": (
+            "test_a_name_that_nobody_can_read_is_refused",
+            "test_two_classes_of_one_name_are_refused",
+        ),
         "scores that leave the client": ("test_no_result_holds_a_score",),
     },
     "C": {
@@ -249,6 +253,7 @@ CONTROLS = frozenset(
         "test_an_untouched_log_verifies_with_its_first_key",
         "test_a_crash_between_line_and_key_lets_the_log_continue",
         "test_names_in_any_script_stay_as_they_are",
+        "test_class_names_in_any_script_are_read",
         "test_loopback_and_https_need_no_option",
         "test_the_program_that_changed_the_file_last_changes_it_again",
         "test_full_requests_are_believed_where_every_answer_is_its_own",

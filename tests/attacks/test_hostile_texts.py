@@ -8,13 +8,17 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from he_infer.client.connection.session import Session
 from he_infer.client.console.history import History, Record
 from he_infer.client.results import Cause, Identifiers, Result
 from he_infer.commands.client.result_files import write_csv
-from he_infer.errors import RequestRefused
+from he_infer.errors import DamagedBundle, RequestRefused
+from he_infer.head.bundle_file import BundleFile
 from tests.he_infer.client.connection.test_session import TOKEN, Impostor
+from tests.he_infer.server.support.kit import write_bundle
 
 KEY = bytes(range(32))
 RECORD = Record(1_700_000_000, "scan", "1.2", "1.2.3", "1.2.3.4", "A7", "normal", 93.4, "", "chest-0a1b2c3d", "ab" * 32)
@@ -96,3 +100,35 @@ def test_a_message_of_a_server_is_short_and_has_no_control_character(impostor: I
         session.models()
     assert len(str(caught.value)) < 2000
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("place", ["name", "classes"])
+@pytest.mark.parametrize("name", ["", " ", "a\x1b[2J", "a\nb", "\u202eabc", "\x9b", "x" * 201, "\ue000"])
+def test_a_name_that_nobody_can_read_is_refused(tmp_path: Path, place: str, name: str) -> None:
+    described = {"name": "chest", "classes": ["normal", "benign", "malignant"]}
+    described[place] = name if place == "name" else ["normal", "benign", name]
+    path = write_changed(tmp_path, described)
+    with pytest.raises(DamagedBundle, match="not printable"):
+        BundleFile.load(path)
+
+
+@pytest.mark.parametrize(("one", "other"), [("normal", "normal"), ("normal", "normal "), ("\xe9", "e\u0301")])
+def test_two_classes_of_one_name_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    path = write_changed(tmp_path, {"classes": [one, other, "malignant"]})
+    with pytest.raises(DamagedBundle, match="same name"):
+        BundleFile.load(path)
+
+
+def test_class_names_in_any_script_are_read(tmp_path: Path) -> None:
+    classes = ["Größe [x] (a/b)", "尺寸\u3000測試", "می\u200cخواهم"]
+    assert BundleFile.load(write_changed(tmp_path, {"classes": classes})).classes == tuple(classes)
+
+
+def write_changed(folder: Path, members: dict[str, object]) -> Path:
+    """Write a bundle with other members in its description, past the checks of a writer."""
+    path = write_bundle(folder / "toy.hebundle")
+    with safe_open(path, framework="numpy") as file:
+        described = json.loads(file.metadata()["he_infer_bundle"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    save_file(tensors, path, metadata={"he_infer_bundle": json.dumps({**described, **members})})
+    return path
