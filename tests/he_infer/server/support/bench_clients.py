@@ -1,13 +1,16 @@
 """Requests a second over HTTP with 1, 2, 4 and 8 clients, for a linear head and an MLP on each engine, two workers.
 
-Each client is a process that sends the same ciphertexts again and again, so that encryption is no part of it. All run
-on one machine and share its cores with the server: the ratios say more than the figures.
+Each client is a process that sends the same ciphertexts again and again with a bare HTTP client, so that neither
+encryption nor a library's work is part of it. All run on one machine and share its cores with the server: the ratios
+say more than the figures.
 
 Example: `python -m tests.he_infer.server.support.bench_clients --seconds 5`
 """
 
 import argparse
+import asyncio
 import multiprocessing
+import secrets
 import tempfile
 import time
 from multiprocessing.synchronize import Barrier
@@ -16,26 +19,40 @@ from typing import Any
 
 import numpy as np
 
-from he_infer.client.connection.session import Session
 from he_infer.local_server import LocalServer
+from he_infer.wire import envelope as wire
 from tests.he_infer.server.support.kit import client_of, full_size_bundle, write_linear
+from tests.load.lean_http import LeanClient
 
 CLIENTS = (1, 2, 4, 8)
 
 
-def ask(server: tuple[str, str], key_set: str, parts: list[bytes], seconds: float, index: int, both: Any) -> None:
+def ask(
+    server: tuple[str, str], asked: dict[str, str], parts: list[bytes], seconds: float, index: int, both: Any
+) -> None:
     """Be one client: in each round that it takes part in, ask for so many seconds, and report the answers' number."""
     barrier, counts = both
-    with Session(*server) as session:
-        model = session.models()[0]
-        for clients in CLIENTS:
-            barrier.wait()
-            count, end = 0, time.monotonic() + seconds
-            while index < clients and time.monotonic() < end:
-                session.classify(model, model.plans[0], key_set, parts)
-                count += 1
-            counts.put((clients, count))
-            barrier.wait()
+    for clients in CLIENTS:
+        barrier.wait()
+        count = asyncio.run(count_answers(server, asked, parts, seconds)) if index < clients else 0
+        counts.put((clients, count))
+        barrier.wait()
+
+
+async def count_answers(server: tuple[str, str], asked: dict[str, str], parts: list[bytes], seconds: float) -> int:
+    """Send one request after another, and count the answers; a refusal is an error."""
+    named = tuple((f"ct{index}", part) for index, part in enumerate(parts))
+    http = LeanClient(*server)
+    count, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        header = {**asked, "nonce": secrets.token_hex(16), "time": int(time.time() * 1000)}
+        body = wire.Envelope(wire.Kind.REQUEST, header, named).encode()
+        answer = await http.post(f"/v1/models/{asked['model']}/classify", body, 60.0)
+        if answer.status != 200:
+            raise RuntimeError(f"The server answered {answer.status}.")
+        count += 1
+    http.close()
+    return count
 
 
 def measure(bundle: Path, folder: Path, engine: str, seconds: float) -> dict[int, float]:
@@ -46,7 +63,8 @@ def measure(bundle: Path, folder: Path, engine: str, seconds: float) -> dict[int
         parts = client.encrypt(np.zeros((1, client.plan.width)))
         barrier: Barrier = context.Barrier(max(CLIENTS) + 1)
         both = barrier, context.Queue()
-        about = ((server.url, server.token), client.key_set, parts, seconds)
+        asked = {"model": client.model.id, "plan": client.plan.digest, "key_set": client.key_set}
+        about = ((server.url, server.token), asked, parts, seconds)
         senders = [
             context.Process(target=ask, args=(*about, index, both), daemon=True) for index in range(max(CLIENTS))
         ]
