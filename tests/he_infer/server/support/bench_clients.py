@@ -18,8 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from he_infer.ckks.engines.choice import EngineWish, choose_engine
+from he_infer.ckks.engines.native.code_cache import default_folder
+from he_infer.head.bundle_file import BundleFile
 from he_infer.local_server import LocalServer
+from he_infer.owner.publish import publish
 from he_infer.wire import envelope as wire
 from tests.he_infer.server.support.kit import client_of, full_size_bundle, write_linear
 from tests.load.lean_http import LeanClient
@@ -82,6 +87,15 @@ def measure(bundle: Path, folder: Path, engine: str, seconds: float) -> dict[int
     return found
 
 
+def publish_for_native(bundle: Path) -> Path:
+    """Publish a bundle as `he-infer publish --engine native` does; returns the server's part."""
+    engine = choose_engine(EngineWish.NATIVE, default_folder(), lambda _: None)
+    published = publish(BundleFile.load(bundle), Ed25519PrivateKey.generate(), batches=(1,), engine=engine)
+    part = bundle.with_suffix(".server.hebundle")
+    published.server.save(part)
+    return part
+
+
 def main() -> None:
     """Print one line for each head and engine."""
     parser = argparse.ArgumentParser(prog="python -m tests.he_infer.server.support.bench_clients")
@@ -90,10 +104,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="he-infer-bench-") as name:
         folder = Path(name)
         linear = write_linear(folder / "linear.hebundle", width=512, classes=10)
-        for title, bundle in (("512->10", linear), ("512->64->x^2->10", full_size_bundle(folder / "m.hebundle"))):
-            for engine in ("seal", "native"):
-                rates = measure(bundle, folder / f"{bundle.stem}-{engine}", engine, chosen.seconds)
-                print(f"{title}, {engine}: " + ", ".join(f"{n}: {rate:.1f}" for n, rate in rates.items()), flush=True)
+        mlp = full_size_bundle(folder / "mlp.hebundle")
+        for title, bundle, engine in (
+            ("512->10", linear, "seal"),
+            ("512->10", linear, "native"),
+            ("512->64->x^2->10", mlp, "seal"),
+            ("512->64->x^2->10", mlp, "native"),
+            ("512->64->x^2->10, plan for centred digits", publish_for_native(mlp), "native"),
+        ):
+            rates = measure(bundle, folder / f"{bundle.stem}-{engine}", engine, chosen.seconds)
+            print(f"{title}, {engine}: " + ", ".join(f"{n}: {rate:.1f}" for n, rate in rates.items()), flush=True)
 
 
 if __name__ == "__main__":
