@@ -201,19 +201,21 @@ def _spread(values: Sequence[float]) -> list[float] | None:
 
 def fairness(steady: Tenant, flood: Tenant, best: float, seconds: float, repeats: int) -> dict[str, Any]:
     """A steady tenant at three tenths of the capacity, alone and beside one that sends three times the capacity."""
-    kept, slowed, alone_refused, beside_refused = [], [], 0, 0
+    kept, alone_refused, beside_refused = [], 0, 0
+    slowed: dict[str, list[float]] = {"p50": [], "p95": []}
     for repeat in range(repeats):
         orders = steady.orders(rate=0.3 * best, seconds=seconds, seed=100 + repeat)
         alone = summary(drive([orders]), seconds)
         floods = rate_orders(flood, 3.0 * best, seconds, 1000 * (repeat + 1))
         beside = summary(drive([orders, *floods])[:1], seconds)
         kept.append((beside["answered"] / beside["sent"]) / (alone["answered"] / alone["sent"]))
-        slowed.append(beside["latency p95"] / alone["latency p95"])
+        for name, found in slowed.items():
+            found.append(beside[f"latency {name}"] / alone[f"latency {name}"])
         alone_refused += alone["refused 429"]
         beside_refused += beside["refused 429"]
     return {
         "answers kept beside a flood": _spread(kept),
-        "latency p95 beside a flood to alone": _spread(slowed),
+        **{f"latency {name} beside a flood to alone": _spread(values) for name, values in slowed.items()},
         "steady refused alone": alone_refused,
         "steady refused beside a flood": beside_refused,
     }
