@@ -35,12 +35,12 @@ def _data(classes: int, width: int = 12, count: int = 180) -> tuple[np.ndarray[A
         (LogisticRegression(), 3, True),
         (LinearDiscriminantAnalysis(), 3, True),
         (make_pipeline(StandardScaler(), LogisticRegression()), 3, True),
-        (MLPClassifier((5,), activation="identity", max_iter=40), 3, True),
+        (MLPClassifier((5,), activation="identity", max_iter=40, random_state=0), 3, True),
         (OneVsRestClassifier(LogisticRegression()), 2, True),
         (OneVsRestClassifier(LogisticRegression()), 3, False),
         (OneVsRestClassifier(LinearDiscriminantAnalysis()), 4, False),
-        (SGDClassifier(loss="log_loss"), 3, False),
-        (SGDClassifier(loss="modified_huber"), 2, False),
+        (SGDClassifier(loss="log_loss", random_state=0), 3, False),
+        (SGDClassifier(loss="modified_huber", random_state=0), 2, False),
         (make_pipeline(StandardScaler(), OneVsRestClassifier(LogisticRegression())), 3, False),
     ],
     ids=lambda one: str(one).replace("\n", "")[:60],
@@ -83,7 +83,7 @@ LABELS = {
         make_pipeline(MinMaxScaler(), LinearSVC()),
         OneVsRestClassifier(SVC(kernel="poly", degree=2)),
         LinearDiscriminantAnalysis(),
-        MLPClassifier((5,), activation="identity", max_iter=40),
+        MLPClassifier((5,), activation="identity", max_iter=40, random_state=0),
     ],
     ids=lambda one: str(one).replace("\n", "")[:60],
 )
@@ -94,9 +94,12 @@ def test_classes_of_any_name_and_order_keep_their_scores(kind: str, classes: int
         warnings.simplefilter("ignore")
         estimator.fit(x, names[y])
     found = from_sklearn(estimator, features=x)
-    wanted = [str(int(one)) if kind == "whole fractions" else str(one) for one in estimator.predict(x)]
-    assert [found.classes[index] for index in found.head.evaluate(x).argmax(axis=1)] == wanted
-    assert set(found.classes) == set(wanted)
+
+    def write(labels: Any) -> list[str]:
+        return [str(int(one)) if kind == "whole fractions" else str(one) for one in labels]
+
+    assert [found.classes[index] for index in found.head.evaluate(x).argmax(axis=1)] == write(estimator.predict(x))
+    assert set(found.classes) == set(write(estimator.classes_))  # also of a class that is never predicted
 
 
 def test_classes_that_are_truth_values_keep_their_scores() -> None:

@@ -274,9 +274,9 @@ def test_a_fit_that_changes_many_classes_is_refused() -> None:
         make_pipeline("passthrough", SelectKBest(k=4), RidgeClassifier()),
         LinearSVC(fit_intercept=False),
         LogisticRegression(fit_intercept=False),
-        SGDClassifier(fit_intercept=False),
+        SGDClassifier(fit_intercept=False, random_state=0),
         OneVsRestClassifier(LinearSVC(fit_intercept=False)),
-        MLPClassifier((5,), activation="identity", max_iter=40),
+        MLPClassifier((5,), activation="identity", max_iter=40, random_state=0),
     ],
     ids=lambda one: str(one).replace("\n", "")[:60],
 )
