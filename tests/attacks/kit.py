@@ -2,9 +2,13 @@
 
 import json
 import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import numpy as np
 
 from he_infer.local_server import LocalServer
@@ -82,3 +86,25 @@ def resident(pid: int) -> int:
     """Return the memory of a process in bytes."""
     text = Path(f"/proc/{pid}/status").read_text()
     return 1024 * int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS")))
+
+
+@contextmanager
+def knocking(url: str, headers: Callable[[], dict[str, str]], *, connections: int) -> Iterator[list[int]]:
+    """Ask from several connections until the context ends; gives the statuses of the answers."""
+    statuses: list[int] = []
+    done = threading.Event()
+
+    def knock() -> None:
+        with httpx2.Client(timeout=60.0) as http:
+            while not done.is_set():
+                statuses.append(http.get(url, headers=headers()).status_code)
+
+    threads = [threading.Thread(target=knock) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()

@@ -1,10 +1,8 @@
 """Strangers who take the turns of others: with a token that has ended, under invented addresses, from many of them."""
 
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import httpx2
 import pytest
@@ -15,38 +13,16 @@ from he_infer.server.http import admission
 from he_infer.server.metadata import Metadata
 from he_infer.server.service import DATABASE_FILE
 from he_infer.server.tokens import Scope
-from tests.attacks.kit import FEATURES, Scene, connect
+from tests.attacks.kit import FEATURES, Scene, connect, knocking
 from tests.he_infer.server.support.kit import add_token
 
 SECONDS = 4.0
 
 
-@contextmanager
-def knocking(url: str, headers: Callable[[], dict[str, str]]) -> Iterator[list[int]]:
-    """Ask from eight connections until the context ends; gives the statuses of the answers."""
-    statuses: list[int] = []
-    done = threading.Event()
-
-    def knock() -> None:
-        with httpx2.Client(timeout=60.0) as http:
-            while not done.is_set():
-                statuses.append(http.get(url, headers=headers()).status_code)
-
-    threads = [threading.Thread(target=knock) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield statuses
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-
-
 def check_rate(scene: Scene, url: str, headers: Callable[[], dict[str, str]]) -> list[int]:
     """Check that requests are answered at the rate of strangers, and the honest client meanwhile."""
     began = time.monotonic()
-    with knocking(url, headers) as statuses:
+    with knocking(url, headers, connections=8) as statuses:
         while time.monotonic() < began + SECONDS:
             scene.still_serves()
     took = time.monotonic() - began
