@@ -52,9 +52,7 @@ class CompiledEngine:
 def _move(source: Words, target: Words, columns: int, division: Division, *, onward: bool) -> None:
     strips = np.array(division.strips, np.int64)
     room = np.empty(2 * source.itemsize * max(strip.width for strip in division.strips), np.uint8)
-    move_tiles(
-        source, target, columns, division.bands, strips, division.manners, division.draws, room, onward
-    )  # fmt: skip
+    move_tiles(source, target, columns, division.bands, strips, division.manners, division.draws, room, onward)
 
 
 @kernel

@@ -30,7 +30,7 @@ TAIL = {0: 1.25, 1: 1.25, 2: 4.0}
 """Largest error in units of the prediction, by the number of activations. A key's own errors are drawn once, and the
 prediction is eight standard deviations: of 226 random heads of one activation, one exceeded it under one of two keys,
 by a twentieth. After two x^2 an image of large hidden values meets a large slope twice, which the prediction does not
-know: of 45 such heads three exceeded it, by 1.4, 1.6 and 2.6 times (docs/engine.md)."""
+know: of 42 such heads eight exceeded it, by 1.1 to 3.0 times (docs/engine.md)."""
 pytestmark = pytest.mark.skipif(find_obstacle() is not None, reason="no native engine on this machine")
 
 NATIVE = EngineChoice(default_folder())
